@@ -1,0 +1,1 @@
+"""Declarative OpenWrt firmware builder whose speciality is Python on small routers."""

@@ -1,0 +1,1 @@
+"""The base: the only door to other programs, private views of trees, safe paths."""

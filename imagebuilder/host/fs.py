@@ -1,0 +1,101 @@
+"""Safe paths and whole-or-nothing results."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imagebuilder.errors import HostError
+
+CHUNK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_inside(root: Path, path: Path) -> bool:
+    """Whether path, its symbolic links followed, lies in root or is root itself."""
+    return path.resolve().is_relative_to(root.resolve())
+
+
+def user_cache() -> Path:
+    """Where finished downloads, trees and kits are kept: $XDG_CACHE_HOME or ~/.cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "openwrt-python-imagebuilder"
+
+
+@contextmanager
+def disk_errors_explained(where: Path) -> Iterator[None]:
+    """Turn a full disk or a missing right into an error that the user can act on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(where if where.exists() else where.parent).free
+            raise HostError(
+                f"no space left below {where}: {free // 1024} KiB are free",
+                hint="free some space, or choose another place with --output",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise HostError(f"cannot write {error.filename or where}: {error.strerror}") from error
+        raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that its name shows either all of the data or what was there before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def replace_folder(new: Path, place: Path) -> None:
+    """Put the folder `new` at `place`, whole: what was there is moved aside first and then removed.
+
+    Both must be on one file system.
+    """
+    old = place.with_name(f".{place.name}.old-{os.getpid()}")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists():
+        place.rename(old)
+    try:
+        new.rename(place)
+    except OSError:
+        if old.exists():
+            old.rename(place)
+        raise
+    if old.exists():
+        remove_tree(old)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all below it, also where a folder's mode forbids it."""
+
+    def unlock(_function: object, name: str, _error: object) -> None:
+        Path(name).parent.chmod(0o700)
+        target = Path(name)
+        if target.is_dir() and not target.is_symlink():
+            target.chmod(0o700)
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path, onerror=unlock)

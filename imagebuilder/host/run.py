@@ -1,0 +1,208 @@
+"""The only door to other programs: an argv list, a clean environment, output that is never lost."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sh
+
+from imagebuilder.errors import HostError, UserError
+from imagebuilder.log import Log
+
+TAIL_LINES = 40
+TERMINATE_SECONDS = 5.0
+CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+LineHandler = Callable[[str], None]
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """An environment that holds nothing of the user's: PATH, a C locale, and what is given."""
+    return {"PATH": CLEAN_PATH, "LC_ALL": "C", "LANG": "C", "TZ": "UTC", **extra}
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A program that ended: what was called, its exit code, its standard output (or all of its
+    output's last TAIL_LINES lines where the output was streamed), its standard error."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str = ""
+
+
+class ProgramError(UserError):
+    """A program ended with an exit code other than 0 (negative: the signal that killed it)."""
+
+    def __init__(self, argv: Sequence[str], code: int, tail: str, *, hint: str | None = None) -> None:
+        self.argv = tuple(argv)
+        self.code = code
+        self.tail = tail
+        how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
+        last = f", saying last:\n{tail}" if tail else " and said nothing"
+        super().__init__(f"{argv[0]} {how}{last}", hint=hint or f"run by hand: {shlex.join(argv)}")
+
+
+class ProgramTimeoutError(UserError):
+    """A program did not end within its time and was killed."""
+
+    def __init__(self, argv: Sequence[str], seconds: float) -> None:
+        super().__init__(f"{argv[0]} did not end within {seconds:g} s and was stopped")
+        self.argv = tuple(argv)
+
+
+def find_program(name: str, path: str | None = None) -> str:
+    """The absolute path of a host program. HostError if it is not there."""
+    found = shutil.which(name, path=path or CLEAN_PATH)
+    if found is None:
+        raise HostError(
+            f"the program '{name}' is not on this machine",
+            hint="python3 build.py doctor --fix installs what is missing",
+        )
+    return found
+
+
+def _prepare(argv: Sequence[str], cwd: Path | None, env: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
+    program = find_program(argv[0], env.get("PATH"))
+    options: dict[str, Any] = {
+        "_cwd": str(cwd) if cwd is not None else None,
+        "_env": dict(env),
+        "_tty_out": False,
+        "_decode_errors": "replace",
+        "_new_session": True,  # so that the whole group can be stopped, and a terminal's Ctrl-C is ours alone
+        "_preexec_fn": lambda: os.umask(0o022),  # any other umask would reach the modes of files in an image
+        "_bg": True,
+        "_bg_exc": False,
+    }
+    return sh.Command(program), options
+
+
+def _stop(process: Any) -> None:
+    """End a program's whole process group, gently first."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not process.is_alive():
+            return
+        try:
+            process.signal_group(number)
+        except ProcessLookupError:
+            return
+        until = time.monotonic() + TERMINATE_SECONDS
+        while process.is_alive() and time.monotonic() < until:
+            time.sleep(0.02)
+
+
+def _wait(process: Any, argv: Sequence[str], timeout: float | None) -> int:
+    """Wait for the program; its exit code. Stops it when interrupted or out of time."""
+    try:
+        process.wait(timeout=timeout)
+    except sh.TimeoutException:
+        _stop(process)
+        raise ProgramTimeoutError(argv, timeout or 0.0) from None
+    except sh.ErrorReturnCode as error:
+        return int(error.exit_code)
+    except BaseException:
+        _stop(process)
+        raise
+    return int(process.exit_code)
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    timeout: float | None = None,
+    check: bool = True,
+    log: Log | None = None,
+) -> Completed:
+    """Run a program to its end and keep its output. timeout in seconds.
+
+    Raises ProgramError for an exit code other than 0 (unless check is False), ProgramTimeoutError,
+    and HostError when the program is not on this machine.
+    """
+    command, options = _prepare(argv, cwd, env if env is not None else clean_environment())
+    if log is not None:
+        log.command(argv)
+    stdout: list[str] = []
+    stderr: list[str] = []
+    process = command(*argv[1:], _in=stdin, _out=stdout.append, _err=stderr.append, **options)
+    code = _wait(process, argv, timeout)
+    completed = Completed(tuple(argv), code, "".join(stdout), "".join(stderr))
+    if check and code != 0:
+        lines = (completed.stderr or completed.stdout).splitlines()
+        raise ProgramError(argv, code, "\n".join(lines[-TAIL_LINES:]))
+    return completed
+
+
+def stream(
+    argv: Sequence[str],
+    on_line: LineHandler,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    check: bool = True,
+    log: Log | None = None,
+) -> Completed:
+    """Run a program and hand each line of its output, standard error included, to on_line.
+
+    Keeps the last TAIL_LINES lines for the error. Raises as run() does.
+    """
+    command, options = _prepare(argv, cwd, env if env is not None else clean_environment())
+    if log is not None:
+        log.command(argv)
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+
+    def keep(chunk: str) -> None:
+        line = chunk.rstrip("\n")
+        tail.append(line)
+        on_line(line)
+
+    process = command(*argv[1:], _in=b"", _out=keep, _err_to_out=True, _out_bufsize=1, **options)
+    code = _wait(process, argv, timeout)
+    if check and code != 0:
+        raise ProgramError(argv, code, "\n".join(tail))
+    return Completed(tuple(argv), code, "\n".join(tail))
+
+
+class BackgroundProgram:
+    """A program that runs beside us until stop(). Use it as a context manager."""
+
+    def __init__(self, argv: Sequence[str], on_line: LineHandler, *, log: Log | None = None) -> None:
+        command, options = _prepare(argv, None, clean_environment())
+        if log is not None:
+            log.command(argv)
+        self.argv = tuple(argv)
+        self._process = command(
+            *argv[1:],
+            _in=b"",
+            _out=lambda chunk: on_line(chunk.rstrip("\n")),
+            _err_to_out=True,
+            _out_bufsize=1,
+            **options,
+        )
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return bool(self._process.is_alive())
+
+    def stop(self) -> None:
+        """End it and everything it started."""
+        _stop(self._process)
+
+    def __enter__(self) -> BackgroundProgram:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

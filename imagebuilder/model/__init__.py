@@ -1,0 +1,1 @@
+"""Frozen types that the steps exchange. They do no I/O."""

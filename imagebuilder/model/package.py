@@ -1,0 +1,40 @@
+"""What a feed says of a package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """One name that a package wants or clashes with; operator is one of << <= = >= >> or None."""
+
+    name: str
+    operator: str | None = None
+    version: str | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.operator is None else f"{self.name} ({self.operator} {self.version})"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package as its index describes it. size: bytes of the package file. installed_size: what the
+    index states, in bytes (up to 23.05 the compressed data archive, from 24.10 the unpacked files)."""
+
+    name: str
+    version: str
+    architecture: str = "all"
+    depends: tuple[tuple[Dependency, ...], ...] = ()  # all of these; each inner tuple: any one of them
+    provides: tuple[str, ...] = ()
+    conflicts: tuple[Dependency, ...] = ()
+    replaces: tuple[Dependency, ...] = ()
+    filename: str = ""
+    size: int = 0
+    installed_size: int = 0
+    sha256: str = ""
+    section: str = ""
+    description: str = ""
+    abi_version: str = ""
+    essential: bool = False
+    extra: dict[str, str] = field(default_factory=dict, hash=False, compare=False)
