@@ -75,6 +75,10 @@ class Log:
         for observer in self._observers:
             observer(event)
 
+    def also(self, observer: Observer) -> Log:
+        """A log that tells one observer more."""
+        return Log((*self._observers, observer))
+
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """A step of the pipeline: started now, finished when the block ends without an error."""

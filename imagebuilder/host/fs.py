@@ -45,7 +45,7 @@ def disk_errors_explained(where: Path) -> Iterator[None]:
                 f"no space left below {where}: {free // 1024} KiB are free",
                 hint="free some space, or choose another place with --output",
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
             raise HostError(f"cannot write {error.filename or where}: {error.strerror}") from error
         raise
 

@@ -1,0 +1,1 @@
+"""From TOML to models: reading, merging, and errors that name file, line and key."""

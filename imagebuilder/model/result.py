@@ -1,0 +1,63 @@
+"""What a build handed over: the content of `result.json`."""
+
+from __future__ import annotations
+
+from imagebuilder.model.base import Many, Model
+
+RESULT_SCHEMA = 1
+
+
+class InstalledPackage(Model):
+    """A line of the manifest."""
+
+    name: str
+    version: str
+
+
+class ImageFile(Model):
+    """An image that was handed over. size: bytes. type: the end of its name, as the board file says it."""
+
+    file: str
+    type: str
+    size: int
+    sha256: str
+    required: bool
+
+
+class TreeFacts(Model):
+    """The ImageBuilder that made the images. source: what was given. trust: why it was believed."""
+
+    source: str
+    distribution: str
+    version: str
+    target: str
+    arch: str
+    package_manager: str
+    trust: str
+
+
+class StepTime(Model):
+    """How long a step took, in seconds."""
+
+    step: str
+    seconds: float
+
+
+class Result(Model):
+    """One image build. view: whether make saw the tree through an overlay mount or a copy."""
+
+    schema_version: int = RESULT_SCHEMA
+    builder: str
+    config: str
+    board: str
+    profile: str
+    python: str
+    tree: TreeFacts
+    view: str
+    make: Many[str]
+    packages: Many[InstalledPackage]
+    images: Many[ImageFile]
+    overlays: Many[str]
+    disabled_services: Many[str]
+    warnings: Many[str]
+    steps: Many[StepTime]

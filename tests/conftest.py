@@ -1,0 +1,103 @@
+"""What tests share: a project folder, a small ImageBuilder tree, and the options for a genuine one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from imagebuilder.load.library import Library
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+# Obeys the calls of OpenWrt's ImageBuilder and writes images of the size that SIZE says; no OpenWrt in it.
+SMALL_MAKEFILE = """\
+DIST := $(BIN_DIR)/openwrt-23.05.5-ath79-tiny-tplink_tl-wr740n-v4
+info:
+\t@echo 'Current Target: "ath79/tiny"'
+\t@echo 'Default Packages: base-files busybox dnsmasq'
+\t@echo 'Available Profiles:'
+\t@echo
+\t@echo 'tplink_tl-wr740n-v4:'; echo '    TP-Link TL-WR740N v4'; echo '    Packages: -dnsmasq rssileds'
+\t@echo 'tplink_tl-wr741nd-v4:'; echo '    TP-Link TL-WR741ND v4'; echo '    Packages:'
+image:
+\t@echo 'Installing packages...'
+\t@touch tree-was-written build-$$$$
+\t@cat behaviour >/dev/null 2>&1 && sh ./behaviour || true
+\t@test ! -f behaviour-fails
+\t@echo 'Building images...'
+\t@umask > $(BIN_DIR)/umask
+\t@env > $(BIN_DIR)/environment
+\t@test -z "$(FILES)" || cp -a $(FILES) $(BIN_DIR)/files
+\t@head -c $$(cat size) /dev/zero > $(DIST)-squashfs-sysupgrade.bin
+\t@head -c $$(cat size) /dev/zero > $(DIST)-squashfs-factory.bin
+\t@printf 'base-files - 1\\nbusybox - 1.36\\n' > $(DIST).manifest
+"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--imagebuilder", metavar="PATH", help="a genuine ImageBuilder tree (LEDE 17.01.7 ar71xx)"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--imagebuilder"):
+        return
+    for item in items:
+        if "genuine" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="wants --imagebuilder PATH"))
+
+
+@pytest.fixture
+def genuine_tree(request: pytest.FixtureRequest) -> Path:
+    """The genuine tree; tests never write into it."""
+    return Path(request.config.getoption("--imagebuilder")).resolve()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project's boards, configs and overlays, to add to."""
+    for name in ("boards", "configs", "overlays"):
+        shutil.copytree(PROJECT / name, tmp_path / "project" / name)
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def library(project: Path) -> Library:
+    return Library(project)
+
+
+@pytest.fixture
+def add_config(project: Path) -> Callable[[str, str], str]:
+    """Writes a config into the project; gives its name back."""
+
+    def add(name: str, text: str) -> str:
+        (project / "configs" / f"{name}.toml").write_text(text)
+        return name
+
+    return add
+
+
+@pytest.fixture
+def small_tree(tmp_path: Path) -> Iterator[Path]:
+    """A tree that looks like a 23.05.5 ImageBuilder for ath79/tiny. Write `size`, `behaviour` (a shell
+    script that runs during make image) or `behaviour-fails` into it to change what it does."""
+    tree = tmp_path / "small-tree"
+    (tree / "include").mkdir(parents=True)
+    (tree / "packages").mkdir()
+    (tree / "Makefile").write_text(SMALL_MAKEFILE)
+    (tree / ".config").write_text(
+        'CONFIG_TARGET_BOARD="ath79"\nCONFIG_TARGET_SUBTARGET="tiny"\n'
+        'CONFIG_TARGET_ARCH_PACKAGES="mips_24kc"\nCONFIG_VERSION_DIST="OpenWrt"\n'
+        'CONFIG_VERSION_NUMBER="23.05.5"\n'
+    )
+    (tree / ".targetinfo").write_text("Target: ath79/tiny\n")
+    (tree / "include/version.mk").write_text("VERSION_NUMBER:=$(call qstrip,$(CONFIG_VERSION_NUMBER))\n")
+    (tree / "repositories.conf").write_text("src imagebuilder file:packages\n")
+    (tree / "size").write_text("3000000")
+    yield tree
+    written = [path.name for path in tree.iterdir() if path.name.startswith(("tree-was", "build-"))]
+    assert not written, "the user's tree was written to"

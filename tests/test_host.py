@@ -1,0 +1,284 @@
+"""The base: programs, files, private views, workspaces, host tools."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from imagebuilder.errors import HostError
+from imagebuilder.host import sandbox, tools
+from imagebuilder.host.fs import (
+    disk_errors_explained,
+    is_inside,
+    remove_tree,
+    replace_folder,
+    sha256_of,
+    write_whole,
+)
+from imagebuilder.host.run import (
+    TAIL_LINES,
+    BackgroundProgram,
+    ProgramError,
+    ProgramTimeoutError,
+    clean_environment,
+    run,
+    stream,
+)
+from imagebuilder.host.sandbox import open_view
+from imagebuilder.log import CommandRun, Event, Log, Warned
+from imagebuilder.workspace import open_workspace
+
+
+def test_a_program_gets_a_clean_environment_and_umask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROFILE", "leaks")
+    before = os.umask(0o077)
+    try:
+        printed = run(["sh", "-c", "umask; env"]).stdout
+    finally:
+        os.umask(before)
+    assert printed.splitlines()[0] == "0022"
+    assert "PROFILE" not in printed
+    assert {"LC_ALL=C", "TZ=UTC"} <= set(printed.splitlines())
+
+
+def test_output_input_and_errors() -> None:
+    ended = run(["sh", "-c", "cat; echo oops >&2; exit 3"], stdin=b"a\xffb", check=False)
+    assert (ended.code, ended.stdout, ended.stderr) == (3, "a\N{REPLACEMENT CHARACTER}b", "oops\n")
+    with pytest.raises(ProgramError, match="sh exited with 3, saying last:\noops") as failed:
+        run(["sh", "-c", "echo oops >&2; exit 3"])
+    assert failed.value.code == 3
+    with pytest.raises(ProgramError, match="killed by signal 9"):
+        run(["sh", "-c", "kill -9 $$"])
+    with pytest.raises(HostError, match="'no-such-program' is not on this machine"):
+        run(["no-such-program"])
+
+
+def test_the_end_of_long_output_is_kept() -> None:
+    lines: list[str] = []
+    with pytest.raises(ProgramError) as failed:
+        stream(["sh", "-c", "seq 10000; echo the reason >&2; exit 2"], lines.append)
+    assert len(lines) == 10001
+    assert failed.value.tail.splitlines()[-1] == "the reason"
+    assert len(failed.value.tail.splitlines()) == TAIL_LINES
+
+
+def test_a_program_that_takes_too_long_is_stopped_with_all_it_started(tmp_path: Path) -> None:
+    script = f"sleep 100 & echo $! > {tmp_path}/pid; wait"
+    with pytest.raises(ProgramTimeoutError, match=r"did not end within 0\.5 s"):
+        run(["sh", "-c", script], timeout=0.5)
+    child = int((tmp_path / "pid").read_text())
+    until = time.monotonic() + 5
+    while Path(f"/proc/{child}/stat").exists() and time.monotonic() < until:
+        if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
+            break
+        time.sleep(0.05)
+    else:
+        assert not Path(f"/proc/{child}").exists()
+
+
+def test_commands_are_announced() -> None:
+    events: list[Event] = []
+    run(["true", "a b"], log=Log([events.append]))
+    assert events == [CommandRun(("true", "a b"))]
+
+
+def test_a_background_program_ends_with_its_block() -> None:
+    lines: list[str] = []
+    with BackgroundProgram(["sh", "-c", "echo up; exec sleep 100"], lines.append) as program:
+        until = time.monotonic() + 5
+        while not lines and time.monotonic() < until:
+            time.sleep(0.01)
+        assert program.alive()
+    assert lines == ["up"]
+    assert not program.alive()
+
+
+# --- files
+
+
+def test_inside_is_not_a_matter_of_names(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/bc").mkdir()
+    (tmp_path / "a/b/out").symlink_to(tmp_path / "a/bc")
+    assert is_inside(tmp_path / "a/b", tmp_path / "a/b/c")
+    assert is_inside(tmp_path / "a/b", tmp_path / "a/b")
+    assert not is_inside(tmp_path / "a/b", tmp_path / "a/bc")
+    assert not is_inside(tmp_path / "a/b", tmp_path / "a/b/../bc")
+    assert not is_inside(tmp_path / "a/b", tmp_path / "a/b/out/x")
+
+
+def test_a_file_is_written_whole_or_not(tmp_path: Path) -> None:
+    place = tmp_path / "x/file"
+    write_whole(place, b"one")
+    write_whole(place, b"two")
+    assert place.read_bytes() == b"two"
+    assert place.stat().st_mode & 0o777 == 0o644
+    assert sha256_of(place) == "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3"
+    assert [path.name for path in place.parent.iterdir()] == ["file"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    replace_folder(tmp_path / "new", tmp_path / "old")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["new"]
+
+
+def test_folders_without_rights_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    (tmp_path / "a/b/c/file").touch()
+    (tmp_path / "a/b").chmod(0)
+    remove_tree(tmp_path / "a")
+    remove_tree(tmp_path / "never there")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "no space left"), (errno.EACCES, "cannot write")]
+)
+def test_errors_of_the_disk_are_the_users_to_mend(tmp_path: Path, number: int, words: str) -> None:
+    with pytest.raises(HostError, match=words), disk_errors_explained(tmp_path):
+        raise OSError(number, os.strerror(number), str(tmp_path))
+
+
+# --- views
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    folder = tmp_path / "a tree, with: odd name"
+    folder.mkdir()
+    (folder / "Makefile").write_text("all:\n")
+    return folder
+
+
+SCRIPT = ["sh", "-c", "pwd; echo more >> Makefile; echo new > fresh; cat Makefile"]
+
+
+def test_a_view_leaves_the_tree_as_it_was(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "work, too").mkdir()
+    view = open_view(tree, tmp_path / "work, too", Log())
+    printed = run(view.command(SCRIPT)).stdout.splitlines()
+    assert printed[1:] == ["all:", "more"]
+    assert printed[0] == str(view.tree)
+    assert run(view.command(["cat", "fresh"])).stdout == "new\n"
+    assert (view.changed / "fresh").read_text() == "new\n"
+    assert (tree / "Makefile").read_text() == "all:\n"
+    assert sorted(path.name for path in tree.iterdir()) == ["Makefile"]
+    remove_tree(tmp_path / "work, too")
+
+
+def test_a_copy_serves_where_no_overlay_can_be_mounted(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "_NAMESPACES", (("false",),) * 3)
+    events: list[Event] = []
+    (tmp_path / "work").mkdir()
+    view = open_view(tree, tmp_path / "work", Log([events.append]))
+    assert view.kind == "copy"
+    assert any(isinstance(event, Warned) and "no overlay mount" in event.text for event in events)
+    assert run(view.command(SCRIPT)).stdout.splitlines()[1:] == ["all:", "more"]
+    assert (view.changed / "fresh").read_text() == "new\n"
+    assert (tree / "Makefile").read_text() == "all:\n"
+    (tmp_path / "with blank").mkdir()
+    with pytest.raises(HostError, match="blanks in its name"):
+        open_view(tree, tmp_path / "with blank", Log())
+
+
+# --- workspaces
+
+
+def test_a_result_appears_whole(tmp_path: Path) -> None:
+    for content in ("one", "two"):
+        with open_workspace(tmp_path, "config", "board") as workspace:
+            (workspace.result / "file").write_text(content)
+            assert not (tmp_path / "config/board/other").exists()
+            workspace.hand_over()
+        assert (tmp_path / "config/board/file").read_text() == content
+    assert [path.name for path in (tmp_path / "config").iterdir() if path.name[0] != "."] == ["board"]
+
+
+def test_a_failed_build_leaves_the_older_result_and_its_log(tmp_path: Path) -> None:
+    with open_workspace(tmp_path, "config", "board") as workspace:
+        (workspace.result / "file").write_text("older")
+        workspace.hand_over()
+    with pytest.raises(RuntimeError), open_workspace(tmp_path, "config", "board") as workspace:
+        (workspace.result / "build.log").write_text("what happened")
+        kept = workspace.keep_failure_log()
+        raise RuntimeError
+    assert kept == tmp_path / "config/board.failed.log"
+    assert kept.read_text() == "what happened"
+    assert (tmp_path / "config/board/file").read_text() == "older"
+    assert not list((tmp_path / "config").glob(".work-*"))
+
+
+def test_what_a_killed_build_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    dead = tmp_path / "config/.work-dead"
+    dead.mkdir(parents=True)
+    (dead / ".lock").touch()
+    with (
+        open_workspace(tmp_path, "config", "one") as living,
+        open_workspace(tmp_path, "config", "two") as other,
+    ):
+        assert not dead.exists()
+        assert living.work.exists()
+        assert other.work.exists()
+
+
+# --- host tools
+
+
+def test_what_is_missing_is_named_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = (
+        tools.Tool("no-such-1", "package-1", "does this", "build"),
+        tools.Tool("/no/such/file", "package-2", "does that", "boot"),
+        tools.Tool("sh", "dash", "is there", "build"),
+    )
+    monkeypatch.setattr(tools, "TOOLS", lacking)
+    assert [tool.name for tool in tools.missing_tools(["build"])] == ["no-such-1"]
+    assert [tool.name for tool in tools.missing_tools(tools.USES)] == ["no-such-1", "/no/such/file"]
+    with pytest.raises(HostError, match=r"no-such-1 \(does this\)") as error:
+        tools.require(["build"])
+    assert "sudo apt-get install --no-install-recommends package-1" in (error.value.hint or "")
+
+
+def test_nothing_is_installed_without_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(HostError, match="by its administrator only") as error:
+        tools.install([tools.Tool("x", "package-x", "", "build")], Log())
+    assert "package-x" in (error.value.hint or "")
+    tools.install([], Log())
+
+
+def test_a_system_without_apt_is_told_what_to_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools.shutil, "which", lambda *_, **__: None)
+    command = tools.install_command([tools.Tool("x", "package-x", "", "build")])
+    assert command == "install, by your system's package manager, what Debian calls: package-x"
+
+
+def test_interrupting_stops_what_runs(tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(["sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 100"])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - began < 20
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_the_environment_can_be_added_to() -> None:
+    assert clean_environment(A="1")["A"] == "1"

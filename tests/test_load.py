@@ -1,0 +1,225 @@
+"""TOML files: every fault at once, each with file, line and key; merging; boards that load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagebuilder.errors import FaultsError, UserError
+from imagebuilder.load.config import load_config
+from imagebuilder.load.library import Library
+from imagebuilder.load.toml import dotted, parse_toml
+from imagebuilder.model.board import Board
+
+AddConfig = Callable[[str, str], str]
+
+
+def faults_of(library: Library, name: str) -> list[tuple[str, int | None, str, str, str | None]]:
+    with pytest.raises(FaultsError) as caught:
+        load_config(library, name)
+    return [
+        (Path(fault.file).name, fault.line, fault.key, fault.message, fault.hint)
+        for fault in caught.value.faults
+    ]
+
+
+def test_every_fault_of_a_file_comes_at_once(library: Library, add_config: AddConfig) -> None:
+    add_config(
+        "bad",
+        'extends = "base"\n'
+        'boards = ["tplink-tl-wr740", 5]\n'
+        'relaese = "x"\n'
+        "[python]\n"
+        'variant = "lite"\n'
+        "[packages]\n"
+        'add = "tcpdump"\n'
+        "[[overlay]]\n"
+        'nam = "x"\n'
+        '[board."linksys-wrt1200ac"]\n'
+        'packages.ad = ["x"]\n',
+    )
+    faults = faults_of(library, "bad")
+    places = [(line, key) for _, line, key, _, _ in faults]
+    assert places == [
+        (2, "boards[0]"),
+        (2, "boards[1]"),
+        (3, "relaese"),
+        (5, "python.variant"),
+        (7, "packages.add"),
+        (8, "overlay[0].name"),
+        (9, "overlay[0].nam"),
+        (11, "board.linksys-wrt1200ac.packages.ad"),
+    ]
+    by_key = {key: (message, hint) for _, _, key, message, hint in faults}
+    assert by_key["boards[0]"] == ("unknown board 'tplink-tl-wr740'", "did you mean 'tplink-tl-wr740n-v4'?")
+    assert by_key["boards[1]"][0] == "expected text, found a whole number"
+    assert by_key["relaese"] == ("unknown key", "did you mean 'release'?")
+    assert "'base'" in by_key["python.variant"][0]
+    assert "'lite'" in by_key["python.variant"][0]
+    assert by_key["packages.add"][0] == "expected a list, found text"
+    assert by_key["overlay[0].name"][0] == "is missing"
+    assert by_key["board.linksys-wrt1200ac.packages.ad"] == ("unknown key", "did you mean 'add'?")
+
+
+def test_faults_of_all_extended_files_come_together(library: Library, add_config: AddConfig) -> None:
+    add_config("parent", "oops = 1\n")
+    add_config("child", 'extends = "parent"\nalso = 2\n')
+    assert [(file, key) for file, _, key, _, _ in faults_of(library, "child")] == [
+        ("child.toml", "also"),
+        ("parent.toml", "oops"),
+    ]
+
+
+def test_a_syntax_error_names_its_line(library: Library, add_config: AddConfig) -> None:
+    add_config("bad", 'extends = "base"\nboards = [\n')
+    ((file, line, _, message, _),) = faults_of(library, "bad")
+    assert file == "bad.toml"
+    assert line in (2, 3)
+    assert "no valid TOML" in message
+
+
+def test_a_cycle_is_shown(library: Library, add_config: AddConfig) -> None:
+    add_config("one", 'extends = "two"\n')
+    add_config("two", '\nextends = ["three"]\n')
+    add_config("three", 'extends = "one"\n')
+    assert faults_of(library, "one") == [
+        ("three.toml", 1, "extends", "extends itself: one → two → three → one", None)
+    ]
+
+
+def test_an_unknown_parent_names_the_nearest(library: Library, add_config: AddConfig) -> None:
+    add_config("child", 'extends = "ruter"\n')
+    assert faults_of(library, "child") == [
+        ("child.toml", 1, "extends", "unknown config 'ruter'", "did you mean 'router'?")
+    ]
+
+
+def test_unknown_names_come_with_the_nearest(library: Library) -> None:
+    with pytest.raises(UserError, match="unknown config 'dmo'") as config:
+        load_config(library, "dmo")
+    assert config.value.hint == "did you mean 'demo'?"
+    with pytest.raises(UserError, match="unknown board 'wr74n'") as board:
+        library.board("wr74n")
+    assert "tplink-tl-wr740n-v4" in (board.value.hint or "")
+
+
+def test_later_files_win_and_lists_grow(library: Library, add_config: AddConfig) -> None:
+    add_config(
+        "parent",
+        'extends = "base"\nrelease = "23.05.5"\n[packages]\nadd = ["a", "b"]\nremove = ["c", "d"]\n'
+        '[services]\ndisabled = ["x"]\n[board.qemu-x86-64]\npackages.add = ["from-parent-board"]\n',
+    )
+    add_config(
+        "child",
+        'extends = "parent"\nrelease = "24.10.4"\n[packages]\nadd = ["c"]\nremove = ["b"]\n'
+        '[services]\ndisabled = ["y"]\n'
+        '[board.qemu-x86-64]\npackages.remove = ["a"]\npython.variant = "base"\n',
+    )
+    general = load_config(library, "child")
+    assert general.config.release == "24.10.4"
+    assert general.config.packages.add == ("a", "c")
+    assert general.config.packages.remove == ("d", "b")
+    assert general.config.services.disabled == ("x", "y")
+    assert general.config.python.variant == "none"
+    files = [Path(name).name for name in general.origins["packages.add"]]
+    assert files == ["parent.toml", "child.toml"]
+    assert [Path(name).name for name in general.origins["release"]] == ["child.toml"]
+    for_board = load_config(library, "child", "qemu-x86-64").config
+    assert for_board.packages.add == ("c", "from-parent-board")
+    assert for_board.packages.remove == ("d", "b", "a")
+    assert for_board.python.variant == "base"
+
+
+def test_extends_takes_several_left_to_right(library: Library, add_config: AddConfig) -> None:
+    add_config("left", 'release = "23.05.5"\n[python]\nvariant = "light"\n')
+    add_config("right", 'release = "24.10.4"\n')
+    add_config("child", 'extends = ["left", "right"]\n')
+    config = load_config(library, "child").config
+    assert (config.release, config.python.variant) == ("24.10.4", "light")
+
+
+def test_a_config_can_be_a_path(library: Library, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "demo"\n')
+    assert load_config(library, str(path)).config.name == "mine"
+
+
+def test_every_shipped_config_and_board_loads(library: Library) -> None:
+    boards = [library.board(name) for name in library.board_names()]
+    assert {"qemu-x86-64", "tplink-tl-wr740n-v4", "linksys-wrt1200ac"} <= {board.id for board in boards}
+    for name in library.config_names():
+        for board in load_config(library, name).config.boards:
+            assert load_config(library, name, board).config.name == name
+
+
+def test_a_board_file_with_faults(library: Library, project: Path) -> None:
+    (project / "boards/odd.toml").write_text(
+        'name = "Odd"\nsoc = "?"\nram = "32MB"\nflash = "4M"\n\n[[profile]]\nreleases = "recent"\n'
+        'target = "ath79"\nname = "x"\narch = "mips_24kc"\n[images]\nsysupgrade = { format = "tplink-v2" }\n'
+    )
+    with pytest.raises(FaultsError) as caught:
+        library.board("odd")
+    assert [(fault.line, fault.key) for fault in caught.value.faults] == [
+        (3, "ram"),
+        (7, "profile[0].releases"),
+        (8, "profile[0].target"),
+        (12, "images.sysupgrade.format"),
+    ]
+
+
+def test_the_profile_of_a_release(library: Library) -> None:
+    board = library.board("tplink-tl-wr740n-v4")
+
+    def targets(release: str) -> list[str]:
+        return [profile.target for profile in board.profiles_for(release)]
+
+    assert targets("17.01.7") == ["ar71xx/generic"]
+    assert targets("19.07.10") == ["ath79/tiny", "ar71xx/tiny"]
+    assert targets("23.05.5") == ["ath79/tiny"]
+    assert targets("23.05.6") == []
+    assert targets("24.10.1") == ["ath79/tiny"]
+    assert targets("24.10.2") == []
+    assert targets("25.12.0") == []
+
+
+def test_lines_of_keys() -> None:
+    file = parse_toml(
+        b'a = 1\n"b.c" = 2\n[t]\nx.y = [\n  1,\n  { z = 2 },\n]\n[[r]]\nn = 1\n[[r]]\nn = 2\n[r.s]\nm = 3\n',
+        Path("x.toml"),
+    )
+    lines = {
+        ("a",): 1,
+        ("b.c",): 2,
+        ("t",): 3,
+        ("t", "x", "y"): 4,
+        ("t", "x", "y", 0): 5,
+        ("t", "x", "y", 1, "z"): 6,
+        ("r", 0, "n"): 9,
+        ("r", 1): 10,
+        ("r", 1, "s", "m"): 13,
+        ("t", "missing"): 3,
+        ("nowhere",): None,
+    }
+    assert {key: file.line_of(key) for key in lines} == lines
+    assert dotted(("board", "a-b", "x y", 2)) == 'board.a-b."x y"[2]'
+
+
+@given(st.binary(max_size=300) | st.text(alphabet="[]{}=\",.\n abc019#_-'", max_size=120).map(str.encode))
+def test_any_bytes_are_toml_or_a_clear_error(raw: bytes) -> None:
+    try:
+        file = parse_toml(raw, Path("x.toml"))
+    except FaultsError as error:
+        assert error.faults[0].file == "x.toml"
+        return
+    for key in file.values:
+        assert file.line_of((key,)) is not None
+
+
+def test_boards_are_frozen(library: Library) -> None:
+    board: Board = library.board("qemu-x86-64")
+    with pytest.raises(ValueError, match="frozen"):
+        board.name = "other"  # type: ignore[misc]
