@@ -81,6 +81,10 @@ def test_a_program_that_takes_too_long_is_stopped_with_all_it_started(tmp_path: 
         assert not Path(f"/proc/{child}").exists()
 
 
+def test_a_time_limit_loses_no_output() -> None:
+    assert {run(["echo", "all of it"], timeout=20).stdout for _ in range(50)} == {"all of it\n"}
+
+
 def test_commands_are_announced() -> None:
     events: list[Event] = []
     run(["true", "a b"], log=Log([events.append]))

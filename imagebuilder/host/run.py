@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -88,32 +89,45 @@ def _prepare(argv: Sequence[str], cwd: Path | None, env: Mapping[str, str]) -> t
 
 
 def _stop(process: Any) -> None:
-    """End a program's whole process group, gently first."""
+    """End a program's whole process group, gently first; also what is left of it when its leader is gone."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if not process.is_alive():
-            return
+        until = time.monotonic() + TERMINATE_SECONDS
         try:
-            process.signal_group(number)
+            os.killpg(process.pid, number)
+            while time.monotonic() < until:
+                process.is_alive()  # a leader that ended is there until somebody has asked for its exit code
+                time.sleep(0.01)
+                os.killpg(process.pid, 0)
         except ProcessLookupError:
             return
-        until = time.monotonic() + TERMINATE_SECONDS
-        while process.is_alive() and time.monotonic() < until:
-            time.sleep(0.02)
 
 
 def _wait(process: Any, argv: Sequence[str], timeout: float | None) -> int:
     """Wait for the program; its exit code. Stops it when interrupted or out of time."""
-    try:
-        process.wait(timeout=timeout)
-    except sh.TimeoutException:
+    ran_out = threading.Event()
+
+    def stop_late() -> None:
+        ran_out.set()
         _stop(process)
-        raise ProgramTimeoutError(argv, timeout or 0.0) from None
+
+    # not sh's own waiting with a limit: it looks every 0.1 s only, and does not wait for the last output
+    timer = threading.Timer(timeout, stop_late) if timeout is not None else None
+    if timer is not None:
+        timer.start()
+    try:
+        process.wait()
+        code = int(process.exit_code)
     except sh.ErrorReturnCode as error:
-        return int(error.exit_code)
+        code = int(error.exit_code)
     except BaseException:
         _stop(process)
         raise
-    return int(process.exit_code)
+    finally:
+        if timer is not None:
+            timer.cancel()
+    if ran_out.is_set():
+        raise ProgramTimeoutError(argv, timeout or 0.0)
+    return code
 
 
 def run(

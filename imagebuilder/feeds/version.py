@@ -1,0 +1,58 @@
+"""Package versions in Debian's order, which opkg follows: [epoch:]upstream[-revision].
+
+Source of the rule: Debian Policy 5.6.12. Runs of letters and of digits are compared in turn; letters come
+before other signs, and `~` before everything, the end included.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+RUNS = re.compile(r"([^0-9]*)([0-9]*)")
+END = 0  # of a run of letters: after ~, before everything else
+
+Number = tuple[int, str]  # digits without leading zeros, and how many: no limit on their length
+Part = tuple[tuple[tuple[int, ...], Number], ...]
+Key = tuple[Number, Part, Part]
+
+
+def _order(character: str) -> int:
+    if character == "~":
+        return -1
+    return ord(character) if character.isascii() and character.isalpha() else ord(character) + 256
+
+
+def _number(digits: str) -> Number:
+    significant = digits.lstrip("0")
+    return len(significant), significant
+
+
+def _part(text: str) -> Part:
+    """A part of a version as tuples that compare as the rule says."""
+    # the first run is there even if empty, so that '' and '0' are the same and both newer than '0~1'
+    first, *others = RUNS.findall(text)
+    runs = [first, *(run for run in others if any(run)), ("", "")]
+    return tuple(((*map(_order, letters), END), _number(digits)) for letters, digits in runs)
+
+
+@lru_cache(maxsize=4096)
+def version_key(version: str) -> Key:
+    """What to sort by. Total: every text has a place."""
+    epoch, colon, rest = version.partition(":")
+    if not (colon and epoch.isascii() and epoch.isdigit()):
+        epoch, rest = "0", version
+    upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "")
+    return _number(epoch), _part(upstream), _part(revision)
+
+
+def compare_versions(one: str, other: str) -> int:
+    """-1, 0 or 1: whether one is older than, the same as or newer than the other."""
+    first, second = version_key(one), version_key(other)
+    return (first > second) - (first < second)
+
+
+def satisfies(version: str, operator: str, wanted: str) -> bool:
+    """Whether `version operator wanted` holds; operator is one of << <= = >= >>. KeyError for another."""
+    order = compare_versions(version, wanted)
+    return {"<<": order < 0, "<=": order <= 0, "=": order == 0, ">=": order >= 0, ">>": order > 0}[operator]

@@ -1,0 +1,222 @@
+"""Python packages in the form that OpenWrt ships: bytecode beside where the source was, sources apart.
+
+The rules are those of lang/python in openwrt/packages from 21.02 on: `foo.py` gives `foo.pyc` in the same
+folder (the legacy place, found without its source), with a checked hash in its header (PEP 552) because the
+build exports SOURCE_DATE_EPOCH, and the target path as the name in its code objects. The compiler is a Python
+of the same version, run in batches through host/run.py; our own Python's version does not matter.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from imagebuilder.errors import UserError
+from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.run import Completed, clean_environment, run
+from imagebuilder.log import Log
+from imagebuilder.model.filetree import Entry, FileTree, file_at, file_of, parent_of
+
+HELPER = "compile_batch.py"  # run as text by another interpreter, not imported by ours
+SHEBANG = re.compile(rb"\A#![^\n]*python[^\n]*")
+TARGET_SHEBANG = b"#!/usr/bin/python3"
+
+
+class InterpreterError(UserError):
+    """An interpreter that cannot compile for the target: another version, or it does not run."""
+
+
+class CompileError(UserError):
+    """Sources that do not compile. failures: target path and what is wrong, for each of them."""
+
+    def __init__(self, failures: Iterable[tuple[str, str]]) -> None:
+        self.failures = tuple(sorted(failures))
+        lines = "\n".join(f"{path}: {problem}" for path, problem in self.failures)
+        super().__init__(
+            f"{len(self.failures)} Python sources do not compile:\n{lines}",
+            hint="put them right, or drop them with a filespec rule `-|path`",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """How to run the Python that compiles. argv: the program with what comes before its options, for
+    instance (ld.so, --library-path, FOLDER, python3.11). python: the version it must have, for messages;
+    magic_number: that its bytecode must have. environment: what it needs besides, such as PYTHONHOME."""
+
+    argv: tuple[str, ...]
+    python: str
+    magic_number: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def _run_batch(
+    interpreter: Interpreter,
+    sources: list[tuple[str, Entry]],
+    start: int,
+    *,
+    into: Path,
+    epoch: int,
+    log: Log | None,
+) -> list[tuple[str, str]]:
+    """Compile to into/NUMBER.pyc, numbers from `start`; target paths and reasons of those that fail."""
+    manifest = {
+        "magic": interpreter.magic_number,
+        "into": str(into),
+        "start": start,
+        "sources": [
+            {"name": path, "file": str(entry.source)}
+            if entry.source is not None
+            else {"name": path, "data": base64.b64encode(entry.data or b"").decode()}
+            for path, entry in sources
+        ],
+    }
+    environment = clean_environment(
+        PYTHONHASHSEED=str(epoch % 2**32),  # the same for every build of one epoch, as OpenWrt has it
+        SOURCE_DATE_EPOCH=str(epoch),
+        PYTHONDONTWRITEBYTECODE="1",
+        PYTHONNOUSERSITE="1",
+        **interpreter.environment,
+    )
+    helper = (resources.files(__package__) / HELPER).read_text("utf-8")
+    # not -I: it would ignore PYTHONHASHSEED. The working folder, which -c puts on the path, holds no modules
+    done = run(
+        [*interpreter.argv, "-S", "-W", "ignore", "-c", helper],
+        cwd=into,
+        env=environment,
+        stdin=json.dumps(manifest).encode(),
+        check=False,
+        log=log,
+    )
+    return _failures(interpreter, done)
+
+
+def _failures(interpreter: Interpreter, done: Completed) -> list[tuple[str, str]]:
+    """What a batch answered. InterpreterError for an answer that is none, or from another version."""
+    try:
+        answer = json.loads(done.stdout)
+        magic, failures = int(answer["magic"]), [(str(name), str(why)) for name, why in answer["failures"]]
+    except (ValueError, KeyError, TypeError) as error:
+        last = "\n".join((done.stderr or done.stdout).splitlines()[-5:])
+        raise InterpreterError(
+            f"{interpreter.argv[-1]} did not compile (exit code {done.code}): {last}",
+            hint=f"Python {interpreter.python} is needed, able to run on this machine",
+        ) from error
+    if magic != interpreter.magic_number:
+        raise InterpreterError(
+            f"{interpreter.argv[-1]} is Python {answer['version']}, whose bytecode has magic number {magic}",
+            hint=f"Python {interpreter.python} (magic number {interpreter.magic_number}) is needed",
+        )
+    return failures
+
+
+def _is_source(path: str, entry: Entry) -> bool:
+    return entry.kind == "file" and path.endswith(".py")
+
+
+def compile_sources(
+    sources: Mapping[str, Entry],
+    interpreter: Interpreter,
+    into: Path,
+    *,
+    epoch: int,
+    jobs: int = 2,
+    log: Log | None = None,
+) -> dict[str, Entry]:
+    """Compile file entries by their target paths ('/usr/lib/python3.11/os.py'), in `jobs` runs at a time.
+
+    into: a folder for the bytecode, which must stay as long as the result is used. epoch: SOURCE_DATE_EPOCH
+    in seconds since 1970. Returns the bytecode's entry for each source's path: read and write bits of the
+    source, writable by the owner, never executable.
+    Raises CompileError, naming all that fail; InterpreterError; HostError.
+    """
+    ordered = sorted(sources.items())
+    if not ordered:
+        return {}
+    into = into.absolute()
+    size = -(-len(ordered) // max(jobs, 1))
+    starts = range(0, len(ordered), size)
+    with disk_errors_explained(into):
+        into.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(len(starts)) as pool:
+        batches = [
+            pool.submit(
+                _run_batch, interpreter, ordered[start : start + size], start, into=into, epoch=epoch, log=log
+            )
+            for start in starts
+        ]
+        failures = [failure for batch in batches for failure in batch.result()]
+    if failures:
+        raise CompileError(failures)
+    return {
+        path: file_at(into / f"{number:06d}.pyc", entry.mode & 0o666 | 0o200)
+        for number, (path, entry) in enumerate(ordered)
+    }
+
+
+def _target_script(entry: Entry) -> Entry:
+    """A script for the target: a first line that names any Python becomes #!/usr/bin/python3, its options
+    lost, as in OpenWrt."""
+    if entry.source is not None:
+        with entry.source.open("rb") as stream:
+            if stream.read(2) != b"#!":  # a binary may be large: look before reading
+                return entry
+        data = entry.source.read_bytes()
+    else:
+        data = entry.data or b""
+    changed = SHEBANG.sub(TARGET_SHEBANG, data, count=1)
+    return entry if changed == data else file_of(changed, entry.mode)
+
+
+def shipped_tree(tree: FileTree, bytecode: Mapping[str, Entry]) -> FileTree:
+    """A package after its filespec, as it is shipped: no *.exe, bytecode in place of regular *.py files (a
+    link that is named so stays), no empty folders, scripts in /usr/bin for the target's Python.
+
+    bytecode: what compile_sources returned for the package's sources; KeyError if one is not in it.
+    """
+    entries: dict[str, Entry] = {}
+    for path, entry in tree.items():
+        if _is_source(path, entry):
+            entries[path + "c"] = bytecode[path]
+        elif entry.kind == "file" and path.endswith(".exe"):
+            continue
+        elif entry.kind == "file" and parent_of(path) == "/usr/bin":
+            entries[path] = _target_script(entry)
+        else:
+            entries.setdefault(path, entry)
+    return FileTree(entries).without_empty_folders()
+
+
+def source_tree(tree: FileTree) -> FileTree:
+    """The package's -src twin: nothing but *.py files and links that are named so, first lines unchanged."""
+    others = (path for path, entry in tree.items() if entry.kind != "dir" and not path.endswith(".py"))
+    return tree.without(others).without_empty_folders()
+
+
+def ship(
+    packages: Mapping[str, FileTree],
+    interpreter: Interpreter,
+    into: Path,
+    *,
+    epoch: int,
+    jobs: int = 2,
+    log: Log | None = None,
+) -> dict[str, FileTree]:
+    """The shipped form of several packages, by name, compiled together. Parameters and errors are those of
+    compile_sources; UserError too where two packages hold different sources of one path."""
+    sources: dict[str, Entry] = {}
+    for name, tree in packages.items():
+        for path, entry in tree.items():
+            if _is_source(path, entry) and sources.setdefault(path, entry) != entry:
+                raise UserError(
+                    f"the package {name} and one before it hold different files {path}",
+                    hint="two packages cannot own one file: drop it from one of them",
+                )
+    bytecode = compile_sources(sources, interpreter, into, epoch=epoch, jobs=jobs, log=log)
+    return {name: shipped_tree(tree, bytecode) for name, tree in packages.items()}

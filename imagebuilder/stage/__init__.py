@@ -1,0 +1,1 @@
+"""What goes into an image besides the feeds' packages: file trees, filespecs, local packages."""
