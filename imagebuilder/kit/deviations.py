@@ -1,0 +1,198 @@
+"""Debian's CPython made into OpenWrt's: deviations.toml as values, and as a change of the stage.
+
+Every entry must have an effect. One that has none is an error, as a rule of a strict filespec is.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
+
+from imagebuilder.errors import UserError
+from imagebuilder.kit.recipe import HERE
+from imagebuilder.model.base import Many, Model
+from imagebuilder.model.filetree import Entry, FileTree, file_of
+from imagebuilder.stage.filespec import Rule
+from imagebuilder.stage.filetree import content
+from imagebuilder.stage.shellglob import expand
+
+DATA = "deviations.toml"
+
+
+class DeviationError(UserError):
+    """Debian's Python is not the one that deviations.toml describes."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint=f"the kit is for Debian 12; {DATA} states what differs from OpenWrt")
+
+
+class Move(Model):
+    """A path, or all below it, goes elsewhere."""
+
+    old: str
+    new: str
+    reason: str
+
+
+class Drop(Model):
+    """What a pattern names is not there in OpenWrt."""
+
+    path: str
+    reason: str
+
+
+class Edit(Model):
+    """A text that occurs once in a file is replaced by another."""
+
+    path: str
+    old: str
+    new: str
+    reason: str
+
+
+class Add(Model):
+    """A file that a package has besides OpenWrt's."""
+
+    package: str
+    path: str
+    text: str
+    reason: str
+
+
+class Absent(Model):
+    """Rules of a package's filespec, by their paths, that find nothing in Debian's tree."""
+
+    package: str
+    paths: Many[str]
+    reason: str
+
+
+class AbsentHook(Model):
+    """A step of a package's install hook, by its path, that finds nothing in Debian's tree."""
+
+    package: str
+    path: str
+    reason: str
+
+
+class Depends(Model):
+    """Dependencies that a package has besides OpenWrt's."""
+
+    package: str
+    names: Many[str]
+    reason: str
+
+
+class Builtin(Model):
+    """Extension modules of an OpenWrt package that are built into Debian's interpreter."""
+
+    package: str
+    modules: Many[str]
+    reason: str
+
+
+class Deviations(Model):
+    """deviations.toml."""
+
+    move: Many[Move]
+    drop: Many[Drop]
+    edit: Many[Edit]
+    add: Many[Add]
+    absent: Many[Absent]
+    absent_hook: Many[AbsentHook]
+    depends: Many[Depends]
+    builtin: Many[Builtin]
+
+    def dependencies_of(self, package: str) -> tuple[str, ...]:
+        """What a package depends on besides what OpenWrt's does."""
+        return tuple(name for entry in self.depends if entry.package == package for name in entry.names)
+
+    def builtin_of(self, package: str) -> frozenset[str]:
+        """The modules of a package that are in the interpreter instead."""
+        return frozenset(name for entry in self.builtin if entry.package == package for name in entry.modules)
+
+    def added_to(self, package: str) -> dict[str, Entry]:
+        """The files that a package has besides OpenWrt's."""
+        return {entry.path: file_of(entry.text.encode()) for entry in self.add if entry.package == package}
+
+    def hook_paths(self, package: str) -> frozenset[str]:
+        """The paths of a package's hook steps that are left out."""
+        return frozenset(entry.path for entry in self.absent_hook if entry.package == package)
+
+
+@cache
+def deviations() -> Deviations:
+    """What deviations.toml states. pydantic's ValidationError where it cannot be read."""
+    return Deviations.model_validate(tomllib.loads((HERE / DATA).read_text("utf-8")))
+
+
+def _moved_path(path: str, move: Move) -> str:
+    inside = path == move.old or path.startswith(move.old + "/")
+    return move.new + path[len(move.old) :] if inside else path
+
+
+def _moved(stage: FileTree, move: Move) -> FileTree:
+    """The stage after one move. What is moved wins over what is there, folders are merged."""
+    still = {path: entry for path, entry in stage.items() if _moved_path(path, move) == path}
+    gone = {_moved_path(path, move): entry for path, entry in stage.items() if path not in still}
+    return FileTree(
+        {
+            path: replace(entry, target=_moved_path(entry.target, move)) if entry.kind == "symlink" else entry
+            for path, entry in (still | gone).items()
+        }
+    )
+
+
+def _dropped(stage: FileTree, drop: Drop) -> FileTree:
+    return stage.without(expand(stage, drop.path))
+
+
+def _edited(stage: FileTree, edit: Edit) -> FileTree:
+    if edit.path not in stage:
+        return stage
+    old, new = edit.old.encode(), edit.new.encode()
+    text = content(stage[edit.path])
+    if text.count(old) != 1:
+        raise DeviationError(f"{edit.path} does not hold once the text that is to be replaced in it")
+    return stage.merged({edit.path: file_of(text.replace(old, new), stage[edit.path].mode)})
+
+
+def adapted(stages: Mapping[str, FileTree], changes: Deviations) -> dict[str, FileTree]:
+    """Debian's trees with OpenWrt's layout: moved, dropped, edited.
+
+    DeviationError for an entry that has no effect on any of them.
+    """
+    now = dict(stages)
+
+    def change(what: str, function: Callable[[FileTree], FileTree]) -> None:
+        before = dict(now)
+        now.update({name: function(tree) for name, tree in before.items()})
+        if now == before:
+            raise DeviationError(f"there is no {what}")
+
+    for move in changes.move:
+        change(f"{move.old} to be moved", partial(_moved, move=move))
+    for drop in changes.drop:
+        change(f"{drop.path} to be dropped", partial(_dropped, drop=drop))
+    for edit in changes.edit:
+        change(f"{edit.path} to be changed", partial(_edited, edit=edit))
+    return now
+
+
+def present_rules(
+    package: str, rules: Sequence[Rule], stage: FileTree, changes: Deviations
+) -> tuple[Rule, ...]:
+    """A package's rules without those that are stated to find nothing.
+
+    DeviationError where a stated rule is not in the filespec, or would find something.
+    """
+    absent = {path for entry in changes.absent if entry.package == package for path in entry.paths}
+    unknown = absent - {rule.path for rule in rules}
+    if unknown:
+        raise DeviationError(f"the filespec of {package} has no rule for {', '.join(sorted(unknown))}")
+    for path in sorted(absent):
+        if expand(stage, path):
+            raise DeviationError(f"Debian has {path} after all, which {package} was to do without")
+    return tuple(rule for rule in rules if rule.path not in absent)

@@ -1,0 +1,1 @@
+"""An ImageBuilder: its archive, its tree, its `make` and what that prints."""

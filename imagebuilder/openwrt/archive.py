@@ -1,0 +1,161 @@
+"""Unpacking an ImageBuilder's archive, trusting nothing in it."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+import zstandard
+
+from imagebuilder.errors import UserError
+from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, is_inside, remove_tree, sha256_of
+from imagebuilder.log import Log
+
+ENDINGS = (".tar.xz", ".tar.zst", ".tar.gz", ".tar")
+MAX_FILES = 400_000
+MAX_BYTES = 8 << 30
+MAX_NAME_BYTES = 4096
+PROGRESS_FILES = 2000
+
+
+class ArchiveError(UserError):
+    """An archive that is damaged, or that would write outside of its folder."""
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the name is that of an archive that unpack() reads."""
+    return path.name.endswith(ENDINGS)
+
+
+def unpacked_tree(archive: Path, cache: Path, log: Log) -> Path:
+    """The tree that an archive holds, unpacked into the cache once for each content (SHA-256).
+
+    ArchiveError for an archive that is damaged or unsafe; nothing of it is left then.
+    """
+    place = cache / "trees" / sha256_of(archive)
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with disk_errors_explained(place.parent):
+            fresh = Path(tempfile.mkdtemp(prefix=".unpack-", dir=place.parent))
+            try:
+                unpack(archive, fresh, log)
+                _only_folder(archive, fresh).rename(place)
+            except FileExistsError:
+                log.note(f"{archive.name} was unpacked by another process meanwhile")
+            finally:
+                remove_tree(fresh)
+    return place
+
+
+def unpack(archive: Path, folder: Path, log: Log) -> None:
+    """Unpack a tar archive (.xz, .zst, .gz or plain) into an existing folder. ArchiveError as above."""
+    files = size = 0
+    try:
+        with _open(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                files, size = files + 1, size + max(member.size, 0)
+                check_member(archive.name, member)
+                if files > MAX_FILES or size > MAX_BYTES:
+                    raise ArchiveError(
+                        f"{archive.name} holds more than {MAX_FILES} files or {MAX_BYTES >> 30} GiB"
+                    )
+                if files % PROGRESS_FILES == 0:
+                    log.progress(f"unpacking {archive.name}: {files} files", files)
+                _extract(tar, member, folder)
+    except (tarfile.TarError, lzma.LZMAError, zstandard.ZstdError, zlib.error, EOFError) as error:
+        raise ArchiveError(f"{archive} is damaged: {error}", hint="download it again") from error
+    if files == 0:
+        raise ArchiveError(f"{archive} is empty", hint="download it again")
+
+
+def check_member(archive: str, member: tarfile.TarInfo) -> None:
+    """ArchiveError for a member that is no file, folder or link, or that leaves the archive's folder."""
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts or len(member.name.encode()) > MAX_NAME_BYTES:
+        raise ArchiveError(f"{archive} is unsafe: the path {member.name[:200]!r} leaves its folder")
+    if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+        raise ArchiveError(f"{archive} is unsafe: {member.name!r} is a device or pipe")
+    if member.issym() or member.islnk():
+        base = name.parent if member.issym() else PurePosixPath(".")
+        if _leaves(base, PurePosixPath(member.linkname)):
+            raise ArchiveError(
+                f"{archive} is unsafe: the link {member.name!r} leads outside, to {member.linkname!r}",
+                hint="a tree that was used holds such links, OpenWrt's archives do not: give its folder",
+            )
+
+
+def _leaves(base: PurePosixPath, target: PurePosixPath) -> bool:
+    """Whether a relative link in `base` leads above the archive's root."""
+    if target.is_absolute():
+        return True
+    depth = len([part for part in base.parts if part != "."])
+    for part in target.parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0:
+            return True
+    return False
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """One checked member. A name may not pass through a link that an earlier member made: links that are
+    each harmless can together lead outside."""
+    place = folder
+    for part in PurePosixPath(member.name).parts[:-1]:
+        place /= part
+        if place.is_symlink():
+            raise ArchiveError(f"the archive is unsafe: {member.name!r} passes through a link")
+    place /= PurePosixPath(member.name).name
+    if member.isdir():
+        place.mkdir(parents=True, exist_ok=True)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    if member.issym():
+        place.symlink_to(member.linkname)
+    elif member.islnk():
+        original = folder / member.linkname
+        if not is_inside(folder, original) or not original.is_file():
+            raise ArchiveError(f"the archive is unsafe: {member.name!r} is linked to no file of it")
+        place.hardlink_to(original)
+    else:
+        content = tar.extractfile(member)
+        if content is None:
+            raise tarfile.ReadError(f"{member.name} has no content")
+        with place.open("xb") as copy:
+            shutil.copyfileobj(content, copy, CHUNK_BYTES)
+        place.chmod(0o755 if member.mode & 0o100 else 0o644)
+        os.utime(place, (member.mtime, member.mtime))
+
+
+def _only_folder(archive: Path, unpacked: Path) -> Path:
+    entries = list(unpacked.iterdir())
+    if len(entries) != 1 or not entries[0].is_dir() or entries[0].is_symlink():
+        raise ArchiveError(
+            f"{archive.name} is no ImageBuilder: it should hold one folder, and holds {len(entries)} entries"
+        )
+    return entries[0]
+
+
+@contextmanager
+def _open(archive: Path) -> Iterator[IO[bytes]]:
+    if archive.name.endswith(".xz"):
+        with lzma.open(archive) as stream:
+            yield stream
+    elif archive.name.endswith(".zst"):
+        with archive.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
+            yield stream
+    elif archive.name.endswith(".gz"):
+        with gzip.GzipFile(archive) as stream:
+            yield cast(IO[bytes], stream)
+    else:
+        with archive.open("rb") as stream:
+            yield stream

@@ -1,0 +1,146 @@
+"""What `make image` left in BIN_DIR: the images that a board knows, the manifest, and what is missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from imagebuilder.errors import UserError
+from imagebuilder.host.fs import sha256_of
+from imagebuilder.model.board import Board
+from imagebuilder.model.plan import Plan
+from imagebuilder.model.result import ImageFile, InstalledPackage
+from imagebuilder.model.size import human_size
+from imagebuilder.openwrt.output import MakeReport
+
+# squashfs first: a sysupgrade keeps its settings only there
+_FILESYSTEMS = ("squashfs", "ubifs", "ext4", "jffs2-64k", "jffs2-128k", "initramfs")
+LARGEST_SHOWN = 5
+
+
+class BuildError(UserError):
+    """make did not build what was asked for."""
+
+
+def find_images(bin_dir: Path, board: Board, profile: str) -> tuple[ImageFile, ...]:
+    """The images in bin_dir of the types that the board's file names, in its order."""
+    names = sorted(path.name for path in bin_dir.iterdir() if path.is_file())
+    found = []
+    for image_type, image in board.images.items():
+        name = _named(names, profile, image_type)
+        if name is not None:
+            path = bin_dir / name
+            found.append(
+                ImageFile(
+                    file=name,
+                    type=image_type,
+                    size=path.stat().st_size,
+                    sha256=sha256_of(path),
+                    required=image.required,
+                )
+            )
+    return tuple(found)
+
+
+def _named(names: Sequence[str], profile: str, image_type: str) -> str | None:
+    """`…-PROFILE-FILESYSTEM-TYPE.EXT`, with or without .gz."""
+    for filesystem in _FILESYSTEMS:
+        ending = re.compile(
+            rf"-{re.escape(profile)}-{filesystem}-{re.escape(image_type)}(\.[a-z0-9]+)?(\.gz)?$"
+        )
+        found = next((name for name in names if ending.search(name)), None)
+        if found is not None:
+            return found
+    return None
+
+
+def read_manifest(bin_dir: Path) -> tuple[Path, tuple[InstalledPackage, ...]]:
+    """The manifest and its `name - version` lines. BuildError if make wrote none, or more than one."""
+    manifests = sorted(bin_dir.glob("*.manifest"))
+    if len(manifests) != 1:
+        raise BuildError(f"make wrote {len(manifests)} manifests where one was expected")
+    packages = []
+    for line in manifests[0].read_text("utf-8", "replace").splitlines():
+        name, separator, version = line.partition(" - ")
+        if not separator:
+            raise BuildError(f"{manifests[0].name} has a line that names no package: {line!r}")
+        packages.append(InstalledPackage(name=name, version=version))
+    return manifests[0], tuple(packages)
+
+
+def check_packages(plan: Plan, report: MakeReport) -> None:
+    """BuildError, naming every package that did not go in and who asked for it."""
+    lines = [f"package '{name}' is in no feed; {_asked(plan, name)}" for name in report.unknown]
+    lines += [
+        f"package '{missing.dependency}' is in no feed; package '{missing.package}' depends on it,"
+        f" and {_asked(plan, missing.package)}"
+        for missing in report.unsatisfied
+    ]
+    for name in report.not_fetched:
+        if name in plan.reasons:
+            lines.append(f"package '{name}' could not be downloaded; {_asked(plan, name)}")
+        else:
+            dependents = [f"'{other}'" for other in report.not_installed if other != name]
+            lines.append(
+                f"package '{name}' could not be downloaded; it is a dependency of {' or '.join(dependents)}"
+            )
+    explained = {*report.unknown, *report.not_fetched, *(missing.package for missing in report.unsatisfied)}
+    if not lines:
+        lines += [
+            f"package '{name}' cannot be installed; {_asked(plan, name)}"
+            for name in report.not_installed
+            if name not in explained
+        ]
+    if lines:
+        hint = "take it out, correct its name, or use a tree whose feeds have it"
+        if report.not_fetched:
+            hint = "feeds must be in reach, or the packages in the tree's dl/ or packages/"
+        raise BuildError("\n".join(lines), hint=hint)
+
+
+def _asked(plan: Plan, name: str) -> str:
+    return f"asked for by {plan.reasons.get(name, 'another package')}"
+
+
+def check_images(
+    board: Board,
+    images: Sequence[ImageFile],
+    report: MakeReport,
+    largest: Sequence[tuple[str, int]],
+) -> None:
+    """BuildError for a required image that is missing or larger than its partition.
+
+    largest: what fills the root file system, (name, bytes before compression), the largest first.
+    """
+    present = {image.type for image in images}
+    missing = [name for name, image in board.images.items() if image.required and name not in present]
+    lines = [f"make left out the {name} image of {board.id}" for name in missing]
+    if report.too_big and missing:
+        lines.append(_too_big(board, report))
+    for image in images:
+        limit = board.layout.firmware
+        if limit is not None and image.size > limit:
+            excess = image.size - limit
+            lines.append(
+                f"the {image.type} image has {image.size} bytes, {excess} more than"
+                f" the {limit} bytes that {board.id} has for firmware"
+            )
+    if not lines:
+        return
+    if largest:
+        shown = ", ".join(f"{name} {human_size(size)}" for name, size in largest[:LARGEST_SHOWN])
+        lines.append(f"largest in the root file system, before compression: {shown}")
+    fits = report.too_big or not missing
+    raise BuildError(
+        "\n".join(lines),
+        hint="take something out, or choose a smaller Python" if fits else "see build.log for why",
+    )
+
+
+def _too_big(board: Board, report: MakeReport) -> str:
+    worst = max(report.too_big, key=lambda image: image.excess)
+    limit = worst.limit if worst.limit is not None else board.layout.kernel_and_rootfs
+    of_limit = f"the limit of {limit} bytes" if limit is not None else "the limit of the image tool"
+    what = worst.image or "kernel and root file system together"
+    return f"{what}: {worst.excess} bytes over {of_limit}"

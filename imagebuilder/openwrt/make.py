@@ -1,0 +1,88 @@
+"""`make image`: its arguments, and running it in a private view of the tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from imagebuilder.errors import HostError
+from imagebuilder.host.run import TAIL_LINES, clean_environment, stream
+from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.log import Log
+from imagebuilder.model.plan import Plan
+from imagebuilder.openwrt.collect import BuildError, check_packages
+from imagebuilder.openwrt.output import MakeReport, read_output, stage_of
+
+# GNU make reads the files in MAKEFILES before its own. 17.01 and 18.06 do not know DISABLED_SERVICES; both
+# build images by the goal build_image, which gets one prerequisite more here.
+_DISABLE_MK = """\
+build_image: disable_services
+.PHONY: disable_services
+disable_services:
+\t@cd "$(TARGET_DIR)" && for service in {services}; do \\
+\t\t[ ! -f "./etc/init.d/$$service" ] || \\
+\t\tIPKG_INSTROOT="$(TARGET_DIR)" bash ./etc/rc.common "./etc/init.d/$$service" disable; \\
+\tdone
+"""
+
+
+def make_arguments(
+    profile: str,
+    packages: Sequence[str],
+    *,
+    disabled_services: Sequence[str] = (),
+    extra_name: str | None = None,
+    rootfs_partsize: int | None = None,
+) -> list[str]:
+    """`image` and its variables, all but the paths. rootfs_partsize: MiB."""
+    arguments = ["image", f"PROFILE={profile}", f"PACKAGES={' '.join(packages)}"]
+    if disabled_services:
+        arguments.append(f"DISABLED_SERVICES={' '.join(disabled_services)}")
+    if extra_name:
+        arguments.append(f"EXTRA_IMAGE_NAME={extra_name}")
+    if rootfs_partsize:
+        arguments.append(f"ROOTFS_PARTSIZE={rootfs_partsize}")
+    return arguments
+
+
+def make_image(view: PrivateView, plan: Plan, work: Path, build_log: Path, log: Log) -> MakeReport:
+    """Run `make image` in the view and write all it prints to build_log; what it complains of.
+
+    work: the folder that the view shows as view.work; FILES are taken from its `files`, and images go to
+    its `bin`. BuildError if make fails or a package does not go in; HostError if the disk is full.
+    """
+    environment = clean_environment(HOME=str(view.work / "home"), TMPDIR=str(view.work / "tmp"))
+    for name in ("bin", "home", "tmp"):
+        (work / name).mkdir(exist_ok=True)
+    if plan.disabled_services and not plan.tree.disables_services:
+        (work / "disable.mk").write_text(_DISABLE_MK.format(services=" ".join(plan.disabled_services)))
+        environment["MAKEFILES"] = str(view.work / "disable.mk")
+    argv = view.command(["make", *plan.make, *_paths(view, with_files=(work / "files").exists())])
+    with build_log.open("w", encoding="utf-8") as stream_to:
+
+        def on_line(line: str) -> None:
+            stream_to.write(line + "\n")
+            log.output(line)
+            stage = stage_of(line)
+            if stage:
+                log.progress(stage)
+
+        code = stream(argv, on_line, env=environment, check=False, log=log).code
+    lines = build_log.read_text("utf-8").splitlines()
+    report = read_output(lines)
+    if report.no_space:
+        raise HostError(
+            f"no space left on the disk of {work} while make ran",
+            hint="free some space, or choose another place with --output",
+        )
+    check_packages(plan, report)
+    if code != 0:
+        tail = "\n".join(lines[-TAIL_LINES:])
+        raise BuildError(f"make exited with {code}, saying last:\n{tail}")
+    return report
+
+
+def _paths(view: PrivateView, *, with_files: bool) -> list[str]:
+    """The variables that are paths. FILES pointing nowhere would be skipped in silence."""
+    paths = [f"BIN_DIR={view.work / 'bin'}"]
+    return [*paths, f"FILES={view.work / 'files'}"] if with_files else paths

@@ -1,0 +1,36 @@
+"""The root file system that make left in the tree: what fills it, and which services it has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+OVERLAY_FILES = "files from overlays"
+
+
+def find_rootfs(tree: Path) -> Path | None:
+    """`build_dir/target-ARCH/root-TARGET`, where make put one. Newer trees keep a `root.orig-` beside it."""
+    found = sorted(tree.glob("build_dir/target-*/root-*"))
+    return found[0] if found else None
+
+
+def sizes_by_package(tree: Path) -> list[tuple[str, int]]:
+    """(package, bytes of its files before compression), the largest first, by opkg's lists of files.
+    What no package owns came from overlays (or was made by package scripts)."""
+    rootfs = find_rootfs(tree)
+    if rootfs is None:
+        return []
+    owners: dict[str, str] = {}
+    for listing in rootfs.glob("usr/lib/opkg/info/*.list"):
+        for line in listing.read_text("utf-8", "replace").splitlines():
+            owners[line.strip()] = listing.stem
+    sizes: Counter[str] = Counter()
+    for path in rootfs.rglob("*"):
+        if path.is_file() and not path.is_symlink() and not path.is_relative_to(rootfs / "usr/lib/opkg"):
+            sizes[owners.get(f"/{path.relative_to(rootfs)}", OVERLAY_FILES)] += path.stat().st_size
+    return sizes.most_common()
+
+
+def services(tree: Path) -> set[str]:
+    """The names of the root file system's init scripts."""
+    return {path.name for path in tree.glob("build_dir/target-*/root-*/etc/init.d/*")}

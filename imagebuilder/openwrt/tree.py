@@ -1,0 +1,148 @@
+"""Reading an ImageBuilder tree: what it was built for, and what `make info` says of it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+
+from imagebuilder.errors import UserError
+from imagebuilder.host.run import ProgramError, clean_environment, run
+from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.log import Log
+from imagebuilder.model.board import Board, Profile
+from imagebuilder.model.release import SNAPSHOT
+from imagebuilder.model.tree import Tree, TreeProfile
+
+INFO_SECONDS = 120.0
+
+_NEEDED = ("Makefile", ".config", ".targetinfo", "repositories.conf", "packages")
+
+
+class TreeError(UserError):
+    """A folder that is no ImageBuilder tree, or one that cannot be used."""
+
+
+class ProfileError(UserError):
+    """The tree cannot make images for the board."""
+
+
+def check_tree(folder: Path) -> None:
+    """TreeError unless the folder holds an ImageBuilder that installs with opkg."""
+    if not folder.is_dir():
+        raise TreeError(f"there is no folder {folder}")
+    if (folder / "repositories").is_file() and not (folder / "repositories.conf").exists():
+        raise TreeError(
+            f"{folder} is an ImageBuilder with apk packages (25.12 on), which is not supported yet",
+            hint="use a release up to 24.10",
+        )
+    missing = [name for name in _NEEDED if not (folder / name).exists()]
+    if missing:
+        raise TreeError(
+            f"{folder} is no OpenWrt ImageBuilder: it has no {', no '.join(missing)}",
+            hint="--imagebuilder wants an unpacked ImageBuilder, or its .tar.xz or .tar.zst archive",
+        )
+
+
+def read_tree(folder: Path, view: PrivateView, log: Log) -> Tree:
+    """What the tree says of itself, in its files and by `make info` (run in the view: it may write).
+
+    TreeError if make fails or a fact is missing.
+    """
+    check_tree(folder)
+    settings = _settings((folder / ".config").read_text("utf-8", "replace"))
+    try:
+        info = run(
+            view.command(["make", "--no-print-directory", "info"]),
+            env=clean_environment(HOME="/nonexistent"),
+            timeout=INFO_SECONDS,
+            log=log,
+        )
+    except ProgramError as error:
+        hint = "does `make info` work in a copy of it? It must be an ImageBuilder as OpenWrt ships it"
+        raise TreeError(f"`make info` failed in {folder}:\n{error.tail}", hint=hint) from error
+    default_packages, profiles = parse_info(info.stdout)
+    if not profiles:
+        raise TreeError(f"`make info` lists no profiles in {folder}")
+    board, subtarget = settings.get("TARGET_BOARD"), settings.get("TARGET_SUBTARGET") or "generic"
+    arch = settings.get("TARGET_ARCH_PACKAGES")
+    if not board or not arch:
+        raise TreeError(f"{folder}/.config names no target: CONFIG_TARGET_BOARD or _ARCH_PACKAGES is missing")
+    version_mk = _text(folder / "include/version.mk")
+    return Tree(
+        folder=str(folder),
+        distribution=settings.get("VERSION_DIST") or _default_of("VERSION_DIST", version_mk) or "OpenWrt",
+        version=_release_name(settings.get("VERSION_NUMBER") or _default_of("VERSION_NUMBER", version_mk)),
+        target=f"{board}/{subtarget}",
+        arch=arch,
+        package_manager="apk" if settings.get("USE_APK") == "y" else "opkg",
+        default_packages=default_packages,
+        profiles=profiles,
+        disables_services="DISABLED_SERVICES" in (folder / "Makefile").read_text("utf-8", "replace"),
+    )
+
+
+def parse_info(text: str) -> tuple[tuple[str, ...], dict[str, TreeProfile]]:
+    """The default packages and the profiles that `make info` prints: a name with a colon, then indented
+    lines: the title (which may be missing), `Packages:` and, in newer trees, more with a key."""
+    defaults: tuple[str, ...] = ()
+    profiles: dict[str, TreeProfile] = {}
+    name = ""
+    for line in text.splitlines():
+        if line.startswith("Default Packages:"):
+            defaults = tuple(line.partition(":")[2].split())
+        elif re.fullmatch(r"\S+:", line):
+            name = line[:-1]
+            profiles[name] = TreeProfile(name=name, title=name)
+        elif line.startswith("    ") and name:
+            key, colon, value = line.strip().partition(":")
+            if key == "Packages" and colon:
+                profiles[name] = profiles[name].model_copy(update={"packages": tuple(value.split())})
+            elif profiles[name].title == name and key not in ("hasImageMetadata", "SupportedDevices"):
+                profiles[name] = profiles[name].model_copy(update={"title": line.strip()})
+    return defaults, profiles
+
+
+def choose_profile(board: Board, tree: Tree) -> Profile:
+    """The board's profile in this tree. ProfileError if its target, release or profile do not fit."""
+    candidates = [profile for profile in board.profiles_for(tree.version) if profile.target == tree.target]
+    for profile in candidates:
+        if profile.name in tree.profiles and profile.arch == tree.arch:
+            return profile
+    if not candidates:
+        known = ", ".join(f"{profile.target} ({profile.releases})" for profile in board.profile)
+        raise ProfileError(
+            f"board '{board.id}' is not built by {tree.distribution} {tree.version} for {tree.target}",
+            hint=f"the board is known for: {known}",
+        )
+    wanted = candidates[0]
+    if wanted.name in tree.profiles:
+        raise ProfileError(
+            f"board '{board.id}' wants packages for {wanted.arch}, but this tree installs {tree.arch}"
+        )
+    near = difflib.get_close_matches(wanted.name, tree.profiles, n=5, cutoff=0.5)
+    raise ProfileError(
+        f"this tree ({tree.distribution} {tree.version}, {tree.target}) has no profile '{wanted.name}'"
+        f" for board '{board.id}'",
+        hint=f"its nearest profiles: {', '.join(near or sorted(tree.profiles)[:5])}",
+    )
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.is_file() else ""
+
+
+def _release_name(version: str | None) -> str:
+    """OpenWrt's main branch calls itself SNAPSHOT."""
+    return SNAPSHOT if version in (None, "SNAPSHOT") else str(version)
+
+
+def _settings(text: str) -> dict[str, str]:
+    """`CONFIG_NAME="value"` lines of a tree's .config."""
+    return {match[1]: match[2].strip('"') for match in re.finditer(r"(?m)^CONFIG_(\w+)=(.*)$", text)}
+
+
+def _default_of(name: str, version_mk: str) -> str | None:
+    """`VERSION_NUMBER:=$(if $(VERSION_NUMBER),$(VERSION_NUMBER),17.01.7)` in include/version.mk."""
+    match = re.search(rf"(?m)^{name}:=\$\(if \$\({name}\),\$\({name}\),(.*)\)$", version_mk)
+    return match[1].strip() if match and match[1].strip() else None

@@ -1,0 +1,236 @@
+"""One image, from a config's name to files that are safe to hand over. Reads like a table of contents."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagebuilder.errors import UserError
+from imagebuilder.host.fs import user_cache
+from imagebuilder.host.sandbox import PrivateView, open_view
+from imagebuilder.host.tools import require
+from imagebuilder.kit import prepare_kit
+from imagebuilder.load.config import LoadedConfig, load_config
+from imagebuilder.load.library import Library
+from imagebuilder.load.overlay import load_overlay
+from imagebuilder.log import Event, Log, StepFinished, Warned
+from imagebuilder.model.board import Board
+from imagebuilder.model.plan import Plan
+from imagebuilder.model.release import EMBEDDED
+from imagebuilder.model.result import ImageFile, InstalledPackage, Result, StepTime, TreeFacts
+from imagebuilder.openwrt.collect import check_images, find_images, read_manifest
+from imagebuilder.openwrt.make import make_arguments, make_image
+from imagebuilder.openwrt.output import MakeReport
+from imagebuilder.openwrt.rootfs import services, sizes_by_package
+from imagebuilder.openwrt.source import given_tree
+from imagebuilder.openwrt.tree import TreeError, choose_profile, read_tree
+from imagebuilder.planning.plan import make_plan
+from imagebuilder.report.files import write_result
+from imagebuilder.stage.filetree import write_tree
+from imagebuilder.stage.overlay import combined, overlay_tree
+from imagebuilder.trial.demo import ask_demo
+from imagebuilder.workspace import Workspace, open_workspace
+
+BUILD_LOG = "build.log"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asked for. imagebuilder: a tree's folder or archive, in place of the config's."""
+
+    library: Library
+    config: str
+    board: str
+    output: Path
+    cache: Path
+    imagebuilder: str | None = None
+
+
+@dataclass
+class _Record:
+    """What goes into the result of what happened on the way."""
+
+    steps: list[StepTime] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepFinished):
+            self.steps.append(StepTime(step=event.step, seconds=round(event.seconds, 3)))
+        elif isinstance(event, Warned):
+            self.warnings.append(event.text)
+
+
+def requests(
+    project: Path,
+    config: str,
+    *,
+    board: str | None = None,
+    imagebuilder: str | None = None,
+    output: Path = Path("out"),
+    cache: Path | None = None,
+) -> list[Request]:
+    """One request for each board: the one that is named, or all that the config names. UserError for none."""
+    library = Library(project)
+    boards = (board,) if board else load_config(library, config).config.boards
+    if not boards:
+        hint = "name one with --board, or in its `boards`"
+        raise UserError(f"config '{config}' names no boards", hint=hint)
+    return [
+        Request(library, config, name, output.absolute(), cache or user_cache(), imagebuilder)
+        for name in boards
+    ]
+
+
+def plan_image(request: Request, log: Log) -> Plan:
+    """Everything decided before anything is built. Writes nothing that stays."""
+    loaded, board = _load(request)
+    request.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="plan-", dir=request.cache) as folder:
+        _, plan = _plan(request, loaded, board, Path(folder), log)
+    return plan
+
+
+def build_image(request: Request, log: Log) -> tuple[Path, Result]:
+    """One image: the folder it was handed over in, and what is in it.
+
+    UserError (and its kinds) for all that the user can put right; nothing is handed over then.
+    """
+    record = _Record()
+    log = log.also(record)
+    loaded, board = _load(request)
+    with open_workspace(request.output, loaded.config.name, board.id) as workspace:
+        view, plan = _plan(request, loaded, board, workspace.work, log)
+        with log.step("stage"):
+            _stage(request.library, loaded, workspace.work)
+        with _log_kept_on_failure(workspace), log.step("build"):
+            report = make_image(view, plan, workspace.work, workspace.result / BUILD_LOG, log)
+        with _log_kept_on_failure(workspace), log.step("verify"):
+            images, packages = _verify(board, plan, view, report, workspace)
+            for service in sorted(set(plan.disabled_services) - services(view.changed)):
+                log.warn(f"services.disabled names '{service}', which this image does not have")
+        with log.step("report"):
+            facts = _tree_facts(request, plan)
+            result = Result(
+                builder=importlib.metadata.version("openwrt-python-imagebuilder"),
+                config=plan.config,
+                board=plan.board,
+                profile=plan.profile.name,
+                python=plan.python,
+                tree=facts,
+                view=view.kind,
+                make=plan.make,
+                packages=packages,
+                images=images,
+                overlays=plan.overlays,
+                disabled_services=plan.disabled_services,
+                warnings=tuple(record.warnings),
+                steps=tuple(record.steps),
+            )
+            write_result(result, workspace.result)
+        workspace.hand_over()
+        return workspace.place, result
+
+
+def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | int | float]]:
+    """Build the demo's image, boot it, and let its Python answer (see trial.demo)."""
+    require(["boot"])
+    place, result = build_image(request, log)
+    (image,) = (image for image in result.images if image.type == "combined-efi")
+    with log.step("boot"):
+        return place, result, ask_demo(place / image.file, log)
+
+
+def _load(request: Request) -> tuple[LoadedConfig, Board]:
+    return load_config(request.library, request.config, request.board), request.library.board(request.board)
+
+
+def _plan(
+    request: Request, loaded: LoadedConfig, board: Board, work: Path, log: Log
+) -> tuple[PrivateView, Plan]:
+    with log.step("tree"):
+        folder = _tree_folder(request, loaded, log)
+        view = open_view(folder, work, log)
+        tree = read_tree(folder, view, log)
+    with log.step("plan"):
+        profile = choose_profile(board, tree)
+        plan = make_plan(loaded.config, board.id, tree, profile, origins=loaded.origins)
+        arguments = make_arguments(
+            profile.name,
+            plan.packages,
+            disabled_services=plan.disabled_services if tree.disables_services else (),
+            extra_name=loaded.config.image.extra_name,
+            rootfs_partsize=loaded.config.image.rootfs_partsize,
+        )
+        return view, plan.model_copy(update={"make": tuple(arguments)})
+
+
+def _tree_folder(request: Request, loaded: LoadedConfig, log: Log) -> Path:
+    """The ImageBuilder that was given, or the kit."""
+    given = request.imagebuilder or loaded.config.imagebuilder
+    if given is not None:
+        folder = given_tree(given, request.cache, log)
+        require(["build", "genuine"])
+        return folder
+    if loaded.config.release == EMBEDDED:
+        require(["build", "kit"])
+        return prepare_kit(request.cache, log)
+    wanted = f"wants release {loaded.config.release}" if loaded.config.release else "names no release"
+    raise TreeError(
+        f"config '{loaded.config.name}' {wanted}, and no ImageBuilder was given",
+        hint=f'give one with --imagebuilder PATH, or say release = "{EMBEDDED}" to use the kit',
+    )
+
+
+def _stage(library: Library, loaded: LoadedConfig, work: Path) -> None:
+    """The overlays, rendered, in `files`."""
+    trees = []
+    for use in loaded.config.overlay:
+        overlay, folder = load_overlay(library, use.name)
+        trees.append((use.name, overlay_tree(overlay, folder, use.variables)))
+    if trees:
+        write_tree(combined(trees), work / "files")
+        (work / "files").chmod(0o755)  # make gives the mode of this folder to /
+
+
+def _verify(
+    board: Board, plan: Plan, view: PrivateView, report: MakeReport, workspace: Workspace
+) -> tuple[tuple[ImageFile, ...], tuple[InstalledPackage, ...]]:
+    """The images that the board needs exist and fit, and the manifest can be read; both go to the result."""
+    bin_dir = workspace.work / "bin"
+    images = find_images(bin_dir, board, plan.profile.name)
+    check_images(board, images, report, sizes_by_package(view.changed))
+    manifest, packages = read_manifest(bin_dir)
+    for image in images:
+        (bin_dir / image.file).rename(workspace.result / image.file)
+    manifest.rename(workspace.result / "manifest")
+    return images, packages
+
+
+def _tree_facts(request: Request, plan: Plan) -> TreeFacts:
+    tree = plan.tree
+    kit = tree.version == EMBEDDED
+    return TreeFacts(
+        source=EMBEDDED if kit else request.imagebuilder or tree.folder,
+        distribution=tree.distribution,
+        version=tree.version,
+        target=tree.target,
+        arch=tree.arch,
+        package_manager=tree.package_manager,
+        trust="made here from distribution packages" if kit else "a local tree, as given",
+    )
+
+
+@contextmanager
+def _log_kept_on_failure(workspace: Workspace) -> Iterator[None]:
+    """There is no result when a build fails, but its log is kept, and the error says where."""
+    try:
+        yield
+    except UserError as error:
+        kept = workspace.keep_failure_log()
+        if kept is not None:
+            error.add_note(f"the whole log: {kept}")
+        raise

@@ -1,0 +1,1 @@
+"""Joins what board, config and tree say into a plan."""

@@ -1,0 +1,1 @@
+"""Results written down for people and for machines."""

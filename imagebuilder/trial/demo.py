@@ -1,0 +1,29 @@
+"""The demo: the image's own Python says which one it is, and answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from imagebuilder.log import Log
+from imagebuilder.trial.errors import TrialError
+from imagebuilder.trial.machine import boot
+
+PROGRAM = "/usr/share/demo/demo.py"  # overlays/demo
+EXPECTED = {"greeting": str, "python": str, "machine": str, "free_memory_kib": int, "answer": int}
+
+
+def ask_demo(image: Path, log: Log) -> dict[str, str | int | float]:
+    """Boot the image by its kernel with 128 MiB and run the demo program in it.
+
+    What the program said (the keys of EXPECTED), and `boot_seconds`. TrialError if it said anything else.
+    """
+    with boot(image, "kernel", log=log) as guest:
+        text = guest.check(f"python3 {PROGRAM}")
+        try:
+            said = json.loads(text)
+        except ValueError as error:
+            raise TrialError("the demo program did not answer in JSON", text) from error
+        if not isinstance(said, dict) or {key: type(value) for key, value in said.items()} != EXPECTED:
+            raise TrialError("the demo program answered something else than it should", text)
+        return {**said, "boot_seconds": round(guest.boot_seconds, 1)}

@@ -1,0 +1,156 @@
+"""The command line as its users meet it: exit codes, JSON, messages, and what importing it costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+BOARD = "tplink-tl-wr740n-v4"
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def cli(project: Path, tmp_path: Path) -> Cli:
+    def call(*argv: str | Path, project: Path = project) -> subprocess.CompletedProcess[str]:
+        extra = ["--project", str(project)] if argv[0] not in ("doctor", "clean") else []
+        return subprocess.run(
+            [sys.executable, "-m", "imagebuilder", *map(str, argv), *extra],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return call
+
+
+def test_a_build_and_its_json(cli: Cli, small_tree: Path, tmp_path: Path) -> None:
+    ended = cli("build", "router", "--board", BOARD, "--imagebuilder", small_tree, "--json", "--cache", "c")
+    assert ended.returncode == 0, ended.stderr
+    (built,) = json.loads(ended.stdout)
+    assert built["folder"] == str(tmp_path / "out/router" / BOARD)
+    assert {image["type"] for image in built["images"]} == {"sysupgrade", "factory"}
+    assert "build: " in ended.stderr
+    ended = cli("build", "router", "--board", BOARD, "--imagebuilder", small_tree, "--quiet", "--cache", "c")
+    assert ended.stderr == ""
+    assert "squashfs-sysupgrade.bin" in ended.stdout
+    ended = cli(
+        "build", "router", "--board", BOARD, "--imagebuilder", small_tree, "--verbose", "--cache", "c"
+    )
+    assert "PROFILE=tplink_tl-wr740n-v4" in ended.stderr
+    assert "Building images..." in ended.stderr
+
+
+def test_a_plan(cli: Cli, small_tree: Path) -> None:
+    argv = ("plan", "router", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+    ended = cli(*argv)
+    assert ended.returncode == 0, ended.stderr
+    assert "make image PROFILE=tplink_tl-wr740n-v4 PACKAGES=" in ended.stdout
+    (plan,) = json.loads(cli(*argv, "--json").stdout)
+    assert plan["profile"]["name"] == "tplink_tl-wr740n-v4"
+    assert plan["wanted"] == ["base-files", "busybox", "kernel", "rssileds"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("build", "ruter"), ["error: unknown config 'ruter'", "hint: did you mean 'router'?"]),
+        (("build", "router", "--board", "wr740"), ["unknown board 'wr740'"]),
+        (("build", "router", "--imagebuilder", "nowhere"), ["there is no ImageBuilder at nowhere"]),
+        (("build", "router"), ["no ImageBuilder was given", "--imagebuilder PATH"]),
+        (("show", "nothing"), ["unknown config 'nothing'"]),
+        (("build",), ["Missing argument"]),
+        (("bild", "x"), ["No such command"]),
+    ],
+)
+def test_the_users_mistakes_end_with_2(cli: Cli, argv: tuple[str, ...], words: list[str]) -> None:
+    ended = cli(*argv)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    for word in words:
+        assert word in ended.stderr
+
+
+def test_errors_as_json(cli: Cli, project: Path) -> None:
+    (project / "configs/bad.toml").write_text("extends = 'base'\n\nrelaese = 'x'\n")
+    ended = cli("show", "bad", "--json")
+    assert ended.returncode == 2
+    (fault,) = json.loads(ended.stdout)["faults"]
+    assert (Path(fault["file"]).name, fault["line"], fault["key"]) == ("bad.toml", 3, "relaese")
+    assert f"{project}/configs/bad.toml:3: relaese: unknown key (did you mean 'release'?)" in ended.stderr
+
+
+def test_a_fault_of_ours_ends_with_1(cli: Cli, tmp_path: Path) -> None:
+    program = (
+        "import imagebuilder.load.library as library\n"
+        "def broken(self): raise ZeroDivisionError('a bug')\n"
+        "library.Library.board_names = broken\n"
+        "import sys; sys.argv[1:] = ['boards']\n"
+        "from imagebuilder.cli import main; main()\n"
+    )
+    argv = [sys.executable, "-c", program]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "ZeroDivisionError: a bug" in ended.stderr
+    assert "fault of the builder" in ended.stderr
+
+
+def test_boards_configs_and_show(cli: Cli) -> None:
+    listed = cli("boards")
+    assert "TP-Link TL-WR740N/ND v4" in listed.stdout
+    boards = json.loads(cli("boards", "--json").stdout)
+    assert {board["id"] for board in boards} >= {"qemu-x86-64", BOARD, "linksys-wrt1200ac"}
+    assert {config["name"] for config in json.loads(cli("configs", "--json").stdout)} >= {"demo", "router"}
+    assert "python-light" in cli("configs").stdout
+    sheet = cli("show", BOARD).stdout
+    assert "kernel_and_rootfs 3669504 bytes" in sheet
+    shown = json.loads(cli("show", "python-light", "--json").stdout)
+    assert shown["config"]["python"]["variant"] == "light"
+    assert [Path(file).name for file in shown["origins"]["python.variant"]] == ["python-light.toml"]
+    assert "python.variant" in cli("show", "python-light").stdout
+
+
+def test_doctor(cli: Cli) -> None:
+    facts = json.loads(cli("doctor", "--json").stdout)
+    assert {tool["name"] for tool in facts["present"]} >= {"make", "bash"}
+    assert "drives an ImageBuilder" in cli("doctor").stdout
+
+
+def test_clean(cli: Cli, tmp_path: Path) -> None:
+    for name in ("out/x", "cache/y"):
+        (tmp_path / name).mkdir(parents=True)
+    assert cli("clean", "--cache", "cache").returncode == 0
+    assert (tmp_path / "cache").exists()
+    assert not (tmp_path / "out").exists()
+    assert cli("clean", "--all", "--cache", "cache").returncode == 0
+    assert not (tmp_path / "cache").exists()
+
+
+def test_help_imports_nothing_that_it_does_not_need() -> None:
+    program = (
+        "import sys; sys.argv[1:] = ['--help']\n"
+        "import atexit; atexit.register(lambda: print('LOADED', *sorted(sys.modules)))\n"
+        "from imagebuilder.cli import main; main()\n"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    loaded = printed.rpartition("LOADED")[2].split()
+    assert "typer" in loaded
+    assert not {"pydantic", "sh", "jinja2", "tree_sitter", "imagebuilder.pipeline"} & set(loaded)
+    for command in ("build", "plan", "boards", "configs", "show", "doctor", "demo", "test", "clean"):
+        assert command in printed
+
+
+def test_without_arguments_there_is_help() -> None:
+    argv = [sys.executable, "-m", "imagebuilder"]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert "Usage: build.py" in ended.stdout + ended.stderr

@@ -1,0 +1,155 @@
+"""On a genuine tree: LEDE 17.01.7 for ar71xx/generic, given with --imagebuilder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from imagebuilder.host.fs import sha256_of
+from imagebuilder.host.run import clean_environment, run
+from imagebuilder.log import Log
+from imagebuilder.openwrt.collect import BuildError
+from imagebuilder.pipeline import build_image, plan_image, requests
+
+pytestmark = pytest.mark.genuine
+
+BOARD = "tplink-tl-wr740n-v4"
+AddConfig = Callable[[str, str], str]
+
+
+def digest_of(tree: Path) -> str:
+    """Over every path, mode, size, time and content below a folder."""
+    whole = hashlib.sha256()
+    for folder, folders, files in os.walk(tree):
+        folders.sort()
+        for name in sorted([*files, *folders]):
+            path = Path(folder, name)
+            status = path.lstat()
+            content = sha256_of(path) if path.is_file() and not path.is_symlink() else ""
+            fields = (path, oct(status.st_mode), status.st_size, status.st_mtime_ns, content)
+            whole.update(repr(fields).encode())
+    return whole.hexdigest()
+
+
+@pytest.fixture
+def unchanged_tree(genuine_tree: Path) -> Iterator[Path]:
+    before = digest_of(genuine_tree)
+    yield genuine_tree
+    assert digest_of(genuine_tree) == before
+
+
+def bare_build(tree: Path, folder: Path, *arguments: str) -> Path:
+    """`make image` in a copy of the tree; the folder with what it made."""
+    copy = folder / "bare"
+    ignore = shutil.ignore_patterns(".git")
+    shutil.copytree(tree, copy, symlinks=True, ignore=ignore)
+    argv = ["make", "image", "PROFILE=tl-wr740n-v4", f"BIN_DIR={folder}/bin", *arguments]
+    run(argv, cwd=copy, env=clean_environment(HOME="/tmp"))
+    return folder / "bin"
+
+
+def test_it_builds_what_a_bare_make_builds(unchanged_tree: Path, project: Path, tmp_path: Path) -> None:
+    bare = bare_build(unchanged_tree, tmp_path)
+    argv = [
+        sys.executable,
+        "-m",
+        "imagebuilder",
+        "build",
+        "router",
+        "--board",
+        BOARD,
+        "--project",
+        str(project),
+    ]
+    argv += ["--imagebuilder", str(unchanged_tree), "--output", str(tmp_path / "out")]
+    subprocess.run(argv, check=True)
+    place = tmp_path / "out/router" / BOARD
+    images = sorted(path.name for path in place.glob("*.bin"))
+    assert images == [
+        "lede-17.01.7-ar71xx-generic-tl-wr740n-v4-squashfs-factory.bin",
+        "lede-17.01.7-ar71xx-generic-tl-wr740n-v4-squashfs-sysupgrade.bin",
+    ]
+    for name in images:
+        assert (place / name).stat().st_size == (bare / name).stat().st_size
+    (manifest,) = bare.glob("*.manifest")
+    assert (place / "manifest").read_text() == manifest.read_text()
+
+
+def test_what_does_not_fit_is_refused_with_the_excess(
+    unchanged_tree: Path, project: Path, add_config: AddConfig, tmp_path: Path
+) -> None:
+    files = project / "overlays/big/files/root"
+    files.mkdir(parents=True)
+    (files / "big").write_bytes(os.urandom(3_000_000))
+    (project / "overlays/big/overlay.toml").write_text('name = "big"\n')
+    add_config("big", 'extends = "router"\n[[overlay]]\nname = "big"\n')
+    argv = [sys.executable, "-m", "imagebuilder", "build", "big", "--board", BOARD, "--project", str(project)]
+    argv += ["--imagebuilder", str(unchanged_tree), "--output", str(tmp_path / "out")]
+    ended = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert ended.returncode == 2
+    excess = re.search(r"(\d+) bytes over the limit of 3669504 bytes", ended.stderr)
+    assert excess is not None, ended.stderr
+    assert 2_400_000 < int(excess[1]) < 2_560_000
+    assert "make left out the sysupgrade image" in ended.stderr
+    assert "files from overlays 2.9 MiB" in ended.stderr
+    assert not (tmp_path / "out/big" / BOARD).exists()
+
+
+def test_services_are_disabled_on_a_tree_that_cannot(
+    genuine_tree: Path, project: Path, add_config: AddConfig, tmp_path: Path
+) -> None:
+    add_config(
+        "mine",
+        'extends = "router"\n[services]\ndisabled = ["odhcpd", "dnsmasq"]\n[packages]\n'
+        'remove = ["ppp", "ppp-mod-pppoe"]\n[image]\nextra_name = "mine"\n',
+    )
+    (asked,) = requests(
+        project, "mine", board=BOARD, imagebuilder=str(genuine_tree), output=tmp_path / "out", cache=tmp_path
+    )
+    place, result = build_image(asked, Log())
+    (factory,) = (image for image in result.images if image.type == "factory")
+    assert factory.file == "lede-17.01.7-mine-ar71xx-generic-tl-wr740n-v4-squashfs-factory.bin"
+    raw = (place / factory.file).read_bytes()
+    listing = run(["unsquashfs", "-o", str(raw.index(b"hsqs")), "-l", str(place / factory.file)]).stdout
+    services = {path.rpartition("/")[2] for path in re.findall(r"squashfs-root/etc/rc\.d/\S+", listing)}
+    assert {"S50dropbear", "S20network"} <= services
+    assert not [name for name in services if "odhcpd" in name or "dnsmasq" in name]
+    assert not [package for package in result.packages if package.name.startswith("ppp")]
+    assert result.warnings == ()
+
+
+def test_packages_that_are_nowhere_are_named(
+    genuine_tree: Path, project: Path, add_config: AddConfig, tmp_path: Path
+) -> None:
+    add_config("mine", 'extends = "router"\n[packages]\nadd = ["nosuchpkg", "tcpdump-mini"]\n')
+    (asked,) = requests(
+        project, "mine", board=BOARD, imagebuilder=str(genuine_tree), output=tmp_path / "out", cache=tmp_path
+    )
+    with pytest.raises(BuildError) as error:
+        build_image(asked, Log())
+    assert "package 'nosuchpkg' is in no feed; asked for by packages.add" in error.value.message
+    assert "package 'tcpdump-mini' could not be downloaded" in error.value.message
+
+
+def test_the_plan_of_a_genuine_tree(unchanged_tree: Path, project: Path, tmp_path: Path) -> None:
+    (asked,) = requests(
+        project, "router", board=BOARD, imagebuilder=str(unchanged_tree), cache=tmp_path / "c"
+    )
+    plan = plan_image(asked, Log())
+    assert (plan.tree.distribution, plan.tree.version, plan.tree.target) == (
+        "LEDE",
+        "17.01.7",
+        "ar71xx/generic",
+    )
+    assert plan.profile.name == "tl-wr740n-v4"
+    assert len(plan.tree.profiles) == 296
+    assert "kmod-ath9k" in plan.wanted
+    assert not plan.tree.disables_services

@@ -1,0 +1,72 @@
+"""The house rules, as tests: who may import whom, types, style, and who may print or exit."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from imagebuilder.host.run import clean_environment, run
+from imagebuilder.model.result import Result
+
+PROJECT = Path(__file__).resolve().parents[1]
+MODULES = sorted((PROJECT / "imagebuilder").rglob("*.py"))
+MAKE_CALLS = {PROJECT / "imagebuilder/kit/__main__.py"}
+
+
+def python_tool(*argv: str) -> str:
+    """Run a tool of this virtual environment in the project; its output, errors included."""
+    environment = clean_environment(PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin", HOME="/nonexistent")
+    ended = run(argv, cwd=PROJECT, env=environment, check=False)
+    assert ended.code == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def test_import_contract() -> None:
+    printed = python_tool("lint-imports", "--no-cache")
+    assert "0 broken" in printed
+
+
+def test_the_contract_knows_every_package() -> None:
+    """A new package or module at the top must be given its place in the table."""
+    table = (PROJECT / "pyproject.toml").read_text()
+    names = {path.stem for path in (PROJECT / "imagebuilder").iterdir() if path.name[0] not in "_p."}
+    names |= {"planning", "pipeline", "python"}
+    assert [name for name in sorted(names) if f"imagebuilder.{name}" not in table] == []
+
+
+def test_ruff() -> None:
+    python_tool("ruff", "check", "--no-cache", ".")
+    python_tool("ruff", "format", "--no-cache", "--check", ".")
+
+
+def test_mypy() -> None:
+    assert "Success" in python_tool("mypy", "--no-incremental")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_only_the_command_line_prints_or_exits(path: Path) -> None:
+    if path.is_relative_to(PROJECT / "imagebuilder/cli") or path in MAKE_CALLS:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Name):
+            assert node.id not in ("print", "SystemExit", "input"), f"{path}:{node.lineno}"
+        if isinstance(node, ast.Attribute):
+            assert ast.unparse(node) not in ("sys.exit", "os._exit"), f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_rooms_are_not_too_large(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 80, f"{path}:{node.lineno} {node.name}"
+
+
+def test_the_documented_schema_of_results_is_the_models() -> None:
+    documented = json.loads((PROJECT / "imagebuilder/report/result.schema.json").read_text())
+    assert documented == Result.model_json_schema(mode="serialization")

@@ -1,0 +1,312 @@
+"""From a config to what is handed over, on a small tree that behaves as it is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from imagebuilder.errors import HostError, UserError
+from imagebuilder.host.run import run
+from imagebuilder.log import Log
+from imagebuilder.openwrt.collect import BuildError
+from imagebuilder.openwrt.tree import TreeError
+from imagebuilder.pipeline import Request, build_image, plan_image, requests
+
+AddConfig = Callable[[str, str], str]
+BOARD = "tplink-tl-wr740n-v4"
+
+
+@pytest.fixture
+def request_for(project: Path, small_tree: Path, tmp_path: Path) -> Callable[..., Request]:
+    def make(config: str = "router", tree: Path | None = small_tree, output: Path | None = None) -> Request:
+        (asked,) = requests(
+            project,
+            config,
+            board=BOARD,
+            imagebuilder=str(tree) if tree else None,
+            output=output or tmp_path / "out",
+            cache=tmp_path / "cache",
+        )
+        return asked
+
+    return make
+
+
+def leftovers(output: Path) -> list[str]:
+    """What lies in the output folder beside locks."""
+    return sorted(path.name for path in output.glob("*/*") if not path.name.endswith(".lock"))
+
+
+def test_a_build_hands_over_whole_results(request_for: Callable[..., Request], tmp_path: Path) -> None:
+    place, result = build_image(request_for(), Log())
+    assert place == tmp_path / "out/router" / BOARD
+    assert sorted(path.name for path in place.iterdir()) == [
+        "build.log",
+        "manifest",
+        "openwrt-23.05.5-ath79-tiny-tplink_tl-wr740n-v4-squashfs-factory.bin",
+        "openwrt-23.05.5-ath79-tiny-tplink_tl-wr740n-v4-squashfs-sysupgrade.bin",
+        "result.json",
+        "sha256sums",
+    ]
+    written = json.loads((place / "result.json").read_text())
+    assert written == json.loads(result.model_dump_json())
+    assert [image["type"] for image in written["images"]] == ["sysupgrade", "factory"]
+    assert {image["size"] for image in written["images"]} == {3000000}
+    assert written["packages"][1] == {"name": "busybox", "version": "1.36"}
+    assert written["tree"]["version"] == "23.05.5"
+    assert [step["step"] for step in written["steps"]] == ["tree", "plan", "stage", "build", "verify"]
+    assert "OK" in run(["sha256sum", "-c", "sha256sums"], cwd=place).stdout
+    assert leftovers(tmp_path / "out") == [BOARD]
+
+
+def test_make_gets_a_clean_world(
+    request_for: Callable[..., Request],
+    add_config: AddConfig,
+    small_tree: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FILES", "/leaks")
+    monkeypatch.setenv("SECRET", "leaks")
+    (small_tree / "behaviour").write_text("umask; env; ls -ld $FILES; find $FILES -printf '%m %P\\n'\n")
+    add_config("mine", 'extends = "router"\n[[overlay]]\nname = "demo"\n')
+    before = os.umask(0o077)
+    try:
+        place, _ = build_image(request_for("mine"), Log())
+    finally:
+        os.umask(before)
+    printed = (place / "build.log").read_text()
+    assert "leaks" not in printed
+    assert "0022" in printed.splitlines()
+    assert "HOME=" in printed
+    assert str(Path.home()) not in [line.partition("=")[2] for line in printed.splitlines()]
+    assert "755 usr/share/demo\n" in printed
+    assert "644 usr/share/demo/demo.py\n" in printed
+    assert "755 \n" in printed  # the folder itself: its mode becomes that of /
+
+
+def test_plan_and_make_command(
+    request_for: Callable[..., Request], add_config: AddConfig, tmp_path: Path
+) -> None:
+    add_config(
+        "mine",
+        'extends = "router"\n[python]\nvariant = "base"\n[packages]\nadd = ["tcpdump-mini"]\n'
+        'remove = ["busybox"]\n[services]\ndisabled = ["cron"]\n'
+        '[image]\nextra_name = "x"\nrootfs_partsize = 32\n',
+    )
+    plan = plan_image(request_for("mine"), Log())
+    assert plan.make == (
+        "image",
+        "PROFILE=tplink_tl-wr740n-v4",
+        "PACKAGES=python3-base tcpdump-mini -busybox",
+        "EXTRA_IMAGE_NAME=x",
+        "ROOTFS_PARTSIZE=32",
+    )
+    assert plan.wanted == ("python3-base", "tcpdump-mini", "base-files", "kernel", "rssileds")
+    assert plan.reasons["base-files"] == "the default packages of ath79/tiny"
+    assert plan.reasons["rssileds"] == "the profile tplink_tl-wr740n-v4"
+    assert plan.reasons["tcpdump-mini"].startswith("packages.add in ")
+    assert plan.reasons["python3-base"].startswith('python.variant = "base" in ')
+    assert not (tmp_path / "out").exists()
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        (
+            "echo '[mktplinkfw] *** error: images are too big by 70000 bytes'",
+            "70000 bytes over the limit of 3669504",
+        ),
+        (
+            "echo 'WARNING: Image file /x/y-squashfs-factory.bin is too big: 9 > 7'",
+            "y-squashfs-factory.bin: 2 bytes over the limit of 7",
+        ),
+    ],
+)
+def test_an_image_that_make_left_out_is_an_error(
+    request_for: Callable[..., Request], small_tree: Path, tmp_path: Path, behaviour: str, words: str
+) -> None:
+    root = "build_dir/target-mips/root-ath79"
+    (small_tree / "behaviour").write_text(
+        f"{behaviour}\nmkdir -p {root}/usr/lib/opkg/info {root}/etc\n"
+        f"head -c 90000 /dev/zero > {root}/big\nhead -c 10 /dev/zero > {root}/etc/x\n"
+        f"echo /etc/x > {root}/usr/lib/opkg/info/small.list\n"
+    )
+    makefile = (small_tree / "Makefile").read_text()
+    (small_tree / "Makefile").write_text(makefile.replace("-squashfs-factory.bin", "-x"))
+    with pytest.raises(BuildError) as error:
+        build_image(request_for(), Log())
+    assert f"make left out the factory image of {BOARD}" in error.value.message
+    assert words in error.value.message
+    assert "files from overlays 87.9 KiB, small 10 bytes" in error.value.message
+    assert leftovers(tmp_path / "out") == [f"{BOARD}.failed.log"]
+
+
+def test_an_image_larger_than_its_partition_is_an_error_although_make_is_content(
+    request_for: Callable[..., Request], small_tree: Path
+) -> None:
+    (small_tree / "size").write_text("3997697")
+    with pytest.raises(BuildError, match="3997697 bytes, 1 more than the 3997696 bytes"):
+        build_image(request_for(), Log())
+    (small_tree / "size").write_text("3997696")
+    build_image(request_for(), Log())
+
+
+def test_packages_that_do_not_go_in_are_named_with_who_asked(
+    request_for: Callable[..., Request], add_config: AddConfig, small_tree: Path
+) -> None:
+    add_config("mine", 'extends = "router"\n[packages]\nadd = ["nosuch", "luci"]\n')
+    (small_tree / "behaviour").write_text(
+        "echo \"Unknown package 'nosuch'.\"\necho ' * opkg_install_cmd: Cannot install package nosuch.'\n"
+        "echo ' * satisfy_dependencies_for: Cannot satisfy the following dependencies for luci:'\n"
+        "printf ' * \\tuhttpd\\n'\n"
+        "echo \" * opkg_install_pkg: Failed to download libpcap. Perhaps you need to run 'opkg update'?\"\n"
+    )
+    with pytest.raises(BuildError) as error:
+        build_image(request_for("mine"), Log())
+    text = error.value.message
+    assert "package 'nosuch' is in no feed; asked for by packages.add in " in text
+    assert "configs/mine.toml" in text
+    assert (
+        "package 'uhttpd' is in no feed; package 'luci' depends on it, and asked for by packages.add" in text
+    )
+    assert "package 'libpcap' could not be downloaded; it is a dependency of 'nosuch'" in text
+
+
+def test_make_that_fails_shows_its_last_words(
+    request_for: Callable[..., Request], small_tree: Path, tmp_path: Path
+) -> None:
+    (small_tree / "behaviour").write_text("echo the last word")
+    (small_tree / "behaviour-fails").touch()
+    with pytest.raises(BuildError, match="make exited with 2, saying last:\n(?s:.*)the last word") as error:
+        build_image(request_for(), Log())
+    log = tmp_path / f"out/router/{BOARD}.failed.log"
+    assert error.value.__notes__ == [f"the whole log: {log}"]
+    assert "the last word" in log.read_text()
+    (small_tree / "behaviour-fails").unlink()
+    build_image(request_for(), Log())
+    assert leftovers(tmp_path / "out") == [BOARD]
+
+
+def test_without_a_tree(request_for: Callable[..., Request]) -> None:
+    with pytest.raises(TreeError, match="config 'router' names no release, and no ImageBuilder was given"):
+        build_image(request_for(tree=None), Log())
+
+
+def test_two_builds_at_once_from_one_tree(
+    request_for: Callable[..., Request], small_tree: Path, tmp_path: Path
+) -> None:
+    """Each make ends only after it has seen the other one run."""
+    (small_tree / "behaviour").write_text(
+        f"mktemp {tmp_path}/seen-XXXXXX\n"
+        f"for i in $(seq 200); do [ $(ls {tmp_path}/seen-* | wc -l) -eq 2 ] && exit 0; sleep 0.1; done\n"
+        "touch behaviour-fails\n"
+    )
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: build_image(request_for(), Log()), range(2))
+    assert first[1].images == second[1].images
+    assert (first[0] / "result.json").is_file()
+
+
+def test_no_space_left(request_for: Callable[..., Request], small_tree: Path, tmp_path: Path) -> None:
+    """In a mount namespace of its own: a file system of 2 MB for the output."""
+    small = tmp_path / "small"
+    small.mkdir()
+    program = (
+        "from imagebuilder.pipeline import *\nfrom imagebuilder.log import Log\nimport sys\n"
+        "from imagebuilder.errors import HostError\n"
+        "asked = requests(Path(sys.argv[1]), 'router', board=sys.argv[2], imagebuilder=sys.argv[3],\n"
+        "                 output=Path(sys.argv[4]), cache=Path(sys.argv[5]))\n"
+        "try:\n    build_image(asked[0], Log())\n"
+        "except HostError as error:\n    print(error.message)\n"
+    )
+    asked = request_for()
+    argv = [sys.executable, "-c", program, str(asked.library.root), BOARD, str(small_tree), str(small)]
+    argv.append(str(tmp_path / "cache"))
+    mount = f'mount -t tmpfs -o size=2m tmpfs "{small}" && exec "$@"'
+    flags = ["--mount"] if os.geteuid() == 0 else ["--user", "--map-root-user", "--mount"]
+    printed = run(["unshare", *flags, "sh", "-c", mount, "sh", *argv]).stdout
+    assert "no space left" in printed
+
+
+def build_in_background(asked: Request) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-m", "imagebuilder", "build", "router", "--board", BOARD]
+    argv += ["--project", str(asked.library.root), "--imagebuilder", str(asked.imagebuilder)]
+    argv += ["--output", str(asked.output), "--cache", str(asked.cache), "--quiet"]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} did not appear"
+        time.sleep(0.02)
+
+
+def is_running(argument: str) -> bool:
+    """Whether any process of this machine has this word in its command line."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if argument.encode() in path.read_bytes().split(b"\0"):
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return False
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_a_build_that_is_stopped_during_make_can_simply_be_run_again(
+    request_for: Callable[..., Request], small_tree: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    marker = tmp_path / "make-runs"
+    seconds = f"300.{os.getpid()}"
+    (small_tree / "behaviour").write_text(f"sleep {seconds} & touch {marker}; wait\n")
+    program = build_in_background(request_for())
+    wait_for(marker)
+    assert is_running(seconds)
+    program.send_signal(number)
+    assert program.wait(30) == code
+    assert not (tmp_path / "out/router" / BOARD).exists()
+    until = time.monotonic() + 10
+    while is_running(seconds):
+        assert time.monotonic() < until, "make goes on"
+        time.sleep(0.05)
+    (small_tree / "behaviour").unlink()
+    place, _ = build_image(request_for(), Log())
+    assert (place / "result.json").is_file()
+    assert leftovers(tmp_path / "out") == [BOARD]
+    assert not list((tmp_path / "out/router").glob(".work-*"))
+
+
+def test_unknown_disabled_services_are_told(
+    request_for: Callable[..., Request], add_config: AddConfig, small_tree: Path
+) -> None:
+    add_config("mine", 'extends = "router"\n[services]\ndisabled = ["cron", "typo"]\n')
+    (small_tree / "behaviour").write_text(
+        "scripts=build_dir/target-x/root-ath79/etc/init.d; mkdir -p $scripts; touch $scripts/cron\n"
+    )
+    _, result = build_image(request_for("mine"), Log())
+    assert result.warnings == ("services.disabled names 'typo', which this image does not have",)
+
+
+def test_a_config_without_boards(project: Path, add_config: AddConfig) -> None:
+    add_config("none", 'extends = "base"\n')
+    with pytest.raises(UserError, match="names no boards"):
+        requests(project, "none")
+
+
+def test_a_cache_that_cannot_be_written(request_for: Callable[..., Request], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(HostError, match="cannot write"):
+        build_image(request_for(output=tmp_path / "file"), Log())

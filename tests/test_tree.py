@@ -1,0 +1,306 @@
+"""Reading an ImageBuilder tree, its archive and what make prints."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imagebuilder.host.fs import remove_tree
+from imagebuilder.host.sandbox import PrivateView, open_view
+from imagebuilder.load.library import Library
+from imagebuilder.log import Log
+from imagebuilder.model.tree import Tree, TreeProfile
+from imagebuilder.openwrt.archive import ArchiveError, check_member, unpack, unpacked_tree
+from imagebuilder.openwrt.output import TooBig, Unsatisfied, read_output, stage_of
+from imagebuilder.openwrt.source import given_tree
+from imagebuilder.openwrt.tree import ProfileError, TreeError, choose_profile, parse_info, read_tree
+
+INFO_24 = """\
+Current Target: "ath79/generic"
+Current Revision: "r28427-6df0e3d02a"
+Default Packages: base-files ca-bundle dropbear
+Available Profiles:
+
+8dev_carambola2:
+    8devices Carambola2
+    Packages: kmod-usb2 kmod-usb-chipidea2
+    hasImageMetadata: 1
+    SupportedDevices: 8dev,carambola2 carambola2
+no-title:
+    Packages:
+    hasImageMetadata: 1
+last_one:
+    Vendor's "Device" (v2: EU)
+    Packages: -kmod-ath9k
+"""
+
+
+def test_make_info_of_newer_trees() -> None:
+    defaults, profiles = parse_info(INFO_24)
+    assert defaults == ("base-files", "ca-bundle", "dropbear")
+    assert list(profiles) == ["8dev_carambola2", "no-title", "last_one"]
+    assert profiles["8dev_carambola2"].title == "8devices Carambola2"
+    assert profiles["8dev_carambola2"].packages == ("kmod-usb2", "kmod-usb-chipidea2")
+    assert profiles["no-title"].packages == ()
+    assert profiles["last_one"].title == 'Vendor\'s "Device" (v2: EU)'
+
+
+@given(st.text(max_size=400))
+def test_any_make_info_gives_a_result(text: str) -> None:
+    defaults, profiles = parse_info(text)
+    assert all(isinstance(name, str) for name in (*defaults, *profiles))
+
+
+@contextmanager
+def view_of(tree: Path, work: Path) -> Iterator[PrivateView]:
+    work.mkdir()
+    try:
+        yield open_view(tree, work, Log())
+    finally:
+        remove_tree(work)
+
+
+def test_a_tree_says_what_it_is(small_tree: Path, tmp_path: Path) -> None:
+    with view_of(small_tree, tmp_path / "work") as view:
+        tree = read_tree(small_tree, view, Log())
+    assert (tree.distribution, tree.version, tree.target) == ("OpenWrt", "23.05.5", "ath79/tiny")
+    assert (tree.arch, tree.package_manager, tree.disables_services) == ("mips_24kc", "opkg", False)
+    assert tree.profiles["tplink_tl-wr740n-v4"].packages == ("-dnsmasq", "rssileds")
+
+
+def test_a_version_can_stand_in_version_mk(small_tree: Path, tmp_path: Path) -> None:
+    (small_tree / ".config").write_text(
+        'CONFIG_TARGET_BOARD="ar71xx"\nCONFIG_TARGET_SUBTARGET="generic"\nCONFIG_VERSION_NUMBER=""\n'
+        'CONFIG_TARGET_ARCH_PACKAGES="mips_24kc"\nCONFIG_VERSION_DIST="LEDE"\n'
+    )
+    (small_tree / "include/version.mk").write_text(
+        "VERSION_NUMBER:=$(call qstrip_escape,$(CONFIG_VERSION_NUMBER))\n"
+        "VERSION_NUMBER:=$(if $(VERSION_NUMBER),$(VERSION_NUMBER),17.01.7)\n"
+    )
+    with view_of(small_tree, tmp_path / "work") as view:
+        tree = read_tree(small_tree, view, Log())
+    assert (tree.distribution, tree.version) == ("LEDE", "17.01.7")
+
+
+def tree_with(profiles: list[str], **changes: str) -> Tree:
+    facts = {"version": "23.05.5", "target": "ath79/tiny", "arch": "mips_24kc", **changes}
+    return Tree(
+        folder="/x",
+        distribution="OpenWrt",
+        package_manager="opkg",
+        default_packages=(),
+        profiles={name: TreeProfile(name=name, title=name) for name in profiles},
+        disables_services=True,
+        **facts,
+    )
+
+
+def test_choosing_a_profile(library: Library) -> None:
+    board = library.board("tplink-tl-wr740n-v4")
+    tree = tree_with(["tplink_tl-wr740n-v4", "tplink_tl-wr740n-v5"])
+    assert choose_profile(board, tree).name == "tplink_tl-wr740n-v4"
+    with pytest.raises(ProfileError, match="has no profile 'tplink_tl-wr740n-v4'") as missing:
+        choose_profile(board, tree_with(["tplink_tl-wr740n-v5", "8dev_carambola2"]))
+    assert missing.value.hint == "its nearest profiles: tplink_tl-wr740n-v5"
+    with pytest.raises(ProfileError, match="is not built by OpenWrt 23.05.5 for mvebu/cortexa9"):
+        choose_profile(board, tree_with(["x"], target="mvebu/cortexa9"))
+    with pytest.raises(ProfileError, match="is not built by OpenWrt 24.10.4"):
+        choose_profile(board, tree_with(["tplink_tl-wr740n-v4"], version="24.10.4"))
+    with pytest.raises(ProfileError, match="this tree installs mips_4kec"):
+        choose_profile(board, tree_with(["tplink_tl-wr740n-v4"], arch="mips_4kec"))
+
+
+@pytest.mark.parametrize("lacking", ["Makefile", ".config", ".targetinfo", "packages"])
+def test_a_folder_that_is_no_tree(small_tree: Path, tmp_path: Path, lacking: str) -> None:
+    remove_tree(small_tree / lacking)
+    with pytest.raises(TreeError, match=f"it has no {lacking}"):
+        given_tree(str(small_tree), tmp_path, Log())
+
+
+def test_what_is_no_imagebuilder(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(TreeError, match="neither a folder nor an archive"):
+        given_tree(str(tmp_path / "notes.txt"), tmp_path, Log())
+    with pytest.raises(TreeError, match="there is no ImageBuilder at"):
+        given_tree(str(tmp_path / "nothing"), tmp_path, Log())
+    (tmp_path / "apk/packages").mkdir(parents=True)
+    (tmp_path / "apk/repositories").write_text("x")
+    with pytest.raises(TreeError, match="with apk packages"):
+        given_tree(str(tmp_path / "apk"), tmp_path, Log())
+
+
+# --- archives
+
+Packer = Callable[[bytes], bytes]
+PACKERS: dict[str, Packer] = {
+    ".tar.xz": lzma.compress,
+    ".tar.zst": zstandard.ZstdCompressor().compress,
+    ".tar": lambda raw: raw,
+}
+
+
+def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as tar:
+        for member, content in members:
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return raw.getvalue()
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode, info.mtime = kind, link, mode, 1_700_000_000
+    return info
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_an_archive_is_unpacked_once(tmp_path: Path, ending: str) -> None:
+    archive = tmp_path / f"ib{ending}"
+    archive.write_bytes(
+        PACKERS[ending](
+            tar_of(
+                (member("ib", tarfile.DIRTYPE), b""),
+                (member("ib/Makefile", mode=0o600), b"all:\n"),
+                (member("ib/scripts/tool", mode=0o4777), b"#!/bin/sh\n"),
+                (member("ib/scripts/link", tarfile.SYMTYPE, "../Makefile"), b""),
+                (member("ib/hard", tarfile.LNKTYPE, "ib/Makefile"), b""),
+            )
+        )
+    )
+    tree = unpacked_tree(archive, tmp_path / "cache", Log())
+    assert (tree / "Makefile").read_bytes() == b"all:\n"
+    assert (tree / "Makefile").stat().st_mode & 0o7777 == 0o644
+    assert (tree / "Makefile").stat().st_mtime == 1_700_000_000
+    assert (tree / "scripts/tool").stat().st_mode & 0o7777 == 0o755
+    assert (tree / "scripts/link").read_bytes() == b"all:\n"
+    assert (tree / "hard").read_bytes() == b"all:\n"
+    made = tree.stat().st_mtime_ns
+    assert unpacked_tree(archive, tmp_path / "cache", Log()) == tree
+    assert tree.stat().st_mtime_ns == made
+    assert [path.name for path in tree.parent.iterdir()] == [tree.name]
+
+
+UNSAFE = {
+    "dots": [member("ib/../../evil")],
+    "absolute": [member("/evil")],
+    "link up": [member("ib/l", tarfile.SYMTYPE, "../../evil")],
+    "absolute link": [member("ib/l", tarfile.SYMTYPE, "/etc/passwd")],
+    "hard link up": [member("ib/l", tarfile.LNKTYPE, "../evil")],
+    "hard link to nothing": [member("ib/l", tarfile.LNKTYPE, "ib/none")],
+    "device": [member("ib/null", tarfile.CHRTYPE)],
+    "fifo": [member("ib/pipe", tarfile.FIFOTYPE)],
+    "through a link": [member("ib/l", tarfile.SYMTYPE, "."), member("ib/l/x")],
+}
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_an_unsafe_archive_is_refused_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+    archive = tmp_path / "ib.tar"
+    archive.write_bytes(tar_of(*((each, b"") for each in UNSAFE[name])))
+    with pytest.raises(ArchiveError, match="unsafe"):
+        unpacked_tree(archive, tmp_path / "cache", Log())
+    assert list((tmp_path / "cache/trees").iterdir()) == []
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+@pytest.mark.parametrize("keep", [0, 20, 0.5, 0.8])
+def test_a_truncated_archive_is_refused(tmp_path: Path, ending: str, keep: float) -> None:
+    whole = PACKERS[ending](tar_of((member("ib/a"), bytes(range(256)) * 200), (member("ib/b"), b"x" * 9000)))
+    archive = tmp_path / f"ib{ending}"
+    archive.write_bytes(whole[: int(keep if keep >= 1 else keep * len(whole))])
+    with pytest.raises(ArchiveError):
+        unpacked_tree(archive, tmp_path / "cache", Log())
+    assert list((tmp_path / "cache/trees").iterdir()) == []
+
+
+@settings(max_examples=200)
+@given(raw=st.binary(max_size=2000))
+def test_any_bytes_unpack_or_give_one_error(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    base = bytearray(tar_of((member("ib/a"), b"hello"), (member("ib/l", tarfile.SYMTYPE, "a"), b"")))
+    base[: len(raw)] = raw
+    for ending in PACKERS:
+        archive = folder / f"ib{ending}"
+        archive.write_bytes(bytes(base) if ending == ".tar" else raw)
+        (folder / "into").mkdir(exist_ok=True)
+        try:
+            unpack(archive, folder / "into", Log())
+        except ArchiveError:
+            continue
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_an_accepted_member_stays_inside(name: str, link: str) -> None:
+    for kind in (tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE):
+        info = member(name, kind, link)
+        try:
+            check_member("x.tar", info)
+        except ArchiveError:
+            continue
+        assert not name.startswith("/")
+        assert ".." not in name.split("/")
+
+
+# --- what make prints
+
+
+def test_too_big_in_old_and_new_trees() -> None:
+    lines = [
+        "[mktplinkfw] kernel length aligned to 1276388",
+        "[mktplinkfw] *** error: images are too big by 2479872 bytes",
+        "[mktplinkfw] *** error: images are too big by 2479872 bytes",
+        "WARNING: Image file /b/openwrt-x-squashfs-sysupgrade.bin is too big: 5000 > 4000",
+    ]
+    assert read_output(lines).too_big == (
+        TooBig(2479872),
+        TooBig(1000, "openwrt-x-squashfs-sysupgrade.bin", 4000),
+    )
+
+
+def test_packages_that_did_not_go_in() -> None:
+    report = read_output(
+        [
+            "Package uclient-fetch (2018-11-24-3ba74ebc-1) installed in root is up to datCollected errors:",
+            " * satisfy_dependencies_for: Cannot satisfy the following dependencies for zz-test:",
+            " * \tno-such-lib * \tother (>= 2) * ",
+            " * opkg_install_pkg: Failed to download libpcap. Perhaps you need to run 'opkg update'?",
+            " * opkg_install_cmd: Cannot install package zz-test.",
+            "Unknown package 'nosuch'.",
+            " * opkg_install_cmd: Cannot install package nosuch.",
+            "cp: cannot write: No space left on device",
+        ]
+    )
+    assert report.unsatisfied == (Unsatisfied("no-such-lib", "zz-test"), Unsatisfied("other", "zz-test"))
+    assert report.not_fetched == ("libpcap",)
+    assert report.unknown == ("nosuch",)
+    assert report.not_installed == ("zz-test", "nosuch")
+    assert report.no_space
+
+
+def test_an_ordinary_run_complains_of_nothing() -> None:
+    report = read_output(
+        ["Installing libc (1.1.16-1) to root...", "Configuring libc.", "Calculating checksums..."]
+    )
+    assert report == type(report)()
+
+
+def test_stages() -> None:
+    assert stage_of("Installing busybox (1.25.1-4) to root...") == "installing busybox"
+    assert stage_of("Building images...") == "building images"
+    assert stage_of("anything else") is None
+
+
+@given(st.lists(st.text(max_size=80), max_size=20))
+def test_any_output_gives_a_report(lines: list[str]) -> None:
+    assert all(image.excess >= 0 or image.limit for image in read_output(lines).too_big)
