@@ -21,6 +21,7 @@ _HEADER = struct.Struct("<8s64xQIII")  # signature, first LBA of the entries, th
 _ENTRY = struct.Struct("<16s16sQQ")  # type, own identifier, first and last LBA
 _SIGNATURE = b"EFI PART"
 _MOST_ENTRIES = 1024
+_LARGEST_ENTRY = 4096
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,14 @@ def esp_offset(image: Path) -> int:
         if len(header) < _HEADER.size or not header.startswith(_SIGNATURE):
             raise TrialError(f"{image} has no GPT")
         _, first, number, size, _ = _HEADER.unpack(header)
-        if number > _MOST_ENTRIES or size < _ENTRY.size:
+        sectors = image.stat().st_size // SECTOR
+        if first >= sectors or number > _MOST_ENTRIES or not _ENTRY.size <= size <= _LARGEST_ENTRY:
             raise TrialError(f"the GPT of {image} is damaged")
         stream.seek(first * SECTOR)
         table = stream.read(number * size)
     for at in range(0, len(table) - size + 1, size):
         kind, _, begin, _ = _ENTRY.unpack_from(table, at)
-        if UUID(bytes_le=kind) == ESP_TYPE:
+        if UUID(bytes_le=kind) == ESP_TYPE and begin < sectors:
             return int(begin) * SECTOR
     raise TrialError(f"{image} has no EFI system partition")
 
@@ -75,7 +77,7 @@ def take_boot_files(image: Path, into: Path) -> BootFiles:
     entries.mkdir()
     _copy_out(image, offset, "/loader/entries/*.conf", entries)
     files = sorted(entries.glob("*.conf"))
-    entry = _loader_entry(files[0].read_text("utf-8")) if files else {}
+    entry = _loader_entry(files[0].read_text("utf-8", "replace")) if files else {}
     if "linux" not in entry:
         raise TrialError(f"the EFI system partition of {image} has no loader entry that names a kernel")
     kernel, initrd = into / "kernel", None

@@ -18,7 +18,11 @@ _PROMPT = re.compile(r"[#$] (\x1b\[6n)?$")
 _ACTIVATE = "Please press Enter to activate this console"
 _PROMPT_OR_ACTIVATE = re.compile(f"{_PROMPT.pattern}|{_ACTIVATE}")
 # Read without line editing, so that what is typed is neither echoed nor changed; one line is one command.
-_LISTEN = 'stty -echo -onlcr; dmesg -n 1; while IFS= read -r trial; do eval "$trial"; done\n'
+_LISTEN = (
+    "stty -echo -onlcr; dmesg -n 1; printf '@%s@\\n' listening; "
+    'while IFS= read -r trial; do eval "$trial"; done\n'
+)
+_LISTENING = re.compile("@listening@\n")
 # a terminal takes lines of up to 4095 characters
 _CHUNK = 2000
 _FILE = "/tmp/.trial"  # noqa: S108 - in the guest, which has no other users
@@ -63,24 +67,29 @@ class Guest:
             self._console.send("\n", self._limit)
             self._console.wait_for(_PROMPT, self._limit, "a shell on the console")
         self._console.send(_LISTEN, self._limit)
-        self._ask(":", self._limit)
+        # nothing is typed ahead: the shell changes the terminal's mode between the two
+        self._console.wait_for(_LISTENING, self._limit, "an answer of the guest's shell")
 
-    def _ask(self, command: str, seconds: float) -> CommandResult:
-        """Run one line of shell. Its marks cannot be guessed, so no output can be taken for them."""
+    def _ask(self, command: str, seconds: float, shown: str = "an errand") -> CommandResult:
+        """Run one line of shell, called `shown` in errors.
+
+        Its marks cannot be guessed, so that no output can be taken for them.
+        """
         mark = f"{next(self._numbers)}.{secrets.token_hex(8)}"
         # the marks never stand in what is typed as they will in the answer: an echo is no answer
         begin, end = f"@{mark}<", re.compile(rf"\n@{re.escape(mark)}>(\d+)\n")
         line = f"printf '@%s<' {mark}; {command}; printf '\\n@%s>%d\\n' {mark} $?\n"
         self._console.send(line, seconds)
         self._console.wait_for(re.compile(re.escape(begin)), seconds, "an answer of the guest's shell")
-        found = self._console.wait_for(end, seconds, f"the end of `{_shown(command)}`")
+        found = self._console.wait_for(end, seconds, f"the end of {shown}")
         text = found.string[: found.start()]
         return CommandResult(int(found[1]), text[text.rindex(begin) + len(begin) :])
 
     def run(self, command: str, *, seconds: float = 60.0) -> CommandResult:
         """Run a shell script in the guest, of any length and with any characters.
 
-        Its standard input is empty. Raises TrialError when it does not end in time, or the guest does first.
+        Its standard input is empty. Raises TrialError when it does not end in time (it goes on in the guest
+        all the same), or the guest does first.
         """
         self._log.progress(f"guest: {_shown(command)}")
         coded = base64.b64encode(command.encode()).decode("ascii")
@@ -88,7 +97,7 @@ class Guest:
         for at in range(0, len(coded), _CHUNK):
             self._ask(f"printf %s {coded[at : at + _CHUNK]} >> {_FILE}", seconds)
         script = f"base64 -d {_FILE} > {_FILE}.sh; sh {_FILE}.sh < /dev/null 2>&1"
-        return self._ask(script, seconds)
+        return self._ask(script, seconds, f"`{_shown(command)}`")
 
     def check(self, command: str, *, seconds: float = 60.0) -> str:
         """The output of a script that must succeed. Raises TrialError as run() does, and for any exit code

@@ -22,6 +22,8 @@ BootMode = Literal["kernel", "efi"]
 MEMORY_MIB: Mapping[BootMode, int] = {"kernel": 128, "efi": 256}  # OVMF does not start with 128
 BOOT_SECONDS: Mapping[BootMode, float] = {"kernel": 60.0, "efi": 120.0}
 CONSOLE_SECONDS = 10.0
+# when this process dies, even by kill -9, the machine does not go on
+_DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 # code and variables of Debian's ovmf, then of Fedora's and Arch's edk2 packages
 _FIRMWARE = (
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
@@ -66,7 +68,12 @@ def _machine(image: Path, mode: BootMode, scratch: Path) -> list[str]:
 def _running(argv: list[str], socket: Path, log: Log) -> Iterator[Console]:
     """QEMU with its console connected; what QEMU itself says goes into the error if it ends at once."""
     said: deque[str] = deque(maxlen=TAIL_LINES)
-    with BackgroundProgram(argv, said.append, log=log) as program:
+
+    def keep(line: str) -> None:
+        if "info: QEMU waiting for connection" not in line:
+            said.append(line)
+
+    with BackgroundProgram(argv, keep, log=log) as program:
         try:
             console = Console(socket, program.alive, CONSOLE_SECONDS)
         except ConsoleClosedError:
@@ -74,7 +81,8 @@ def _running(argv: list[str], socket: Path, log: Log) -> Iterator[Console]:
         try:
             yield console
         except ConsoleClosedError as error:
-            raise TrialError(f"{error.message}\n" + "\n".join(said)) from error
+            # QEMU's own last words explain more than the guest's
+            raise TrialError("\n".join([error.message, *said])) from error
         finally:
             console.close()
 
@@ -101,11 +109,13 @@ def boot(
     Raises TrialError where the guest does not come up, HostError where QEMU or the firmware is missing.
     """
     began = time.monotonic()
+    if not image.is_file():
+        raise TrialError(f"there is no image {image}")
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trial-")))
         socket = scratch / "console"
         snapshot = "off" if persistent else "on"
-        argv = ["qemu-system-x86_64", "-accel", "tcg", "-nodefaults", "-display", "none"]
+        argv = [*_DIE_WITH_US, "qemu-system-x86_64", "-accel", "tcg", "-nodefaults", "-display", "none"]
         # RDRAND, so that nothing in the guest has to wait for random numbers
         argv += ["-cpu", "qemu64,+rdrand", "-m", str(memory_mib or MEMORY_MIB[mode])]
         argv += _machine(image, mode, scratch)

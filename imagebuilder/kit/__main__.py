@@ -1,4 +1,4 @@
-"""What the kit's Makefile calls: `python -m imagebuilder.kit.make TARGET`, in the tree's folder.
+"""What the kit's Makefile calls: `python -m imagebuilder.kit TARGET`, in the tree's folder.
 
 make's variables come through the environment, so that no value is ever quoted for a shell. What is printed
 is what the genuine ImageBuilder and opkg print, since programs read it.

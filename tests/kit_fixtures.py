@@ -1,0 +1,37 @@
+"""What the kit's and the trial's tests share: the kit, made once, and make in a copy of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from kit_making import Made, Make, call_make
+
+from imagebuilder.host.fs import user_cache
+from imagebuilder.kit import prepare_kit
+from imagebuilder.log import Log
+
+
+@pytest.fixture(scope="session")
+def kit() -> Path:
+    """The kit in the user's cache, made if it is not there. Tests never write into it."""
+    return prepare_kit(user_cache(), Log())
+
+
+@pytest.fixture(scope="session")
+def kit_copy(kit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the kit's tree that make may write to. Tests do not change what it is made of."""
+    copy = tmp_path_factory.mktemp("kit") / "tree"
+    shutil.copytree(kit, copy, symlinks=True)
+    return copy
+
+
+@pytest.fixture
+def make(kit_copy: Path, tmp_path: Path) -> Make:
+    """`make TARGET` in the copy, BIN_DIR being the test's own folder."""
+
+    def call(target: str = "image", **variables: str) -> Made:
+        return call_make(kit_copy, target, tmp_path / "bin", **variables)
+
+    return call

@@ -1,0 +1,136 @@
+"""The kit's Python: cut as OpenWrt's catalogue says, apart from the stated deviations, and able to run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from kit_making import Make
+
+from imagebuilder.host.run import clean_environment, run
+from imagebuilder.kit.deviations import deviations
+from imagebuilder.kit.layout import PACKAGES_DIR
+from imagebuilder.kit.prepare import SERIES
+from imagebuilder.model.filetree import FileTree
+from imagebuilder.python.catalogue import PythonPackage, PythonVariant, load_catalogue
+from imagebuilder.stage.ipk_reader import read_ipk
+
+pytest_plugins = ["kit_fixtures"]
+pytestmark = pytest.mark.kit
+
+CATALOGUE = load_catalogue(SERIES)
+LIBRARY = CATALOGUE.library
+STANDARD = [package for package in CATALOGUE.packages.values() if package.standard_library]
+# turtle and its like are there, but import what OpenWrt leaves out; these two act when they are imported
+NOT_IMPORTED = {"antigravity", "this", "turtle", "_sysconfigdata_*", "_aix_support", "_bootsubprocess"}
+
+
+def tree_of(kit: Path, name: str) -> FileTree:
+    (file,) = (kit / PACKAGES_DIR).glob(f"{name}_*.ipk")
+    return read_ipk(file).tree
+
+
+def modules_of(tree: FileTree) -> set[str]:
+    """Top-level modules that a package brings, by its files."""
+    names = set()
+    for path in tree.below(LIBRARY):
+        inner = path.removeprefix(f"{LIBRARY}/")
+        if (found := re.fullmatch(r"lib-dynload/(\w+)\.cpython-.*\.so", inner)) or (
+            found := re.fullmatch(r"([\w-]+)\.pyc|(\w+)/__init__\.pyc", inner)
+        ):
+            names.add(found[1] or found[2])
+    return {"_sysconfigdata_*" if name.startswith("_sysconfigdata_") else name for name in names}
+
+
+@pytest.mark.parametrize("package", STANDARD, ids=lambda package: package.name)
+def test_a_package_has_openwrts_modules_apart_from_the_deviations(kit: Path, package: PythonPackage) -> None:
+    changes = deviations()
+    added = {Path(path).stem for path in changes.added_to(package.name)}
+    expected = set(package.modules) - changes.builtin_of(package.name)
+    assert modules_of(tree_of(kit, package.name_in_index)) == expected | added
+
+
+@pytest.mark.parametrize("package", STANDARD, ids=lambda package: package.name)
+def test_bytecode_is_in_the_package_and_sources_are_in_its_twin(kit: Path, package: PythonPackage) -> None:
+    shipped = tree_of(kit, package.name_in_index)
+    assert not [path for path in shipped if path.endswith(".py")]
+    if package.src_name is not None:
+        twin = tree_of(kit, package.src_name)
+        assert {f"{path}c" for path in twin if twin[path].kind == "file"} == {
+            path for path in shipped if path.endswith(".pyc")
+        }
+
+
+def test_no_file_is_in_two_packages(kit: Path) -> None:
+    owners: dict[str, str] = {}
+    for file in sorted((kit / PACKAGES_DIR).glob("*.ipk")):
+        tree = read_ipk(file).tree
+        for path in tree:
+            if tree[path].kind != "dir":
+                assert owners.setdefault(path, file.name) == file.name, path
+
+
+def ask(root: Path, code: str) -> object:
+    """What the rootfs' own interpreter prints as a literal, run through the rootfs' own loader."""
+    argv = [f"{root}/lib/ld-linux-x86-64.so.2", "--library-path", f"{root}/lib:{root}/usr/lib"]
+    argv += [f"{root}/usr/bin/python3.11", "-c", code]
+    return ast.literal_eval(run(argv, env=clean_environment(PYTHONHOME=f"{root}/usr"), timeout=60).stdout)
+
+
+IMPORT_ALL = """
+failed = {{}}
+for name in {names!r}:
+    try:
+        __import__(name)
+    except ModuleNotFoundError as error:
+        failed[name] = error.name
+print(failed)
+"""
+
+
+@pytest.mark.parametrize(("variant", "package"), sorted(CATALOGUE.variants.items()))
+def test_a_variant_imports_all_that_it_should(make: Make, variant: PythonVariant, package: str) -> None:
+    made = make(PACKAGES=package)
+    assert made.code == 0, made.stderr
+    there = {name for each in CATALOGUE.variant_packages(variant) for name in each.modules}
+    there |= set(CATALOGUE.builtin_modules)
+    failed = ask(made.root, IMPORT_ALL.format(names=sorted(there - NOT_IMPORTED)))
+    assert isinstance(failed, dict)
+    # OpenWrt's own borders: light has fractions, for instance, which imports decimal, which it has not
+    assert {name: lacks for name, lacks in failed.items() if lacks.partition(".")[0] in there} == {}
+    if variant == "full":
+        assert failed == {}
+
+
+def test_a_smaller_variant_lacks_what_openwrts_lacks(make: Make) -> None:
+    code = "import importlib.util as u; print([n for n in {} if u.find_spec(n)])"
+    root = make(PACKAGES="python3-light").root
+    missing = ["asyncio", "email", "logging", "sqlite3", "ctypes", "decimal", "idlelib", "tkinter", "test"]
+    assert ask(root, code.format(missing)) == []
+
+
+def test_python_looks_in_site_packages_and_writes_no_bytecode(make: Make, tmp_path: Path) -> None:
+    module = tmp_path / "files/usr/lib/python3.11/site-packages/mine.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("ANSWER = 42\n")
+    root = make(PACKAGES="python3-light", FILES=str(tmp_path / "files")).root
+    said = ask(
+        root,
+        "import sys, sysconfig, mine; print({'answer': mine.ANSWER, 'path': sys.path,"
+        " 'silent': sys.dont_write_bytecode, 'purelib': sysconfig.get_path('purelib')})",
+    )
+    assert isinstance(said, dict)
+    site_packages = f"{root}{CATALOGUE.site_packages}"
+    assert said["answer"] == 42
+    assert said["path"][-1] == site_packages
+    assert said["silent"] is True
+    assert said["purelib"] == site_packages
+    assert not list(root.rglob("__pycache__"))
+
+
+def test_pip_is_there(make: Make) -> None:
+    root = make(PACKAGES="python3-pip").root
+    assert (root / "usr/bin/pip3").read_text().startswith("#!/usr/bin/python3\n")
+    assert isinstance(ask(root, "import pip; print(repr(pip.__version__))"), str)
