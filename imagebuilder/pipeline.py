@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +16,10 @@ from imagebuilder.host.tools import require
 from imagebuilder.kit import prepare_kit
 from imagebuilder.load.config import LoadedConfig, load_config
 from imagebuilder.load.library import Library
-from imagebuilder.load.overlay import load_overlay
+from imagebuilder.load.overlay import LoadedOverlay, load_overlays
 from imagebuilder.log import Event, Log, StepFinished, Warned
 from imagebuilder.model.board import Board
+from imagebuilder.model.config import Config
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.release import EMBEDDED
 from imagebuilder.model.result import ImageFile, InstalledPackage, Result, StepTime, TreeFacts
@@ -48,6 +49,15 @@ class Request:
     output: Path
     cache: Path
     imagebuilder: str | None = None
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What the user's files say, loaded and checked."""
+
+    loaded: LoadedConfig
+    overlays: tuple[LoadedOverlay, ...]
+    board: Board
 
 
 @dataclass
@@ -87,10 +97,10 @@ def requests(
 
 def plan_image(request: Request, log: Log) -> Plan:
     """Everything decided before anything is built. Writes nothing that stays."""
-    loaded, board = _load(request)
+    inputs = _load(request)
     request.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="plan-", dir=request.cache) as folder:
-        _, plan = _plan(request, loaded, board, Path(folder), log)
+        _, plan = _plan(request, inputs, Path(folder), log)
     return plan
 
 
@@ -101,15 +111,15 @@ def build_image(request: Request, log: Log) -> tuple[Path, Result]:
     """
     record = _Record()
     log = log.also(record)
-    loaded, board = _load(request)
-    with open_workspace(request.output, loaded.config.name, board.id) as workspace:
-        view, plan = _plan(request, loaded, board, workspace.work, log)
+    inputs = _load(request)
+    with open_workspace(request.output, inputs.loaded.config.name, inputs.board.id) as workspace:
+        view, plan = _plan(request, inputs, workspace.work, log)
         with log.step("stage"):
-            _stage(request.library, loaded, workspace.work)
+            _stage(request.library.root, inputs.overlays, workspace.work, log)
         with _log_kept_on_failure(workspace), log.step("build"):
             report = make_image(view, plan, workspace.work, workspace.result / BUILD_LOG, log)
         with _log_kept_on_failure(workspace), log.step("verify"):
-            images, packages = _verify(board, plan, view, report, workspace)
+            images, packages = _verify(inputs.board, plan, view, report, workspace)
             for service in sorted(set(plan.disabled_services) - services(view.changed)):
                 log.warn(f"services.disabled names '{service}', which this image does not have")
         with log.step("report"):
@@ -126,6 +136,7 @@ def build_image(request: Request, log: Log) -> tuple[Path, Result]:
                 packages=packages,
                 images=images,
                 overlays=plan.overlays,
+                secrets=tuple(name for each in inputs.overlays for name in each.secrets()),
                 disabled_services=plan.disabled_services,
                 warnings=tuple(record.warnings),
                 steps=tuple(record.steps),
@@ -144,53 +155,63 @@ def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | 
         return place, result, ask_demo(place / image.file, log)
 
 
-def _load(request: Request) -> tuple[LoadedConfig, Board]:
-    return load_config(request.library, request.config, request.board), request.library.board(request.board)
+def _load(request: Request) -> _Inputs:
+    loaded = load_config(request.library, request.config, request.board)
+    overlays = load_overlays(request.library, loaded.config)
+    return _Inputs(loaded, overlays, request.library.board(request.board))
 
 
-def _plan(
-    request: Request, loaded: LoadedConfig, board: Board, work: Path, log: Log
-) -> tuple[PrivateView, Plan]:
+def _plan(request: Request, inputs: _Inputs, work: Path, log: Log) -> tuple[PrivateView, Plan]:
+    config = inputs.loaded.config
     with log.step("tree"):
-        folder = _tree_folder(request, loaded, log)
+        folder = _tree_folder(request, config, log)
         view = open_view(folder, work, log)
         tree = read_tree(folder, view, log)
     with log.step("plan"):
-        profile = choose_profile(board, tree)
-        plan = make_plan(loaded.config, board.id, tree, profile, origins=loaded.origins)
+        profile = choose_profile(inputs.board, tree)
+        plan = make_plan(
+            config,
+            inputs.board.id,
+            tree,
+            profile,
+            overlays=[each.overlay for each in inputs.overlays],
+            origins=inputs.loaded.origins,
+        )
         arguments = make_arguments(
             profile.name,
             plan.packages,
             disabled_services=plan.disabled_services if tree.disables_services else (),
-            extra_name=loaded.config.image.extra_name,
-            rootfs_partsize=loaded.config.image.rootfs_partsize,
+            extra_name=config.image.extra_name,
+            rootfs_partsize=config.image.rootfs_partsize,
         )
         return view, plan.model_copy(update={"make": tuple(arguments)})
 
 
-def _tree_folder(request: Request, loaded: LoadedConfig, log: Log) -> Path:
+def _tree_folder(request: Request, config: Config, log: Log) -> Path:
     """The ImageBuilder that was given, or the kit."""
-    given = request.imagebuilder or loaded.config.imagebuilder
+    given = request.imagebuilder or config.imagebuilder
     if given is not None:
         folder = given_tree(given, request.cache, log)
         require(["build", "genuine"])
         return folder
-    if loaded.config.release == EMBEDDED:
+    if config.release == EMBEDDED:
         require(["build", "kit"])
         return prepare_kit(request.cache, log)
-    wanted = f"wants release {loaded.config.release}" if loaded.config.release else "names no release"
+    wanted = f"wants release {config.release}" if config.release else "names no release"
     raise TreeError(
-        f"config '{loaded.config.name}' {wanted}, and no ImageBuilder was given",
+        f"config '{config.name}' {wanted}, and no ImageBuilder was given",
         hint=f'give one with --imagebuilder PATH, or say release = "{EMBEDDED}" to use the kit',
     )
 
 
-def _stage(library: Library, loaded: LoadedConfig, work: Path) -> None:
-    """The overlays, rendered, in `files`."""
-    trees = []
-    for use in loaded.config.overlay:
-        overlay, folder = load_overlay(library, use.name)
-        trees.append((use.name, overlay_tree(overlay, folder, use.variables)))
+def _stage(project: Path, overlays: Sequence[LoadedOverlay], work: Path, log: Log) -> None:
+    """The overlays, rendered with their variables and secrets, in `files`."""
+    trees = [
+        (each.overlay, overlay_tree(each.overlay, each.folder, each.values(project))) for each in overlays
+    ]
+    for each in overlays:
+        for name in each.secrets_in_clear():
+            log.warn(f"the secret {name} stands in a config file in clear: give it by name, see the README")
     if trees:
         write_tree(combined(trees), work / "files")
         (work / "files").chmod(0o755)  # make gives the mode of this folder to /
@@ -201,6 +222,7 @@ def _verify(
 ) -> tuple[tuple[ImageFile, ...], tuple[InstalledPackage, ...]]:
     """The images that the board needs exist and fit, and the manifest can be read; both go to the result."""
     bin_dir = workspace.work / "bin"
+    board = board.for_profile(plan.profile)
     images = find_images(bin_dir, board, plan.profile.name)
     check_images(board, images, report, sizes_by_package(view.changed))
     manifest, packages = read_manifest(bin_dir)

@@ -61,7 +61,7 @@ def genuine_tree(request: pytest.FixtureRequest) -> Path:
 def project(tmp_path: Path) -> Path:
     """A copy of the project's boards, configs and overlays, to add to."""
     for name in ("boards", "configs", "overlays"):
-        shutil.copytree(PROJECT / name, tmp_path / "project" / name)
+        shutil.copytree(PROJECT / name, tmp_path / "project" / name, symlinks=True)
     return tmp_path / "project"
 
 

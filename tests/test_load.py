@@ -55,7 +55,7 @@ def test_every_fault_of_a_file_comes_at_once(library: Library, add_config: AddCo
         (11, "board.linksys-wrt1200ac.packages.ad"),
     ]
     by_key = {key: (message, hint) for _, _, key, message, hint in faults}
-    assert by_key["boards[0]"] == ("unknown board 'tplink-tl-wr740'", "did you mean 'tplink-tl-wr740n-v4'?")
+    assert by_key["boards[0]"] == ("unknown board 'tplink-tl-wr740'", "did you mean 'tplink-tl-wr740n-v5'?")
     assert by_key["boards[1]"][0] == "expected text, found a whole number"
     assert by_key["relaese"] == ("unknown key", "did you mean 'release'?")
     assert "'base'" in by_key["python.variant"][0]

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from imagebuilder.cli.guard import guarded
+from imagebuilder.cli.boards import boards_app
+from imagebuilder.cli.guard import USER_FAULT, guarded
+from imagebuilder.cli.init import init
+from imagebuilder.cli.options import (
+    PROJECT,
+    BoardName,
+    Cache,
+    ConfigName,
+    Imagebuilder,
+    Json,
+    Output,
+    Quiet,
+    Root,
+    Verbose,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Builds OpenWrt firmware with the Python that fits: boards and configs in TOML, images out.",
 )
 
-PROJECT = Path(__file__).resolve().parents[2]
-
-Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every command and its output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")]
-Root = Annotated[
-    Path, typer.Option("--project", help="The folder that holds boards/, configs/ and overlays/.")
-]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Where results go.")]
-Cache = Annotated[Path | None, typer.Option("--cache", help="Where downloads, trees and kits are kept.")]
-BoardName = Annotated[str | None, typer.Option("--board", "-b", help="For this board only.")]
-Imagebuilder = Annotated[
-    str | None, typer.Option("--imagebuilder", help="An ImageBuilder's folder, or its archive.")
-]
+app.command()(init)
+app.add_typer(boards_app, name="boards")
 
 
 @app.command()
 @guarded
 def build(
-    config: Annotated[str, typer.Argument(help="A config's name, or the path of its file.")],
+    config: ConfigName,
     board: BoardName = None,
     imagebuilder: Imagebuilder = None,
     output: Output = Path("out"),
@@ -63,7 +65,7 @@ def build(
 @app.command()
 @guarded
 def plan(
-    config: Annotated[str, typer.Argument(help="A config's name, or the path of its file.")],
+    config: ConfigName,
     board: BoardName = None,
     imagebuilder: Imagebuilder = None,
     project: Root = PROJECT,
@@ -89,18 +91,6 @@ def plan(
 
 @app.command()
 @guarded
-def boards(project: Root = PROJECT, as_json: Json = False) -> None:
-    """List the boards."""
-    from imagebuilder.cli import show
-    from imagebuilder.load.library import Library
-
-    library = Library(project)
-    found = [library.board(name) for name in library.board_names()]
-    (show.as_json if as_json else show.boards)(found)
-
-
-@app.command()
-@guarded
 def configs(project: Root = PROJECT, as_json: Json = False) -> None:
     """List the configs."""
     from imagebuilder.cli import show
@@ -121,20 +111,33 @@ def show_one(
     as_json: Json = False,
 ) -> None:
     """Show a board's data sheet, or a config with all that it extends and where each value came from."""
-    from imagebuilder.cli import show
+    from imagebuilder.cli import show, show_boards
     from imagebuilder.load.config import load_config
+    from imagebuilder.load.explain import explain, shown_config
     from imagebuilder.load.library import Library
 
     library = Library(project)
-    if name in library.board_names():
+    if name in (*library.board_names(), *(device.id for device in library.unsupported())):
         found = library.board(name)
-        (show.as_json if as_json else show.board)(found)
+        (show.as_json if as_json else show_boards.board)(found)
         return
     loaded = load_config(library, name, board)
     if as_json:
-        show.as_json({"config": loaded.config, "origins": loaded.origins})
+        show.as_json({"config": shown_config(library, loaded.config), "origins": loaded.origins})
     else:
-        show.config(loaded)
+        show.config(loaded.config.name, explain(library, loaded))
+
+
+@app.command()
+@guarded
+def schema(
+    kind: Annotated[Literal["board", "config", "overlay"], typer.Argument(help="Which kind of file.")],
+) -> None:
+    """Print the JSON schema of board, config or overlay files, for editors."""
+    from imagebuilder.cli import show
+    from imagebuilder.load.schema import schema_of
+
+    show.as_json(schema_of(kind))
 
 
 @app.command()
@@ -162,7 +165,7 @@ def doctor(
         if missing:
             print(f"to install what is missing: python3 build.py doctor --fix, or {install_command(missing)}")
     if missing:
-        raise typer.Exit(1)
+        sys.exit(USER_FAULT)
 
 
 @app.command()
@@ -194,9 +197,9 @@ def demo(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 @guarded
 def test(context: typer.Context) -> None:
-    """Run the tests; what follows is passed on to pytest (--imagebuilder PATH: also those on that tree)."""
+    """Run the tests on all cores; what follows is passed on to pytest (--imagebuilder PATH: also those on
+    that tree; -n 0: one after the other)."""
     import os
-    import sys
 
     import pytest
 
@@ -206,7 +209,7 @@ def test(context: typer.Context) -> None:
     with Reporter() as log:
         install(missing_tools(USES), log)
     os.chdir(PROJECT)
-    sys.exit(pytest.main(context.args))
+    sys.exit(pytest.main(["-n", "auto", *context.args]))
 
 
 @app.command()

@@ -14,12 +14,13 @@ from imagebuilder.errors import HostError
 from imagebuilder.host.run import CLEAN_PATH, clean_environment, stream
 from imagebuilder.log import Log
 
-Use = Literal["build", "genuine", "kit", "boot"]
+Use = Literal["build", "genuine", "kit", "boot", "tests"]
 USES: dict[Use, str] = {
     "build": "every build",
     "genuine": "OpenWrt's own ImageBuilders",
     "kit": "the embedded kit",
     "boot": "booting images in QEMU",
+    "tests": "the tests alone",
 }
 
 
@@ -65,6 +66,8 @@ TOOLS = (
     Tool("mke2fs", "e2fsprogs", "makes the partition for changed files", "kit"),
     Tool("qemu-system-x86_64", "qemu-system-x86", "is the machine", "boot"),
     Tool("/usr/share/OVMF/OVMF_CODE.fd", "ovmf", "is its UEFI", "boot"),
+    Tool("cpio", "cpio", "reads the kit's initramfs", "tests"),
+    Tool("unsquashfs", "squashfs-tools", "reads root file systems back", "tests"),
 )
 
 

@@ -6,14 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from imagebuilder.errors import Fault, FaultsError, UserError
 from imagebuilder.load.faults import nearest, validate
 from imagebuilder.load.library import Library
-from imagebuilder.load.toml import KeyPath, TomlFile, dotted, read_toml
-from imagebuilder.model.config import Config, ConfigFile
+from imagebuilder.load.merge import merge
+from imagebuilder.load.overlay import load_overlay
+from imagebuilder.load.toml import KeyPath, TomlFile, read_toml
+from imagebuilder.model.config import Config, ConfigFile, OverlayUse
 
 _NOT_INHERITED = ("extends", "description", "board")
-_ACCUMULATE = ("overlay", "services.disabled")
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,17 @@ def load_config(library: Library, name: str, board: str | None = None) -> Loaded
     origins: dict[str, tuple[str, ...]] = {}
     for file in files:
         general = {key: value for key, value in file.values.items() if key not in _NOT_INHERITED}
-        _merge(merged, general, str(file.path), (), origins)
+        merge(merged, general, str(file.path), origins)
     for file in files:
-        _merge(merged, file.values.get("board", {}).get(board, {}), str(file.path), (), origins)
+        merge(merged, file.values.get("board", {}).get(board, {}), str(file.path), origins)
     last = files[-1]
     merged["name"] = last.path.stem
     merged["description"] = last.values.get("description", "")
-    return LoadedConfig(Config.model_validate(merged), files, origins)
+    config = Config.model_validate(merged)
+    missing = list(_missing_variables(library, config, files))
+    if missing:
+        raise FaultsError(missing)
+    return LoadedConfig(config, files, origins)
 
 
 def _parents(file: TomlFile) -> list[str]:
@@ -96,24 +103,71 @@ def _fault_of(asker: TomlFile | None, wanted: str, message: str, hint: str | Non
 
 
 def _reference_faults(library: Library, file: TomlFile) -> Iterable[Fault]:
-    """Boards and overlays that a file names and that do not exist. Values of a wrong type are passed over:
-    they are faults already."""
-    boards, overlays = library.board_names(), library.overlay_names()
+    """Boards and overlays that a file names and that do not exist, and values that an overlay's variables
+    cannot have. What is of a wrong type is passed over: it is a fault already."""
+    boards = library.board_names()
     differences = _table(file.values.get("board"))
-    named: list[tuple[KeyPath, str, object, list[str]]] = [
-        (("boards", index), "board", board, boards)
-        for index, board in enumerate(_list(file.values.get("boards")))
+    named: list[tuple[KeyPath, object]] = [
+        (("boards", index), board) for index, board in enumerate(_list(file.values.get("boards")))
     ]
-    named += [(("board", board), "board", board, boards) for board in differences]
+    named += [(("board", board), board) for board in differences]
+    reasons = {device.id: device.reason for device in library.unsupported()}
+    for key, name in named:
+        if name in reasons:
+            yield file.fault(key, f"board '{name}' cannot be built for: {reasons[name]}")
+        elif isinstance(name, str) and name not in boards:
+            yield file.fault(key, f"unknown board '{name}'", nearest(name, boards))
     places: list[tuple[KeyPath, object]] = [((), file.values)]
     places += [(("board", board), table) for board, table in differences.items()]
     for place, table in places:
         for index, use in enumerate(_list(_table(table).get("overlay"))):
-            key = (*place, "overlay", index, "name")
-            named.append((key, "overlay", _table(use).get("name"), overlays))
-    for key, kind, name, known in named:
-        if isinstance(name, str) and name not in known:
-            yield file.fault(key, f"unknown {kind} '{name}'", nearest(name, known))
+            yield from _overlay_faults(library, file, (*place, "overlay", index), _table(use))
+
+
+def _overlay_faults(
+    library: Library, file: TomlFile, key: KeyPath, values: Mapping[str, Any]
+) -> Iterable[Fault]:
+    name, known = values.get("name"), library.overlay_names()
+    if not isinstance(name, str):
+        return
+    if name not in known:
+        yield file.fault((*key, "name"), f"unknown overlay '{name}'", nearest(name, known))
+        return
+    try:
+        overlay = load_overlay(library, name)[0]
+        use = OverlayUse.model_validate(dict(values))
+    except FaultsError as error:
+        yield from error.faults
+        return
+    except ValidationError:
+        return
+    for variable in use.variables:
+        if variable not in overlay.variables:
+            message = f"overlay '{name}' has no variable '{variable}'"
+            yield file.fault((*key, "variables", variable), message, nearest(variable, overlay.variables))
+    for variable, problem in overlay.problems(use):
+        if variable:
+            yield file.fault((*key, "variables", variable), problem)
+
+
+def _missing_variables(library: Library, config: Config, files: tuple[TomlFile, ...]) -> Iterable[Fault]:
+    """Variables without a default that no file gives: a fault of the last file that uses the overlay."""
+    for use in config.overlay:
+        overlay = load_overlay(library, use.name)[0]
+        for variable, problem in overlay.problems(use):
+            if variable:
+                continue
+            uses = [
+                (file, index)
+                for file in files
+                for index, each in enumerate(_list(file.values.get("overlay")))
+                if _table(each).get("name") == use.name
+            ]
+            if uses:
+                file, index = uses[-1]
+                yield file.fault(("overlay", index), problem)
+            else:
+                yield Fault(str(files[-1].path), None, "overlay", problem)
 
 
 def _table(value: object) -> Mapping[str, Any]:
@@ -122,44 +176,3 @@ def _table(value: object) -> Mapping[str, Any]:
 
 def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
-
-
-def _merge(
-    into: dict[str, Any],
-    values: Mapping[str, Any],
-    origin: str,
-    path: tuple[str, ...],
-    origins: dict[str, tuple[str, ...]],
-) -> None:
-    """Tables merge key by key, values replace, and the lists that are meant to grow grow."""
-    for key, value in values.items():
-        place = (*path, key)
-        name = dotted(place)
-        if name == "packages":
-            _merge_packages(into.setdefault(key, {"add": [], "remove": []}), value, origin, origins)
-        elif isinstance(value, Mapping):
-            _merge(into.setdefault(key, {}), value, origin, place, origins)
-        elif name in _ACCUMULATE:
-            present = into.setdefault(key, [])
-            present += [item for item in value if item not in present]
-            origins[name] = (*origins.get(name, ()), origin)
-        else:
-            into[key] = value
-            origins[name] = (origin,)
-
-
-def _merge_packages(
-    into: dict[str, list[str]],
-    values: Mapping[str, list[str]],
-    origin: str,
-    origins: dict[str, tuple[str, ...]],
-) -> None:
-    """The last word on a package counts: a later `remove` takes it out of `add`, and the other way round."""
-    for key, other in (("add", "remove"), ("remove", "add")):
-        names = values.get(key, [])
-        if not names:
-            continue
-        into[key] += [name for name in names if name not in into[key]]
-        into[other] = [name for name in into[other] if name not in names or name in values.get(other, [])]
-        place = f"packages.{key}"
-        origins[place] = (*origins.get(place, ()), origin)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.errors import UserError
+from imagebuilder.errors import Fault, FaultsError, UserError
 from imagebuilder.load.faults import nearest, validate
-from imagebuilder.load.toml import read_toml
-from imagebuilder.model.board import Board
+from imagebuilder.load.toml import TomlFile, read_toml
+from imagebuilder.model.board import Board, UnsupportedDevice, UnsupportedFile
+
+UNSUPPORTED = "unsupported"
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Library:
 
     def board_names(self) -> list[str]:
         """The names of all boards, sorted."""
-        return sorted(path.stem for path in (self.root / "boards").glob("*.toml"))
+        return sorted(path.stem for path in (self.root / "boards").glob("*.toml") if path.stem != UNSUPPORTED)
 
     def config_names(self) -> list[str]:
         """The names of all configs, sorted."""
@@ -29,12 +31,53 @@ class Library:
         """The names of all overlays, sorted."""
         return sorted(path.parent.name for path in (self.root / "overlays").glob("*/overlay.toml"))
 
+    def board_path(self, name: str) -> Path:
+        """The file in which a board of that name stands, or would stand."""
+        return self.root / "boards" / f"{name}.toml"
+
     def board(self, name: str) -> Board:
-        """A board by its name. UserError naming the nearest one, or FaultsError."""
-        if name not in self.board_names():
-            raise UserError(f"unknown board '{name}'", hint=nearest(name, self.board_names()))
-        file = read_toml(self.root / "boards" / f"{name}.toml")
-        return validate(Board, file, {"id": name, **file.values})
+        """A board by its name. UserError naming the nearest one or, for a device that no ImageBuilder
+        covers, saying why; FaultsError for a wrong file."""
+        names = self.board_names()
+        if name not in names:
+            device = next((device for device in self.unsupported() if device.id == name), None)
+            if device is not None:
+                raise UserError(
+                    f"'{name}' ({device.name}) is not supported: {device.reason}",
+                    hint="python3 build.py boards lists what is",
+                )
+            raise UserError(f"unknown board '{name}'", hint=nearest(name, names))
+        return self.checked_board(name, read_toml(self.board_path(name)))
+
+    def checked_board(self, name: str, file: TomlFile) -> Board:
+        """The board in a file, which need not stand in boards/. FaultsError for a wrong one."""
+        board = validate(Board, file, {"id": name, **file.values})
+        faults = [file.fault(key, problem) for key, problem in board.problems()]
+        twin, names = board.emulation.twin, self.board_names()
+        if twin is not None and twin not in names:
+            key = ("emulation", "twin")
+            faults.append(file.fault(key, f"unknown board '{twin}'", nearest(twin, names)))
+        if faults:
+            raise FaultsError(faults)
+        return board
+
+    def boards(self) -> list[Board]:
+        """All boards, sorted by name. FaultsError with the faults of all files."""
+        boards: list[Board] = []
+        faults: list[Fault] = []
+        for name in self.board_names():
+            try:
+                boards.append(self.board(name))
+            except FaultsError as error:
+                faults += error.faults
+        if faults:
+            raise FaultsError(faults)
+        return boards
+
+    def unsupported(self) -> tuple[UnsupportedDevice, ...]:
+        """The devices of boards/unsupported.toml; none where there is no such file."""
+        path = self.root / "boards" / f"{UNSUPPORTED}.toml"
+        return validate(UnsupportedFile, read_toml(path)).device if path.is_file() else ()
 
     def config_path(self, name: str) -> Path:
         """The file of a config that is given by its name or by its path."""

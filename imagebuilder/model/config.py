@@ -17,6 +17,13 @@ VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 VariableValue = str | int | float | bool | list[str]
 
 
+class Secret(Model):
+    """A value that does not stand here: the name under which it is found in the environment or in
+    secrets.toml."""
+
+    secret: VariableName
+
+
 class Python(Model):
     """Which Python goes in."""
 
@@ -31,16 +38,18 @@ class Packages(Model):
 
 
 class Services(Model):
-    """Init scripts that do not start at boot."""
+    """Init scripts that do not start at boot; enabled: those that do although an extended config said no."""
 
     disabled: Many[ServiceName] = ()
+    enabled: Many[ServiceName] = ()
 
 
 class OverlayUse(Model):
-    """One overlay and the values of its variables."""
+    """One overlay and the values of its variables. remove: take out what an extended config put in."""
 
     name: Word
-    variables: dict[VariableName, VariableValue] = Field(default_factory=dict)
+    variables: dict[VariableName, Secret | VariableValue] = Field(default_factory=dict)
+    remove: bool = False
 
 
 class ImageOptions(Model):
@@ -54,8 +63,10 @@ class ImageOptions(Model):
 
 
 class Differences(Model):
-    """What can be said for all boards, and again for one board."""
+    """What can be said for all boards, and again for one board. imagebuilder: a tree's folder or archive."""
 
+    release: Release | None = None
+    imagebuilder: str | None = None
     python: Python = Python()
     packages: Packages = Packages()
     services: Services = Services()
@@ -69,19 +80,12 @@ class ConfigFile(Differences):
     extends: Many[str] | str = ()
     description: str = ""
     boards: Many[Word] = ()
-    release: Release | None = None
-    imagebuilder: str | None = None
     board: dict[Word, Differences] = Field(default_factory=dict)
 
 
 class Config(Differences):
-    """A config for one board, with all that it extends merged in.
-
-    imagebuilder: a tree's folder or archive.
-    """
+    """A config for one board, with all that it extends merged in."""
 
     name: str
     description: str = ""
     boards: Many[Word] = ()
-    release: Release | None = None
-    imagebuilder: str | None = None

@@ -2,25 +2,106 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, StringConstraints
 
-from imagebuilder.model.base import Model
-from imagebuilder.model.config import VariableName, VariableValue
+from imagebuilder.model.base import Many, Model
+from imagebuilder.model.board import Word
+from imagebuilder.model.config import OverlayUse, PackageName, Secret, VariableName, VariableValue
+
+MAX_TEXT = 65536  # characters; a shell and a terminal cope with that
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "list": (list, tuple),
+}
+
+
+def _check_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return pattern
+
+
+def _check_place(path: str) -> str:
+    if not path.startswith("/") or path.endswith("/") or {"", ".", ".."} & set(path[1:].split("/")):
+        raise ValueError("expected a plain absolute path such as /etc/banner")
+    return path
+
+
+TargetPath = Annotated[str, AfterValidator(_check_place)]
+Mode = Annotated[str, StringConstraints(pattern=r"^0?[0-7]{3}$")]
 
 
 class Variable(Model):
-    """A value that a config may give; without a default it must."""
+    """A value that a config may give; without a default it must.
+
+    secret: never shown, logged or recorded. pattern: what a text, or each text of a list, must match whole.
+    """
 
     type: Literal["string", "integer", "number", "boolean", "list"] = "string"
     default: VariableValue | None = None
     description: str = ""
+    secret: bool = False
+    pattern: Annotated[str, AfterValidator(_check_pattern)] | None = None
+
+    def problem(self, value: VariableValue) -> str | None:
+        """What is wrong with a value, in words that do not hold it if it is secret; None if nothing is."""
+        wanted = _TYPES[self.type]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and self.type != "boolean"):
+            return f"must be a {self.type}, not {_type_name(value)}"
+        for text in value if isinstance(value, list | tuple) else (value,):
+            shown = "(not shown)" if self.secret else repr(text)
+            if not isinstance(text, str):
+                continue
+            if "\0" in text or len(text) > MAX_TEXT:
+                return f"{shown[:80]} holds a NUL character or more than {MAX_TEXT} characters"
+            if self.pattern is not None and not re.fullmatch(self.pattern, text):
+                return f"{shown[:200]} does not match {self.pattern}"
+        return None
+
+
+def _type_name(value: object) -> str:
+    names = {bool: "boolean", str: "string", int: "integer", float: "number", list: "list"}
+    return names.get(type(value), type(value).__name__)
 
 
 class Overlay(Model):
-    """What `overlay.toml` declares. The files lie beside it in `files/`."""
+    """What `overlay.toml` declares. The files lie beside it in `files/`.
 
-    name: str
+    packages: what its files need in the image. conflicts: overlays that it cannot stand beside. replaces:
+    files of earlier overlays that it brings anew. modes: where 0755 for folders and programs and 0644 for
+    everything else is not right.
+    """
+
+    name: Word
     description: str = ""
+    packages: Many[PackageName] = ()
+    conflicts: Many[Word] = ()
+    replaces: Many[TargetPath] = ()
+    modes: dict[TargetPath, Mode] = Field(default_factory=dict)
     variables: dict[VariableName, Variable] = Field(default_factory=dict)
+
+    def problems(self, use: OverlayUse) -> Iterator[tuple[str, str]]:
+        """(variable, what is wrong) for all that a config gives; '' for what is missing."""
+        for name, value in use.variables.items():
+            variable = self.variables.get(name)
+            if variable is None:
+                continue
+            if isinstance(value, Secret):
+                if variable.type != "string":
+                    yield name, f"is a {variable.type}; only a string can be a secret"
+            elif problem := variable.problem(value):
+                yield name, problem
+        for name, variable in self.variables.items():
+            if variable.default is None and name not in use.variables:
+                about = f": {variable.description}" if variable.description else ""
+                yield "", f"overlay '{self.name}' wants the variable '{name}' ({variable.type}){about}"

@@ -44,7 +44,8 @@ class StepTime(Model):
 
 
 class Result(Model):
-    """One image build. view: whether make saw the tree through an overlay mount or a copy."""
+    """One image build. view: whether make saw the tree through an overlay mount or a copy. secrets: the
+    names of overlay variables whose secret values the images hold."""
 
     schema_version: int = RESULT_SCHEMA
     builder: str
@@ -58,6 +59,7 @@ class Result(Model):
     packages: Many[InstalledPackage]
     images: Many[ImageFile]
     overlays: Many[str]
+    secrets: Many[str]
     disabled_services: Many[str]
     warnings: Many[str]
     steps: Many[StepTime]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import sha256_of
-from imagebuilder.model.board import Board
+from imagebuilder.model.board import Board, Image
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.result import ImageFile, InstalledPackage
 from imagebuilder.model.size import human_size
@@ -24,11 +24,14 @@ class BuildError(UserError):
 
 
 def find_images(bin_dir: Path, board: Board, profile: str) -> tuple[ImageFile, ...]:
-    """The images in bin_dir of the types that the board's file names, in its order."""
+    """The images in bin_dir of the types that the board's file names, in its order.
+
+    board: as the tree's releases know it (Board.for_profile).
+    """
     names = sorted(path.name for path in bin_dir.iterdir() if path.is_file())
     found = []
     for image_type, image in board.images.items():
-        name = _named(names, profile, image_type)
+        name = named_image(names, profile, image_type, image)
         if name is not None:
             path = bin_dir / name
             found.append(
@@ -43,12 +46,13 @@ def find_images(bin_dir: Path, board: Board, profile: str) -> tuple[ImageFile, .
     return tuple(found)
 
 
-def _named(names: Sequence[str], profile: str, image_type: str) -> str | None:
-    """`…-PROFILE-FILESYSTEM-TYPE.EXT`, with or without .gz."""
+def named_image(names: Sequence[str], profile: str, image_type: str, image: Image) -> str | None:
+    """The file of that type among names: `…-PROFILE-FILESYSTEM-TYPE.EXT`, or what the board's file says it
+    ends in, with or without .gz. squashfs comes before other file systems."""
+    shape = image.file or f"{profile}-{{fs}}-{image_type}"
     for filesystem in _FILESYSTEMS:
-        ending = re.compile(
-            rf"-{re.escape(profile)}-{filesystem}-{re.escape(image_type)}(\.[a-z0-9]+)?(\.gz)?$"
-        )
+        named = shape.replace("{fs}", filesystem)
+        ending = re.compile(rf"-{re.escape(named)}(\.[a-z0-9]+)?(\.gz)?$")
         found = next((name for name in names if ending.search(name)), None)
         if found is not None:
             return found
@@ -111,7 +115,8 @@ def check_images(
 ) -> None:
     """BuildError for a required image that is missing or larger than its partition.
 
-    largest: what fills the root file system, (name, bytes before compression), the largest first.
+    board: as the tree's releases know it (Board.for_profile). largest: what fills the root file system,
+    (name, bytes before compression), the largest first.
     """
     present = {image.type for image in images}
     missing = [name for name, image in board.images.items() if image.required and name not in present]
@@ -119,7 +124,7 @@ def check_images(
     if report.too_big and missing:
         lines.append(_too_big(board, report))
     for image in images:
-        limit = board.layout.firmware
+        limit = board.images[image.type].limit or board.layout.firmware
         if limit is not None and image.size > limit:
             excess = image.size - limit
             lines.append(

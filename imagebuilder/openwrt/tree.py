@@ -50,7 +50,7 @@ def read_tree(folder: Path, view: PrivateView, log: Log) -> Tree:
     TreeError if make fails or a fact is missing.
     """
     check_tree(folder)
-    settings = _settings((folder / ".config").read_text("utf-8", "replace"))
+    settings = config_settings((folder / ".config").read_text("utf-8", "replace"))
     try:
         info = run(
             view.command(["make", "--no-print-directory", "info"]),
@@ -137,7 +137,7 @@ def _release_name(version: str | None) -> str:
     return SNAPSHOT if version in (None, "SNAPSHOT") else str(version)
 
 
-def _settings(text: str) -> dict[str, str]:
+def config_settings(text: str) -> dict[str, str]:
     """`CONFIG_NAME="value"` lines of a tree's .config."""
     return {match[1]: match[2].strip('"') for match in re.finditer(r"(?m)^CONFIG_(\w+)=(.*)$", text)}
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from imagebuilder.feeds.resolve import package_list
 from imagebuilder.model.board import Profile
 from imagebuilder.model.config import Config
+from imagebuilder.model.overlay import Overlay
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.tree import Tree
 
@@ -21,17 +22,25 @@ VARIANT_PACKAGES: Mapping[str, tuple[str, ...]] = {
 
 
 def make_plan(
-    config: Config, board: str, tree: Tree, profile: Profile, *, origins: Mapping[str, tuple[str, ...]]
+    config: Config,
+    board: str,
+    tree: Tree,
+    profile: Profile,
+    *,
+    overlays: Sequence[Overlay],
+    origins: Mapping[str, tuple[str, ...]],
 ) -> Plan:
     """The plan for one image. origins: the files that gave each key of the config."""
     python_packages = VARIANT_PACKAGES[config.python.variant]
-    added = tuple(dict.fromkeys((*python_packages, *config.packages.add)))
+    needed = {name: overlay.name for overlay in overlays for name in overlay.packages}
+    added = tuple(dict.fromkeys((*python_packages, *needed, *config.packages.add)))
     removed = config.packages.remove
     packages = (*added, *(f"-{name}" for name in removed))
     device = tree.profiles[profile.name].packages
     wanted = package_list((*tree.default_packages, "kernel"), device, added, removed).names
     asked = dict.fromkeys(tree.default_packages, f"the default packages of {tree.target}")
     asked |= dict.fromkeys(device, f"the profile {profile.name}")
+    asked |= {name: f"the overlay '{overlay}'" for name, overlay in needed.items()}
     asked |= dict.fromkeys(config.packages.add, f"packages.add in {_files(origins, 'packages.add')}")
     variant = f'python.variant = "{config.python.variant}" in {_files(origins, "python.variant")}'
     asked |= dict.fromkeys(python_packages, variant)
@@ -45,7 +54,7 @@ def make_plan(
         wanted=wanted,
         reasons={name: asked.get(name, "the ImageBuilder itself") for name in wanted},
         disabled_services=config.services.disabled,
-        overlays=tuple(use.name for use in config.overlay),
+        overlays=tuple(overlay.name for overlay in overlays),
         make=(),
     )
 

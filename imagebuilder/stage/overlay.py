@@ -2,120 +2,120 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from imagebuilder.errors import UserError
 from imagebuilder.model.config import VariableValue
 from imagebuilder.model.filetree import EMPTY, Entry, FileTree, file_of
-from imagebuilder.model.overlay import Overlay, Variable
+from imagebuilder.model.overlay import Overlay
 from imagebuilder.stage.filetree import content, read_tree
 
 TEMPLATE_ENDING = ".j2"
 EXECUTABLE_MODE = 0o755
 PLAIN_MODE = 0o644
-
-_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "string": str,
-    "integer": int,
-    "number": (int, float),
-    "boolean": bool,
-    "list": list,
-}
+# tmpfs on the device: what an image holds there is hidden or lost (OpenWrt links /var to /tmp)
+VOLATILE = ("/var", "/tmp", "/proc", "/sys", "/dev")  # noqa: S108 - places in the image
 
 
 class OverlayError(UserError):
-    """An overlay that cannot be rendered with what the config gives it."""
+    """An overlay that cannot be laid over a root file system."""
 
 
-def overlay_tree(overlay: Overlay, folder: Path, values: Mapping[str, VariableValue]) -> FileTree:
+def overlay_tree(overlay: Overlay, folder: Path, variables: Mapping[str, VariableValue]) -> FileTree:
     """The overlay's files with its templates rendered, in modes that do not depend on the host.
 
-    folder: the overlay's folder; its files lie in `files/`. OverlayError for a variable that is unknown,
-    missing or of a wrong type, and for a template that does not render (naming file and line).
+    folder: the overlay's folder; its files lie in `files/`. variables: a value for each that the overlay
+    declares. OverlayError for a template that does not render (naming file and line), a file below a folder
+    that is volatile on the device, a link that leaves the root file system, and a mode for nothing.
     """
-    variables = variable_values(overlay, values)
     root = folder / "files"
     source = read_tree(root) if root.is_dir() else EMPTY
+    for path, entry in sorted(source.items(), key=lambda item: item[1].kind == "dir"):
+        _check_place(root, path, entry)  # files first: they say more than the folders they are in
     rendered: dict[str, Entry] = {}
     for path, entry in source.items():
+        place, made = path, entry
         if entry.kind == "file" and path.endswith(TEMPLATE_ENDING):
             place = path.removesuffix(TEMPLATE_ENDING)
             if place in source:
                 raise OverlayError(f"overlay '{overlay.name}' holds both {place} and {path}")
-            text = _render(root / path[1:], content(entry), variables)
-            rendered[place] = file_of(text.encode(), _mode(entry))
-        else:
-            rendered[path] = entry.with_mode(_mode(entry))
+            made = file_of(_render(root / path[1:], content(entry), variables).encode())
+        rendered[place] = made.with_mode(_mode(overlay, place, entry))
+    for path in overlay.modes:
+        if path not in rendered:
+            raise OverlayError(f"{folder}/overlay.toml: modes names {path}, which the overlay does not bring")
     return FileTree(rendered)
 
 
-def combined(trees: Sequence[tuple[str, FileTree]]) -> FileTree:
-    """Overlays in their order, each with its name, as one tree. OverlayError for a file that two bring."""
+def combined(overlays: Sequence[tuple[Overlay, FileTree]]) -> FileTree:
+    """Overlays in their order as one tree.
+
+    OverlayError for overlays that conflict, and for a file that two bring unless the later one replaces it.
+    """
     whole = EMPTY
     owners: dict[str, str] = {}
-    for name, tree in trees:
-        for path, entry in tree.items():
-            if entry.kind == "dir":
-                continue
-            if path in owners:
+    names = [overlay.name for overlay, _ in overlays]
+    for overlay, tree in overlays:
+        for other in overlay.conflicts:
+            if other in names:
                 raise OverlayError(
-                    f"the overlays '{owners[path]}' and '{name}' both bring {path}",
-                    hint="take one of them out of the config, or the file out of one of them",
+                    f"the overlays '{overlay.name}' and '{other}' do not go together",
+                    hint="take one of them out of the config",
                 )
-            owners[path] = name
+        for path in (path for path, entry in tree.items() if entry.kind != "dir"):
+            if path in owners and path not in overlay.replaces:
+                raise OverlayError(
+                    f"the overlays '{owners[path]}' and '{overlay.name}' both bring {path}",
+                    hint=f'if it should win, say replaces = ["{path}"] in the later one\'s overlay.toml',
+                )
+            owners[path] = overlay.name
         whole = whole.merged(tree)
     return whole
 
 
-def variable_values(overlay: Overlay, values: Mapping[str, VariableValue]) -> dict[str, VariableValue]:
-    """Every declared variable's value: the config's, or its default. OverlayError as above."""
-    for name in values:
-        if name not in overlay.variables:
-            near = difflib.get_close_matches(name, overlay.variables, n=1)
-            known = ", ".join(sorted(overlay.variables)) or "none"
-            raise OverlayError(
-                f"overlay '{overlay.name}' has no variable '{name}'",
-                hint=f"did you mean '{near[0]}'?" if near else f"its variables: {known}",
-            )
-    return {
-        name: _value(overlay.name, name, variable, values.get(name, variable.default))
-        for name, variable in overlay.variables.items()
-    }
-
-
-def _value(overlay: str, name: str, variable: Variable, value: VariableValue | None) -> VariableValue:
-    if value is None:
+def _check_place(root: Path, path: str, entry: Entry) -> None:
+    if any(path == place or path.startswith(f"{place}/") for place in VOLATILE):
         raise OverlayError(
-            f"overlay '{overlay}' wants the variable '{name}' ({variable.type})",
-            hint=variable.description or f"give it in the config: variables = {{ {name} = … }}",
+            f"{root}{path}: what an image holds there is lost when the device starts",
+            hint="put it elsewhere, and have a script in /etc/uci-defaults or an init script copy it",
         )
-    wanted = _TYPES[variable.type]
-    if not isinstance(value, wanted) or (isinstance(value, bool) and variable.type != "boolean"):
-        raise OverlayError(
-            f"overlay '{overlay}': the variable '{name}' must be a {variable.type},"
-            f" not {type(value).__name__}"
-        )
-    return value
+    if entry.kind == "symlink" and _leaves(path, entry.target):
+        raise OverlayError(f"{root}{path}: the link leads out of the root file system, to {entry.target}")
 
 
-def _mode(entry: Entry) -> int:
-    """0755 for folders and whatever its author made executable, 0644 else: never the author's umask."""
+def _leaves(path: str, target: str) -> bool:
+    """Whether a relative link goes above the root. An absolute one begins there."""
+    depth = 0 if target.startswith("/") else path.count("/") - 1
+    for part in target.split("/"):
+        depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
+        if depth < 0:
+            return True
+    return False
+
+
+def _mode(overlay: Overlay, path: str, entry: Entry) -> int:
+    """What overlay.toml says, or 0755 for folders and what its author made executable and 0644 else: never
+    the author's umask."""
+    if path in overlay.modes:
+        return int(overlay.modes[path], 8)
     return EXECUTABLE_MODE if entry.kind == "dir" or entry.mode & 0o111 else PLAIN_MODE
 
 
 def _render(path: Path, raw: bytes, variables: Mapping[str, VariableValue]) -> str:
     # not HTML: what is made here is shell, uci and Python, which have filters of their own
-    environment = jinja2.Environment(
+    environment = ImmutableSandboxedEnvironment(
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701
+        trim_blocks=True,  # a line that holds only a block leaves no empty line
+        lstrip_blocks=True,
+        autoescape=False,
     )
-    environment.filters["sh"] = lambda value: shlex.quote(str(value))
+    environment.filters["sh"] = _quoted_for_shell
     environment.filters["py"] = repr
     try:
         return environment.from_string(raw.decode("utf-8")).render(variables)
@@ -126,13 +126,30 @@ def _render(path: Path, raw: bytes, variables: Mapping[str, VariableValue]) -> s
         raise OverlayError(f"{path}:{_template_line(error)}: {error.message}", hint=hint) from error
     except UnicodeDecodeError as error:
         raise OverlayError(f"{path}: a template must be UTF-8 text") from error
+    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        # not the error's text: it may hold a secret's value
+        where = f"{path}:{_template_line(error)}"
+        raise OverlayError(f"{where}: the expression fails ({type(error).__name__})") from None
+
+
+def _quoted_for_shell(value: object) -> str:
+    """One word for a shell, whatever it holds; a list becomes as many words; true and false become 1 and 0,
+    as uci has them."""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, list | tuple):
+        return " ".join(_quoted_for_shell(each) for each in value)
+    return shlex.quote(str(value))
 
 
 def _template_line(error: BaseException) -> int:
     """The template's line: the innermost frame of the traceback that lies in template code."""
-    line, trace = 0, error.__traceback__
+    return next(reversed(list(_template_lines(error))), 0)
+
+
+def _template_lines(error: BaseException) -> Iterator[int]:
+    trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == "<template>":
-            line = trace.tb_lineno
+            yield trace.tb_lineno
         trace = trace.tb_next
-    return line

@@ -1,0 +1,282 @@
+"""Reading devices out of image makefiles: inheritance, conditionals, and what is not known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagebuilder.model.board import ImageFormat
+from imagebuilder.openwrt.device_facts import make_size, parse_mtdparts, parse_targetinfo
+from imagebuilder.openwrt.image_makefile import DeviceDefinition, ImageMakefiles, read_image_makefiles
+from imagebuilder.openwrt.recipes import image_formats, recipe_format
+
+# in the way of OpenWrt's, not theirs
+MAKEFILE = """
+LOADER := gz
+define Device/Init
+  NAME := $(1)
+  SUPPORTED_DEVICES := $(subst _,$(comma),$(1))
+  IMAGE_SIZE :=
+endef
+define Device/Default
+  KERNEL := kernel-bin | lzma | uImage lzma
+  IMAGES := sysupgrade.bin
+  IMAGE/sysupgrade.bin = append-kernel | pad-to $$$$(BLOCK) | append-rootfs | check-size $$(IMAGE_SIZE)
+  BLOCK := 64k   # a comment
+endef
+define Device/vendor
+  VENDOR := $(1), $(2)
+  IMAGES += factory.bin
+  IMAGE/factory.bin := $$(IMAGE/sysupgrade.bin) | vendor-header
+endef
+define Device/acme_one
+  $(call Device/vendor,Acme,$(1))
+  IMAGE_SIZE := 7936k
+  SUPPORTED_DEVICES += \\
+\tone uno
+  LOADER_FOR := $(LOADER)
+  SIZE := $(shell wc -c < somewhere)
+  KEPT ?= 1
+  KEPT ?= 2
+  ifeq ($(SUBTARGET),tiny)
+    SMALL := y
+  else ifeq ($(SUBTARGET),generic)
+    SMALL := n
+  endif
+  ifneq ($(filter a,$(b)),)
+    PERHAPS := 1
+  endif
+  ifdef CONFIG_GZIP
+    PACKED := y
+  endif
+endef
+TARGET_DEVICES += acme_one
+ifeq ($(SUBTARGET),generic)
+define Device/acme_two
+  $(Device/acme_one)
+  IMAGE_SIZE := 16000k
+  ORIGIN := $(1)
+endef
+TARGET_DEVICES += acme_two acme_none
+endif
+"""
+
+
+def read(text: str, **settings: str) -> ImageMakefiles:
+    makefiles = ImageMakefiles({"SUBTARGET": "generic", **settings})
+    makefiles.read(text, lambda _: None)
+    return makefiles
+
+
+def device(text: str, name: str, **settings: str) -> DeviceDefinition:
+    found = read(text, **settings).device(name)
+    assert found is not None
+    return found
+
+
+def test_a_device_and_what_it_takes_in() -> None:
+    one = device(MAKEFILE, "acme_one", CONFIG_GZIP="y")
+    assert one.values["NAME"] == "acme_one"
+    assert one.values["VENDOR"] == "Acme, acme_one"
+    assert one.values["IMAGE_SIZE"] == "7936k"
+    assert one.words("SUPPORTED_DEVICES") == ["acme,one", "one", "uno"]
+    assert one.values["LOADER_FOR"] == "gz"
+    assert one.values["KEPT"] == "1"
+    assert one.values["SMALL"] == "n"
+    assert one.values["PACKED"] == "y"
+    sysupgrade = "append-kernel | pad-to 64k | append-rootfs | check-size"
+    assert one.recipes["sysupgrade.bin"] == f"{sysupgrade} 7936k"
+    assert one.recipes["factory.bin"].endswith(" | vendor-header")
+
+
+def test_what_is_not_known_is_not_there() -> None:
+    one = device(MAKEFILE, "acme_one")
+    assert not {"SIZE", "PERHAPS", "PACKED"} & set(one.values)
+    assert one.words("SIZE") == []
+    makefiles = read(MAKEFILE)
+    assert makefiles.devices == ["acme_one", "acme_two", "acme_none"]
+    assert makefiles.device("acme_none") is None
+
+
+def test_a_device_of_another_subtarget() -> None:
+    assert device(MAKEFILE, "acme_two").values["IMAGE_SIZE"] == "16000k"
+    assert device(MAKEFILE, "acme_two").values["ORIGIN"] == "acme_two"
+    assert device(MAKEFILE, "acme_two").values["VENDOR"] == "Acme, acme_two"
+    tiny = read(MAKEFILE, SUBTARGET="tiny")
+    assert tiny.device("acme_two") is None
+    one = tiny.device("acme_one")
+    assert one is not None
+    assert one.values["SMALL"] == "y"
+
+
+def test_cycles_end() -> None:
+    text = "define Device/a\n$(Device/b)\nX := $(X) $(Y)\nY = $(Z)\nZ = $(Y)\nendef\n"
+    text += "define Device/b\n$(call Device/a,$(1))\nW := 1\nendef\n"
+    found = device(text, "a")
+    assert found.values == {"W": "1"}
+
+
+def test_doubling_ends() -> None:
+    lines = "".join(f"  A{n + 1} = $(A{n})$(A{n})\n  B{n + 1} := $(B{n})$(B{n})\n" for n in range(60))
+    text = f"define Device/x\n  A0 =\n  B0 := b\n{lines}  OK := 1\nendef\n"
+    values = device(text, "x").values
+    assert len("".join(values.values())) < 200_000
+
+
+def test_files_and_what_they_include(tmp_path: Path) -> None:
+    folder = tmp_path / "target/linux/acme/image"
+    folder.mkdir(parents=True)
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include/image.mk").write_text("include other.mk\ndefine Device/Init\n  INIT := 1\nendef\n")
+    (folder / "Makefile").write_text(
+        "include $(TOPDIR)/rules.mk\ninclude ./Makefile\ninclude ./$(SUBTARGET).mk\ninclude missing.mk\n"
+        "include ../../../../../outside.mk\n"
+    )
+    (tmp_path.parent / "outside.mk").write_text("define Device/x\n  OUTSIDE := 1\nendef\n")
+    (folder / "big.mk").write_text("define Device/x\n  IMAGE_SIZE := 1m\nendef\nTARGET_DEVICES += x\n")
+    found = read_image_makefiles(tmp_path, "acme/big", {})
+    assert found.files == ["target/linux/acme/image/Makefile", "target/linux/acme/image/big.mk"]
+    definition = found.device("x")
+    assert definition is not None
+    assert definition.values == {"INIT": "1", "IMAGE_SIZE": "1m"}
+    assert read_image_makefiles(tmp_path, "other/generic", {}).devices == []
+
+
+@given(
+    st.text(max_size=200)
+    | st.lists(
+        st.sampled_from(
+            [
+                "define Device/a",
+                "define Device/Default",
+                "endef",
+                "$(Device/a)",
+                "$(call Device/a,$(1),(",
+                "A := $(A",
+                "A = $(A)$(B)",
+                "B += $$(A) $(1)",
+                "$(1) := x",
+                "IMAGES := a.bin $(A)",
+                "IMAGE/a.bin = $$$$(B) | x",
+                "ifeq ($(A),",
+                "ifdef A",
+                "ifneq '1' \"2\"",
+                "else",
+                "else ifdef B",
+                "endif",
+                "\\",
+                "# $(",
+                "include $(A)",
+                "TARGET_DEVICES += a",
+                "C ?= $(subst a,$(B),$(strip $(A)))",
+                "${A} = ${${B}}",
+                "D := $(subst ,x,$(C))",
+            ]
+        ),
+        max_size=25,
+    ).map("\n".join)
+)
+def test_any_text_gives_a_result(text: str) -> None:
+    makefiles = read(text)
+    for name in (*makefiles.devices, "a"):
+        found = makefiles.device(name)
+        if found is not None:
+            assert not [value for value in found.values.values() if "\0" in value or "$" in value]
+            assert set(image_formats(found).values()) <= {
+                "unknown",
+                "filesystem",
+                "uimage",
+                "uimage-squashfs",
+            }
+
+
+UIMAGE = "kernel-bin | append-dtb | lzma | uImage lzma"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kernel", "expected"),
+    [
+        ("append-rootfs | mktplinkfw factory", "", "tplink-v1"),
+        ("tplink-v1-image sysupgrade | append-metadata", "", "tplink-v1"),
+        ("sysupgrade-tar | append-metadata", "", "sysupgrade-tar"),
+        ("append-kernel | pad-to 64k | append-rootfs | pad-rootfs | check-size", UIMAGE, "uimage-squashfs"),
+        ("append-kernel | pad-to 64k | append-rootfs | pad-rootfs", "kernel-bin | lzma", "unknown"),
+        ("append-kernel | append-ubi | pad-to 2048", f"{UIMAGE} | pad-to 6144k", "ubi-factory"),
+        ("append-kernel", UIMAGE, "uimage"),
+        ("append-ubi | check-size 32768k", "", "ubi"),
+        ("append-rootfs | pad-to \0", "", "filesystem"),
+        ("boot-common | sdcard-img | gzip", "", "sd-card"),
+        ("grub-config efi | combined efi | grub-install efi | gzip", "", "efi-disk"),
+        ("grub-config pc | combined | grub-install", "", "bios-disk"),
+        ("append-kernel | append-rootfs | netgear-dni", UIMAGE, "unknown"),
+        ("\0 | check-size 8m", UIMAGE, "unknown"),
+        ("", "", "unknown"),
+    ],
+)
+def test_what_recipes_make(recipe: str, kernel: str, expected: ImageFormat) -> None:
+    assert recipe_format(recipe, kernel) == expected
+
+
+def test_sizes_in_makefiles() -> None:
+    assert make_size("3904k") == 3997696
+    assert make_size("16m") == 16777216
+    assert make_size("0x3d0000") == 3997696
+    assert make_size("8192") == 8192
+    for text in (None, "", "big", "0x", "-1", "3904k x", "0x" + "f" * 40):
+        assert make_size(text) is None
+
+
+def test_partitions_of_a_command_line() -> None:
+    found = parse_mtdparts("spi0.0:256k(u-boot)ro,64k(env)ro,16000k(firmware),64k(art)ro")
+    assert [(part.name, part.offset, part.size) for part in found] == [
+        ("u-boot", 0, 262144),
+        ("env", 262144, 65536),
+        ("firmware", 327680, 16384000),
+        ("art", 16711680, 65536),
+    ]
+    again = parse_mtdparts("spi0.0:64k(a),128k@0x20000(b),1m@320k(c)")
+    assert [part.offset for part in again] == [0, 131072, 327680]
+    for text in ("", "spi0.0:", "spi0.0:64k(a),-(rest)", "spi0.0:64k(a);spi0.1:1m(b)", "64k(a)", "x:64k"):
+        assert parse_mtdparts(text) == ()
+
+
+@given(st.text(max_size=60) | st.text(alphabet="spi0.:;k@xm(),-roab1248", max_size=60))
+def test_any_text_has_partitions_or_none(text: str) -> None:
+    for part in parse_mtdparts(text):
+        assert part.offset >= 0
+
+
+TARGETINFO = """\
+Target: omap
+Target-Profile: DEVICE_x
+Target-Profile-Name: X
+Target-Profile-SupportedDevices: acme,x x
+Target-Profile-hasImageMetadata: 1
+Target-Profile-Description:
+Target-Profile-hasImageMetadata: 0
+Target: omap/other
+Target-Profile: DEVICE_x
+Target-Profile-Name: another
+"""
+
+
+def test_what_targetinfo_says_of_a_profile() -> None:
+    found = parse_targetinfo(TARGETINFO, "omap/generic", "x")
+    assert found == {
+        "Name": "X",
+        "SupportedDevices": "acme,x x",
+        "hasImageMetadata": "1",
+        "Description": "",
+    }
+    assert parse_targetinfo(TARGETINFO, "omap/other", "x") == {"Name": "another"}
+    assert parse_targetinfo(TARGETINFO, "omap/generic", "y") == {}
+
+
+@given(st.text(max_size=100))
+def test_any_targetinfo_gives_a_result(text: str) -> None:
+    assert parse_targetinfo("Target: a/b\n" + text, "a/b", "x") == parse_targetinfo(
+        "Target: a/b\n" + text, "a/b", "x"
+    )
