@@ -196,9 +196,11 @@ def demo(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 @guarded
-def test(context: typer.Context) -> None:
-    """Run the tests on all cores; what follows is passed on to pytest (--imagebuilder PATH: also those on
-    that tree; -n 0: one after the other)."""
+def test(context: typer.Context, imagebuilder: Imagebuilder = None) -> None:
+    """Run the tests on all cores; with --imagebuilder also those on that genuine tree.
+
+    What follows is passed on to pytest, for example -k overlay -n 0 (one after the other).
+    """
     import os
 
     import pytest
@@ -208,8 +210,10 @@ def test(context: typer.Context) -> None:
 
     with Reporter() as log:
         install(missing_tools(USES), log)
+    # with `=`: pytest would take the value for a folder of tests before it knows the option
+    genuine = [f"--imagebuilder={Path(imagebuilder).resolve()}"] if imagebuilder else []
     os.chdir(PROJECT)
-    sys.exit(pytest.main(["-n", "auto", *context.args]))
+    sys.exit(pytest.main(["-n", "auto", *genuine, *context.args]))
 
 
 @app.command()
