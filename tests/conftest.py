@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from imagebuilder.load.library import Library
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+settings.register_profile("here", deadline=None)  # no test is timed: CI's machine is slow now and then
+settings.load_profile("here")
 
 # Obeys the calls of OpenWrt's ImageBuilder and writes images of the size that SIZE says; no OpenWrt in it.
 SMALL_MAKEFILE = """\

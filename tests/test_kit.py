@@ -22,7 +22,7 @@ from imagebuilder.stage.ipk import write_ipk
 pytest_plugins = ["kit_fixtures"]
 pytestmark = pytest.mark.kit
 
-SMALL = {"base-files", "busybox", "kernel", "kmod-virtio-net", "libc", "libgcc1"}
+SMALL = {"base-files", "busybox", "kernel", "kmod-virtio-net", "libc", "libgcc1", "uci"}
 BASE = SMALL | {"libpython3-3.11", "python3-base", "libexpat", "zlib"}
 IMAGE = "openwrt-embedded-x86-64-qemu-x86-64-squashfs-combined-efi.img"
 

@@ -99,7 +99,7 @@ def test_a_template_beside_its_result(folder: Path) -> None:
         (Variable(pattern="[a-z]+"), "abc\n", "'abc\\n' does not match [a-z]+"),
         (Variable(pattern="[a-z]+", secret=True), "12345", "(not shown) does not match [a-z]+"),
         (Variable(type="list", pattern="[a-z]+"), ["a", "B"], "'B' does not match [a-z]+"),
-        (Variable(), "a\0b", "holds a NUL character"),
+        (Variable(), "a\0b", "holds a control character"),
         (Variable(), "x" * 70000, "or more than 65536 characters"),
     ],
 )

@@ -17,6 +17,7 @@ from imagebuilder.log import Log
 Use = Literal["build", "genuine", "kit", "boot", "tests"]
 USES: dict[Use, str] = {
     "build": "every build",
+    "sandbox": "builds that make cannot get out of (not with --no-sandbox)",
     "genuine": "OpenWrt's own ImageBuilders",
     "kit": "the embedded kit",
     "boot": "booting images in QEMU",
@@ -46,6 +47,7 @@ TOOLS = (
     Tool("unshare", "util-linux", "gives each build its own view of the tree", "build"),
     Tool("setpriv", "util-linux", "ends make when the builder dies", "build"),
     Tool("mount", "mount", "gives each build its own view of the tree", "build"),
+    Tool("bwrap", "bubblewrap", "shuts make and package scripts in", "sandbox"),
     Tool("gawk", "gawk", "reads package and target metadata", "genuine"),
     Tool("perl", "perl", "reads package and target metadata", "genuine"),
     Tool("python3", "python3", "writes profiles.json", "genuine"),
@@ -68,6 +70,7 @@ TOOLS = (
     Tool("/usr/share/OVMF/OVMF_CODE.fd", "ovmf", "is its UEFI", "boot"),
     Tool("cpio", "cpio", "reads the kit's initramfs", "tests"),
     Tool("unsquashfs", "squashfs-tools", "reads root file systems back", "tests"),
+    Tool("ssh", "openssh-client", "logs in to a booted image", "tests"),
 )
 
 

@@ -119,6 +119,18 @@ def base_files(version_code: str) -> Content:
     )
 
 
+def uci(version_code: str) -> Content:
+    """Our own writing of the program that reads and changes /etc/config, in busybox's awk."""
+    return Content(
+        name="uci",
+        version=f"{BASE_FILES_VERSION}-{version_code}",
+        summary="Utility for the Unified Configuration Interface",
+        section="base",
+        tree=guest_tree("uci"),
+        depends=("busybox",),
+    )
+
+
 def applet_links(busybox: Entry) -> dict[str, Entry]:
     """A link for each applet of a busybox that runs on this machine, where busybox itself would put it."""
     places = run((str(busybox.source), "--list-full")).stdout.split()
@@ -213,6 +225,7 @@ def system_packages(materials: Materials, version_code: str) -> list[Content]:
     loaded = load_order(kernel, plan.initramfs_modules)
     return [
         base_files(version_code),
+        uci(version_code),
         ca_bundle(debs[plan.certificates], materials.certificates),
         kernel_package(kernel, version),
         *(module_package(module, kernel, version, loaded) for module in plan.module),

@@ -14,6 +14,9 @@ from imagebuilder.model.config import OverlayUse, PackageName, Secret, VariableN
 
 MAX_TEXT = 65536  # characters; a shell and a terminal cope with that
 
+# what uci refuses on the device ("Parse error"), where nobody sees it; a line's end and a tab it keeps
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -62,8 +65,8 @@ class Variable(Model):
             shown = "(not shown)" if self.secret else repr(text)
             if not isinstance(text, str):
                 continue
-            if "\0" in text or len(text) > MAX_TEXT:
-                return f"{shown[:80]} holds a NUL character or more than {MAX_TEXT} characters"
+            if _CONTROL.search(text) or len(text) > MAX_TEXT:
+                return f"{shown[:80]} holds a control character or more than {MAX_TEXT} characters"
             if self.pattern is not None and not re.fullmatch(self.pattern, text):
                 return f"{shown[:200]} does not match {self.pattern}"
         return None

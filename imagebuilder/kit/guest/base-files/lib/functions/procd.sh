@@ -27,7 +27,7 @@ procd_set_param() {
 		procd_append_param env "$@"
 		;;
 	user) procd_user=$1 ;;
-	respawn) procd_respawn="${2:-5} ${3:-5}" ;;
+	respawn) procd_respawn="${1:-3600} ${2:-5} ${3:-5}" ;;
 	stdout) procd_stdout=$1 ;;
 	stderr) procd_stderr=$1 ;;
 	esac
@@ -74,7 +74,7 @@ procd_stop_all() {
 		[ -f "$procd_pid" ] || continue
 		# the supervisor leads a session of its own: its program goes with it
 		kill -TERM "-$(cat "$procd_pid")" 2> /dev/null
-		rm -f "$procd_pid" "${procd_pid%.pid}"
+		rm -f "$procd_pid" "${procd_pid%.pid}" "${procd_pid%.pid}.out"
 	done
 	return 0
 }
