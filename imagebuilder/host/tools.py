@@ -14,7 +14,7 @@ from imagebuilder.errors import HostError
 from imagebuilder.host.run import CLEAN_PATH, clean_environment, stream
 from imagebuilder.log import Log
 
-Use = Literal["build", "genuine", "kit", "boot", "tests"]
+Use = Literal["build", "sandbox", "genuine", "kit", "boot", "tests"]
 USES: dict[Use, str] = {
     "build": "every build",
     "sandbox": "builds that make cannot get out of (not with --no-sandbox)",
