@@ -6,7 +6,7 @@ import importlib.metadata
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imagebuilder.errors import UserError
@@ -41,7 +41,8 @@ BUILD_LOG = "build.log"
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody asked for. imagebuilder: a tree's folder or archive, in place of the config's."""
+    """What somebody asked for. imagebuilder: a tree's folder or archive, in place of the config's. mirrors:
+    asked before the config's. offline: nothing is fetched. sandbox: make is shut in."""
 
     library: Library
     config: str
@@ -49,6 +50,18 @@ class Request:
     output: Path
     cache: Path
     imagebuilder: str | None = None
+    mirrors: tuple[str, ...] = ()
+    offline: bool = False
+    sandbox: bool = True
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The ImageBuilder, where it is from, and why it is believed."""
+
+    folder: Path
+    given: str
+    trust: str
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,9 @@ def requests(
     imagebuilder: str | None = None,
     output: Path = Path("out"),
     cache: Path | None = None,
+    mirrors: Sequence[str] = (),
+    offline: bool = False,
+    sandbox: bool = True,
 ) -> list[Request]:
     """One request for each board: the one that is named, or all that the config names. UserError for none."""
     library = Library(project)
@@ -89,10 +105,18 @@ def requests(
     if not boards:
         hint = "name one with --board, or in its `boards`"
         raise UserError(f"config '{config}' names no boards", hint=hint)
-    return [
-        Request(library, config, name, output.absolute(), cache or user_cache(), imagebuilder)
-        for name in boards
-    ]
+    asked = Request(
+        library,
+        config,
+        boards[0],
+        output.absolute(),
+        cache or user_cache(),
+        imagebuilder,
+        tuple(mirrors),
+        offline,
+        sandbox,
+    )
+    return [replace(asked, board=name) for name in boards]
 
 
 def plan_image(request: Request, log: Log) -> Plan:
@@ -100,7 +124,7 @@ def plan_image(request: Request, log: Log) -> Plan:
     inputs = _load(request)
     request.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="plan-", dir=request.cache) as folder:
-        _, plan = _plan(request, inputs, Path(folder), log)
+        _, plan, _ = _plan(request, inputs, Path(folder), log)
     return plan
 
 
@@ -113,7 +137,7 @@ def build_image(request: Request, log: Log) -> tuple[Path, Result]:
     log = log.also(record)
     inputs = _load(request)
     with open_workspace(request.output, inputs.loaded.config.name, inputs.board.id) as workspace:
-        view, plan = _plan(request, inputs, workspace.work, log)
+        view, plan, source = _plan(request, inputs, workspace.work, log)
         with log.step("stage"):
             _stage(request.library.root, inputs.overlays, workspace.work, log)
         with _log_kept_on_failure(workspace), log.step("build"):
@@ -123,7 +147,7 @@ def build_image(request: Request, log: Log) -> tuple[Path, Result]:
             for service in sorted(set(plan.disabled_services) - services(view.changed)):
                 log.warn(f"services.disabled names '{service}', which this image does not have")
         with log.step("report"):
-            facts = _tree_facts(request, plan)
+            facts = _tree_facts(source, plan)
             result = Result(
                 builder=importlib.metadata.version("openwrt-python-imagebuilder"),
                 config=plan.config,
@@ -132,6 +156,7 @@ def build_image(request: Request, log: Log) -> tuple[Path, Result]:
                 python=plan.python,
                 tree=facts,
                 view=view.kind,
+                sandboxed=view.sandboxed,
                 make=plan.make,
                 packages=packages,
                 images=images,
@@ -161,12 +186,14 @@ def _load(request: Request) -> _Inputs:
     return _Inputs(loaded, overlays, request.library.board(request.board))
 
 
-def _plan(request: Request, inputs: _Inputs, work: Path, log: Log) -> tuple[PrivateView, Plan]:
+def _plan(request: Request, inputs: _Inputs, work: Path, log: Log) -> tuple[PrivateView, Plan, _Source]:
     config = inputs.loaded.config
     with log.step("tree"):
-        folder = _tree_folder(request, config, log)
-        view = open_view(folder, work, log)
-        tree = read_tree(folder, view, log)
+        if request.sandbox:
+            require(["sandbox"])
+        source = _source(request, config, inputs.board, log)
+        view = open_view(source.folder, work, log, sandbox=request.sandbox)
+        tree = read_tree(source.folder, view, log)
     with log.step("plan"):
         profile = choose_profile(inputs.board, tree)
         plan = make_plan(
@@ -184,24 +211,42 @@ def _plan(request: Request, inputs: _Inputs, work: Path, log: Log) -> tuple[Priv
             extra_name=config.image.extra_name,
             rootfs_partsize=config.image.rootfs_partsize,
         )
-        return view, plan.model_copy(update={"make": tuple(arguments)})
+        return view, plan.model_copy(update={"make": tuple(arguments)}), source
 
 
-def _tree_folder(request: Request, config: Config, log: Log) -> Path:
-    """The ImageBuilder that was given, or the kit."""
+def _source(request: Request, config: Config, board: Board, log: Log) -> _Source:
+    """The ImageBuilder: given, the kit, or a release that is fetched and verified."""
     given = request.imagebuilder or config.imagebuilder
     if given is not None:
         folder = given_tree(given, request.cache, log)
         require(["build", "genuine"])
-        return folder
+        return _Source(folder, given, "a local tree, as given")
     if config.release == EMBEDDED:
         require(["build", "kit"])
-        return prepare_kit(request.cache, log)
-    wanted = f"wants release {config.release}" if config.release else "names no release"
-    raise TreeError(
-        f"config '{config.name}' {wanted}, and no ImageBuilder was given",
-        hint=f'give one with --imagebuilder PATH, or say release = "{EMBEDDED}" to use the kit',
+        return _Source(prepare_kit(request.cache, log), EMBEDDED, "made here from distribution packages")
+    if config.release is None:
+        raise TreeError(
+            f"config '{config.name}' names no release, and no ImageBuilder was given",
+            hint=f'give one with --imagebuilder PATH, or say release = "24.10", or "{EMBEDDED}" for the kit',
+        )
+    require(["build", "genuine"])
+    # what speaks to servers is loaded only where one is spoken to: it takes a fifth of a second
+    from imagebuilder.host.cache import Cache  # noqa: PLC0415
+    from imagebuilder.openwrt.mirror import DOWNLOAD_SERVER, parse_mirrors  # noqa: PLC0415
+    from imagebuilder.openwrt.obtain import obtain_tree  # noqa: PLC0415
+
+    keys = config.mirror.keys
+    obtained = obtain_tree(
+        board,
+        config.release,
+        parse_mirrors((*request.mirrors, *config.mirror.urls) or (DOWNLOAD_SERVER,)),
+        Cache(request.cache),
+        offline=request.offline,
+        trust=config.trust,
+        user_keys=request.library.root / keys if keys else None,
+        log=log,
     )
+    return _Source(obtained.folder, f"{obtained.archive} from {obtained.source}", obtained.trust.text)
 
 
 def _stage(project: Path, overlays: Sequence[LoadedOverlay], work: Path, log: Log) -> None:
@@ -232,17 +277,16 @@ def _verify(
     return images, packages
 
 
-def _tree_facts(request: Request, plan: Plan) -> TreeFacts:
+def _tree_facts(source: _Source, plan: Plan) -> TreeFacts:
     tree = plan.tree
-    kit = tree.version == EMBEDDED
     return TreeFacts(
-        source=EMBEDDED if kit else request.imagebuilder or tree.folder,
+        source=source.given,
         distribution=tree.distribution,
         version=tree.version,
         target=tree.target,
         arch=tree.arch,
         package_manager=tree.package_manager,
-        trust="made here from distribution packages" if kit else "a local tree, as given",
+        trust=source.trust,
     )
 
 

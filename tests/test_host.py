@@ -166,9 +166,10 @@ def tree(tmp_path: Path) -> Path:
 SCRIPT = ["sh", "-c", "pwd; echo more >> Makefile; echo new > fresh; cat Makefile"]
 
 
-def test_a_view_leaves_the_tree_as_it_was(tree: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shut", [True, False])
+def test_a_view_leaves_the_tree_as_it_was(tree: Path, tmp_path: Path, shut: bool) -> None:
     (tmp_path / "work, too").mkdir()
-    view = open_view(tree, tmp_path / "work, too", Log())
+    view = open_view(tree, tmp_path / "work, too", Log(), sandbox=shut)
     printed = run(view.command(SCRIPT)).stdout.splitlines()
     assert printed[1:] == ["all:", "more"]
     assert printed[0] == str(view.tree)
@@ -179,21 +180,29 @@ def test_a_view_leaves_the_tree_as_it_was(tree: Path, tmp_path: Path) -> None:
     remove_tree(tmp_path / "work, too")
 
 
+@pytest.mark.parametrize("shut", [True, False])
 def test_a_copy_serves_where_no_overlay_can_be_mounted(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shut: bool
 ) -> None:
     monkeypatch.setattr(sandbox, "_NAMESPACES", (("false",),) * 3)
+    monkeypatch.setattr(sandbox, "_OUTSIDE_BUBBLEWRAP", (("false",),) * 2)
     events: list[Event] = []
     (tmp_path / "work").mkdir()
-    view = open_view(tree, tmp_path / "work", Log([events.append]))
-    assert view.kind == "copy"
+    view = open_view(tree, tmp_path / "work", Log([events.append]), sandbox=shut)
+    assert (view.kind, view.sandboxed) == ("copy", shut)
     assert any(isinstance(event, Warned) and "no overlay mount" in event.text for event in events)
     assert run(view.command(SCRIPT)).stdout.splitlines()[1:] == ["all:", "more"]
     assert (view.changed / "fresh").read_text() == "new\n"
     assert (tree / "Makefile").read_text() == "all:\n"
+
+
+def test_a_copy_outside_the_sandbox_needs_a_plain_path(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "_NAMESPACES", (("false",),) * 3)
     (tmp_path / "with blank").mkdir()
     with pytest.raises(HostError, match="blanks in its name"):
-        open_view(tree, tmp_path / "with blank", Log())
+        open_view(tree, tmp_path / "with blank", Log(), sandbox=False)
 
 
 # --- workspaces

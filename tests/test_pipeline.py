@@ -205,14 +205,17 @@ def test_without_a_tree(request_for: Callable[..., Request]) -> None:
 def test_two_builds_at_once_from_one_tree(
     request_for: Callable[..., Request], small_tree: Path, tmp_path: Path
 ) -> None:
-    """Each make ends only after it has seen the other one run."""
+    """Each make ends only after both have been seen to run."""
     (small_tree / "behaviour").write_text(
-        f"mktemp {tmp_path}/seen-XXXXXX\n"
-        f"for i in $(seq 200); do [ $(ls {tmp_path}/seen-* | wc -l) -eq 2 ] && exit 0; sleep 0.1; done\n"
+        "touch make-runs\n"
+        'for i in $(seq 200); do [ -e "$BIN_DIR/go-on" ] && exit 0; sleep 0.1; done\n'
         "touch behaviour-fails\n"
     )
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: build_image(request_for(), Log()), range(2))
+        builds = [pool.submit(build_image, request_for(), Log()) for _ in range(2)]
+        for marker in wait_for(tmp_path, 2):
+            (marker.parents[1] / "bin/go-on").touch()
+        first, second = (build.result() for build in builds)
     assert first[1].images == second[1].images
     assert (first[0] / "result.json").is_file()
 
@@ -245,11 +248,13 @@ def build_in_background(asked: Request) -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def wait_for(path: Path) -> None:
+def wait_for(folder: Path, count: int) -> list[Path]:
+    """The files make-runs that so many builds wrote into their views of the tree."""
     until = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < until, f"{path} did not appear"
+    while len(found := list(folder.glob("out/router/.work-*/*/make-runs"))) < count:
+        assert time.monotonic() < until, "make does not run"
         time.sleep(0.02)
+    return found
 
 
 def is_running(argument: str) -> bool:
@@ -269,11 +274,10 @@ def is_running(argument: str) -> bool:
 def test_a_build_that_is_stopped_during_make_can_simply_be_run_again(
     request_for: Callable[..., Request], small_tree: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    marker = tmp_path / "make-runs"
     seconds = f"300.{os.getpid()}"
-    (small_tree / "behaviour").write_text(f"sleep {seconds} & touch {marker}; wait\n")
+    (small_tree / "behaviour").write_text(f"sleep {seconds} & touch make-runs; wait\n")
     program = build_in_background(request_for())
-    wait_for(marker)
+    wait_for(tmp_path, 1)
     until = time.monotonic() + 10
     while not is_running(seconds):  # the marker may be there a moment before the sleep
         assert time.monotonic() < until

@@ -18,6 +18,9 @@ from imagebuilder.cli.options import (
     ConfigName,
     Imagebuilder,
     Json,
+    Mirrors,
+    NoSandbox,
+    Offline,
     Output,
     Quiet,
     Root,
@@ -40,6 +43,9 @@ def build(
     config: ConfigName,
     board: BoardName = None,
     imagebuilder: Imagebuilder = None,
+    mirror: Mirrors = None,
+    offline: Offline = False,
+    no_sandbox: NoSandbox = False,
     output: Output = Path("out"),
     project: Root = PROJECT,
     cache: Cache = None,
@@ -53,7 +59,17 @@ def build(
     from imagebuilder.pipeline import build_image, requests
 
     with Reporter(quiet=quiet, verbose=verbose) as log:
-        asked = requests(project, config, board=board, imagebuilder=imagebuilder, output=output, cache=cache)
+        asked = requests(
+            project,
+            config,
+            board=board,
+            imagebuilder=imagebuilder,
+            output=output,
+            cache=cache,
+            mirrors=mirror or (),
+            offline=offline,
+            sandbox=not no_sandbox,
+        )
         built = [build_image(request, log) for request in asked]
     if as_json:
         show.as_json([{"folder": place, **result.model_dump(mode="json")} for place, result in built])
@@ -68,6 +84,9 @@ def plan(
     config: ConfigName,
     board: BoardName = None,
     imagebuilder: Imagebuilder = None,
+    mirror: Mirrors = None,
+    offline: Offline = False,
+    no_sandbox: NoSandbox = False,
     project: Root = PROJECT,
     cache: Cache = None,
     as_json: Json = False,
@@ -80,7 +99,16 @@ def plan(
     from imagebuilder.pipeline import plan_image, requests
 
     with Reporter(quiet=quiet, verbose=verbose) as log:
-        asked = requests(project, config, board=board, imagebuilder=imagebuilder, cache=cache)
+        asked = requests(
+            project,
+            config,
+            board=board,
+            imagebuilder=imagebuilder,
+            cache=cache,
+            mirrors=mirror or (),
+            offline=offline,
+            sandbox=not no_sandbox,
+        )
         plans = [plan_image(request, log) for request in asked]
     if as_json:
         show.as_json(plans)
@@ -142,6 +170,20 @@ def schema(
 
 @app.command()
 @guarded
+def releases(as_json: Json = False) -> None:
+    """List the releases that are known without asking a server."""
+    from imagebuilder.cli import show
+    from imagebuilder.openwrt.releases import shipped_releases
+
+    known = shipped_releases()
+    if as_json:
+        show.as_json([{"release": each, "end_of_life": known.end_of_life(each)} for each in known.versions])
+    else:
+        show.table(("release", "remark"), ((each, known.end_of_life(each) or "") for each in known.versions))
+
+
+@app.command()
+@guarded
 def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="Install what is missing (apt, as root).")] = False,
     as_json: Json = False,
@@ -184,7 +226,7 @@ def demo(
     from imagebuilder.pipeline import requests, run_demo
 
     with Reporter(quiet=quiet, verbose=verbose) as log:
-        install(missing_tools(("build", "kit", "boot")), log)
+        install(missing_tools(("build", "sandbox", "kit", "boot")), log)
         (request,) = requests(PROJECT, "demo", output=output, cache=cache)
         place, result, answer = run_demo(request, log)
     if as_json:

@@ -39,3 +39,11 @@ BoardName = Annotated[
 Imagebuilder = Annotated[
     str | None, typer.Option("--imagebuilder", help="An ImageBuilder's folder, or its archive.")
 ]
+Mirrors = Annotated[
+    list[str] | None,
+    typer.Option("--mirror", help="A copy of the download server: https or a folder. Several, in order."),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing: use what is in the cache.")]
+NoSandbox = Annotated[
+    bool, typer.Option("--no-sandbox", help="Let make see the host and its network. The result says so.")
+]

@@ -1,7 +1,9 @@
-"""A private view of an ImageBuilder tree: make writes into it, the user's own tree stays as it was.
+"""Where make runs: in a sandbox, on a private view of the tree.
 
-Where the kernel allows it the view is an overlay mount in a mount namespace (and a user namespace, where
-we are not root), which exists for one program only. Elsewhere the tree is copied.
+The view: make writes into it, the user's own tree stays as it was. Where the kernel allows it the view is an
+overlay mount in a mount namespace (and a user namespace, where we are not root), which exists for one
+program only. Elsewhere the tree is copied. The sandbox: bubblewrap, inside the view's namespace, so that
+neither make nor a package's script sees anything else (see host/bubblewrap.py).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from imagebuilder.errors import HostError
+from imagebuilder.host import bubblewrap
 from imagebuilder.host.run import ProgramError, ProgramTimeoutError, run
 from imagebuilder.log import Log
 
@@ -37,12 +40,13 @@ exec "$@"
 # in a user namespace root may not write files of users that have no number there; sh's own test says it may
 _PROBE = ("sh", "-c", 'env test -w Makefile || { echo "the tree belongs to another user" >&2; exit 1; }')
 
-# pdeathsig and kill-child: when this process dies, even by kill -9, nothing of make goes on
-_NAMESPACES = (
-    ("unshare", "--mount", "--pid", "--fork", "--kill-child"),
-    ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"),
-    ("unshare", "--user", "--map-root-user", "--mount"),
-)
+_MOUNTS = ("unshare", "--mount")
+_USER_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
+# kill-child: when this process dies, even by kill -9, nothing of make goes on. bubblewrap sees to that itself
+_PROCESSES = ("--pid", "--fork", "--kill-child")
+_NAMESPACES = ((*_MOUNTS, *_PROCESSES), (*_USER_MOUNTS, *_PROCESSES), _USER_MOUNTS)
+_OUTSIDE_BUBBLEWRAP = (_MOUNTS, _USER_MOUNTS)
+_TIED_TO_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,15 @@ class PrivateView:
     """A tree that may be written to, and a work folder beside it, as programs in the view see them.
 
     tree, work: paths inside the view. changed: the folder outside of it in which files that a program
-    wrote into the tree are found afterwards (for a copy: the whole tree).
+    wrote into the tree are found afterwards (for a copy: the whole tree). sandboxed: whether programs see
+    nothing else; they then see of the work folder what bubblewrap.WRITABLE and READABLE name, no more.
     """
 
     kind: Literal["overlay", "copy"]
     tree: Path
     work: Path
     changed: Path
+    sandboxed: bool = False
     _prefix: tuple[str, ...] = ()
 
     def command(self, argv: Sequence[str]) -> list[str]:
@@ -64,39 +70,91 @@ class PrivateView:
         return [*self._prefix, *argv]
 
 
-def open_view(tree: Path, work: Path, log: Log) -> PrivateView:
+def open_view(tree: Path, work: Path, log: Log, *, sandbox: bool = True) -> PrivateView:
     """A private view of `tree`; what changes is kept below the existing folder `work`.
 
-    HostError where neither an overlay nor a copy can be had.
+    sandbox: shut programs into bubblewrap. HostError where that does not work, and where neither an overlay
+    nor a copy can be had.
     """
+    if sandbox:
+        bubblewrap.check_present()
+        bubblewrap.write_settings(work)
     for name in ("upper", "overlay"):
         (work / name).mkdir()
     mount_point = _mount_point()
     refusals: list[str] = []
-    for namespace in _NAMESPACES if os.geteuid() == 0 else _NAMESPACES[1:]:
+    for namespace in _candidates(sandbox=sandbox):
         prefix = (
-            *("setpriv", "--pdeathsig", "KILL", "--", *namespace, "--", "sh", "-c", _MOUNT, "view"),
+            *(*_TIED_TO_US, *namespace, "--", "sh", "-c", _MOUNT, "view"),
             *(str(mount_point), str(tree.resolve()), str(work.resolve())),
         )
-        try:
-            run([*prefix, *_PROBE], timeout=PROBE_SECONDS)
-        except (ProgramError, ProgramTimeoutError, HostError) as error:
-            refusals.append(error.message.splitlines()[-1])
-            continue
-        return PrivateView("overlay", mount_point / "tree", mount_point / "work", work / "upper", prefix)
-    log.warn(f"no overlay mount here, so the tree is copied for this build ({refusals[-1]})")
-    return _copied_view(tree, work, log)
+        inside = mount_point / "tree", mount_point / "work"
+        if sandbox:
+            prefix = (*prefix, *bubblewrap.argv(inside[0], work.resolve(), readable=_own_python(tree)))
+            inside = bubblewrap.TREE, bubblewrap.WORK
+        refusal = _refusal((*prefix, *_PROBE))
+        if refusal is None:
+            return PrivateView("overlay", *inside, work / "upper", sandbox, prefix)
+        refusals.append(refusal)
+    if sandbox:
+        return _sandboxed_copy(tree, work, refusals[-1], log)
+    return _copied_view(tree, work, refusals[-1], log)
 
 
-def _copied_view(tree: Path, work: Path, log: Log) -> PrivateView:
+def _candidates(*, sandbox: bool) -> Sequence[tuple[str, ...]]:
+    """The ways to a mount namespace, the best first; a user namespace only where we are not root."""
+    ways: Sequence[tuple[str, ...]] = _OUTSIDE_BUBBLEWRAP if sandbox else _NAMESPACES
+    return ways if os.geteuid() == 0 else ways[1:]
+
+
+def _refusal(argv: Sequence[str]) -> str | None:
+    """Why a program does not run here; None if it does."""
+    try:
+        run(argv, timeout=PROBE_SECONDS)
+    except (ProgramError, ProgramTimeoutError, HostError) as error:
+        return error.message.splitlines()[-1]
+    return None
+
+
+def _own_python(tree: Path) -> tuple[Path, ...]:
+    """This project's Python, where the tree's Makefile calls it: the embedded kit's does."""
+    makefile = tree / "Makefile"
+    called = makefile.is_file() and b"-m imagebuilder.kit" in makefile.read_bytes()
+    return bubblewrap.own_python() if called else ()
+
+
+def _copy(tree: Path, work: Path, refusal: str, log: Log) -> Path:
+    log.warn(f"no overlay mount here, so the tree is copied for this build ({refusal})")
     copy = work.resolve() / "tree"
-    if any(character.isspace() for character in str(copy)):
+    run(["cp", "-a", "--reflink=auto", "--", str(tree.resolve()), str(copy)], log=log)
+    return copy
+
+
+def _sandboxed_copy(tree: Path, work: Path, refusal: str, log: Log) -> PrivateView:
+    """The tree copied, and bubblewrap without our own namespaces around it."""
+    ways = (bubblewrap.USER_NAMESPACE, ()) if os.geteuid() else ((), bubblewrap.USER_NAMESPACE)
+    for more in ways:
+        sandbox = bubblewrap.argv(tree.resolve(), work.resolve(), more=more)
+        reason = _refusal((*_TIED_TO_US, *sandbox, "true"))
+        if reason is None:
+            break
+    else:
+        raise bubblewrap.unusable(reason or "")
+    copy = _copy(tree, work, refusal, log)
+    sandbox = bubblewrap.argv(copy, work.resolve(), readable=_own_python(tree), more=more)
+    return PrivateView(
+        "copy", bubblewrap.TREE, bubblewrap.WORK, copy, sandboxed=True, _prefix=(*_TIED_TO_US, *sandbox)
+    )
+
+
+def _copied_view(tree: Path, work: Path, refusal: str, log: Log) -> PrivateView:
+    if any(character.isspace() for character in str(work.resolve())):
         raise HostError(
-            f"OpenWrt's make cannot work in a folder with blanks in its name: {copy}",
+            f"OpenWrt's make cannot work in a folder with blanks in its name: {work.resolve()}",
             hint="choose another place with --output",
         )
-    run(["cp", "-a", "--reflink=auto", "--", str(tree.resolve()), str(copy)], log=log)
-    return PrivateView("copy", copy, work.resolve(), copy, ("env", "--chdir", str(copy)))
+    copy = _copy(tree, work, refusal, log)
+    return PrivateView("copy", copy, work.resolve(), copy, _prefix=("env", "--chdir", str(copy)))
 
 
 def _mount_point() -> Path:

@@ -62,11 +62,24 @@ class ImageOptions(Model):
     rootfs_partsize: Annotated[int, Field(gt=0, le=1 << 20)] | None = None
 
 
+class MirrorOptions(Model):
+    """Where releases are fetched from: copies of the download server's layout (https or a folder), asked in
+    order. keys: a folder of public keys that are believed besides OpenWrt's own."""
+
+    urls: Many[str] = ()
+    keys: str | None = None
+
+
 class Differences(Model):
-    """What can be said for all boards, and again for one board. imagebuilder: a tree's folder or archive."""
+    """What can be said for all boards, and again for one board. imagebuilder: a tree's folder or archive.
+
+    trust: `sha256:…` of the ImageBuilder's archive, for a release without a signature that can be checked.
+    """
 
     release: Release | None = None
     imagebuilder: str | None = None
+    mirror: MirrorOptions = MirrorOptions()
+    trust: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
     python: Python = Python()
     packages: Packages = Packages()
     services: Services = Services()

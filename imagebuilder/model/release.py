@@ -11,17 +11,18 @@ from pydantic import AfterValidator
 
 EMBEDDED = "embedded"
 SNAPSHOT = "snapshot"
+LATEST = "latest"  # the newest stable release, once it is known which that is
 _NAMED = (EMBEDDED, SNAPSHOT)
 _NUMBERED = re.compile(r"[0-9]{2}\.[0-9]{2}(\.[0-9]{1,2})?(-rc[0-9]{1,2})?")
 _FUTURE = Version("9999")
 
 
 def check_release(text: str) -> str:
-    """The release itself, if it is one: `24.10`, `24.10.4`, `24.10.0-rc1`, `snapshot`, `embedded`.
+    """The release itself, if it is one: `24.10`, `24.10.4`, `24.10.0-rc1`, `latest`, `snapshot`, `embedded`.
 
     Raises ValueError for anything else.
     """
-    if text in _NAMED or _NUMBERED.fullmatch(text):
+    if text in (*_NAMED, LATEST) or _NUMBERED.fullmatch(text):
         return text
     raise ValueError(f"'{text}' is no release; expected one such as 24.10.4, {SNAPSHOT} or {EMBEDDED}")
 

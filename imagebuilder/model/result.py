@@ -44,7 +44,8 @@ class StepTime(Model):
 
 
 class Result(Model):
-    """One image build. view: whether make saw the tree through an overlay mount or a copy. secrets: the
+    """One image build. view: whether make saw the tree through an overlay mount or a copy. sandboxed: whether
+    it saw nothing else and had no network. secrets: the
     names of overlay variables whose secret values the images hold."""
 
     schema_version: int = RESULT_SCHEMA
@@ -55,6 +56,7 @@ class Result(Model):
     python: str
     tree: TreeFacts
     view: str
+    sandboxed: bool
     make: Many[str]
     packages: Many[InstalledPackage]
     images: Many[ImageFile]

@@ -28,7 +28,7 @@ def find_images(bin_dir: Path, board: Board, profile: str) -> tuple[ImageFile, .
 
     board: as the tree's releases know it (Board.for_profile).
     """
-    names = sorted(path.name for path in bin_dir.iterdir() if path.is_file())
+    names = sorted(path.name for path in bin_dir.iterdir() if path.is_file() and not path.is_symlink())
     found = []
     for image_type, image in board.images.items():
         name = named_image(names, profile, image_type, image)

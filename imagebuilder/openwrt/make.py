@@ -11,10 +11,14 @@ from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.plan import Plan
 from imagebuilder.openwrt.collect import BuildError, check_packages
+from imagebuilder.openwrt.hermetic import INDEX, index_makefile
+from imagebuilder.openwrt.host_check import pass_obsolete_check
 from imagebuilder.openwrt.output import MakeReport, read_output, stage_of
+from imagebuilder.openwrt.reproducible import settle_makefile, source_date_epoch, steady_tools
 
 # GNU make reads the files in MAKEFILES before its own. 17.01 and 18.06 do not know DISABLED_SERVICES; both
 # build images by the goal build_image, which gets one prerequisite more here.
+_DISABLE_GOAL = "disable_services"
 _DISABLE_MK = """\
 build_image: disable_services
 .PHONY: disable_services
@@ -24,6 +28,11 @@ disable_services:
 \t\tIPKG_INSTROOT="$(TARGET_DIR)" bash ./etc/rc.common "./etc/init.d/$$service" disable; \\
 \tdone
 """
+# nothing that a used tree has in its dl/ is looked at: not checked by anybody, and perhaps of another release
+_CACHE_MK = "override DL_DIR := {folder}\n"
+# OpenWrt's prereq.mk calls make with the first of the makefiles that were read, and means itself
+_LAST_MK = "MAKEFILE_LIST :=\n"
+HOOKS = "hooks.mk"
 
 
 def make_arguments(
@@ -49,14 +58,23 @@ def make_image(view: PrivateView, plan: Plan, work: Path, build_log: Path, log: 
     """Run `make image` in the view and write all it prints to build_log; what it complains of.
 
     work: the folder that the view shows as view.work; FILES are taken from its `files`, and images go to
-    its `bin`. BuildError if make fails or a package does not go in; HostError if the disk is full.
+    its `bin`. If there is a `feed` in it (openwrt.feed), packages come from there and from the tree's own
+    packages/ only; if there is an index in its `make` (openwrt.hermetic), that is the index of packages/.
+    Two builds of one plan give equal images (openwrt.reproducible). BuildError if make fails or a package
+    does not go in; HostError if the disk is full.
     """
-    environment = clean_environment(HOME=str(view.work / "home"), TMPDIR=str(view.work / "tmp"))
-    for name in ("bin", "home", "tmp"):
+    tree = Path(plan.tree.folder)
+    for name in ("bin", "home", "tmp", "dl"):
         (work / name).mkdir(exist_ok=True)
-    if plan.disabled_services and not plan.tree.disables_services:
-        (work / "disable.mk").write_text(_DISABLE_MK.format(services=" ".join(plan.disabled_services)))
-        environment["MAKEFILES"] = str(view.work / "disable.mk")
+    _write_hooks(plan, view, work / "make", hermetic=(work / "feed").exists())
+    steady_tools(tree, view)
+    pass_obsolete_check(tree, view)
+    environment = clean_environment(
+        HOME=str(view.work / "home"),
+        TMPDIR=str(view.work / "tmp"),
+        MAKEFILES=str(view.work / "make" / HOOKS),
+        SOURCE_DATE_EPOCH=str(source_date_epoch(tree)),
+    )
     argv = view.command(["make", *plan.make, *_paths(view, with_files=(work / "files").exists())])
     with build_log.open("w", encoding="utf-8") as stream_to:
 
@@ -80,6 +98,22 @@ def make_image(view: PrivateView, plan: Plan, work: Path, build_log: Path, log: 
         tail = "\n".join(lines[-TAIL_LINES:])
         raise BuildError(f"make exited with {code}, saying last:\n{tail}")
     return report
+
+
+def _write_hooks(plan: Plan, view: PrivateView, folder: Path, *, hermetic: bool) -> None:
+    """The makefile that every make of this build reads first."""
+    after = []
+    text = ""
+    if plan.disabled_services and not plan.tree.disables_services:
+        text += _DISABLE_MK.format(services=" ".join(plan.disabled_services))
+        after.append(_DISABLE_GOAL)
+    text += settle_makefile(after)
+    if hermetic:
+        text += _CACHE_MK.format(folder=view.work / "dl")
+    folder.mkdir(exist_ok=True)
+    if (folder / INDEX).exists():
+        text += index_makefile(view.work / folder.name)
+    (folder / HOOKS).write_text(text + _LAST_MK, "utf-8")
 
 
 def _paths(view: PrivateView, *, with_files: bool) -> list[str]:

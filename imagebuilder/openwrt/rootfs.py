@@ -22,6 +22,8 @@ def sizes_by_package(tree: Path) -> list[tuple[str, int]]:
         return []
     owners: dict[str, str] = {}
     for listing in rootfs.glob("usr/lib/opkg/info/*.list"):
+        if listing.is_symlink() or not listing.is_file():
+            continue  # a package's script can make anything of that name
         for line in listing.read_text("utf-8", "replace").splitlines():
             owners[line.strip()] = listing.stem
     sizes: Counter[str] = Counter()

@@ -449,6 +449,7 @@ function change(command,   s, name) {
 	if (REF_VALUE ~ CONTROL) return fail("Parse error")
 	if (command == "set") {
 		if (REF_OPTION == "") {
+			if (REF_VALUE == "") return s ? record("-", s, name, "", "") : 0
 			if (!is_type(REF_VALUE) || !is_name(name)) return invalid()
 			return record("=", s, name, "", REF_VALUE)
 		}
@@ -473,7 +474,7 @@ function delete_it(   s) {
 	return record("-", s, NAME[s] "", REF_OPTION, "")
 }
 
-function get(   s, i, k, text) {
+function get(   s, i, k, item, text) {
 	if (REF_HAS_VALUE) return invalid()
 	if (REF_SECTION == "") return 0
 	s = find_section(REF_SECTION)
@@ -484,7 +485,10 @@ function get(   s, i, k, text) {
 	}
 	i = find_option(s, REF_OPTION)
 	if (!i) return not_found()
-	for (k = 1; k <= ITEMS[s, i]; k++) text = text (k > 1 ? " " : "") ITEM[s, i, k]
+	for (k = 1; k <= ITEMS[s, i]; k++) {
+		item = ITEM[s, i, k]
+		text = text (k > 1 ? " " : "") (IS_LIST[s, i] && item ~ /[ \t\r\n]/ ? quoted(item) : item)
+	}
 	print text
 	return 0
 }

@@ -1,0 +1,144 @@
+"""A hermetic feed for opkg: a folder with exactly the packages of one image, each checked, and their index.
+
+With it and with its own packages/ the tree needs no network. Nobody else's files are looked at: opkg's
+download cache is an empty folder of the view (see openwrt.make).
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from imagebuilder.errors import UserError
+from imagebuilder.host.fs import disk_errors_explained, sha256_of
+from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.model.package import Package
+
+FEED = "feed"  # below the work folder: host/bubblewrap.py shows it by this name, openwrt/make.py asks for it
+FEED_NAME = "hermetic"
+OWN_FEED = "src imagebuilder file:packages"
+_SOURCE = re.compile(r"^\s*src(?:/gz)?\s+(\S+)\s+(\S+)")
+_SIGNED = re.compile(r"^\s*option\s+check_signature\b")
+
+Finder = Callable[[Package], Path | None]
+IndexFormat = Callable[[Iterable[Package]], str]
+
+
+class FeedError(UserError):
+    """Packages of an image are nowhere to be had, or are not what their index says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A package that goes into an image from a feed. why: from what was asked for down to it, names."""
+
+    package: Package
+    why: tuple[str, ...]
+
+
+def feeds_of(tree: Path) -> dict[str, str]:
+    """The feeds that the tree's repositories.conf names besides folders, in their order: name to URL."""
+    found = (_SOURCE.match(line) for line in _repositories(tree))
+    return {match[1]: match[2] for match in found if match and not match[2].startswith("file:")}
+
+
+def used_indexes(tree: Path) -> dict[str, Path]:
+    """The indexes of these feeds, by name, that opkg left in the dl/ of a used tree."""
+    places = {name: tree / "dl" / name for name in feeds_of(tree)}
+    return {name: place for name, place in places.items() if place.is_file()}
+
+
+def in_folder(folder: Path) -> Finder:
+    """Looks for a package's file by its name in a folder, such as a used tree's dl/ or a feed's mirror: with
+    the folders that the index names, and without."""
+
+    def find(package: Package) -> Path | None:
+        names = dict.fromkeys((_inside(package.filename), PurePosixPath(package.filename).name))
+        return next((folder / name for name in names if name and (folder / name).is_file()), None)
+
+    return find
+
+
+def _inside(filename: str) -> str:
+    """An index's file name, if it stays below the index."""
+    path = PurePosixPath(filename)
+    return "" if path.is_absolute() or ".." in path.parts else str(path)
+
+
+def lay_feed(
+    folder: Path, wanted: Sequence[Wanted], finders: Sequence[Finder], format_index: IndexFormat
+) -> tuple[Path, ...]:
+    """Lay the wanted packages and their index (Packages, Packages.gz) into `folder`, which is made; the
+    package files, in the order of `wanted`.
+
+    finders: asked in turn; a file that is not what the index says is as good as none. Files are hard links
+    where that can be. FeedError names every package that is missing or damaged, and what wants it.
+    """
+    problems: list[str] = []
+    laid: list[Package] = []
+    with disk_errors_explained(folder):
+        folder.mkdir(parents=True)
+        for each in wanted:
+            file, problem = _checked(each.package, finders)
+            if file is None:
+                problems.append(f"package '{each.package.name}' {problem}{_wanted_by(each)}")
+                continue
+            name = PurePosixPath(each.package.filename).name
+            _link(file, folder / name)
+            laid.append(replace(each.package, filename=name))
+        if problems:
+            raise FeedError(
+                "\n".join(problems),
+                hint="fetch them (build.py fetch), or put them into the tree's dl/ or into a mirror folder",
+            )
+        text = format_index(laid)
+        (folder / "Packages").write_text(text, "utf-8")
+        (folder / "Packages.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+    return tuple(folder / package.filename for package in laid)
+
+
+def _checked(package: Package, finders: Sequence[Finder]) -> tuple[Path | None, str]:
+    """A file that is what the index says, or None and what is the matter."""
+    if not package.sha256:
+        return None, "has no SHA256 in its index, so that nobody can tell whether a file is the right one"
+    damaged = ""
+    for find in finders:
+        file = find(package)
+        if file is None:
+            continue
+        if file.stat().st_size == package.size and sha256_of(file) == package.sha256.lower():
+            return file, ""
+        damaged = damaged or f"is damaged: {file} is not the file that its index names"
+    return None, damaged or f"is missing: nothing has {PurePosixPath(package.filename).name}"
+
+
+def _wanted_by(wanted: Wanted) -> str:
+    chain = wanted.why[:-1]
+    return f" ({' -> '.join(chain)} needs it)" if chain else " (it was asked for)"
+
+
+def _link(file: Path, place: Path) -> None:
+    try:
+        os.link(file, place)
+    except OSError:  # another file system, or a file of somebody else
+        shutil.copyfile(file, place)
+
+
+def lay_repositories(tree: Path, view: PrivateView) -> None:
+    """Give the view a repositories.conf that names the hermetic feed and the tree's own packages, and no
+    other. Signatures are not asked for: every file was checked against an index that we believe."""
+    kept = [line for line in _repositories(tree) if not (_SIGNED.match(line) or _SOURCE.match(line)) and line]
+    lines = [*kept, f"src {FEED_NAME} file:{view.work / FEED}", OWN_FEED]
+    place = view.changed / "repositories.conf"
+    place.unlink(missing_ok=True)
+    place.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+def _repositories(tree: Path) -> list[str]:
+    text = (tree / "repositories.conf").read_text("utf-8", "replace")
+    return [line for line in text.splitlines() if not line.lstrip().startswith("#")]

@@ -1,0 +1,237 @@
+"""The signed list of a target's files, from a mirror or from the cache, and single files that it vouches
+for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from imagebuilder.host.download import Downloads, OfflineError, Wanted, WrongContentError, together
+from imagebuilder.host.transfer_part import DownloadError, NotThereError
+from imagebuilder.model.release import SNAPSHOT
+from imagebuilder.openwrt.keys import Keys
+from imagebuilder.openwrt.mirror import Mirror, TargetPlace, release_folder
+from imagebuilder.openwrt.releases import (
+    VERSIONS_FILE,
+    ReleaseList,
+    ReleaseListError,
+    parse_versions,
+    shipped_releases,
+)
+from imagebuilder.openwrt.releases_devices import (
+    OVERVIEW_FILE,
+    PROFILES_FILE,
+    DeviceListError,
+    ListedDevice,
+    TargetDevices,
+    parse_overview,
+    parse_profiles,
+)
+from imagebuilder.openwrt.signature import NoSignatureError, TrustError
+from imagebuilder.openwrt.signature_seen import accept_index
+from imagebuilder.openwrt.signature_sums import GPG, SUMS, USIGN, SumsError, Trust, parse_sums, verify_sums
+
+MAX_SUMS_BYTES = 16 << 20
+MAX_SIGNATURE_BYTES = 64 << 10
+MAX_LIST_BYTES = 64 << 20
+MAX_ARCHIVE_BYTES = 4 << 30
+CACHED = "the cache"
+
+Parsed = TypeVar("Parsed")
+
+
+class SwappedFileError(TrustError):
+    """A file that is not the one that the signed checksums, or the config's `trust`, are about."""
+
+
+@dataclass(frozen=True)
+class SignedSums:
+    """A target's checksums, by file name, and why they are believed. source: the mirror, or the cache."""
+
+    place: TargetPlace
+    sums: dict[str, str]
+    trust: Trust
+    source: str
+
+    def archive(self) -> tuple[str, str]:
+        """Name and SHA-256 of the ImageBuilder's archive. SumsError if none is listed."""
+        names = self.place.archive_names()
+        for name in names:
+            if name in self.sums:
+                return name, self.sums[name]
+        raise SumsError(
+            f"{SUMS} of {self.place.folder} lists no ImageBuilder ({names[0]}), although its signature holds",
+            hint="did the mirror give another release's list? Or does this target have no ImageBuilder?",
+        )
+
+
+def signed_sums(
+    downloads: Downloads, mirrors: Sequence[Mirror], place: TargetPlace, keys: Keys
+) -> SignedSums:
+    """The checksums of a target's files, their signature verified, at most as old as any seen before.
+
+    A numbered release does not change: once verified it is taken from the cache, and verified again. A
+    snapshot is asked for each time. TrustError and its kinds, OfflineError, DownloadError.
+    """
+    cached = _cached(downloads, place, keys)
+    if cached is not None and (downloads.offline or place.release != SNAPSHOT):
+        return cached
+    try:
+        files, source = _asked(downloads, mirrors, place)
+    except OfflineError:
+        names = (SUMS, f"{USIGN} or {GPG}", place.archive_names()[0])
+        raise OfflineError([f"{place.folder}/{name}" for name in names]) from None
+    trust = verify_sums(files, keys, place.release, downloads.log)
+    signed = SignedSums(place, parse_sums(files[SUMS]), trust, source)
+    signed.archive()
+    sha256 = hashlib.sha256(files[SUMS]).hexdigest()
+    accept_index(f"{place.folder}/{SUMS}", sha256, downloads.cache, downloads.log, signed=trust.signed)
+    kept = {name: downloads.cache.add(data) for name, data in files.items()}
+    downloads.cache.remember(f"{place.folder}/{SUMS}", kept)
+    return signed
+
+
+def listed_file(
+    downloads: Downloads,
+    mirrors: Sequence[Mirror],
+    path: str,
+    sha256: str,
+    max_bytes: int,
+    *,
+    anew: bool = False,
+) -> Path:
+    """The file at a path of the layout, with a SHA-256 that is believed. anew: as in Downloads.get().
+
+    SwappedFileError where mirrors give another, OfflineError, DownloadError.
+    """
+    try:
+        wanted = Wanted(path, sha256, tuple(each.source(path) for each in mirrors), max_bytes)
+        return downloads.get(wanted, anew=anew)
+    except WrongContentError as error:
+        raise SwappedFileError(
+            f"{path} is not the file that is vouched for, and nothing of it was kept:\n{error.message}",
+            hint="it was damaged or exchanged on the way; try again, or another mirror",
+        ) from error
+
+
+def known_releases(downloads: Downloads, mirrors: Sequence[Mirror]) -> ReleaseList:
+    """The shipped list together with a mirror's own (.versions.json), or with the last one that was had."""
+
+    listed = _unsigned(downloads, mirrors, VERSIONS_FILE, parse_versions)
+    return shipped_releases().merged(listed) if listed is not None else shipped_releases()
+
+
+def target_devices(
+    downloads: Downloads, mirrors: Sequence[Mirror], place: TargetPlace, keys: Keys
+) -> TargetDevices:
+    """A target's profiles.json, verified as the archive is. SumsError for releases that have none (before
+    21.02), DeviceListError, and as signed_sums()."""
+    sums = signed_sums(downloads, mirrors, place, keys).sums
+    if PROFILES_FILE not in sums:
+        raise SumsError(f"{place.folder} has no {PROFILES_FILE}: OpenWrt writes them from 21.02 on")
+    path = f"{place.folder}/{PROFILES_FILE}"
+    file = listed_file(downloads, mirrors, path, sums[PROFILES_FILE], MAX_LIST_BYTES)
+    return parse_profiles(file.read_bytes(), path)
+
+
+def release_devices(
+    downloads: Downloads, mirrors: Sequence[Mirror], release: str
+) -> tuple[ListedDevice, ...]:
+    """All devices of a release, for a search: from `.overview.json`, which is not signed. DownloadError,
+    OfflineError where it is neither on a mirror nor was had before; DeviceListError."""
+    path = f"{release_folder(release)}/{OVERVIEW_FILE}"
+    listed = _unsigned(downloads, mirrors, path, parse_overview)
+    if listed is None:
+        if downloads.offline:
+            raise OfflineError([path])
+        raise DownloadError(f"no mirror gives {path}", hint="is it a full copy of the download server?")
+    return listed
+
+
+def _cached(downloads: Downloads, place: TargetPlace, keys: Keys) -> SignedSums | None:
+    """The checksums as last verified, verified anew with the keys of today; None where that fails online."""
+    kept = downloads.cache.recall(f"{place.folder}/{SUMS}", downloads.log)
+    if kept is None or SUMS not in kept:
+        return None
+    files = {name: downloads.cache.read(sha256, downloads.log) for name, sha256 in kept.items()}
+    whole = {name: data for name, data in files.items() if data is not None}
+    if SUMS not in whole:
+        return None
+    try:
+        trust = verify_sums(whole, keys, place.release, downloads.log)
+        return SignedSums(place, parse_sums(whole[SUMS]), trust, CACHED)
+    except TrustError as error:
+        if downloads.offline:
+            raise
+        downloads.log.note(f"what the cache has of {place.folder} is not believed any more: {error.message}")
+        return None
+
+
+def _asked(
+    downloads: Downloads, mirrors: Sequence[Mirror], place: TargetPlace
+) -> tuple[dict[str, bytes], str]:
+    """`sha256sums` and its signatures from the first mirror that has it and one of them, and that mirror.
+
+    What is wrong with a signature is no reason to ask the next mirror: that is for people to know.
+    """
+    failures: list[DownloadError] = []
+    unsigned: NoSignatureError | None = None
+    asked = 0
+    for mirror in mirrors:
+        if not downloads.reachable([mirror.source(place.folder)]):
+            continue
+        asked += 1
+        try:
+            files = {SUMS: _read(downloads, mirror, place, SUMS, MAX_SUMS_BYTES)}
+            for name in (USIGN, GPG):
+                try:
+                    files[name] = _read(downloads, mirror, place, name, MAX_SIGNATURE_BYTES)
+                except NotThereError:
+                    continue
+        except DownloadError as error:
+            failures.append(error)
+            downloads.log.warn(error.message)
+            continue
+        if len(files) > 1:
+            return files, mirror.base
+        unsigned = NoSignatureError(
+            f"{mirror.base} has no signature of {place.folder}/{SUMS}: neither {USIGN} nor {GPG}",
+            hint='try another mirror; or pin the archive: trust = "sha256:…"',
+        )
+        downloads.log.warn(unsigned.message)
+    if unsigned is not None:
+        raise unsigned
+    if not asked:
+        raise OfflineError([f"{place.folder}/{SUMS}"])
+    raise together(f"{place.folder}/{SUMS}", failures)
+
+
+def _read(downloads: Downloads, mirror: Mirror, place: TargetPlace, name: str, max_bytes: int) -> bytes:
+    return downloads.read(mirror.source(f"{place.folder}/{name}"), max_bytes).data
+
+
+def _unsigned(
+    downloads: Downloads, mirrors: Sequence[Mirror], path: str, parse: Callable[[bytes, str], Parsed]
+) -> Parsed | None:
+    """A list that nothing vouches for, from the first mirror that has one that can be read, else the last one
+    that was had, which is told; None for neither."""
+    for mirror in mirrors:
+        if not downloads.reachable([mirror.source(path)]):
+            continue
+        try:
+            data = downloads.read(mirror.source(path), MAX_LIST_BYTES).data
+            listed = parse(data, f"{mirror.base}/{path}")
+        except (DownloadError, ReleaseListError, DeviceListError) as error:
+            downloads.log.warn(error.message)
+            continue
+        downloads.cache.remember(path, {path: downloads.cache.add(data)})
+        return listed
+    kept = downloads.cache.recall(path, downloads.log)
+    data_kept = downloads.cache.read(kept[path], downloads.log) if kept and path in kept else None
+    if data_kept is None:
+        return None
+    downloads.log.note(f"no mirror was asked for {path}: what was fetched before is used")
+    return parse(data_kept, f"the {path} that was fetched before")

@@ -1,0 +1,124 @@
+"""The devices that a release builds for, from what the server publishes of them.
+
+Formats: `profiles.json` in a target's folder (21.02 on; OpenWrt's scripts/json_add_image_info.py and
+json_overview_image_info.py), which `sha256sums` there covers; `.overview.json` in a release's folder, all
+targets together, as OpenWrt's firmware selector reads it. The latter is not signed: good for a search, not
+for a build.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from imagebuilder.errors import UserError
+
+PROFILES_FILE = "profiles.json"
+OVERVIEW_FILE = ".overview.json"
+
+_TARGET = re.compile(r"[a-z0-9_]+/[a-z0-9_]+")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+,-]*")
+
+
+class DeviceListError(UserError):
+    """A list of devices that cannot be read."""
+
+
+@dataclass(frozen=True)
+class ListedDevice:
+    """A device as a release lists it. id: the profile's name; titles: what people call it; supported_devices,
+    packages: empty where the list does not say."""
+
+    id: str
+    target: str
+    titles: tuple[str, ...]
+    supported_devices: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+    def matches(self, words: Iterable[str]) -> bool:
+        """Whether every word occurs in one of its names, whatever the case and the punctuation."""
+        text = " ".join(_plain(name) for name in (self.id, *self.titles, *self.supported_devices))
+        return all(_plain(word) in text for word in words)
+
+
+@dataclass(frozen=True)
+class TargetDevices:
+    """What a target's profiles.json says. arch: of its packages ("" in older files, which do not say)."""
+
+    target: str
+    version: str
+    arch: str
+    devices: tuple[ListedDevice, ...]
+
+
+def parse_profiles(data: bytes, origin: str) -> TargetDevices:
+    """A target's profiles.json. DeviceListError for anything else."""
+    facts = _object(data, origin)
+    target, profiles = facts.get("target"), facts.get("profiles")
+    if not isinstance(target, str) or not _TARGET.fullmatch(target) or not isinstance(profiles, dict):
+        raise DeviceListError(f"{origin} is no list of devices: it has no `target` or no `profiles`")
+    devices = [_device(name, target, each, origin) for name, each in profiles.items()]
+    return TargetDevices(
+        target, _text(facts.get("version_number")), _text(facts.get("arch_packages")), tuple(devices)
+    )
+
+
+def parse_overview(data: bytes, origin: str) -> tuple[ListedDevice, ...]:
+    """A release's `.overview.json`, by target and name. DeviceListError for anything else."""
+    profiles = _object(data, origin).get("profiles")
+    if not isinstance(profiles, list):
+        raise DeviceListError(f"{origin} is no list of devices: it has no list `profiles`")
+    devices = []
+    for each in profiles:
+        facts = each if isinstance(each, dict) else {}
+        target = _text(facts.get("target"))
+        if not _TARGET.fullmatch(target):
+            raise DeviceListError(f"{origin} lists a device without a target")
+        devices.append(_device(_text(facts.get("id")), target, facts, origin))
+    return tuple(sorted(devices, key=lambda device: (device.target, device.id)))
+
+
+def _device(name: str, target: str, facts: object, origin: str) -> ListedDevice:
+    if not _ID.fullmatch(name) or not isinstance(facts, dict):
+        raise DeviceListError(f"{origin} lists a device that has no name: {name[:80]!r}")
+    titles = facts.get("titles")
+    named = [_title(each) for each in titles] if isinstance(titles, list) else []
+    return ListedDevice(
+        name,
+        target,
+        tuple(title for title in named if title) or (name,),
+        _texts(facts.get("supported_devices")),
+        _texts(facts.get("device_packages")),
+    )
+
+
+def _title(title: object) -> str:
+    """`{"title": …}`, or vendor, model and variant apart."""
+    if not isinstance(title, dict):
+        return ""
+    parts = [_text(title.get(key)) for key in ("vendor", "model", "variant")]
+    return _text(title.get("title")) or " ".join(part for part in parts if part)
+
+
+def _object(data: bytes, origin: str) -> dict[str, object]:
+    try:
+        facts = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DeviceListError(f"{origin} is no list of devices: it is not JSON") from error
+    if not isinstance(facts, dict):
+        raise DeviceListError(f"{origin} is no list of devices")
+    return facts
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) and value.isprintable() else ""
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(filter(None, map(_text, value))) if isinstance(value, list) else ()
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())

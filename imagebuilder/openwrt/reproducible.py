@@ -1,0 +1,182 @@
+"""Two builds of one plan, bit for bit equal: the time that everything is dated, and tools that would guess.
+
+What differs between two builds on LEDE 17.01, each seen there, and what is done about it:
+
+- opkg's installed-time stamps and the times of files: a goal before `build_image` sets both (from 18.06 on
+  OpenWrt's prepare_rootfs does the former), and SOURCE_DATE_EPOCH, which that ImageBuilder passes to
+  mksquashfs, make_ext4fs, tar and mkimage, but never sets itself.
+- mksquashfs 4.2 writes a finished block of small files between two larger files, wherever its other thread
+  has come to. Given the larger files first (-sort), it has nothing to choose; 0.04 % larger than otherwise.
+- ubinize invents an image sequence number, mkfs.fat a volume's, and mcopy dates files by the clock.
+
+The last two are stand-ins, laid into the private view, for the tree's programs. Time zone, locale, user,
+host name and paths are the sandbox's, the same everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.openwrt.tree import TreeError
+
+TOOLS = Path("staging_dir/host/bin")
+# where the programs lie that stand-ins stand for: beside bin/, since OpenWrt's own wrappers look for ../lib,
+# and under their own names, since some do what they are called
+_GENUINE = Path("staging_dir/host/bin-of-the-tree")
+_RACING = b"mksquashfs version 4.2 "
+_EPOCH_MK = re.compile(r"(?m)^SOURCE_DATE_EPOCH:=(\d+)$")
+_EPOCH_OF_KIT = re.compile(r'(?m)^CONFIG_KIT_SOURCE_DATE_EPOCH="?(\d+)"?$')
+
+_STAND_IN = """\
+#!/usr/bin/env bash
+# laid here by the builder, so that two builds are equal
+program="$(dirname "$0")/../{genuine}/$(basename "$0")"
+: "${{SOURCE_DATE_EPOCH:?}}"
+"""
+
+_MKSQUASHFS = """\
+block=131072
+previous=
+for word in "$@"; do
+	if [ "$previous" = -b ]; then
+		case "$word" in
+			*[kK]) block=$(( ${word%?} * 1024 )) ;;
+			*[mM]) block=$(( ${word%?} * 1048576 )) ;;
+			*) block=$word ;;
+		esac
+	fi
+	previous="$word"
+done
+case " $* " in *" -sort "*) exec "$program" "$@" ;; esac
+order="$(mktemp)"
+find "$(realpath "$1")" -type f -size +$(( block - 1 ))c -print0 | LC_ALL=C sort -z |
+	sed -z 's/[\\\\ ]/\\\\&/g; s/$/ 1/' | tr '\\0' '\\n' > "$order"
+"$program" "$@" -sort "$order"
+code=$?
+rm -f "$order"
+exit $code
+"""
+
+_UBINIZE = """\
+case " $* " in
+	*" -Q "*|*" --image-seq"*) exec "$program" "$@" ;;
+esac
+exec "$program" -Q "$(( SOURCE_DATE_EPOCH % 2147483647 ))" "$@"
+"""
+
+_MKFS_FAT = """\
+case " $* " in
+	*" -i "*|*" --invariant "*) exec "$program" "$@" ;;
+esac
+exec "$program" -i "$(printf %08x "$SOURCE_DATE_EPOCH")" "$@"
+"""
+
+_MCOPY = """\
+for word in "$@"; do
+	case "$word" in
+		-*|*::*) ;;
+		*) [ ! -f "$word" ] || touch -d "@$SOURCE_DATE_EPOCH" "$word" ;;
+	esac
+done
+exec "$program" -m "$@"
+"""
+
+_STAND_INS: Mapping[str, str] = {
+    "mksquashfs4": _MKSQUASHFS,
+    "ubinize": _UBINIZE,
+    "mkfs.fat": _MKFS_FAT,
+    "mcopy": _MCOPY,
+}
+
+# GNU make reads the files in MAKEFILES before its own, and a goal's prerequisites add up
+SETTLE_MK = """\
+build_image: settle
+.PHONY: settle
+settle:{after}
+\t@cd "$(TARGET_DIR)" && {{ \\
+\t\t[ ! -f usr/lib/opkg/status ] || \\
+\t\tsed -i "s/^Installed-Time: .*/Installed-Time: $(SOURCE_DATE_EPOCH)/" usr/lib/opkg/status; \\
+\t\tfind . -exec touch -h -d "@$(SOURCE_DATE_EPOCH)" {{}} +; \\
+\t}}
+"""
+
+
+def settle_makefile(after: Sequence[str] = ()) -> str:
+    """The makefile that dates the root file system before images are made of it; after: goals of ours that
+    still change it."""
+    return SETTLE_MK.format(after="".join(f" {goal}" for goal in after))
+
+
+def source_date_epoch(tree: Path) -> int:
+    """The time that everything in the tree's images is dated, in seconds since 1970: what the tree says
+    itself, else the time at which its kernel package (or another that no feed replaces) was built.
+
+    Sources, in this order: version.date and include/version.mk as OpenWrt's get_source_date_epoch.sh and
+    target/imagebuilder/Makefile write them; the first member of an ipk, dated by ipkg-build. 0 for a tree
+    that has nothing of that. TreeError for a damaged package.
+    """
+    stated = _text(tree / "version.date").strip()
+    if stated.isascii() and stated.isdigit():
+        return int(stated)
+    for name, pattern in (("include/version.mk", _EPOCH_MK), (".config", _EPOCH_OF_KIT)):
+        found = pattern.search(_text(tree / name))
+        if found is not None:
+            return int(found[1])
+    packages = sorted(tree.glob("packages/kernel_*.ipk")) or sorted(tree.glob("packages/*.ipk"))
+    if not packages:
+        return 0  # a tree without packages makes no file system that could hold a time
+    return _built_at(packages[0])
+
+
+def _built_at(package: Path) -> int:
+    try:
+        with tarfile.open(package) as archive:
+            member = archive.next()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise TreeError(f"{package} is no package: {error}", hint="the tree is damaged") from error
+    if member is None:
+        raise TreeError(f"{package} is empty", hint="the tree is damaged")
+    return int(member.mtime)
+
+
+def steady_tools(tree: Path, view: PrivateView) -> tuple[str, ...]:
+    """Lay the stand-ins into the view, for those programs that the tree has and that need them; their
+    names."""
+    laid = []
+    for name, script in _STAND_INS.items():
+        program = tree / TOOLS / name
+        if not program.is_file() or (name == "mksquashfs4" and not _races(tree)):
+            continue
+        _keep_genuine(program, view.changed / _GENUINE)
+        place = view.changed / TOOLS / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        place.write_text(_STAND_IN.format(genuine=_GENUINE.name) + script, "utf-8")
+        place.chmod(0o755)
+        laid.append(name)
+    return tuple(laid)
+
+
+def _keep_genuine(program: Path, folder: Path) -> None:
+    """Copy a program of the tree, and show beside it what OpenWrt's wrapper runs: `.NAME.bin`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(program, folder / program.name)
+    for name in {program.name, program.resolve().name}:
+        wrapped = f".{name}.bin"
+        if (program.parent / wrapped).exists() and not (folder / wrapped).is_symlink():
+            (folder / wrapped).symlink_to(Path("..", TOOLS.name, wrapped))
+
+
+def _races(tree: Path) -> bool:
+    """Whether the tree's mksquashfs is the one whose threads race; later ones wait for one another."""
+    programs = (tree / TOOLS / name for name in (".mksquashfs4.bin", "mksquashfs4"))
+    return any(program.is_file() and _RACING in program.read_bytes() for program in programs)
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.is_file() else ""
