@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imagebuilder.errors import UserError
+from imagebuilder.feeds.opkg import format_index, read_index
+from imagebuilder.feeds.resolve import ResolutionError
 from imagebuilder.host.fs import user_cache
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.host.tools import require
@@ -23,15 +25,27 @@ from imagebuilder.model.config import Config
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.release import EMBEDDED
 from imagebuilder.model.result import ImageFile, InstalledPackage, Result, StepTime, TreeFacts
-from imagebuilder.openwrt.collect import check_images, find_images, read_manifest
+from imagebuilder.openwrt.collect import BuildError, check_images, find_images, read_manifest
+from imagebuilder.openwrt.feed import (
+    FEED,
+    feeds_of,
+    in_folder,
+    lay_feed,
+    lay_repositories,
+    used_indexes,
+)
+from imagebuilder.openwrt.hermetic import base_packages, lay_own_index, own_index
 from imagebuilder.openwrt.make import make_arguments, make_image
 from imagebuilder.openwrt.output import MakeReport
 from imagebuilder.openwrt.rootfs import services, sizes_by_package
 from imagebuilder.openwrt.source import given_tree
 from imagebuilder.openwrt.tree import TreeError, choose_profile, read_tree
+from imagebuilder.planning.closure import from_feeds
 from imagebuilder.planning.plan import make_plan
 from imagebuilder.report.files import write_result
 from imagebuilder.stage.filetree import write_tree
+from imagebuilder.stage.ipk_index import index_of
+from imagebuilder.stage.ipk_reader import read_control
 from imagebuilder.stage.overlay import combined, overlay_tree
 from imagebuilder.trial.demo import ask_demo
 from imagebuilder.workspace import Workspace, open_workspace
@@ -140,6 +154,7 @@ def build_image(request: Request, log: Log) -> tuple[Path, Result]:
         view, plan, source = _plan(request, inputs, workspace.work, log)
         with log.step("stage"):
             _stage(request.library.root, inputs.overlays, workspace.work, log)
+            _lay_packages(request, plan, view, workspace.work, log)
         with _log_kept_on_failure(workspace), log.step("build"):
             report = make_image(view, plan, workspace.work, workspace.result / BUILD_LOG, log)
         with _log_kept_on_failure(workspace), log.step("verify"):
@@ -260,6 +275,41 @@ def _stage(project: Path, overlays: Sequence[LoadedOverlay], work: Path, log: Lo
     if trees:
         write_tree(combined(trees), work / "files")
         (work / "files").chmod(0o755)  # make gives the mode of this folder to /
+
+
+def _lay_packages(request: Request, plan: Plan, view: PrivateView, work: Path, log: Log) -> None:
+    """What a genuine tree installs from: its own packages with an index that is made once, and in the
+    sandbox, instead of its feeds, a folder with exactly the packages of this image, each checked."""
+    tree = Path(plan.tree.folder)
+    feeds, indexes = feeds_of(tree), used_indexes(tree)
+    if not feeds:
+        return
+    own = own_index(tree, request.cache, index_of)
+    lay_own_index(own, work / "make")
+    if not view.sandboxed:
+        return
+    lacking = sorted(set(feeds) - set(indexes))
+    if lacking:
+        log.warn(
+            f"the tree has no index of the feeds {', '.join(lacking)} in its dl/, and in the sandbox make has"
+            " no network: only packages that lie in the tree can go in (--no-sandbox lets make download)"
+        )
+        return
+    mine = [*read_index(own), *(read_control(path).control for path in base_packages(tree))]
+    offered = [package for index in indexes.values() for package in read_index(index)]
+    try:
+        wanted = from_feeds(plan.wanted, mine, offered)
+    except ResolutionError as error:
+        reason = plan.reasons.get(error.chain[0], "the tree") if error.chain else "the tree"
+        raise BuildError(f"{error.message} ({reason})", hint=error.hint) from error
+    explained = [replace(each, why=_with_reason(plan, each.why)) for each in wanted]
+    lay_feed(work / FEED, explained, [in_folder(tree / "dl")], format_index)
+    lay_repositories(tree, view)
+
+
+def _with_reason(plan: Plan, why: tuple[str, ...]) -> tuple[str, ...]:
+    """The chain from what was asked for, beginning with who asked."""
+    return (plan.reasons.get(why[0], "the tree"), *why) if why else why
 
 
 def _verify(

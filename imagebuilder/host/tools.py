@@ -58,6 +58,7 @@ TOOLS = (
     Tool("diff", "diffutils", "checked for by the tree", "genuine"),
     Tool("rsync", "rsync", "copies files into images", "genuine"),
     Tool("wget", "wget", "downloads packages", "genuine"),
+    Tool("gpgv", "gpgv", "checks OpenWrt's signatures", "genuine"),
     Tool("which", "debianutils", "finds the shell that runs package scripts", "genuine"),
     Tool("apt-get", "apt", "fetches the packages that the kit is made of", "kit"),
     Tool("dpkg-deb", "dpkg", "unpacks them", "kit"),
