@@ -37,6 +37,7 @@ from imagebuilder.openwrt.feed import (
 from imagebuilder.openwrt.hermetic import base_packages, lay_own_index, own_index
 from imagebuilder.openwrt.make import make_arguments, make_image
 from imagebuilder.openwrt.output import MakeReport
+from imagebuilder.openwrt.reproducible_check import BuildRecord, check_equal, record_build
 from imagebuilder.openwrt.rootfs import services, sizes_by_package
 from imagebuilder.openwrt.source import given_tree
 from imagebuilder.openwrt.tree import TreeError, choose_profile, read_tree
@@ -147,6 +148,25 @@ def build_image(request: Request, log: Log) -> tuple[Path, Result]:
 
     UserError (and its kinds) for all that the user can put right; nothing is handed over then.
     """
+    place, result, _ = _build(request, log)
+    return place, result
+
+
+def build_twice(request: Request, log: Log) -> tuple[Path, Result]:
+    """As build_image(), after a first build elsewhere that has to give the same images.
+
+    ReproducibilityError, naming what differs, if it does not; the second build is handed over all the same.
+    """
+    request.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".first-", dir=request.output) as elsewhere:
+        _, _, first = _build(replace(request, output=Path(elsewhere)), log)
+        place, result, second = _build(request, log)
+        with log.step("compare"):
+            check_equal(first, second)
+    return place, result
+
+
+def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
     record = _Record()
     log = log.also(record)
     inputs = _load(request)
@@ -182,8 +202,9 @@ def build_image(request: Request, log: Log) -> tuple[Path, Result]:
                 steps=tuple(record.steps),
             )
             write_result(result, workspace.result)
+        built = record_build(workspace.place, images, view.changed)
         workspace.hand_over()
-        return workspace.place, result
+        return workspace.place, result, built
 
 
 def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | int | float]]:

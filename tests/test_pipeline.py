@@ -18,8 +18,9 @@ from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.run import run
 from imagebuilder.log import Log
 from imagebuilder.openwrt.collect import BuildError
+from imagebuilder.openwrt.reproducible_check import ReproducibilityError
 from imagebuilder.openwrt.tree import TreeError
-from imagebuilder.pipeline import Request, build_image, plan_image, requests
+from imagebuilder.pipeline import Request, build_image, build_twice, plan_image, requests
 
 AddConfig = Callable[[str, str], str]
 BOARD = "tplink-tl-wr740n-v4"
@@ -317,3 +318,14 @@ def test_a_cache_that_cannot_be_written(request_for: Callable[..., Request], tmp
     (tmp_path / "file").touch()
     with pytest.raises(HostError, match="cannot write"):
         build_image(request_for(output=tmp_path / "file"), Log())
+
+
+def test_building_twice_tells_what_differs(
+    request_for: Callable[..., Request], small_tree: Path, tmp_path: Path
+) -> None:
+    place, result = build_twice(request_for(), Log())
+    assert (place / result.images[0].file).is_file()
+    (small_tree / "behaviour").write_text("date +%s%N | sha256sum | tr -dc '1-9' | head -c 6 > size\n")
+    with pytest.raises(ReproducibilityError, match="the sysupgrade image differs, first at byte"):
+        build_twice(request_for(), Log())
+    assert leftovers(tmp_path / "out") == [BOARD]

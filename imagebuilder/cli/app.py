@@ -46,6 +46,9 @@ def build(
     mirror: Mirrors = None,
     offline: Offline = False,
     no_sandbox: NoSandbox = False,
+    check_reproducible: Annotated[
+        bool, typer.Option("--check-reproducible", help="Build twice; the images must be the same.")
+    ] = False,
     output: Output = Path("out"),
     project: Root = PROJECT,
     cache: Cache = None,
@@ -56,7 +59,7 @@ def build(
     """Build the images of a config, for each of its boards."""
     from imagebuilder.cli import show
     from imagebuilder.cli.progress import Reporter
-    from imagebuilder.pipeline import build_image, requests
+    from imagebuilder.pipeline import build_image, build_twice, requests
 
     with Reporter(quiet=quiet, verbose=verbose) as log:
         asked = requests(
@@ -70,7 +73,8 @@ def build(
             offline=offline,
             sandbox=not no_sandbox,
         )
-        built = [build_image(request, log) for request in asked]
+        work = build_twice if check_reproducible else build_image
+        built = [work(request, log) for request in asked]
     if as_json:
         show.as_json([{"folder": place, **result.model_dump(mode="json")} for place, result in built])
     else:
