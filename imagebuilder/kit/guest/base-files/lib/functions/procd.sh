@@ -1,5 +1,6 @@
 # The part of procd's shell interface that simple services need: one supervised program an instance, with
-# command, env, user, respawn, stdout and stderr. /usr/libexec/supervise keeps it running.
+# command, env, user, respawn, stdout and stderr; other parameters are accepted and have no effect.
+# /usr/libexec/supervise keeps the program running.
 
 procd_folder=/var/run/services
 
@@ -58,9 +59,18 @@ procd_close_instance() {
 	echo $! > "$procd_file.pid"
 }
 
+# what an init script may call besides, and the kit has no use for
+procd_add_config_trigger() { return 0; }
+procd_add_interface_trigger() { return 0; }
 procd_add_jail() { return 0; }
+procd_add_jail_mount() { return 0; }
+procd_add_mdns() { return 0; }
 procd_add_reload_trigger() { return 0; }
 procd_add_validation() { return 0; }
+procd_close_data() { return 0; }
+procd_close_trigger() { return 0; }
+procd_open_data() { return 0; }
+procd_open_trigger() { return 0; }
 
 procd_running() {
 	for procd_pid in "$procd_folder/$1".*.pid; do
@@ -69,11 +79,22 @@ procd_running() {
 	return 1
 }
 
+# End a supervisor with its program, which are a session of their own, and wait for that: who has not ended
+# after five seconds is killed. A program that starts again finds its port and its files free.
+procd_end() {
+	kill -TERM "-$1" 2> /dev/null
+	procd_tries=50
+	while [ "$procd_tries" -gt 0 ] && kill -0 "-$1" 2> /dev/null; do
+		usleep 100000
+		procd_tries=$((procd_tries - 1))
+	done
+	kill -KILL "-$1" 2> /dev/null
+}
+
 procd_stop_all() {
 	for procd_pid in "$procd_folder/$1".*.pid; do
 		[ -f "$procd_pid" ] || continue
-		# the supervisor leads a session of its own: its program goes with it
-		kill -TERM "-$(cat "$procd_pid")" 2> /dev/null
+		procd_end "$(cat "$procd_pid")"
 		rm -f "$procd_pid" "${procd_pid%.pid}" "${procd_pid%.pid}.out"
 	done
 	return 0

@@ -587,9 +587,10 @@ function revert(   section, option, kept, count, i, file, s) {
 	return 0
 }
 
-# For /lib/functions.sh: a package as assignments, CONFIG_SECTIONS first.
-function shell(package,   s, i, k, names, text) {
-	if (!take_apart(package) || !load(package)) return 1
+# For config_load() in /lib/functions.sh: a package as assignments.
+function shell(package,   s, i, k, names, name, text) {
+	if (!take_apart(package)) return fail(REF_ERROR)
+	if (!load(package)) return 1
 	for (s = 1; s <= SECTIONS; s++) if (!GONE[s]) names = names (names == "" ? "" : " ") NAME[s]
 	print "CONFIG_SECTIONS=" quoted(names)
 	for (s = 1; s <= SECTIONS; s++) {
@@ -597,9 +598,14 @@ function shell(package,   s, i, k, names, text) {
 		print "CONFIG_" NAME[s] "_TYPE=" quoted(TYPE[s])
 		for (i = 1; i <= OPTIONS[s]; i++) {
 			if (OPTION[s, i] == "") continue
+			name = "CONFIG_" NAME[s] "_" OPTION[s, i]
 			text = ""
-			for (k = 1; k <= ITEMS[s, i]; k++) text = text (k > 1 ? " " : "") ITEM[s, i, k]
-			print "CONFIG_" NAME[s] "_" OPTION[s, i] "=" quoted(text)
+			for (k = 1; k <= ITEMS[s, i]; k++) {
+				text = text (k > 1 ? " " : "") ITEM[s, i, k]
+				if (IS_LIST[s, i]) print name "_ITEM" k "=" quoted(ITEM[s, i, k])
+			}
+			if (IS_LIST[s, i]) print name "_LENGTH=" ITEMS[s, i]
+			print name "=" quoted(text)
 		}
 	}
 	return 0
