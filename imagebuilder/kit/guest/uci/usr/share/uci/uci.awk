@@ -373,15 +373,10 @@ function add_item(s, name, value,   old, i, k) {
 	ITEM[s, i, ++ITEMS[s, i]] = value
 }
 
-function has_item(s, name, value,   i, k) {
-	i = find_option(s, name)
-	for (k = 1; i && IS_LIST[s, i] && k <= ITEMS[s, i]; k++)
-		if (ITEM[s, i, k] "" == value "") return 1
-	return 0
-}
+function is_list(s, name) { return find_option(s, name) && IS_LIST[s, find_option(s, name)] }
 
 function del_item(s, name, value,   i, k, kept) {
-	if (!has_item(s, name, value)) return
+	if (!is_list(s, name)) return
 	i = find_option(s, name)
 	for (k = 1; k <= ITEMS[s, i]; k++)
 		if (ITEM[s, i, k] "" != value "") ITEM[s, i, ++kept] = ITEM[s, i, k]
@@ -464,7 +459,7 @@ function change(command,   s, name) {
 	}
 	if (!s || REF_OPTION == "") return invalid()
 	if (command == "add_list") return record("|", s, name, REF_OPTION, REF_VALUE)
-	return has_item(s, REF_OPTION, REF_VALUE) ? record("~", s, name, REF_OPTION, REF_VALUE) : 0
+	return is_list(s, REF_OPTION) ? record("~", s, name, REF_OPTION, REF_VALUE) : 0
 }
 
 function delete_it(   s) {
