@@ -133,8 +133,8 @@ def test_what_is_no_imagebuilder(tmp_path: Path) -> None:
     with pytest.raises(TreeError, match="there is no ImageBuilder at"):
         given_tree(str(tmp_path / "nothing"), tmp_path, Log())
     (tmp_path / "apk/packages").mkdir(parents=True)
-    (tmp_path / "apk/repositories").write_text("x")
-    with pytest.raises(TreeError, match="with apk packages"):
+    (tmp_path / "apk/.config").write_text("CONFIG_USE_APK=y\n")
+    with pytest.raises(TreeError, match=r"has no Makefile, no \.targetinfo, no staging_dir/host/bin/apk"):
         given_tree(str(tmp_path / "apk"), tmp_path, Log())
 
 
@@ -199,6 +199,9 @@ UNSAFE = {
     "hard link to nothing": [member("ib/l", tarfile.LNKTYPE, "ib/none")],
     "device": [member("ib/null", tarfile.CHRTYPE)],
     "fifo": [member("ib/pipe", tarfile.FIFOTYPE)],
+    "a file that is a folder": [member("ib/a"), member("ib/a/b")],
+    "a folder that is a file": [member("ib/a", tarfile.DIRTYPE), member("ib/a")],
+    "a name that is no UTF-8": [member("ib/../\udcbd")],
     "through a link": [member("ib/l", tarfile.SYMTYPE, "."), member("ib/l/x")],
 }
 

@@ -75,11 +75,11 @@ def test_both_are_the_same(one: str, other: str) -> None:
 @pytest.mark.parametrize(
     ("operator", "older", "same", "newer"),
     [
-        ("<<", True, False, False),
+        ("<<", True, True, False),
         ("<=", True, True, False),
         ("=", False, True, False),
         (">=", False, True, True),
-        (">>", False, False, True),
+        (">>", False, True, True),
     ],
 )
 def test_operators(operator: str, older: bool, same: bool, newer: bool) -> None:

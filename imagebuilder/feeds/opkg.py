@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imagebuilder.errors import UserError
+from imagebuilder.feeds.bulk import collector_paused
 from imagebuilder.model.control import ControlError, fields_of, format_fields, package_of, parse_fields
 from imagebuilder.model.package import Package
 
@@ -23,6 +24,11 @@ class PackageIndexError(UserError):
 def parse_index(text: str, *, origin: str = "the package list") -> tuple[Package, ...]:
     """The packages of a `Packages` text, in its order. origin: whose it is, for messages.
     Raises PackageIndexError, naming the line or the package."""
+    with collector_paused():
+        return tuple(_packages(text, origin))
+
+
+def _packages(text: str, origin: str) -> list[Package]:
     packages = []
     line = 1
     for paragraph in text.split("\n\n"):
@@ -34,7 +40,7 @@ def parse_index(text: str, *, origin: str = "the package list") -> tuple[Package
                 where = line + len(paragraph) - len(begin) + max(error.line - 1, 0)
                 raise PackageIndexError(f"{origin}, line {where}: {error.message}", hint=error.hint) from None
         line += paragraph.count("\n") + 2
-    return tuple(packages)
+    return packages
 
 
 def _unpacked(raw: bytes, origin: str) -> bytes:

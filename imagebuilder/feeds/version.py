@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 
 RUNS = re.compile(r"([^0-9]*)([0-9]*)")
+OPERATORS = {"<<": "<", "<=": "<", "=": "=", ">=": ">", ">>": ">"}
 END = 0  # of a run of letters: after ~, before everything else
 
 Number = tuple[int, str]  # digits without leading zeros, and how many: no limit on their length
@@ -53,6 +54,10 @@ def compare_versions(one: str, other: str) -> int:
 
 
 def satisfies(version: str, operator: str, wanted: str) -> bool:
-    """Whether `version operator wanted` holds; operator is one of << <= = >= >>. KeyError for another."""
+    """Whether `version operator wanted` holds for opkg; operator is one of << <= = >= >>, where << and >>
+    hold for an equal version too. KeyError for another operator.
+
+    Source: version_constraints_satisfied() in opkg's pkg_depends.c, in every release from 17.01 to 24.10.
+    """
     order = compare_versions(version, wanted)
-    return {"<<": order < 0, "<=": order <= 0, "=": order == 0, ">=": order >= 0, ">>": order > 0}[operator]
+    return {"<": order <= 0, "=": order == 0, ">": order >= 0}[OPERATORS[operator]]

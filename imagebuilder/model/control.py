@@ -48,14 +48,23 @@ def _dependency(text: str) -> Dependency:
     return Dependency(found[1], OPERATORS[found[2]] if found[2] else None, found[3])
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=65536)
+def _alternatives(group: str) -> tuple[Dependency, ...]:
+    """`a (>= 1) | b` with blanks around it; nothing for blanks alone."""
+    return tuple(_dependency(term.strip()) for term in group.split("|")) if group.strip() else ()
+
+
+def forget_dependencies() -> None:
+    """Empty the caches of what was parsed before: for measuring."""
+    _dependency.cache_clear()
+    _alternatives.cache_clear()
+
+
 def parse_depends(text: str) -> tuple[tuple[Dependency, ...], ...]:
     """`a, b (>= 1) | c` as a tuple of alternatives. Raises ControlError."""
-    groups = (group.strip() for group in text.split(","))
-    return tuple(tuple(_dependency(term.strip()) for term in group.split("|")) for group in groups if group)
+    return tuple(filter(None, map(_alternatives, text.split(","))))
 
 
-@lru_cache(maxsize=16384)
 def parse_names(text: str) -> tuple[Dependency, ...]:
     """`a, b (= 1)` as a tuple; no alternatives. Raises ControlError."""
     return tuple(_dependency(term.strip()) for term in text.split(",") if term.strip())
@@ -99,10 +108,10 @@ def package_of(fields: Mapping[str, str]) -> Package:
         name,
         version,
         get("Architecture", "all"),
-        parse_depends(get("Depends", "")),
-        tuple(each.name for each in parse_names(get("Provides", ""))),
-        parse_names(get("Conflicts", "")),
-        parse_names(get("Replaces", "")),
+        parse_depends(fields["Depends"]) if "Depends" in fields else (),
+        tuple([each.name for each in parse_names(fields["Provides"])]) if "Provides" in fields else (),
+        parse_names(fields["Conflicts"]) if "Conflicts" in fields else (),
+        parse_names(fields["Replaces"]) if "Replaces" in fields else (),
         get("Filename", ""),
         _bytes_field(fields, "Size"),
         _bytes_field(fields, "Installed-Size"),
@@ -111,7 +120,7 @@ def package_of(fields: Mapping[str, str]) -> Package:
         get("Description", ""),
         get("ABIVersion", ""),
         get("Essential") == "yes",
-        {key: fields[key] for key in fields.keys() - KNOWN},
+        {key: value for key, value in fields.items() if key not in KNOWN},
     )
 
 

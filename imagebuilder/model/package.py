@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """One name that a package wants or clashes with; operator is one of << <= = >= >> or None."""
+    """One name that a package wants or clashes with; operator is one of << <= = >= >> (opkg's), of
+    < <= = >= > ~ <~ >~ and >< (apk's; the last one means a hash), or None."""
 
     name: str
     operator: str | None = None
@@ -38,3 +39,11 @@ class Package:
     abi_version: str = ""
     essential: bool = False
     extra: dict[str, str] = field(default_factory=dict, hash=False, compare=False)
+    identity: str = ""  # apk: what its index knows the package by, in hex
+    provided_versions: tuple[tuple[str, str], ...] = ()  # apk: (name, version) of provides that have one
+
+    @property
+    def plain_name(self) -> str:
+        """The name as users write it: without the ABI version that it ends in, if it has one."""
+        bare = self.name.removesuffix(self.abi_version)
+        return bare.removesuffix("-") if bare and self.abi_version else self.name

@@ -73,6 +73,10 @@ def unpack(archive: Path, folder: Path, log: Log) -> None:
                 _extract(tar, member, folder)
     except (tarfile.TarError, lzma.LZMAError, zstandard.ZstdError, zlib.error, EOFError) as error:
         raise ArchiveError(f"{archive} is damaged: {error}", hint="download it again") from error
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise ArchiveError(
+            f"{archive} is unsafe: it holds {error.filename} twice, as a folder and not"
+        ) from error
     if files == 0:
         raise ArchiveError(f"{archive} is empty", hint="download it again")
 
@@ -80,7 +84,7 @@ def unpack(archive: Path, folder: Path, log: Log) -> None:
 def check_member(archive: str, member: tarfile.TarInfo) -> None:
     """ArchiveError for a member that is no file, folder or link, or that leaves the archive's folder."""
     name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts or len(member.name.encode()) > MAX_NAME_BYTES:
+    if name.is_absolute() or ".." in name.parts or len(os.fsencode(member.name)) > MAX_NAME_BYTES:
         raise ArchiveError(f"{archive} is unsafe: the path {member.name[:200]!r} leaves its folder")
     if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
         raise ArchiveError(f"{archive} is unsafe: {member.name!r} is a device or pipe")

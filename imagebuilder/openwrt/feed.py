@@ -27,6 +27,7 @@ _SIGNED = re.compile(r"^\s*option\s+check_signature\b")
 
 Finder = Callable[[Package], Path | None]
 IndexFormat = Callable[[Iterable[Package]], str]
+Check = Callable[[Package, Sequence[Finder]], tuple[Path | None, str]]
 
 
 class FeedError(UserError):
@@ -79,39 +80,59 @@ def lay_feed(
     finders: asked in turn; a file that is not what the index says is as good as none. Files are hard links
     where that can be. FeedError names every package that is missing or damaged, and what wants it.
     """
-    problems: list[str] = []
-    laid: list[Package] = []
     with disk_errors_explained(folder):
-        folder.mkdir(parents=True)
-        for each in wanted:
-            file, problem = _checked(each.package, finders)
-            if file is None:
-                problems.append(f"package '{each.package.name}' {problem}{_wanted_by(each)}")
-                continue
-            name = PurePosixPath(each.package.filename).name
-            _link(file, folder / name)
-            laid.append(replace(each.package, filename=name))
-        if problems:
-            raise FeedError(
-                "\n".join(problems),
-                hint="fetch them (build.py fetch), or put them into the tree's dl/ or into a mirror folder",
-            )
+        laid = lay_files(folder, wanted, finders, _checked)
         text = format_index(laid)
         (folder / "Packages").write_text(text, "utf-8")
         (folder / "Packages.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
     return tuple(folder / package.filename for package in laid)
 
 
+def lay_files(
+    folder: Path, wanted: Sequence[Wanted], finders: Sequence[Finder], checked: Check
+) -> list[Package]:
+    """Make `folder` and lay the wanted packages' files into it; the packages with their names there. checked
+    finds a package's right file. FeedError names every one that is missing or damaged."""
+    problems: list[str] = []
+    laid: list[Package] = []
+    folder.mkdir(parents=True)
+    for each in wanted:
+        file, problem = checked(each.package, finders)
+        if file is None:
+            problems.append(f"package '{each.package.name}' {problem}{_wanted_by(each)}")
+            continue
+        name = PurePosixPath(each.package.filename).name
+        _link(file, folder / name)
+        laid.append(replace(each.package, filename=name))
+    if problems:
+        raise FeedError(
+            "\n".join(problems),
+            hint="fetch them (build.py fetch), or put them into the tree's dl/ or into a mirror folder",
+        )
+    return laid
+
+
 def _checked(package: Package, finders: Sequence[Finder]) -> tuple[Path | None, str]:
     """A file that is what the index says, or None and what is the matter."""
     if not package.sha256:
         return None, "has no SHA256 in its index, so that nobody can tell whether a file is the right one"
+    return first_right(
+        package,
+        finders,
+        lambda file: file.stat().st_size == package.size and sha256_of(file) == package.sha256.lower(),
+    )
+
+
+def first_right(
+    package: Package, finders: Sequence[Finder], is_right: Callable[[Path], bool]
+) -> tuple[Path | None, str]:
+    """The first file that is found and is right, or None and what is the matter."""
     damaged = ""
     for find in finders:
         file = find(package)
         if file is None:
             continue
-        if file.stat().st_size == package.size and sha256_of(file) == package.sha256.lower():
+        if is_right(file):
             return file, ""
         damaged = damaged or f"is damaged: {file} is not the file that its index names"
     return None, damaged or f"is missing: nothing has {PurePosixPath(package.filename).name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
+from typing import Literal
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.run import ProgramError, clean_environment, run
@@ -16,7 +17,8 @@ from imagebuilder.model.tree import Tree, TreeProfile
 
 INFO_SECONDS = 120.0
 
-_NEEDED = ("Makefile", ".config", ".targetinfo", "repositories.conf", "packages")
+_NEEDED = ("Makefile", ".config", ".targetinfo", "packages")
+_NEEDED_BY = {"opkg": ("repositories.conf",), "apk": ("staging_dir/host/bin/apk",)}
 
 
 class TreeError(UserError):
@@ -28,20 +30,22 @@ class ProfileError(UserError):
 
 
 def check_tree(folder: Path) -> None:
-    """TreeError unless the folder holds an ImageBuilder that installs with opkg."""
+    """TreeError unless the folder holds an ImageBuilder."""
     if not folder.is_dir():
         raise TreeError(f"there is no folder {folder}")
-    if (folder / "repositories").is_file() and not (folder / "repositories.conf").exists():
-        raise TreeError(
-            f"{folder} is an ImageBuilder with apk packages (25.12 on), which is not supported yet",
-            hint="use a release up to 24.10",
-        )
-    missing = [name for name in _NEEDED if not (folder / name).exists()]
+    missing = [
+        name for name in (*_NEEDED, *_NEEDED_BY[package_manager(folder)]) if not (folder / name).exists()
+    ]
     if missing:
         raise TreeError(
             f"{folder} is no OpenWrt ImageBuilder: it has no {', no '.join(missing)}",
             hint="--imagebuilder wants an unpacked ImageBuilder, or its .tar.xz or .tar.zst archive",
         )
+
+
+def package_manager(folder: Path) -> Literal["opkg", "apk"]:
+    """What the tree installs packages with: opkg up to 24.10, apk from 25.12 on."""
+    return "apk" if config_settings(_text(folder / ".config")).get("USE_APK") == "y" else "opkg"
 
 
 def read_tree(folder: Path, view: PrivateView, log: Log) -> Tree:
@@ -75,7 +79,7 @@ def read_tree(folder: Path, view: PrivateView, log: Log) -> Tree:
         version=_release_name(settings.get("VERSION_NUMBER") or _default_of("VERSION_NUMBER", version_mk)),
         target=f"{board}/{subtarget}",
         arch=arch,
-        package_manager="apk" if settings.get("USE_APK") == "y" else "opkg",
+        package_manager=package_manager(folder),
         default_packages=default_packages,
         profiles=profiles,
         disables_services="DISABLED_SERVICES" in (folder / "Makefile").read_text("utf-8", "replace"),
