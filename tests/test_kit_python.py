@@ -12,15 +12,15 @@ from kit_making import Make
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.kit.deviations import deviations
 from imagebuilder.kit.layout import PACKAGES_DIR
-from imagebuilder.kit.prepare import SERIES
 from imagebuilder.model.filetree import FileTree
 from imagebuilder.python.catalogue import PythonPackage, PythonVariant, load_catalogue
+from imagebuilder.python.variants import EMBEDDED_SERIES
 from imagebuilder.stage.ipk_reader import read_ipk
 
 pytest_plugins = ["kit_fixtures"]
 pytestmark = pytest.mark.kit
 
-CATALOGUE = load_catalogue(SERIES)
+CATALOGUE = load_catalogue(EMBEDDED_SERIES)
 LIBRARY = CATALOGUE.library
 STANDARD = [package for package in CATALOGUE.packages.values() if package.standard_library]
 # turtle and its like are there, but import what OpenWrt leaves out; these two act when they are imported

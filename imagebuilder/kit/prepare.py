@@ -33,8 +33,8 @@ from imagebuilder.kit.tree import (
 )
 from imagebuilder.log import Log
 from imagebuilder.python.catalogue import load_catalogue
+from imagebuilder.python.variants import EMBEDDED_SERIES
 
-SERIES = "23.05"
 ROOTFS_PARTITION_BYTES = 48 << 20
 BLOCK_BYTES = 256 << 10
 # zstd where OpenWrt takes xz: eight times as fast to pack, and faster to read under emulation
@@ -43,9 +43,15 @@ UNUSED_SECONDS = 7 * 86400.0
 _PACKAGE = Path(imagebuilder.__file__).parent
 # what the kit's content depends on besides imagebuilder/kit itself
 _CODE = (
-    *("model/control.py", "model/filetree.py", "model/package.py"),
+    *("model/control.py", "model/filespec_rules.py", "model/filetree.py", "model/package.py"),
     *("stage/filespec.py", "stage/filespec_steps.py", "stage/filetree.py", "stage/ipk.py"),
-    *("stage/shellglob.py", "python/bytecode.py", "python/catalogue.py", "python/data", "feeds/opkg.py"),
+    *(
+        "stage/shellglob.py",
+        "python/bytecode.py",
+        "python/catalogue.py",
+        f"python/data/openwrt-{EMBEDDED_SERIES}.json",
+        "feeds/opkg.py",
+    ),
 )
 _MAKING = ".making-"
 
@@ -110,7 +116,7 @@ def _make(materials: Materials, tree: Path, code: str, log: Log) -> layout.TreeC
     config = _config(materials, code)
     contents = [
         *system_packages(materials, code),
-        *python_packages(materials, load_catalogue(SERIES), log),
+        *python_packages(materials, load_catalogue(EMBEDDED_SERIES), log),
     ]
     log.progress(f"writing {len(contents)} packages")
     write_packages(contents, tree, epoch=materials.epoch, jobs=os.cpu_count() or 1)

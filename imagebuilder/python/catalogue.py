@@ -1,5 +1,5 @@
-"""How OpenWrt cuts CPython into packages: variants, filespecs, modules. The facts are in data/*.json, each
-file naming the commit of openwrt/packages that it states."""
+"""How OpenWrt cuts Python into packages: interpreters, variants, filespecs, modules. The facts are in
+data/openwrt-*.json, one file a release series, each naming the commit of openwrt/packages that it states."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from imagebuilder.errors import UserError
 
 PythonVariant = Literal["base", "light", "full"]
 HookKind = Literal["mkdir", "copy", "symlink"]
+Family = Literal["python3", "python2"]
+Shipped = Literal["bytecode", "sources"]
+_PREFIX, _SUFFIX = "openwrt-", ".json"
 
 
 class CatalogueError(UserError):
@@ -22,8 +25,9 @@ class CatalogueError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class HookStep:
-    """One thing that a package adds outside its filespec, before it: mkdir(path); copy(path, which may be a
-    pattern on the stage, into the folder `argument`); symlink(path, with the text `argument`)."""
+    """One thing that a package adds outside its filespec, before it (in 17.01 after it): mkdir(path);
+    copy(path, which may be a pattern on the stage, into the folder `argument`); symlink(path, with the text
+    `argument`). What is copied from elsewhere than the stage (pip up to 22.03) is not listed."""
 
     kind: HookKind
     path: str
@@ -33,7 +37,8 @@ class HookStep:
 @dataclass(frozen=True, slots=True)
 class PythonPackage:
     """One package. filespec: [operation, path] of generation C; modules: importable top-level names, where
-    `_sysconfigdata_*` is a pattern; standard_library: cut from CPython itself."""
+    `_sysconfigdata_*` is a pattern; site_modules: those in site-packages; standard_library: cut from CPython
+    itself."""
 
     name: str
     version: str
@@ -44,6 +49,7 @@ class PythonPackage:
     src_twin: bool
     pure_modules: tuple[str, ...]
     ext_modules: tuple[str, ...]
+    site_modules: tuple[str, ...]
     name_in_index: str
     abi_version: str
     standard_library: bool
@@ -55,18 +61,21 @@ class PythonPackage:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """All its top-level modules, sorted."""
+        """All its top-level modules of the standard library, sorted."""
         return tuple(sorted((*self.pure_modules, *self.ext_modules)))
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """One release series. python: major.minor; version: of CPython; magic_number: of its bytecode;
-    ext_filename: where extension modules are below the library folder, {module}, <arch> and <libc> left open;
-    unpackaged: modules of the standard library that no package ships."""
+    """One interpreter of a release series. python: major.minor; version: of CPython; magic_number: of its
+    bytecode; shipped: what its packages hold, their -src twins apart; ext_filename: where extension modules
+    are below the library folder, {module}, <arch> and <libc> left open; unpackaged: modules of the standard
+    library that no package ships."""
 
     series: str
     commit: str
+    family: Family
+    shipped: Shipped
     python: str
     version: str
     magic_number: int
@@ -86,6 +95,12 @@ class Catalogue:
     def site_packages(self) -> str:
         """Where further packages go on the target."""
         return f"{self.library}/site-packages"
+
+    @property
+    def version_pair(self) -> tuple[int, int]:
+        """Major and minor version as numbers."""
+        major, _, minor = self.python.partition(".")
+        return int(major), int(minor)
 
     def package(self, name: str) -> PythonPackage:
         """A package by its name. CatalogueError if there is none."""
@@ -125,15 +140,44 @@ class Catalogue:
         """The package that brings a standard library module, by the first part of its name ('os' for
         'os.path'). CatalogueError if none does."""
         top = module.partition(".")[0]
-        if top in self.builtin_modules:
-            return self.package(self.builtin_modules_in)
-        for package in self.packages.values():
-            if top in package.pure_modules or top in package.ext_modules:
-                return package
-        raise CatalogueError(
-            f"no Python package of OpenWrt {self.series} brings the module {module}",
-            hint=f"OpenWrt leaves it out of Python {self.python}" if top in self.unpackaged else None,
-        )
+        found = self.providers().get(top)
+        if found is None:
+            raise CatalogueError(
+                f"no Python package of OpenWrt {self.series} brings the module {module}",
+                hint=f"OpenWrt leaves it out of Python {self.python}" if top in self.unpackaged else None,
+            )
+        return self.packages[found]
+
+    def providers(self) -> dict[str, str]:
+        """Package names by the modules that they bring, built-in ones and those in site-packages too."""
+        found = dict.fromkeys(self.builtin_modules, self.builtin_modules_in)
+        for name, package in self.packages.items():
+            found |= dict.fromkeys((*package.modules, *package.site_modules), name)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class MicroPythonPackage:
+    """A package of MicroPython or of its library. tls: whether an interpreter speaks TLS; None for libraries
+    and where that is not told."""
+
+    name: str
+    version: str
+    depends: tuple[str, ...]
+    tls: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MicroPython:
+    """MicroPython of one release series. default: the interpreter that OpenWrt prefers; all of them are the
+    same file on the target, so one only can be installed; upstream: its version without OpenWrt's number."""
+
+    series: str
+    commit: str
+    default: str
+    upstream: str
+    interpreters: Mapping[str, MicroPythonPackage]
+    library: Mapping[str, MicroPythonPackage]
 
 
 def _filled(value: Any, python: str) -> Any:
@@ -158,6 +202,7 @@ def _package(name: str, facts: Mapping[str, Any]) -> PythonPackage:
         src_twin=facts["src_twin"],
         pure_modules=facts["pure_modules"],
         ext_modules=facts["ext_modules"],
+        site_modules=facts.get("site_modules", ()),
         name_in_index=facts.get("name_in_index", name),
         abi_version=facts.get("abi_version", ""),
         standard_library=facts.get("standard_library", True),
@@ -165,29 +210,48 @@ def _package(name: str, facts: Mapping[str, Any]) -> PythonPackage:
 
 
 def known_series() -> tuple[str, ...]:
-    """The release series that there is a catalogue of, oldest first."""
+    """The release series that there is a catalogue of, oldest first, `snapshot` last."""
     names = (each.name for each in (resources.files(__package__) / "data").iterdir())
-    return tuple(
-        sorted(
-            name.removeprefix("openwrt-").removesuffix(".json") for name in names if name.endswith(".json")
-        )
-    )
+    found = (name[len(_PREFIX) : -len(_SUFFIX)] for name in names if name.startswith(_PREFIX))
+    return tuple(sorted(found))
 
 
 @cache
-def load_catalogue(series: str) -> Catalogue:
-    """The catalogue of a release series such as '23.05'. CatalogueError if there is none."""
+def _facts(series: str) -> Mapping[str, Any]:
+    """A series' file as it is. CatalogueError if there is none."""
     if series not in known_series():
         raise CatalogueError(
             f"there is no Python catalogue for OpenWrt {series}",
             hint=f"there is one for {', '.join(known_series())}",
         )
-    text = (resources.files(__package__) / "data" / f"openwrt-{series}.json").read_text("utf-8")
-    raw = json.loads(text)
+    file = resources.files(__package__) / "data" / f"{_PREFIX}{series}{_SUFFIX}"
+    facts: Mapping[str, Any] = json.loads(file.read_text("utf-8"))
+    return facts
+
+
+def families(series: str) -> tuple[Family, ...]:
+    """The CPython families that a series has. CatalogueError for an unknown series."""
+    found = _facts(series)["interpreters"]
+    return tuple(family for family in get_args(Family) if family in found)
+
+
+@cache
+def load_catalogue(series: str, family: Family = "python3") -> Catalogue:
+    """The catalogue of a release series such as '23.05'. CatalogueError if there is none, or if the series
+    has no such interpreter (Python 2 from 21.02 on)."""
+    whole = _facts(series)
+    if family not in whole["interpreters"]:
+        having = (each for each in known_series() if family in _facts(each)["interpreters"])
+        raise CatalogueError(
+            f"OpenWrt {series} has no {family}", hint=f"the series that have it: {', '.join(having)}"
+        )
+    raw = whole["interpreters"][family]
     facts = _filled(raw, raw["python"])
     return Catalogue(
-        series=facts["series"],
-        commit=facts["about"]["commit"],
+        series=whole["series"],
+        commit=whole["about"]["commit"],
+        family=family,
+        shipped=facts["shipped"],
         python=facts["python"],
         version=facts["version"],
         magic_number=facts["magic_number"],
@@ -197,4 +261,25 @@ def load_catalogue(series: str) -> Catalogue:
         unpackaged=facts["shipped_in_no_package"],
         variants=facts["variants"],
         packages={name: _package(name, each) for name, each in facts["packages"].items()},
+    )
+
+
+def load_micropython(series: str) -> MicroPython:
+    """MicroPython of a release series. CatalogueError for an unknown series; every known one has it."""
+    whole = _facts(series)
+    facts = whole["micropython"]
+
+    def packages(kind: str) -> dict[str, MicroPythonPackage]:
+        return {
+            name: MicroPythonPackage(name, each["version"], tuple(each["depends"]), each.get("tls"))
+            for name, each in facts[kind].items()
+        }
+
+    return MicroPython(
+        series=series,
+        commit=whole["about"]["commit"],
+        default=facts["default"],
+        upstream=facts["upstream"],
+        interpreters=packages("interpreters"),
+        library=packages("library"),
     )
