@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from imagebuilder.openwrt.tree import ProfileError, TreeError, config_settings, 
 
 # mktplinkfw: what each flash layout takes at most; of that the recipes keep 256K for the overlay (-X 0x40000)
 # and the header needs 512 bytes. From its source, and measured for 4Mlzma.
-_TPLINK_LAYOUTS: Mapping[str, int] = {
+TPLINK_LAYOUTS: Mapping[str, int] = {
     "4M": 0x3C0000,
     "4Mlzma": 0x3C0000,
     "8M": 0x7C0000,
@@ -35,7 +35,7 @@ _TPLINK_LAYOUTS: Mapping[str, int] = {
     "16Mlzma": 0xF80000,
     "16Mppc": 0xF80000,
 }
-_TPLINK_KEPT = 0x40000 + 512
+TPLINK_KEPT = 0x40000 + 512
 
 _PARTITION = re.compile(
     r"(\d+[km]?)(?:@(0x[0-9a-f]+|\d+[km]?))?\(([A-Za-z0-9][\w.+-]*)\)(?:ro)?", re.IGNORECASE
@@ -58,14 +58,19 @@ def known_profile(tree: Tree, name: str) -> str:
     """The name itself, if the tree has such a profile. ProfileError naming the nearest ones."""
     if name in tree.profiles:
         return name
-    titles = {profile.title.lower(): each for each, profile in tree.profiles.items()}
-    words = {**{each.lower(): each for each in tree.profiles}, **titles}
-    near = difflib.get_close_matches(name.lower(), words, n=5, cutoff=0.5)
-    names = dict.fromkeys(words[each] for each in near)
+    names = nearest_profiles(name, ((each, profile.title) for each, profile in tree.profiles.items()))
     raise ProfileError(
         f"this tree ({tree.distribution} {tree.version}, {tree.target}) has no profile '{name}'",
         hint=f"its nearest profiles: {', '.join(names)}" if names else "`make info` in it lists its profiles",
     )
+
+
+def nearest_profiles(name: str, titled: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """The profiles that somebody may mean by this name, the likeliest first. titled: name and title."""
+    known = tuple(titled)
+    words = {**{each.lower(): each for each, _ in known}, **{title.lower(): each for each, title in known}}
+    near = difflib.get_close_matches(name.lower(), words, n=5, cutoff=0.5)
+    return tuple(dict.fromkeys(words[each] for each in near))
 
 
 def device_facts(tree: Tree, profile: str) -> DeviceFacts:
@@ -91,7 +96,7 @@ def device_facts(tree: Tree, profile: str) -> DeviceFacts:
         soc=values.get("SOC") or None,
         image_size=make_size(values.get("IMAGE_SIZE")),
         kernel_size=make_size(values.get("KERNEL_SIZE")),
-        kernel_and_rootfs=_TPLINK_LAYOUTS[layout] - _TPLINK_KEPT if layout in _TPLINK_LAYOUTS else None,
+        kernel_and_rootfs=TPLINK_LAYOUTS[layout] - TPLINK_KEPT if layout in TPLINK_LAYOUTS else None,
         flash=_flash(layout, partitions),
         tplink=header,
         partitions=partitions,

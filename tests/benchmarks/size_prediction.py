@@ -1,0 +1,209 @@
+"""Predicted against real sizes: before anything is fetched, and with the packages at hand.
+
+    .venv/bin/python tests/benchmarks/size_prediction.py --imagebuilder TREE
+
+TREE: LEDE 17.01.7 for ar71xx/generic with its package cache (a used tree). Images of it (in a copy below
+TMPDIR) and of the embedded kit are planned, predicted, measured and built; a row each: the root file system's
+bytes, what was predicted from the index (within 5 % is wanted), what the tree's own mksquashfs made of the
+unpacked packages (within 1 %), and the largest error of the image files. No image was used to find the
+compression figures, and of the packages only every second one (compression_figures.py): all are held out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagebuilder.feeds.opkg import parse_index
+from imagebuilder.feeds.resolve import package_list, resolve
+from imagebuilder.host.fs import user_cache
+from imagebuilder.host.run import clean_environment
+from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.kit import prepare_kit
+from imagebuilder.log import Log
+from imagebuilder.model.filetree import EMPTY, FileTree
+from imagebuilder.model.package import Package
+from imagebuilder.openwrt.hermetic import base_packages, own_packages
+from imagebuilder.openwrt.measure import measure_squashfs, squashfs_options
+from imagebuilder.openwrt.measure_image import ImageSize, image_facts, image_sizes
+from imagebuilder.openwrt.measure_records import installed_tree
+from imagebuilder.openwrt.reproducible import settle_makefile, source_date_epoch, steady_tools
+from imagebuilder.openwrt.tree import config_settings, parse_info
+from imagebuilder.planning.flash import Tree, compressed_files, predict_rootfs
+from imagebuilder.stage.filetree import content, read_tree, write_tree
+from imagebuilder.stage.ipk_index import index_of
+from imagebuilder.stage.ipk_reader import read_control, read_ipk
+
+PROJECT = Path(__file__).resolve().parents[2]
+GENUINE = (
+    ("tl-wr740n-v4", "", False),
+    ("tl-wr740n-v4", "-ppp -ppp-mod-pppoe -odhcpd -odhcp6c -ip6tables", False),
+    ("gl-ar150", "", False),
+    ("gl-ar150", "luci", False),
+    ("tl-wr1043nd-v2", "luci kmod-usb-storage kmod-fs-ext4 kmod-fs-vfat", False),
+    ("carambola2", "kmod-bluetooth kmod-fs-nfs kmod-fs-cifs kmod-fs-xfs kmod-fs-btrfs", False),
+    ("onion-omega", "", True),
+    ("gl-mifi", "luci kmod-ath10k kmod-usb-net-qmi-wwan kmod-batman-adv", False),
+    ("tl-mr3020-v1", "-dnsmasq -firewall -iptables -ip6tables -ppp -ppp-mod-pppoe kmod-usb-audio", False),
+    ("tl-wdr3600-v1", "uhttpd rpcd luci-base kmod-ipt-nat6 kmod-ipsec kmod-sched", False),
+    ("rw2458n", "-wpad-mini -kmod-ath9k kmod-video-core kmod-dahdi", False),
+    ("tl-wr841-v9", "uhttpd-mod-ubus rpcd kmod-ipt-ipset kmod-sched-core", True),
+)
+KIT = (
+    ("qemu-x86-64", "", False),
+    ("qemu-x86-64", "python3-base", False),
+    ("qemu-x86-64", "python3-light", True),
+    ("qemu-x86-64", "python3", False),
+    ("qemu-x86-64", "python3-light python3-light-src dropbear", False),
+    ("qemu-x86-64", "python3 python3-pip", False),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tree that may be written to. files: the package files by name; offered: what its index says."""
+
+    tree: Path
+    target: str
+    said: Tree
+    files: dict[str, Path]
+    offered: Sequence[Package]
+    defaults: tuple[str, ...]
+    profiles: dict[str, tuple[str, ...]]
+    epoch: int
+
+
+def quietly(argv: Sequence[str], cwd: Path, **variables: str) -> str:
+    env = {**clean_environment(HOME="/nonexistent"), **variables}
+    return subprocess.run(
+        argv, cwd=cwd, env=env, check=True, capture_output=True, text=True, umask=0o022
+    ).stdout
+
+
+def open_place(original: Path, folder: Path) -> Place:
+    """A copy of a tree whose packages are all in its packages/, so that make asks no server; it builds the
+    same image each time, as the pipeline's builds do."""
+    tree = folder / "tree"
+    shutil.copytree(original, tree, symlinks=True, ignore=shutil.ignore_patterns(".git"))
+    for path in (tree / "dl").glob("*.ipk"):
+        path.rename(tree / "packages" / path.name)
+    (tree / "repositories.conf").write_text("src imagebuilder file:packages\n")
+    steady_tools(tree, PrivateView("copy", tree, tree, tree))
+    epoch = source_date_epoch(tree)
+    packages = own_packages(tree)
+    offered = [
+        *parse_index(index_of(tree / "packages", packages)),
+        *(read_control(path).control for path in base_packages(tree)),
+    ]
+    files = {read_control(path).control.name: path for path in (*packages, *base_packages(tree))}
+    settings = config_settings((tree / ".config").read_text())
+    defaults, profiles = parse_info(quietly(["make", "--no-print-directory", "info"], tree))
+    target = f"{settings['TARGET_BOARD']}/{settings.get('TARGET_SUBTARGET') or 'generic'}"
+    said = Tree(
+        squashfs=squashfs_options(tree),
+        arch=settings["TARGET_ARCH_PACKAGES"],
+        version="17.01.7" if target.startswith("ar71xx") else "embedded",
+        images=image_facts(tree, target, ""),
+    )
+    named = {name: profile.packages for name, profile in profiles.items()}
+    return Place(tree, target, said, files, offered, defaults, named, epoch)
+
+
+def wanted(place: Place, profile: str, packages: str) -> tuple[Package, ...]:
+    words = packages.split()
+    added = [word for word in words if not word.startswith("-")]
+    removed = [word[1:] for word in words if word.startswith("-")]
+    listed = package_list((*place.defaults, "kernel"), place.profiles[profile], added, removed)
+    return resolve(listed.names, listed.removed, place.offered).packages
+
+
+def measured(place: Place, packages: Iterable[Package], over: FileTree, work: Path) -> int:
+    """After the packages were fetched."""
+    whole = installed_tree((read_ipk(place.files[each.name]) for each in packages), over)
+    write_tree(whole, work / "root", mtime=place.epoch)
+    (work / "root").chmod(0o755)
+    image = work / "root.squashfs"
+    return measure_squashfs(place.tree, place.said.squashfs, work / "root", image, epoch=place.epoch)
+
+
+def built(
+    place: Place, profile: str, packages: str, files: Path | None, work: Path
+) -> tuple[int, list[Path]]:
+    """The bytes of the real root file system (its superblock says them), and the images."""
+    argv = ["make", "image", f"PROFILE={profile}", f"PACKAGES={packages}", f"BIN_DIR={work / 'bin'}"]
+    hooks = work / "hooks.mk"
+    hooks.write_text(settle_makefile() + "MAKEFILE_LIST :=\n")
+    given = [f"FILES={files}"] if files else []
+    times = {"MAKEFILES": str(hooks), "SOURCE_DATE_EPOCH": str(place.epoch)}
+    quietly([*argv, *given], place.tree, **times)
+    (squashfs,) = place.tree.glob("build_dir/target-*/linux-*/root.squashfs")
+    with squashfs.open("rb") as stream:
+        (size,) = struct.unpack("<Q", stream.read(48)[40:])
+    return size, sorted((work / "bin").iterdir())
+
+
+def worst(sizes: dict[str, ImageSize], images: Sequence[Path], profile: str) -> float | None:
+    """The largest relative error of the image files; None where no recipe is known."""
+    errors = [
+        size.size / path.stat().st_size - 1
+        for name, size in sizes.items()
+        for path in images
+        if size.size is not None and f"-{profile}-squashfs-{name}." in path.name
+    ]
+    return max(errors, key=abs) if errors else None
+
+
+def row(place: Place, profile: str, packages: str, files: Path | None) -> tuple[float, float]:
+    over = read_tree(files) if files else EMPTY
+    plan = wanted(place, profile, packages)
+    facts = image_facts(place.tree, place.target, profile)
+    contents = (content(entry) for entry in over.values() if entry.kind == "file")
+    added = compressed_files(contents, place.said.squashfs)
+    before = predict_rootfs(plan, place.said, added).amount
+    with tempfile.TemporaryDirectory(dir=place.tree.parent) as work:
+        (Path(work) / "bin").mkdir()
+        after = measured(place, plan, over, Path(work))
+        real, images = built(place, profile, packages, files, Path(work))
+        guesses = (image_sizes(facts, before.bytes), image_sizes(facts, after))
+        errors = [worst(guess, images, profile) for guess in guesses]
+    shown = ["unknown" if error is None else f"{error:+.2%}" for error in errors]
+    first, second = before.bytes / real - 1, after / real - 1
+    name = f"{profile} {packages}{' + files' if files else ''}"
+    doubt = before.uncertainty / before.bytes
+    print(
+        f"{name[:58]:58} {len(plan):4} {real:9} {before.bytes:9} {first:+7.2%} (±{doubt:.1%})"
+        f" {after:9} {second:+7.2%}  {shown[0]:>8} {shown[1]:>8}",
+        flush=True,
+    )
+    return first, second
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--imagebuilder", required=True, type=Path)
+    options = parser.parse_args()
+    files = PROJECT / "imagebuilder/openwrt"  # Python's source code, as an app's files would be
+    print(f"{'image':58} pkgs      real  predicted from index     after fetch        files before    after")
+    rows = []
+    genuine, kit = options.imagebuilder.resolve(), prepare_kit(user_cache(), Log())
+    for original, cases in ((genuine, GENUINE), (kit, KIT)):
+        with tempfile.TemporaryDirectory() as folder:
+            place = open_place(original, Path(folder))
+            app = Path(folder) / "files"
+            left_out = shutil.ignore_patterns("__pycache__", "data")
+            shutil.copytree(files, app / "usr/share/app", ignore=left_out)
+            app.chmod(0o755)
+            for profile, packages, with_files in cases:
+                rows.append(row(place, profile, packages, app if with_files else None))
+    before, after = (max(map(abs, errors)) for errors in zip(*rows, strict=True))
+    print(f"{len(rows)} images; worst before fetch {before:.2%}, after fetch {after:.2%}")
+
+
+if __name__ == "__main__":
+    main()
