@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.host.cache import SPARE_SECONDS, Cache
+from imagebuilder.host.cache import LIMIT_VARIABLE, SPARE_SECONDS, Cache
 from imagebuilder.host.download import Downloads, OfflineError, Wanted, WrongContentError
 from imagebuilder.host.transfer import Patience, Transfers
 from imagebuilder.host.transfer_part import DownloadError, NotThereError, Part, Source
@@ -355,13 +355,46 @@ def test_clean(tmp_path: Path) -> None:
     (cache.folder / "kits").mkdir()  # another's
     (cache.folder / "kits/k").write_bytes(b"k")
     assert cache.size() == 2500
+    index = cache.folder / "indexes/i"
+    index.parent.mkdir()
+    index.write_bytes(b"i" * 100)
+    os.utime(index, (now[0] - 1, now[0] - 1))
+    (cache.folder / "trees/.unpack-x").mkdir()  # of a process that was killed
+    assert cache.size() == 2600
     cleaned = cache.clean(limit=1600)
-    assert (cleaned.entries, cleaned.size, cleaned.left) == (1, 1000, 1500)
+    assert (cleaned.trees, cleaned.downloads, cleaned.indexes, cleaned.left) == (1, 0, 0, 1600)
     assert not cache.tree("b" * 64).exists()
+    cleaned = cache.clean(limit=1599)
+    assert (cleaned.trees, cleaned.downloads, cleaned.indexes) == (0, 0, 1)
+    assert not index.exists()
     assert cache.clean(limit=0, spare_seconds=3600).entries == 0
-    assert cache.clean().left == 0
+    cleaned = cache.clean()
+    assert (cleaned.entries, cleaned.size, cleaned.left) == (2, 1500, 0)
     assert left_in(cache.folder) == ["kits/k"]
+    assert list((cache.folder / "trees").iterdir()) == []
     assert Cache(tmp_path / "never").clean().entries == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "limit"), [(None, 16 << 30), ("", 16 << 30), ("8", 8 << 30), ("0.5", 1 << 29), ("0", 0)]
+)
+def test_a_user_says_how_much_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, limit: int
+) -> None:
+    monkeypatch.delenv(LIMIT_VARIABLE, raising=False)
+    if said is not None:
+        monkeypatch.setenv(LIMIT_VARIABLE, said)
+    assert Cache(tmp_path).limit == limit
+    Cache(tmp_path / "cache", clock=lambda: 1000.0).add(b"x")
+    Cache(tmp_path / "cache").evict(Log())
+    assert bool(left_in(tmp_path / "cache")) is (limit > 0)
+
+
+@pytest.mark.parametrize("said", ["8G", "lots", "-1", "nan", "inf", "1e999"])
+def test_what_is_no_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv(LIMIT_VARIABLE, said)
+    with pytest.raises(HostError, match=f"{LIMIT_VARIABLE} is '{said}', which is no number of GiB"):
+        Cache(tmp_path)
 
 
 def test_names_that_are_no_sha256_lead_nowhere(cache: Cache) -> None:

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
 
@@ -33,7 +34,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.host.cache import Cache
-from imagebuilder.host.download import Downloads, OfflineError
+from imagebuilder.host.download import Downloads, OfflineError, WrongContentError
 from imagebuilder.host.transfer_part import DownloadError, NotThereError
 from imagebuilder.log import Event, Log, Progress
 from imagebuilder.openwrt import archive as archive_module
@@ -271,6 +272,94 @@ def test_what_is_not_believed_stops_and_leaves_nothing(
     if kind is not SwappedFileError:  # there the checksums themselves were right
         assert left_in(cache.folder) == []
     assert not list((cache.folder / "trees").glob("*"))
+
+
+NAMED = {wrong_signature, unknown_key, truncated_sums, swapped_archive}
+
+
+def test_each_failure_has_its_own_message_and_leaves_neither_file_nor_tree(
+    obtain: Obtain, site: Site, cache: Cache
+) -> None:
+    said = {}
+    for spoil, kind, words in FAILURES:
+        if spoil not in NAMED:
+            continue
+        _, sha = site.add_target()
+        spoil(site)
+        lain = {hashlib.sha256(path.read_bytes()).hexdigest() for path in site.folder().iterdir()}
+        with pytest.raises(kind) as raised:
+            obtain()
+        said[words] = raised.value.message
+        sums = {f"sha256sums{end}" for end in ("", ".sig")} if spoil is swapped_archive else set()
+        believed = {hashlib.sha256((site.folder() / name).read_bytes()).hexdigest() for name in sums}
+        assert [each for each in (*lain, sha) if cache.blob(each).exists() and each not in believed] == []
+        assert not cache.tree(sha).exists()
+        assert list((cache.folder / "partial").iterdir()) == []
+    assert len(said) == len(NAMED)
+    for words, message in said.items():
+        assert [other for other, told in said.items() if words in told] == [words], message
+
+
+def gpg_wrong(gpg: GpgSigner, sums: bytes) -> bytes:
+    return gpg.sign(b"other checksums")
+
+
+def gpg_unknown(gpg: GpgSigner, sums: bytes) -> bytes:
+    return gpg.sign(sums, gpg.old, "20200110T000000")
+
+
+def gpg_cut(gpg: GpgSigner, sums: bytes) -> bytes:
+    return gpg.sign(sums)[:-90]
+
+
+GPG_FAILURES: list[tuple[Callable[[GpgSigner, bytes], bytes], type[TrustError], str]] = [
+    (gpg_wrong, WrongSignatureError, r"is not what the key of mine\.asc signed"),
+    (gpg_unknown, UnknownKeyError, "not among the keys believed here"),
+    (gpg_cut, SignatureFormatError, r"sha256sums\.asc"),
+]
+
+
+@pytest.mark.parametrize("failure", GPG_FAILURES, ids=[each[0].__name__ for each in GPG_FAILURES])
+def test_by_gpg_what_is_not_believed_leaves_nothing(
+    obtain: Obtain,
+    site: Site,
+    cache: Cache,
+    gpg: GpgSigner,
+    failure: tuple[Callable[[GpgSigner, bytes], bytes], type[TrustError], str],
+) -> None:
+    sign, kind, said = failure
+    site.add_target()
+    (site.folder() / "sha256sums.sig").unlink()
+    (cache.folder.parent / "own-keys/mine.asc").write_bytes(gpg.key_file())
+    sums = (site.folder() / "sha256sums").read_bytes()
+    (site.folder() / "sha256sums.asc").write_bytes(sign(gpg, sums))
+    with pytest.raises(kind, match=said) as raised:
+        obtain()
+    assert type(raised.value) is kind
+    assert left_in(cache.folder) == []
+
+
+def test_a_snapshot_that_was_signed_before_the_newest_is_older_though_never_seen(
+    site: Site, own_keys: Path, cache: Cache, gpg: GpgSigner
+) -> None:
+    """Where the signature says when it was made, which usign's does not."""
+    (own_keys / "mine.asc").write_bytes(gpg.key_file())
+    board, mirrors = small_board(releases=">=17.01"), parse_mirrors([str(site.root)])
+
+    def snapshot(noise: bytes, at: str) -> Obtained:
+        site.add_target("snapshot", noise=noise)
+        sums = site.folder("snapshot") / "sha256sums"
+        sums.with_name("sha256sums.sig").unlink()
+        sums.with_name("sha256sums.asc").write_bytes(gpg.sign(sums.read_bytes(), at=at))
+        return obtain_tree(board, "snapshot", mirrors, cache, user_keys=own_keys, log=Log())
+
+    year = datetime.now(UTC).year + 1  # after the test's key was made
+    newer = snapshot(b"newer", f"{year}0302T000000")
+    before = left_in(cache.folder)
+    with pytest.raises(OlderIndexError, match=f"was signed on {year}-03-01 00:00, another on {year}-03-02"):
+        snapshot(b"older", f"{year}0301T000000")
+    assert left_in(cache.folder) == before
+    assert list((cache.folder / "trees").glob("[0-9a-f]*")) == [newer.folder]
 
 
 def test_the_shipped_keys_alone_do_not_believe_the_tests_server(obtain: Obtain, site: Site) -> None:
@@ -614,6 +703,23 @@ def test_a_feeds_index_that_is_not_believed_leaves_nothing(feed: Feed, cache: Ca
     (feed.folder / "Packages.sig").unlink()
     with pytest.raises(NoSignatureError, match="has no signature"):
         feed.index()
+    assert left_in(cache.folder) == []
+
+
+def test_a_feeds_index_that_is_cut_short_is_not_believed(feed: Feed, cache: Cache) -> None:
+    feed.publish(INDEXES[0], packed=False)
+    (feed.folder / "Packages").write_bytes(INDEXES[0][:-5])
+    with pytest.raises(WrongSignatureError, match="mips_24kc/base/Packages is not what the key"):
+        feed.index()
+    assert left_in(cache.folder) == []
+
+
+def test_a_swapped_package_is_not_kept(feed: Feed, cache: Cache, server: Server) -> None:
+    good, swapped = b"the package", b"another one"
+    (feed.folder / "p_1.ipk").write_bytes(swapped)
+    wanted = FeedFile("p_1.ipk", hashlib.sha256(good).hexdigest(), len(good))
+    with pytest.raises(WrongContentError, match=r"p_1\.ipk is not the file it should be"):
+        feed_files(feed.downloads, parse_mirrors([server.url]), FEED, [wanted])
     assert left_in(cache.folder) == []
 
 

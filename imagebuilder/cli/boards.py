@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imagebuilder.cli.guard import USER_FAULT, guarded
-from imagebuilder.cli.options import PROJECT, Cache, Imagebuilder, Json, Quiet, Root, Verbose
+from imagebuilder.cli.options import (
+    PROJECT,
+    Cache,
+    Imagebuilder,
+    Json,
+    Mirrors,
+    Offline,
+    Quiet,
+    ReleaseName,
+    Root,
+    Verbose,
+)
 
 if TYPE_CHECKING:
+    from imagebuilder.load.boards_filter import BoardFilter
+    from imagebuilder.log import Log
     from imagebuilder.model.tree import Tree
+    from imagebuilder.openwrt.obtain_lists import Asking
 
 boards_app = typer.Typer(help="List the boards; search, add and check them.")
 
@@ -29,10 +44,17 @@ def list_boards(
     as_json: Json = False,
 ) -> None:
     """List the boards, all of them or those with enough flash and RAM."""
+    from imagebuilder.cli import show, show_boards
     from imagebuilder.errors import UserError
+    from imagebuilder.load.library import Library
 
     if context.invoked_subcommand is None:
-        _list(project, flash, ram, [], as_json=as_json)
+        wanted, library = _wanted(flash, ram, []), Library(project)
+        found, unsupported = wanted.boards(library.boards()), wanted.unsupported(library.unsupported())
+        if as_json:
+            show.as_json(show_boards.as_facts(found, unsupported))
+        else:
+            show_boards.boards(found, unsupported)
     elif (flash, ram, project, as_json) != (None, None, PROJECT, False):
         command = context.invoked_subcommand
         raise UserError(f"options belong behind the command: build.py boards {command} …")
@@ -44,29 +66,64 @@ def search(
     words: Annotated[list[str], typer.Argument(help="Vendor, model, chip or profile, or parts of them.")],
     flash: FlashBound = None,
     ram: RamBound = None,
+    release: ReleaseName = None,
+    mirror: Mirrors = None,
+    offline: Offline = False,
     project: Root = PROJECT,
+    cache: Cache = None,
     as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
-    """List the boards in whose names every word occurs."""
-    _list(project, flash, ram, words, as_json=as_json)
-
-
-def _list(project: Root, flash: str | None, ram: str | None, words: list[str], *, as_json: bool) -> None:
+    """List the boards in whose names every word occurs; with --release also what the server builds for."""
     from imagebuilder.cli import show, show_boards
-    from imagebuilder.load.boards_filter import BoardFilter, parse_bound
+    from imagebuilder.cli.progress import Reporter
+    from imagebuilder.errors import UserError
+    from imagebuilder.load.boards_filter import boards_by_profile
     from imagebuilder.load.library import Library
 
-    wanted = BoardFilter(
+    wanted, library = _wanted(flash, ram, words), Library(project)
+    boards = library.boards()
+    found, unsupported = wanted.boards(boards), wanted.unsupported(library.unsupported())
+    if release is None:
+        if as_json:
+            show.as_json(show_boards.as_facts(found, unsupported))
+        else:
+            show_boards.boards(found, unsupported)
+            show_boards.search_hint(words)
+        return
+    if flash is not None or ram is not None:
+        raise UserError("the server's list has no flash and RAM: --release goes without --flash and --ram")
+    from imagebuilder.openwrt.obtain_lists import search_devices
+
+    with Reporter(quiet=quiet, verbose=verbose) as log, log.step("search"):
+        listed = search_devices(release, words, _asking(mirror, cache, offline=offline, log=log))
+    names = boards_by_profile(boards, listed.release)
+    if as_json:
+        devices = show_boards.device_facts(listed, names)
+        local = show_boards.as_facts(found, unsupported)
+        show.as_json({"release": listed.release, "boards": local, "devices": devices})
+    else:
+        show_boards.boards(found, unsupported)
+        show_boards.devices(listed, names)
+
+
+def _wanted(flash: str | None, ram: str | None, words: list[str]) -> BoardFilter:
+    from imagebuilder.load.boards_filter import BoardFilter, parse_bound
+
+    return BoardFilter(
         flash=None if flash is None else parse_bound("--flash", flash),
         ram=None if ram is None else parse_bound("--ram", ram),
         words=tuple(words),
     )
-    library = Library(project)
-    found, unsupported = wanted.boards(library.boards()), wanted.unsupported(library.unsupported())
-    if as_json:
-        show.as_json(show_boards.as_facts(found, unsupported))
-    else:
-        show_boards.boards(found, unsupported)
+
+
+def _asking(mirror: Mirrors, cache: Cache, *, offline: bool, log: Log) -> Asking:
+    from imagebuilder.host.cache import Cache as Kept
+    from imagebuilder.host.fs import user_cache
+    from imagebuilder.openwrt.obtain_lists import Asking
+
+    return Asking(Kept(cache or user_cache()), tuple(mirror or ()), offline, log)
 
 
 @boards_app.command()
@@ -74,6 +131,19 @@ def _list(project: Root, flash: str | None, ram: str | None, words: list[str], *
 def add(
     profile: Annotated[str, typer.Argument(help="The ImageBuilder's name for the device.")],
     imagebuilder: Imagebuilder = None,
+    release: ReleaseName = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="With --release: where the profile is in several targets.")
+    ] = None,
+    mirror: Mirrors = None,
+    trust: Annotated[
+        str | None,
+        typer.Option("--trust", help="sha256:… of the target's profiles.json, in place of a signature."),
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option("--keys", help="A folder of keys to believe besides OpenWrt's own.")
+    ] = None,
+    offline: Offline = False,
     name: Annotated[
         str | None, typer.Option("--name", help="The board's name; by default the profile's.")
     ] = None,
@@ -88,21 +158,35 @@ def add(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a new board's file from what an ImageBuilder knows of the device."""
+    """Write a new board's file from what an ImageBuilder, or a release's signed list, says of the device."""
     from imagebuilder.cli import show, show_boards
+    from imagebuilder.cli.progress import Reporter
+    from imagebuilder.errors import UserError
     from imagebuilder.load.boards_write import given_flash, given_size, write_board
     from imagebuilder.load.library import Library
-    from imagebuilder.openwrt.device_facts import device_facts, known_profile
 
     its_ram, its_flash = given_size("--ram", ram), given_flash("--flash", flash)
-    tree = _tree(imagebuilder, cache, verbose=verbose, quiet=quiet)
-    facts = device_facts(tree, known_profile(tree, profile))
+    if release is None:
+        if target or mirror or trust or keys or offline:
+            raise UserError("--target, --mirror, --trust, --keys and --offline go with --release")
+        from imagebuilder.openwrt.device_facts import device_facts, known_profile
+
+        tree = _tree(imagebuilder, cache, verbose=verbose, quiet=quiet)
+        facts = device_facts(tree, known_profile(tree, profile))
+    else:
+        if imagebuilder is not None:
+            raise UserError("--imagebuilder and --release are two places to look: give one of them")
+        from imagebuilder.openwrt.obtain_lists import listed_facts
+
+        with Reporter(quiet=quiet, verbose=verbose) as log, log.step("list"):
+            asking = _asking(mirror, cache, offline=offline, log=log)
+            facts = listed_facts(profile, release, asking, target=target, trust=trust, keys=keys)
     written = write_board(Library(project), facts, name, ram=its_ram, flash=its_flash, force=force)
     if as_json:
         places = [{"line": line, "wanted": wanted} for line, wanted in written.fill_in]
         show.as_json({"board": written.path.stem, "file": written.path, "fill_in": places})
     else:
-        show_boards.written(written)
+        show_boards.written(written, facts.version if facts.listed else None)
 
 
 @boards_app.command()
@@ -141,7 +225,8 @@ def _tree(imagebuilder: str | None, cache: Cache, *, verbose: bool, quiet: bool)
     from imagebuilder.openwrt.device_facts import look_at_tree
 
     if imagebuilder is None:
-        raise UserError("no ImageBuilder was given", hint="--imagebuilder PATH: its folder or its archive")
+        hint = "--imagebuilder PATH: its folder or its archive (`boards add` also takes --release)"
+        raise UserError("no ImageBuilder was given", hint=hint)
     require(["build", "genuine"])
     with Reporter(quiet=quiet, verbose=verbose) as log, log.step("tree"):
         return look_at_tree(imagebuilder, cache or user_cache(), log)

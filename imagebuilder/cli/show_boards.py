@@ -1,14 +1,21 @@
-"""Boards on standard output: the list, a board's data sheet, and how files compare with a tree."""
+"""Boards on standard output: the lists, a board's data sheet, and how files compare with a tree."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from imagebuilder.cli.show import facts, table
 from imagebuilder.load.boards_write import WrittenBoard
 from imagebuilder.model.board import Board, Emulation, Image, UnsupportedDevice
 from imagebuilder.model.size import format_size
 from imagebuilder.openwrt.board_check import Comparison
+
+if TYPE_CHECKING:
+    from imagebuilder.openwrt.obtain_lists import FoundDevices
+
+BoardNames = Mapping[tuple[str, str], str]
 
 
 def as_facts(boards: Iterable[Board], unsupported: Iterable[UnsupportedDevice]) -> list[dict[str, object]]:
@@ -22,7 +29,8 @@ def as_facts(boards: Iterable[Board], unsupported: Iterable[UnsupportedDevice]) 
 def boards(found: Sequence[Board], unsupported: Sequence[UnsupportedDevice]) -> None:
     """A line a board; below, what is not supported and why."""
     if not found and not unsupported:
-        print("no board is like that; a new one: python3 build.py boards add PROFILE --imagebuilder PATH")
+        new = "python3 build.py boards add PROFILE --imagebuilder PATH, or --release R"
+        print(f"no board is like that; a new one: {new}")
     if found:
         rows = (
             (board.id, board.name, _size(board.flash), _size(board.ram), _targets(board)) for board in found
@@ -33,6 +41,43 @@ def boards(found: Sequence[Board], unsupported: Sequence[UnsupportedDevice]) -> 
             "\nnot supported, because no ImageBuilder makes images for them:" if found else "not supported:"
         )
         table(("device", "name", "why"), ((each.id, each.name, each.reason) for each in unsupported))
+
+
+def search_hint(words: Sequence[str]) -> None:
+    """How to find what has no board file yet."""
+    given = shlex.join(words)
+    print(f"\nwhat has no board file yet: python3 build.py boards search {given} --release latest")
+
+
+def device_facts(found: FoundDevices, names: BoardNames) -> list[dict[str, object]]:
+    """What `--json` prints of the server's devices. names: the boards there are, by (target, profile)."""
+    return [
+        {
+            "profile": device.id,
+            "title": device.titles[0],
+            "titles": device.titles,
+            "target": device.target,
+            "board": names.get((device.target, device.id)),
+        }
+        for device in found.devices
+    ]
+
+
+def devices(found: FoundDevices, names: BoardNames) -> None:
+    """A line a device that the server builds for, and which board it is already."""
+    release = found.release
+    if not found.devices:
+        print(f"\nOpenWrt {release} builds for no device like that")
+        return
+    print(f"\nOpenWrt {release} builds for (the server's list, not signed):")
+    rows = (
+        (device.id, " / ".join(device.titles), device.target, names.get((device.target, device.id), ""))
+        for device in found.devices
+    )
+    table(("profile", "title", "target", "board"), rows)
+    fresh = next((each.id for each in found.devices if (each.target, each.id) not in names), None)
+    if fresh is not None:
+        print(f"a board file for one: python3 build.py boards add {fresh} --release {release}")
 
 
 def _targets(board: Board) -> str:
@@ -121,15 +166,17 @@ def _image_rows(images: dict[str, Image], releases: str) -> Iterator[tuple[str, 
         yield name, image.format, "required" if image.required else "optional", limit, releases
 
 
-def written(place: WrittenBoard) -> None:
-    """Where a new board stands, and what is still to be filled in."""
+def written(place: WrittenBoard, release: str | None = None) -> None:
+    """Where a new board stands, and what is still to be filled in. release: whose list it is from, if any."""
     print(f"wrote {place.path}")
     if place.fill_in:
-        print("it can be used as it is; what the tree does not know is for you to fill in:")
+        whose = "the tree" if release is None else "the release's list"
+        print(f"it can be used as it is; what {whose} does not know is for you to fill in:")
         for line, wanted in place.fill_in:
             print(f"  {place.path}:{line}: {wanted}")
     name = place.path.stem
-    print(f"next: python3 build.py show {name}, and build.py build CONFIG --board {name} --imagebuilder PATH")
+    where = "--imagebuilder PATH" if release is None else f'(the config says release = "{release}")'
+    print(f"next: python3 build.py show {name}, and build.py build CONFIG --board {name} {where}")
 
 
 def comparisons(found: Sequence[Comparison], not_covered: Sequence[str]) -> None:

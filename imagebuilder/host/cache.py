@@ -1,8 +1,8 @@
 """What was downloaded, kept by its SHA-256 below the user's cache folder; safe for several processes at once.
 
 `blobs/ab/abcd…` a file by its SHA-256; `names/` which blobs are the files of one signed set; `partial/` what
-is being fetched; `trees/` unpacked ImageBuilders; `locks/`. A name in blobs/ or trees/ shows a whole thing or
-nothing.
+is being fetched; `trees/` unpacked ImageBuilders; `indexes/` of trees' own packages (openwrt.hermetic);
+`locks/`. A name in blobs/, trees/ or indexes/ shows a whole thing or nothing.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,7 +27,8 @@ from imagebuilder.errors import HostError
 from imagebuilder.host.fs import disk_errors_explained, remove_tree, sha256_of, write_whole
 from imagebuilder.log import Log
 
-DEFAULT_LIMIT = 16 << 30
+DEFAULT_LIMIT_GIB = 16
+LIMIT_VARIABLE = "OPENWRT_IMAGEBUILDER_CACHE_GIB"
 SPARE_SECONDS = 3600.0
 POLL_SECONDS = 0.05
 
@@ -35,6 +38,24 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 def is_sha256(text: str) -> bool:
     """Whether it is a SHA-256 in lower-case hex."""
     return _SHA256.fullmatch(text) is not None
+
+
+def user_limit() -> int:
+    """Bytes that downloaded files may take together: what OPENWRT_IMAGEBUILDER_CACHE_GIB says in GiB, or 16.
+
+    HostError for what is no such number.
+    """
+    text = os.environ.get(LIMIT_VARIABLE) or str(DEFAULT_LIMIT_GIB)
+    try:
+        gibibytes = float(text)
+    except ValueError:
+        gibibytes = -1.0
+    if not (math.isfinite(gibibytes) and gibibytes >= 0):
+        raise HostError(
+            f"{LIMIT_VARIABLE} is {text[:100]!r}, which is no number of GiB",
+            hint="for example 8 or 0.5: how much the downloads that are kept may take",
+        )
+    return int(gibibytes * (1 << 30))
 
 
 @contextmanager
@@ -56,15 +77,26 @@ def cache_disk_errors(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What was removed: so many entries, of so many bytes together; left: bytes that stay."""
+    """What was removed: so many downloads, trees and indexes, of so many bytes together; left: bytes that
+    stay."""
 
-    entries: int
+    downloads: int
+    trees: int
+    indexes: int
     size: int
     left: int
+
+    @property
+    def entries(self) -> int:
+        """How many were removed in all."""
+        return self.downloads + self.trees + self.indexes
 
 
 @dataclass(frozen=True)
 class _Entry:
+    """Something to remove. kind: the folder of the cache that it is in."""
+
+    kind: str
     path: Path
     size: int
     used: float
@@ -72,11 +104,11 @@ class _Entry:
 
 @dataclass(frozen=True)
 class Cache:
-    """The cache below one folder. limit: bytes that downloaded files may take together; clock: seconds since
-    1970, what the order of use is told by."""
+    """The cache below one folder. limit: bytes that downloaded files may take together, by default
+    user_limit(); clock: seconds since 1970, what the order of use is told by."""
 
     folder: Path
-    limit: int = DEFAULT_LIMIT
+    limit: int = field(default_factory=user_limit)
     clock: Callable[[], float] = time.time
 
     def blob(self, sha256: str) -> Path:
@@ -196,8 +228,8 @@ class Cache:
             )
 
     def clean(self, limit: int = 0, spare_seconds: float = 0.0) -> Cleaned:
-        """Remove downloads and unpacked trees, the longest unused first, until at most `limit` bytes are
-        left; those used within spare_seconds stay. No build that uses this cache should be running.
+        """Remove downloads, unpacked trees and indexes, the longest unused first, until at most `limit` bytes
+        are left; those used within spare_seconds stay. No build that uses this cache should be running.
 
         What the builder remembers of feeds it has seen (openwrt.signature_seen) stays.
         """
@@ -205,17 +237,22 @@ class Cache:
             if limit == 0:
                 for name in ("partial", "unpacking", "names"):
                     remove_tree(self.folder / name)
-            return self._shrink([*self._blobs(), *self._trees()], limit, spare_seconds)
+                for unfinished in (self.folder / "trees").glob(".unpack-*"):  # of archive.unpacked_tree()
+                    remove_tree(unfinished)
+            return self._shrink(self._everything(), limit, spare_seconds)
 
     def size(self) -> int:
-        """Bytes of all downloads and unpacked trees."""
-        return sum(entry.size for entry in (*self._blobs(), *self._trees()))
+        """Bytes of all downloads, unpacked trees and indexes."""
+        return sum(entry.size for entry in self._everything())
+
+    def _everything(self) -> list[_Entry]:
+        return [*self._blobs(), *self._trees(), *self._files("indexes", "*")]
 
     def _shrink(self, entries: list[_Entry], limit: int, spare_seconds: float) -> Cleaned:
-        left, removed, freed = sum(entry.size for entry in entries), 0, 0
+        left, removed, freed = sum(entry.size for entry in entries), Counter[str](), 0
         newest_to_go = self.clock() - spare_seconds
         for entry in sorted(entries, key=lambda entry: entry.used):
-            if left <= limit or entry.used > newest_to_go:
+            if (limit and left <= limit) or entry.used > newest_to_go:
                 break
             if entry.path.is_dir():
                 doomed = self._made("unpacking") / f"removed-{entry.path.name}-{os.getpid()}"
@@ -224,20 +261,24 @@ class Cache:
                 self._tree_mark(entry.path).unlink(missing_ok=True)
             else:
                 entry.path.unlink(missing_ok=True)
-            left, removed, freed = left - entry.size, removed + 1, freed + entry.size
-        return Cleaned(removed, freed, left)
+            removed[entry.kind] += 1
+            left, freed = left - entry.size, freed + entry.size
+        return Cleaned(removed["blobs"], removed["trees"], removed["indexes"], freed, left)
 
     def _blobs(self) -> list[_Entry]:
+        return self._files("blobs", "??/*")
+
+    def _files(self, kind: str, pattern: str) -> list[_Entry]:
         found = []
-        for path in (self.folder / "blobs").glob("??/*"):
+        for path in (self.folder / kind).glob(pattern):
             with suppress(FileNotFoundError):  # another process evicts too
                 status = path.stat()
-                found.append(_Entry(path, status.st_size, status.st_mtime))
+                found.append(_Entry(kind, path, status.st_size, status.st_mtime))
         return found
 
     def _trees(self) -> list[_Entry]:
         trees = [path for path in (self.folder / "trees").glob("*") if is_sha256(path.name)]
-        return [_Entry(tree, _size_of(tree), self._tree_used(tree)) for tree in trees]
+        return [_Entry("trees", tree, _size_of(tree), self._tree_used(tree)) for tree in trees]
 
     def _tree_used(self, tree: Path) -> float:
         mark = self._tree_mark(tree)

@@ -85,3 +85,12 @@ def _names(board: Board) -> list[str]:
 
 def _plain(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def boards_by_profile(boards: Iterable[Board], release: str) -> dict[tuple[str, str], str]:
+    """The board that stands for a profile of a release, by (target, profile)."""
+    return {
+        (profile.target, profile.name): board.id
+        for board in boards
+        for profile in board.profiles_for(release)
+    }

@@ -1,4 +1,5 @@
-"""A new board file from what a tree knows of a device. What a person must fill in is marked, and listed."""
+"""A new board file from what a tree, or a release's list, knows of a device. What a person must fill in is
+marked, and listed."""
 
 from __future__ import annotations
 
@@ -138,7 +139,9 @@ def _lines(
     yield SCHEMA
     yield ""
     yield f"# Written by `boards add` from {_one_line(facts.distribution)} {facts.version}, {facts.target}."
-    if facts.sources:
+    if facts.listed:
+        yield f"# Facts: {', '.join(map(_one_line, facts.sources))} of the download server."
+    elif facts.sources:
         yield f"# Figures: {facts.sources[0].rpartition('/')[0]} of that tree."
     yield f'# What it does not say is "unknown" and marked with {FILL_IN}; everything builds without it.'
     yield ""
@@ -203,7 +206,10 @@ def _layout(facts: DeviceFacts, *, disk: bool) -> Iterator[str]:
 
 def _profile(facts: DeviceFacts) -> Iterator[str]:
     yield "[[profile]]"
-    yield f"{f'releases = {_text(_releases(facts.version))}':<{_COLUMN}}# widen it if others call it the same"
+    releases = _releases(facts.version)
+    if facts.listed and releases != SNAPSHOT:
+        releases = f">={facts.version}"
+    yield f"{f'releases = {_text(releases)}':<{_COLUMN}}# widen it if others call it the same"
     yield f"target   = {_text(facts.target)}"
     yield f"name     = {_text(facts.profile)}"
     yield f"arch     = {_text(facts.arch)}"
@@ -211,7 +217,9 @@ def _profile(facts: DeviceFacts) -> Iterator[str]:
         yield f"# supported_devices = []            # {FILL_IN}: the names in its images' metadata"
     elif facts.supported_devices:
         yield f"supported_devices = [{', '.join(map(_text, facts.supported_devices))}]"
-    if facts.compat_version not in (None, "1.0"):
+    if facts.compat_version is None and facts.listed:
+        yield f'# compat_version = "1.0"             # {FILL_IN}: DEVICE_COMPAT_VERSION, if it is another one'
+    elif facts.compat_version not in (None, "1.0"):
         yield f"compat_version = {_text(str(facts.compat_version))}"
 
 

@@ -1,4 +1,4 @@
-"""What an ImageBuilder tree itself says of a device: its profile, and the figures of its image makefiles."""
+"""What OpenWrt says of a device: an ImageBuilder tree with its image makefiles, or a release's list."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from imagebuilder.model.board import ImageFormat, Partition, TplinkHeader
 
 
 class DeviceFacts(Model):
-    """One profile of one tree. Sizes in bytes; None, or nothing, where the tree does not say.
+    """One profile of one tree, or of one release's list. Sizes in bytes; None, or nothing, where it does not
+    say.
 
     image_size, kernel_size: what the makefiles declare (IMAGE_SIZE, KERNEL_SIZE). kernel_and_rootfs: what
     the header tool accepts for the flash layout that tplink names. flash: how far the flash reaches,
     by that layout or by the partitions. images: type (`sysupgrade`) to format. sources: the files that the
-    figures are from, relative to the tree.
+    figures are from, relative to the tree. listed: these are facts from a release's profiles.json, not from
+    a tree.
     """
 
     profile: str
@@ -32,3 +34,4 @@ class DeviceFacts(Model):
     supported_devices: Many[str] | None = None
     compat_version: str | None = None
     sources: Many[str] = ()
+    listed: bool = False

@@ -15,6 +15,7 @@ from imagebuilder.openwrt.hermetic import INDEX, index_makefile
 from imagebuilder.openwrt.host_check import pass_obsolete_check
 from imagebuilder.openwrt.output import MakeReport, read_output, stage_of
 from imagebuilder.openwrt.reproducible import settle_makefile, source_date_epoch, steady_tools
+from imagebuilder.openwrt.signing_key import keep_signing_key, lay_signing_key, user_keys
 
 # GNU make reads the files in MAKEFILES before its own. 17.01 and 18.06 do not know DISABLED_SERVICES; both
 # build images by the goal build_image, which gets one prerequisite more here.
@@ -54,14 +55,17 @@ def make_arguments(
     return arguments
 
 
-def make_image(view: PrivateView, plan: Plan, work: Path, build_log: Path, log: Log) -> MakeReport:
+def make_image(
+    view: PrivateView, plan: Plan, work: Path, build_log: Path, log: Log, *, keys: Path | None = None
+) -> MakeReport:
     """Run `make image` in the view and write all it prints to build_log; what it complains of.
 
     work: the folder that the view shows as view.work; FILES are taken from its `files`, and images go to
     its `bin`. If there is a `feed` in it (openwrt.feed), packages come from there and from the tree's own
     packages/ only; if there is an index in its `make` (openwrt.hermetic), that is the index of packages/.
-    Two builds of one plan give equal images (openwrt.reproducible). BuildError if make fails or a package
-    does not go in; HostError if the disk is full.
+    Two builds of one plan give equal images (openwrt.reproducible), signed alike: keys is the folder in which
+    the user's signing keys are kept (openwrt.signing_key), by default user_keys(). BuildError if make fails
+    or a package does not go in; HostError if the disk is full; KeyFileError for a damaged signing key.
     """
     tree = Path(plan.tree.folder)
     for name in ("bin", "home", "tmp", "dl"):
@@ -69,6 +73,8 @@ def make_image(view: PrivateView, plan: Plan, work: Path, build_log: Path, log: 
     _write_hooks(plan, view, work / "make", hermetic=(work / "feed").exists())
     steady_tools(tree, view)
     pass_obsolete_check(tree, view)
+    keys = keys or user_keys()
+    lay_signing_key(tree, view, keys)
     environment = clean_environment(
         HOME=str(view.work / "home"),
         TMPDIR=str(view.work / "tmp"),
@@ -97,6 +103,10 @@ def make_image(view: PrivateView, plan: Plan, work: Path, build_log: Path, log: 
     if code != 0:
         tail = "\n".join(lines[-TAIL_LINES:])
         raise BuildError(f"make exited with {code}, saying last:\n{tail}")
+    try:
+        keep_signing_key(tree, view, keys)
+    except HostError as error:
+        log.warn(f"the signing key of this build is not kept, the next makes another: {error.message}")
     return report
 
 

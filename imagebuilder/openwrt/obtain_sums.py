@@ -119,9 +119,18 @@ def listed_file(
 
 def known_releases(downloads: Downloads, mirrors: Sequence[Mirror]) -> ReleaseList:
     """The shipped list together with a mirror's own (.versions.json), or with the last one that was had."""
-
-    listed = _unsigned(downloads, mirrors, VERSIONS_FILE, parse_versions)
+    listed = mirrors_releases(downloads, mirrors)
     return shipped_releases().merged(listed) if listed is not None else shipped_releases()
+
+
+def mirrors_releases(
+    downloads: Downloads, mirrors: Sequence[Mirror], *, must_answer: bool = False
+) -> ReleaseList | None:
+    """A mirror's own list alone, or the last one that was had; None for neither.
+
+    must_answer: DownloadError, in place of the last one, where mirrors were asked and none gives a list.
+    """
+    return _unsigned(downloads, mirrors, VERSIONS_FILE, parse_versions, must_answer=must_answer)
 
 
 def target_devices(
@@ -214,10 +223,16 @@ def _read(downloads: Downloads, mirror: Mirror, place: TargetPlace, name: str, m
 
 
 def _unsigned(
-    downloads: Downloads, mirrors: Sequence[Mirror], path: str, parse: Callable[[bytes, str], Parsed]
+    downloads: Downloads,
+    mirrors: Sequence[Mirror],
+    path: str,
+    parse: Callable[[bytes, str], Parsed],
+    *,
+    must_answer: bool = False,
 ) -> Parsed | None:
     """A list that nothing vouches for, from the first mirror that has one that can be read, else the last one
-    that was had, which is told; None for neither."""
+    that was had, which is told; None for neither. must_answer: as in mirrors_releases()."""
+    failures: list[DownloadError] = []
     for mirror in mirrors:
         if not downloads.reachable([mirror.source(path)]):
             continue
@@ -225,13 +240,23 @@ def _unsigned(
             data = downloads.read(mirror.source(path), MAX_LIST_BYTES).data
             listed = parse(data, f"{mirror.base}/{path}")
         except (DownloadError, ReleaseListError, DeviceListError) as error:
-            downloads.log.warn(error.message)
+            failures.append(error if isinstance(error, DownloadError) else DownloadError(error.message))
             continue
         downloads.cache.remember(path, {path: downloads.cache.add(data)})
+        _warn(downloads, failures)
         return listed
+    if must_answer and failures:
+        raise together(path, failures)
+    _warn(downloads, failures)
     kept = downloads.cache.recall(path, downloads.log)
     data_kept = downloads.cache.read(kept[path], downloads.log) if kept and path in kept else None
     if data_kept is None:
         return None
-    downloads.log.note(f"no mirror was asked for {path}: what was fetched before is used")
+    why = "no mirror gives" if failures else "no mirror was asked for"
+    downloads.log.note(f"{why} {path}: what was fetched before is used")
     return parse(data_kept, f"the {path} that was fetched before")
+
+
+def _warn(downloads: Downloads, failures: Sequence[DownloadError]) -> None:
+    for failure in failures:
+        downloads.log.warn(failure.message)

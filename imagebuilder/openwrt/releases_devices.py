@@ -20,6 +20,9 @@ OVERVIEW_FILE = ".overview.json"
 
 _TARGET = re.compile(r"[a-z0-9_]+/[a-z0-9_]+")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+,-]*")
+_IMAGE_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
+_NO_ROOTFS = ("", "initramfs")
+_MAX_LIMIT = 1 << 50
 
 
 class DeviceListError(UserError):
@@ -29,13 +32,17 @@ class DeviceListError(UserError):
 @dataclass(frozen=True)
 class ListedDevice:
     """A device as a release lists it. id: the profile's name; titles: what people call it; supported_devices,
-    packages: empty where the list does not say."""
+    packages, images: empty where the list does not say. images: the types (`sysupgrade`) of those with a root
+    file system, which an ImageBuilder makes; image_size, kernel_size: the limits in bytes (25.12 on)."""
 
     id: str
     target: str
     titles: tuple[str, ...]
     supported_devices: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    image_size: int | None = None
+    kernel_size: int | None = None
 
     def matches(self, words: Iterable[str]) -> bool:
         """Whether every word occurs in one of its names, whatever the case and the punctuation."""
@@ -51,6 +58,10 @@ class TargetDevices:
     version: str
     arch: str
     devices: tuple[ListedDevice, ...]
+
+    def device(self, profile: str) -> ListedDevice | None:
+        """The device with this profile's name."""
+        return next((each for each in self.devices if each.id == profile), None)
 
 
 def parse_profiles(data: bytes, origin: str) -> TargetDevices:
@@ -91,7 +102,23 @@ def _device(name: str, target: str, facts: object, origin: str) -> ListedDevice:
         tuple(title for title in named if title) or (name,),
         _texts(facts.get("supported_devices")),
         _texts(facts.get("device_packages")),
+        _images(facts.get("images")),
+        _limit(facts.get("file_size_limits"), "image"),
+        _limit(facts.get("file_size_limits"), "kernel"),
     )
+
+
+def _images(images: object) -> tuple[str, ...]:
+    """Types, each once. An image without a root file system (a kernel, a boot loader) names none; the
+    initramfs is made with the kernel, by no ImageBuilder. Source: OpenWrt's include/image.mk."""
+    listed = [each for each in images if isinstance(each, dict)] if isinstance(images, list) else []
+    types = (_text(each.get("type")) for each in listed if _text(each.get("filesystem")) not in _NO_ROOTFS)
+    return tuple(dict.fromkeys(each for each in types if _IMAGE_TYPE.fullmatch(each)))
+
+
+def _limit(limits: object, name: str) -> int | None:
+    size = limits.get(name) if isinstance(limits, dict) else None
+    return size if type(size) is int and 0 < size < _MAX_LIMIT else None
 
 
 def _title(title: object) -> str:

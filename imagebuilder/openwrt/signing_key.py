@@ -1,15 +1,18 @@
 """The key that an ImageBuilder makes for itself, kept per user, so that two builds are signed alike.
 
-From 19.07 on the Makefile's `_check_keys` makes one where there is none: `key-build`, `.pub` and `.ucert`
-(usign, opkg), from 25.12 on `keys/local-private-key.pem` and `local-public-key.pem` (apk). The view of each
-build is a fresh one, so every build would have its own key, in ADD_LOCAL_KEY's images and in the signatures
-after sysupgrade images. Source: target/imagebuilder/files/Makefile, rules.mk (BUILD_KEY).
+From 21.02 on the Makefile's goal `_check_keys` makes one where there is none and CONFIG_SIGNATURE_CHECK is
+set: `key-build`, `.pub` and `.ucert` (usign, opkg), in trees with apk `keys/local-private-key.pem` and
+`local-public-key.pem`. The view of each build is a fresh one, so every build would have its own key, in
+ADD_LOCAL_KEY's images and in the signatures after sysupgrade images. Older trees make none, and sign nothing
+as long as they have none: nothing is laid there. Source: target/imagebuilder/files/Makefile, rules.mk
+(BUILD_KEY), include/image-commands.mk.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,12 +20,17 @@ from pathlib import Path
 
 from imagebuilder.host.fs import disk_errors_explained, remove_tree
 from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.openwrt.keys import KeyFileError, parse_usign_key
+from imagebuilder.openwrt.tree import config_settings
 
+_USIGN, _APK = "usign", "apk"
 # by the name of the folder that a set is kept in; the secret one first
 _SETS = {
-    "usign": ("key-build", "key-build.pub", "key-build.ucert"),
-    "apk": ("keys/local-private-key.pem", "keys/local-public-key.pem"),
+    _USIGN: ("key-build", "key-build.pub", "key-build.ucert"),
+    _APK: ("keys/local-private-key.pem", "keys/local-public-key.pem"),
 }
+_PUBLIC = _SETS[_USIGN][1]
+_MAKES_KEYS = re.compile(r"(?m)^_check_keys:")
 
 
 def user_keys() -> Path:
@@ -33,37 +41,66 @@ def user_keys() -> Path:
 
 
 def lay_signing_key(tree: Path, view: PrivateView, kept: Path) -> bool:
-    """Before make: give the view the user's keys where the tree has none of its own; whether it did.
+    """Before make: give the view the user's keys where the tree would make some; whether it did.
 
-    kept: the user's folder for keys, which need not exist.
+    kept: the user's folder for keys, which need not exist. KeyFileError for a damaged one.
     """
-    laid = False
-    for folder, names in _SETS.items():
-        if (tree / names[0]).exists():
-            continue
-        for name in names:
-            source, place = kept / folder / Path(name).name, view.changed / name
-            if source.is_file():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, place)
-                place.chmod(0o600)
-                laid = True
-    return laid
+    kind = _missing_set(tree)
+    if kind is None or not (kept / kind).is_dir():
+        return False
+    for name in _SETS[kind]:
+        source = kept / kind / Path(name).name
+        if source.is_file():
+            _lay(source.read_bytes(), view.changed / name, secret=name == _SETS[kind][0])
+    if kind == _USIGN:  # as opkg-key does, which make calls for a key that it has just made
+        public = kept / kind / _PUBLIC
+        data = public.read_bytes() if public.is_file() else b""
+        _lay(data, view.changed / "keys" / parse_usign_key(data, str(public)).number)
+    return True
 
 
 def keep_signing_key(tree: Path, view: PrivateView, kept: Path) -> bool:
     """After make: keep the keys that it made in this view, if the user has none yet; whether it did.
 
-    Of two builds at once that each made one, the first to end has its key kept.
+    Of two builds at once that each made one, the first to end has its key kept. HostError where the folder
+    cannot be written to.
     """
-    stored = False
-    for folder, names in _SETS.items():
-        made = [view.changed / name for name in names]
-        if (tree / names[0]).exists() or (kept / folder).exists() or not _plain(made[0]):
-            continue
-        with disk_errors_explained(kept):
-            stored = _store([path for path in made if _plain(path)], kept / folder) or stored
-    return stored
+    kind = _missing_set(tree)
+    if kind is None or (kept / kind).exists():
+        return False
+    made = [path for name in _SETS[kind] if _plain(path := view.changed / name)]
+    if len(made) < 2 or (kind == _USIGN and not _is_usign_key(view.changed / _PUBLIC)):
+        return False
+    with disk_errors_explained(kept):
+        return _store(made, kept / kind)
+
+
+def _missing_set(tree: Path) -> str | None:
+    """The set of keys that the tree's make makes, and that the tree does not have."""
+    makefile, settings = _text(tree / "Makefile"), config_settings(_text(tree / ".config"))
+    if not _MAKES_KEYS.search(makefile) or settings.get("SIGNATURE_CHECK") != "y":
+        return None
+    kind = _APK if settings.get("USE_APK") == "y" else _USIGN
+    return None if (tree / _SETS[kind][0]).exists() else kind
+
+
+def _lay(data: bytes, place: Path, *, secret: bool = False) -> None:
+    """With the mode that make gives it: ADD_LOCAL_KEY copies the public one into the image."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(data)
+    place.chmod(0o600 if secret else 0o644)
+
+
+def _is_usign_key(path: Path) -> bool:
+    try:
+        parse_usign_key(path.read_bytes() if _plain(path) else b"", str(path))
+    except KeyFileError:
+        return False
+    return True
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.is_file() else ""
 
 
 def _plain(path: Path) -> bool:
