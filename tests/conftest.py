@@ -10,6 +10,9 @@ import pytest
 from hypothesis import settings
 
 from imagebuilder.load.library import Library
+from imagebuilder.model.filetree import EMPTY
+from imagebuilder.model.package import Package
+from imagebuilder.stage.ipk import write_ipk
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -37,22 +40,53 @@ image:
 \t@test -z "$(FILES)" || cp -a $(FILES) $(BIN_DIR)/files
 \t@head -c $$(cat size) /dev/zero > $(DIST)-squashfs-sysupgrade.bin
 \t@head -c $$(cat size) /dev/zero > $(DIST)-squashfs-factory.bin
-\t@printf 'base-files - 1\\nbusybox - 1.36\\n' > $(DIST).manifest
+\t@for name in $(sort base-files busybox dnsmasq kernel rssileds $(filter-out -%,$(PACKAGES))); do \\
+\t\tcase " -dnsmasq $(PACKAGES) " in *" -$$name "*) continue;; esac; \\
+\t\techo "$$name - $$(ls packages/$${name}_*.ipk | cut -d_ -f2)"; \\
+\tdone > $(DIST).manifest
 """
+SMALL_PACKAGES = {
+    "base-files": "1",
+    "busybox": "1.36",
+    "dnsmasq": "2.89",
+    "dropbear": "2022.83",
+    "kernel": "5.15",
+    "micropython-mbedtls": "1.20",
+    "python3": "3.11.7",
+    "python3-base": "3.11.7",
+    "python3-light": "3.11.7",
+    "rssileds": "4",
+    "tcpdump-mini": "4.99",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--imagebuilder", metavar="PATH", help="a genuine ImageBuilder tree (LEDE 17.01.7 ar71xx)"
     )
+    parser.addoption("--apk", metavar="PROGRAM", help="a genuine apk of apk-tools 3")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--imagebuilder"):
-        return
     for item in items:
-        if "genuine" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="wants --imagebuilder PATH"))
+        wanted = "--apk" if "apk_program" in getattr(item, "fixturenames", ()) else "--imagebuilder"
+        if "genuine" in item.keywords and not config.getoption(wanted):
+            item.add_marker(pytest.mark.skip(reason=f"wants {wanted}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where these tests keep signing keys (openwrt.signing_key): never in the user's own folder."""
+    home = tmp_path_factory.mktemp("data-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(home))
+        yield home
+
+
+@pytest.fixture
+def apk_program(request: pytest.FixtureRequest) -> Path:
+    """A genuine apk 3."""
+    return Path(request.config.getoption("--apk")).resolve()
 
 
 @pytest.fixture
@@ -102,6 +136,8 @@ def small_tree(tmp_path: Path) -> Iterator[Path]:
     (tree / "include/version.mk").write_text("VERSION_NUMBER:=$(call qstrip,$(CONFIG_VERSION_NUMBER))\n")
     (tree / "repositories.conf").write_text("src imagebuilder file:packages\n")
     (tree / "size").write_text("3000000")
+    for name, version in SMALL_PACKAGES.items():
+        write_ipk(tree / "packages", Package(name, version), EMPTY, epoch=1_700_000_000)
     yield tree
     written = [path.name for path in tree.iterdir() if path.name.startswith(("tree-was", "build-"))]
     assert not written, "the user's tree was written to"

@@ -16,7 +16,8 @@ from imagebuilder.model.board import Board, Profile
 from imagebuilder.openwrt.board_check import covered
 from imagebuilder.openwrt.collect import find_images, named_image
 from imagebuilder.openwrt.device_facts import look_at_tree
-from imagebuilder.pipeline import build_image, requests
+from imagebuilder.pipeline import build_image
+from imagebuilder.request import requests
 
 PROJECT = Path(__file__).resolve().parents[1]
 REFERENCE = PROJECT.parent / "shared/reference/boards.json"

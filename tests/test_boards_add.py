@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.errors import UserError
+from imagebuilder.inquiry import plan_image
 from imagebuilder.load.boards_write import board_text, places_to_fill_in, write_board
 from imagebuilder.load.library import Library
 from imagebuilder.load.toml import parse_toml
@@ -21,7 +22,7 @@ from imagebuilder.model.board import Partition, TplinkHeader
 from imagebuilder.model.device import DeviceFacts
 from imagebuilder.openwrt.device_facts import device_facts, look_at_tree
 from imagebuilder.openwrt.tree import TreeError
-from imagebuilder.pipeline import plan_image, requests
+from imagebuilder.request import requests
 
 PROJECT = Path(__file__).resolve().parents[1]
 Cli = Callable[..., subprocess.CompletedProcess[str]]

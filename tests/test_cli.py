@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.host.cache import Cache
+from imagebuilder.model.filetree import EMPTY, FileTree, file_of
+from imagebuilder.model.package import Dependency, Package
+from imagebuilder.stage.ipk import write_ipk
+
 PROJECT = Path(__file__).resolve().parents[1]
 BOARD = "tplink-tl-wr740n-v4"
 
@@ -57,6 +62,73 @@ def test_a_plan(cli: Cli, small_tree: Path) -> None:
     (plan,) = json.loads(cli(*argv, "--json").stdout)
     assert plan["profile"]["name"] == "tplink_tl-wr740n-v4"
     assert plan["wanted"] == ["base-files", "busybox", "kernel", "rssileds"]
+
+
+def test_locks(cli: Cli, small_tree: Path, project: Path) -> None:
+    common = ("router", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+    refused = cli("lock", *common, "--check")
+    assert refused.returncode == 2
+    assert "python3 build.py lock router" in refused.stderr
+    ended = cli("lock", *common)
+    assert ended.stdout == f"wrote {project}/locks/router.lock\n", ended.stderr
+    assert cli("build", *common, "--locked").returncode == 0
+    assert cli("lock", *common, "--check").stdout == f"{BOARD}: nothing would change\n"
+    path = project / "configs/router.toml"
+    path.write_text(path.read_text() + '\n[packages]\nadd = ["tcpdump-mini"]\n')
+    assert cli("lock", *common, "--check").returncode == 2
+    outdated = cli("outdated", *common, "--json")
+    assert outdated.returncode == 0
+    lines = ["wanted: tcpdump-mini is new", "package tcpdump-mini is new, 4.99"]
+    assert json.loads(outdated.stdout) == {BOARD: lines}
+
+
+def test_why_and_packages(cli: Cli, small_tree: Path) -> None:
+    needs = ((Dependency("luci-base"),),)
+    write_ipk(small_tree / "packages", Package("luci", "1", depends=needs), EMPTY, epoch=1)
+    tree = FileTree({"/www/index.html": file_of(b"x")})
+    facts = Package("luci-base", "2", provides=("web",), section="luci", description="The base of LuCI")
+    write_ipk(small_tree / "packages", facts, tree, epoch=1)
+    common = ("--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+    absent = cli("why", "router", "luci-base", *common)
+    assert absent.returncode == 2
+    assert "'luci-base' is not in the image of router" in absent.stderr
+    found = json.loads(cli("packages", "search", "router", "BASE", "luci", *common, "--json").stdout)
+    assert [(each["package"], each["version"], each["boards"]) for each in found] == [
+        ("luci-base", "2", [BOARD])
+    ]
+    shown = json.loads(cli("packages", "show", "router", "web", *common, "--json").stdout)
+    assert shown[0]["files"] == ["/www/index.html"]
+    assert (shown[0]["in the plan"], shown[0]["from"]) == (False, "the tree")
+    assert "no feed has 'nosuch'" in cli("packages", "show", "router", "nosuch", *common).stderr
+
+
+def test_every_way_into_an_image(cli: Cli, small_tree: Path, project: Path) -> None:
+    for name in ("one", "two"):
+        depends = ((Dependency("library"),),)
+        write_ipk(small_tree / "packages", Package(name, "1", depends=depends), EMPTY, epoch=1)
+    write_ipk(small_tree / "packages", Package("library", "1"), EMPTY, epoch=1)
+    (project / "configs/mine.toml").write_text('extends = "router"\n[packages]\nadd = ["one", "two"]\n')
+    argv = ("why", "mine", "library", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+    chains = json.loads(cli(*argv, "--json").stdout)[BOARD]
+    asked = f"packages.add in {project}/configs/mine.toml"
+    assert chains == [[asked, "one", "library"], [asked, "two", "library"]]
+    assert f"  {asked} -> one -> library" in cli(*argv).stdout
+
+
+def test_a_board_with_too_little_ram(cli: Cli, small_tree: Path, project: Path) -> None:
+    (project / "configs/mine.toml").write_text('extends = "router"\n[budget]\nram_free = "48M"\n')
+    argv = ("mine", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+    for command in ("plan", "build"):
+        ended = cli(command, *argv)
+        assert ended.returncode == 2
+        assert "of 32.0 MiB RAM about" in ended.stderr
+        assert "budget.ram_free wants 48.0 MiB" in ended.stderr
+
+
+def test_fetching(cli: Cli, small_tree: Path) -> None:
+    ended = cli("fetch", "router", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c", "--json")
+    facts = {"config": "router", "board": BOARD, "tree": "OpenWrt 23.05.5", "packages": 0, "bytes": 0}
+    assert json.loads(ended.stdout) == [facts]
 
 
 @pytest.mark.parametrize(
@@ -125,13 +197,47 @@ def test_doctor(cli: Cli) -> None:
 
 
 def test_clean(cli: Cli, tmp_path: Path) -> None:
-    for name in ("out/x", "cache/y"):
+    where = ("--cache-folder", "cache")
+    for name in ("out/x", "cache/kits"):
         (tmp_path / name).mkdir(parents=True)
-    assert cli("clean", "--cache", "cache").returncode == 0
+    assert cli("clean", *where).stdout == "removed out\n"
     assert (tmp_path / "cache").exists()
     assert not (tmp_path / "out").exists()
-    assert cli("clean", "--all", "--cache", "cache").returncode == 0
+    assert cli("clean", *where).stdout == "there was nothing to remove\n"
+    (tmp_path / "out").mkdir()
+    assert json.loads(cli("clean", "--all", *where, "--json").stdout) == {
+        "removed": ["out", "cache"],
+        "cache": "cache",
+        "cleaned": None,
+    }
     assert not (tmp_path / "cache").exists()
+
+
+def test_clean_what_was_fetched(cli: Cli, tmp_path: Path) -> None:
+    cache, where = Cache(tmp_path / "cache"), ("--cache-folder", "cache")
+    (tmp_path / "out").mkdir()
+    for number in range(4):
+        cache.add(bytes([number]) * 1000)
+    (cache.folder / "indexes").mkdir()
+    (cache.folder / "indexes/x").write_bytes(b"x" * 500)
+    (cache.tree("a" * 64)).mkdir(parents=True)
+    (cache.folder / "kits").mkdir()
+    kept = cli("clean", "--cache", "--keep", "2K", *where)
+    assert kept.stdout.startswith("removed 3 downloads, 0 unpacked trees, 0 indexes: 2.9 KiB; 1.5 KiB ")
+    facts = json.loads(cli("clean", "--cache", *where, "--json").stdout)
+    assert facts["cleaned"] == {"downloads": 1, "trees": 1, "indexes": 1, "size": 1500, "left": 0}
+    assert (cache.folder / "kits").exists()
+    assert (tmp_path / "out").exists()
+    for argv, words in (
+        (("--keep", "2G"), "--keep goes with --cache"),
+        (("--all", "--cache", "--keep", "2G"), "--keep goes with --cache"),
+        (("--cache", "--keep", "much"), "--keep 'much': expected a size"),
+        (("--cache", "folder"), "unexpected extra argument"),  # other commands' --cache PATH
+    ):
+        ended = cli("clean", *argv)
+        assert ended.returncode == 2
+        assert words in ended.stderr
+        assert (tmp_path / "out").exists()
 
 
 def test_help_imports_nothing_that_it_does_not_need() -> None:

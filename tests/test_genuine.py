@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -13,11 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.budgeting import BudgetError
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.run import clean_environment, run
+from imagebuilder.inquiry import plan_image
 from imagebuilder.log import Log
-from imagebuilder.pipeline import build_image, plan_image, requests
+from imagebuilder.pipeline import build_image
+from imagebuilder.request import requests
 
 pytestmark = pytest.mark.genuine
 
@@ -141,6 +145,7 @@ def test_packages_that_are_nowhere_are_named(
             imagebuilder=str(genuine_tree),
             output=tmp_path / "out",
             cache=tmp_path,
+            offline=True,
         )
         with pytest.raises(UserError) as error:
             build_image(asked, Log())
@@ -162,3 +167,50 @@ def test_the_plan_of_a_genuine_tree(unchanged_tree: Path, project: Path, tmp_pat
     assert len(plan.tree.profiles) == 296
     assert "kmod-ath9k" in plan.wanted
     assert not plan.tree.disables_services
+
+
+def test_a_python_that_does_not_fit_is_refused_with_advice_that_helps(
+    genuine_tree: Path, project: Path, add_config: AddConfig, tmp_path: Path
+) -> None:
+    add_config("full", f'extends = "router"\nboards = ["{BOARD}"]\n[python]\nvariant = "full"\n')
+    before = (project / "configs/full.toml").read_text()
+    argv = [sys.executable, "-m", "imagebuilder", "plan", "full", "--project", str(project), "--json"]
+    argv += ["--imagebuilder", str(genuine_tree), "--cache", str(tmp_path), "--offline"]
+    refused = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert refused.returncode == 2
+    excess = re.search(r"is too big by (\d+) bytes \(predicted, ±", refused.stderr)
+    assert excess is not None, refused.stderr
+    assert 4_500_000 < int(excess[1]) < 6_000_000
+    assert 'python.variant = "base" in place of "full": ' in refused.stderr
+    fitted = subprocess.run([*argv, "--fit"], check=False, capture_output=True, text=True)
+    assert fitted.returncode == 0, fitted.stderr
+    (plan,) = json.loads(fitted.stdout)
+    assert plan["budgets"]["flash"]["verdict"] == "fits"
+    assert plan["python"] in ("base", "light")
+    assert '-variant = "full"' in fitted.stderr
+    after = (project / "configs/full.toml").read_text()
+    assert after != before
+    again = subprocess.run([*argv, "--fit"], check=False, capture_output=True, text=True)
+    assert (project / "configs/full.toml").read_text() == after
+    assert again.returncode == 0
+
+
+def test_an_image_that_leaves_too_little_free_is_refused(
+    genuine_tree: Path, project: Path, add_config: AddConfig, tmp_path: Path
+) -> None:
+    places = {"imagebuilder": str(genuine_tree), "output": tmp_path / "out", "cache": tmp_path / "cache"}
+    for wanted, words in (("2M", r"bytes free \(predicted, ±.*flash_free wants 2097152"), ("448K", "")):
+        add_config("mine", f'extends = "router"\n[budget]\nflash_free = "{wanted}"\n')
+        (asked,) = requests(project, "mine", board=BOARD, **places)  # type: ignore[arg-type]
+        if words:
+            with pytest.raises(BudgetError, match=words):
+                build_image(asked, Log())
+            continue
+        _, result = build_image(asked, Log())
+        assert result.flash is not None
+        assert result.flash.measured
+        assert result.flash.free is not None
+        assert result.flash.free >= 448 << 10
+        sysupgrade = next(image for image in result.flash.images if image.type == "sysupgrade")
+        real = next(image for image in result.images if image.type == "sysupgrade")
+        assert sysupgrade.bytes == real.size

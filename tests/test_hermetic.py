@@ -18,6 +18,7 @@ from imagebuilder.feeds.resolve import ResolutionError
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, open_view
+from imagebuilder.inquiry import plan_image
 from imagebuilder.log import Log
 from imagebuilder.model.filetree import EMPTY
 from imagebuilder.model.package import Dependency, Package
@@ -46,10 +47,9 @@ from imagebuilder.openwrt.reproducible_check import (
     differences,
     record_build,
 )
-from imagebuilder.openwrt.signing_key import keep_signing_key, lay_signing_key
 from imagebuilder.openwrt.tree import TreeError
-from imagebuilder.pipeline import plan_image, requests
 from imagebuilder.planning.closure import from_feeds
+from imagebuilder.request import requests
 from imagebuilder.stage.ipk import write_ipk
 from imagebuilder.stage.ipk_index import index_of
 from imagebuilder.stage.ipk_reader import read_control
@@ -185,7 +185,7 @@ def test_the_own_index_is_kept_and_is_the_files(make_package: MakePackage, tmp_p
     index = own_index(tmp_path / "tree", tmp_path / "cache", index_of)
     assert read_index(index) == (one,)
     names = [path.name for path in base_packages(tmp_path / "tree")]
-    assert names == ["kernel_1_all.ipk", "libc_1_all.ipk"]
+    assert names == ["libc_1_all.ipk", "kernel_1_all.ipk"]
 
     def never(*_: object) -> str:
         raise AssertionError
@@ -380,26 +380,6 @@ def test_what_differs_is_named(tmp_path: Path) -> None:
     assert differences(first, first) == ()
     blamed = BuildRecord(two, second.images, first.files)
     assert "it is the program that makes the image" in differences(first, blamed)[-1]
-
-
-def test_a_generated_key_is_kept_and_used_again(tmp_path: Path) -> None:
-    tree, kept = tmp_path / "tree", tmp_path / "user/keys"
-    tree.mkdir()
-    first, second = view_on(tmp_path / "first"), view_on(tmp_path / "second")
-    assert not lay_signing_key(tree, first, kept)
-    assert not keep_signing_key(tree, first, kept)
-    for name in ("key-build", "key-build.pub", "key-build.ucert"):
-        (first.changed / name).write_text(name)
-        (second.changed / name).write_text("another")
-    assert keep_signing_key(tree, first, kept)
-    assert not keep_signing_key(tree, second, kept)
-    third = view_on(tmp_path / "third")
-    assert lay_signing_key(tree, third, kept)
-    assert (third.changed / "key-build.ucert").read_text() == "key-build.ucert"
-    assert (third.changed / "key-build").stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in kept.iterdir()] == ["usign"]
-    (tree / "key-build").touch()
-    assert not lay_signing_key(tree, view_on(tmp_path / "fourth"), kept)
 
 
 # --- whole builds

@@ -16,7 +16,8 @@ from imagebuilder.load.config import load_config
 from imagebuilder.load.library import Library
 from imagebuilder.load.overlay import load_overlay, load_overlays
 from imagebuilder.log import Log
-from imagebuilder.pipeline import build_image, requests
+from imagebuilder.pipeline import build_image
+from imagebuilder.request import requests
 from imagebuilder.stage.filetree import content
 from imagebuilder.stage.overlay import overlay_tree
 from imagebuilder.trial import Guest, boot

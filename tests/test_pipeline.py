@@ -16,11 +16,17 @@ import pytest
 
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.run import run
+from imagebuilder.inquiry import plan_image
 from imagebuilder.log import Log
+from imagebuilder.model.filetree import EMPTY
+from imagebuilder.model.package import Package
 from imagebuilder.openwrt.collect import BuildError
 from imagebuilder.openwrt.reproducible_check import ReproducibilityError
 from imagebuilder.openwrt.tree import TreeError
-from imagebuilder.pipeline import Request, build_image, build_twice, plan_image, requests
+from imagebuilder.pipeline import build_image, build_twice
+from imagebuilder.planning.install import PlanError
+from imagebuilder.request import Request, requests
+from imagebuilder.stage.ipk import write_ipk
 
 AddConfig = Callable[[str, str], str]
 BOARD = "tplink-tl-wr740n-v4"
@@ -64,7 +70,8 @@ def test_a_build_hands_over_whole_results(request_for: Callable[..., Request], t
     assert {image["size"] for image in written["images"]} == {3000000}
     assert written["packages"][1] == {"name": "busybox", "version": "1.36"}
     assert written["tree"]["version"] == "23.05.5"
-    assert [step["step"] for step in written["steps"]] == ["tree", "plan", "stage", "build", "verify"]
+    steps = [step["step"] for step in written["steps"]]
+    assert steps == ["tree", "plan", "fetch", "stage", "build", "verify"]
     assert "OK" in run(["sha256sum", "-c", "sha256sums"], cwd=place).stdout
     assert leftovers(tmp_path / "out") == [BOARD]
 
@@ -117,7 +124,7 @@ def test_plan_and_make_command(
     assert plan.reasons["tcpdump-mini"].startswith("packages.add in ")
     assert plan.reasons["python3-base"].startswith('python.variant = "base" in ')
     assert not (tmp_path / "out").exists()
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["indexes"]
 
 
 @pytest.mark.parametrize(
@@ -166,6 +173,8 @@ def test_packages_that_do_not_go_in_are_named_with_who_asked(
     request_for: Callable[..., Request], add_config: AddConfig, small_tree: Path
 ) -> None:
     add_config("mine", 'extends = "router"\n[packages]\nadd = ["nosuch", "luci"]\n')
+    for name in ("nosuch", "luci"):  # the index has them, and make cannot install them
+        write_ipk(small_tree / "packages", Package(name, "1"), EMPTY, epoch=1)
     (small_tree / "behaviour").write_text(
         "echo \"Unknown package 'nosuch'.\"\necho ' * opkg_install_cmd: Cannot install package nosuch.'\n"
         "echo ' * satisfy_dependencies_for: Cannot satisfy the following dependencies for luci:'\n"
@@ -181,6 +190,24 @@ def test_packages_that_do_not_go_in_are_named_with_who_asked(
         "package 'uhttpd' is in no feed; package 'luci' depends on it, and asked for by packages.add" in text
     )
     assert "package 'libpcap' could not be downloaded; it is a dependency of 'nosuch'" in text
+
+
+def test_packages_that_are_in_no_feed_are_named_before_anything_is_built(
+    request_for: Callable[..., Request], add_config: AddConfig, tmp_path: Path
+) -> None:
+    add_config("mine", 'extends = "router"\n[packages]\nadd = ["nosuch"]\n')
+    with pytest.raises(PlanError, match=r"no feed has nosuch, which was asked for \(packages.add in .*mine"):
+        build_image(request_for("mine"), Log())
+    assert leftovers(tmp_path / "out") == []
+
+
+def test_an_image_that_holds_other_packages_than_planned_is_refused(
+    request_for: Callable[..., Request], small_tree: Path, tmp_path: Path
+) -> None:
+    (small_tree / "behaviour").write_text("mv packages/busybox_1.36_all.ipk packages/busybox_1.37_all.ipk")
+    with pytest.raises(BuildError, match=r"busybox 1\.36 was planned, and 1\.37 is there"):
+        build_image(request_for(), Log())
+    assert leftovers(tmp_path / "out") == [f"{BOARD}.failed.log"]
 
 
 def test_make_that_fails_shows_its_last_words(
@@ -226,7 +253,8 @@ def test_no_space_left(request_for: Callable[..., Request], small_tree: Path, tm
     small = tmp_path / "small"
     small.mkdir()
     program = (
-        "from imagebuilder.pipeline import *\nfrom imagebuilder.log import Log\nimport sys\n"
+        "from imagebuilder.pipeline import build_image\nfrom imagebuilder.request import requests\n"
+        "from imagebuilder.log import Log\nfrom pathlib import Path\nimport sys\n"
         "from imagebuilder.errors import HostError\n"
         "asked = requests(Path(sys.argv[1]), 'router', board=sys.argv[2], imagebuilder=sys.argv[3],\n"
         "                 output=Path(sys.argv[4]), cache=Path(sys.argv[5]))\n"

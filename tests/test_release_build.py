@@ -12,7 +12,8 @@ import pytest
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.log import Log
-from imagebuilder.pipeline import Request, build_image, requests
+from imagebuilder.pipeline import build_image
+from imagebuilder.request import Request, requests
 
 BOARD = "tplink-tl-wr740n-v4"
 AddConfig = Callable[[str, str], str]

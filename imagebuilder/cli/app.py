@@ -10,22 +10,24 @@ import typer
 
 from imagebuilder.cli.boards import boards_app
 from imagebuilder.cli.guard import USER_FAULT, guarded
+from imagebuilder.cli.images import build, fetch, plan
 from imagebuilder.cli.init import init
+from imagebuilder.cli.interpreters import interpreters
+from imagebuilder.cli.lock import lock, outdated
 from imagebuilder.cli.options import (
     PROJECT,
     BoardName,
     Cache,
-    ConfigName,
     Imagebuilder,
     Json,
     Mirrors,
-    NoSandbox,
     Offline,
     Output,
     Quiet,
     Root,
     Verbose,
 )
+from imagebuilder.cli.packages import packages_app, why
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,92 +35,10 @@ app = typer.Typer(
     help="Builds OpenWrt firmware with the Python that fits: boards and configs in TOML, images out.",
 )
 
-app.command()(init)
+for command in (init, build, plan, fetch, lock, outdated, why, interpreters):
+    app.command()(command)
 app.add_typer(boards_app, name="boards")
-
-
-@app.command()
-@guarded
-def build(
-    config: ConfigName,
-    board: BoardName = None,
-    imagebuilder: Imagebuilder = None,
-    mirror: Mirrors = None,
-    offline: Offline = False,
-    no_sandbox: NoSandbox = False,
-    check_reproducible: Annotated[
-        bool, typer.Option("--check-reproducible", help="Build twice; the images must be the same.")
-    ] = False,
-    output: Output = Path("out"),
-    project: Root = PROJECT,
-    cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """Build the images of a config, for each of its boards."""
-    from imagebuilder.cli import show
-    from imagebuilder.cli.progress import Reporter
-    from imagebuilder.pipeline import build_image, build_twice, requests
-
-    with Reporter(quiet=quiet, verbose=verbose) as log:
-        asked = requests(
-            project,
-            config,
-            board=board,
-            imagebuilder=imagebuilder,
-            output=output,
-            cache=cache,
-            mirrors=mirror or (),
-            offline=offline,
-            sandbox=not no_sandbox,
-        )
-        work = build_twice if check_reproducible else build_image
-        built = [work(request, log) for request in asked]
-    if as_json:
-        show.as_json([{"folder": place, **result.model_dump(mode="json")} for place, result in built])
-    else:
-        for place, result in built:
-            show.result(place, result)
-
-
-@app.command()
-@guarded
-def plan(
-    config: ConfigName,
-    board: BoardName = None,
-    imagebuilder: Imagebuilder = None,
-    mirror: Mirrors = None,
-    offline: Offline = False,
-    no_sandbox: NoSandbox = False,
-    project: Root = PROJECT,
-    cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """Show what would be built: profile, packages and why, and the make command."""
-    from imagebuilder.cli import show
-    from imagebuilder.cli.progress import Reporter
-    from imagebuilder.pipeline import plan_image, requests
-
-    with Reporter(quiet=quiet, verbose=verbose) as log:
-        asked = requests(
-            project,
-            config,
-            board=board,
-            imagebuilder=imagebuilder,
-            cache=cache,
-            mirrors=mirror or (),
-            offline=offline,
-            sandbox=not no_sandbox,
-        )
-        plans = [plan_image(request, log) for request in asked]
-    if as_json:
-        show.as_json(plans)
-    else:
-        for each in plans:
-            show.plan(each)
+app.add_typer(packages_app, name="packages")
 
 
 @app.command()
@@ -174,16 +94,24 @@ def schema(
 
 @app.command()
 @guarded
-def releases(as_json: Json = False) -> None:
-    """List the releases that are known without asking a server."""
+def releases(
+    mirror: Mirrors = None,
+    offline: Offline = False,
+    cache: Cache = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the releases that the server names, and which series still get security fixes."""
     from imagebuilder.cli import show
-    from imagebuilder.openwrt.releases import shipped_releases
+    from imagebuilder.cli.progress import Reporter
+    from imagebuilder.host.cache import Cache as Kept
+    from imagebuilder.host.fs import user_cache
+    from imagebuilder.openwrt.obtain_lists import Asking, list_releases
 
-    known = shipped_releases()
-    if as_json:
-        show.as_json([{"release": each, "end_of_life": known.end_of_life(each)} for each in known.versions])
-    else:
-        show.table(("release", "remark"), ((each, known.end_of_life(each) or "") for each in known.versions))
+    with Reporter(quiet=quiet, verbose=verbose) as log:
+        found = list_releases(Asking(Kept(cache or user_cache()), tuple(mirror or ()), offline, log))
+    (show.as_json if as_json else show.releases)(found)
 
 
 @app.command()
@@ -227,7 +155,8 @@ def demo(
     from imagebuilder.cli import show
     from imagebuilder.cli.progress import Reporter
     from imagebuilder.host.tools import install, missing_tools
-    from imagebuilder.pipeline import requests, run_demo
+    from imagebuilder.pipeline import run_demo
+    from imagebuilder.request import requests
 
     with Reporter(quiet=quiet, verbose=verbose) as log:
         install(missing_tools(("build", "sandbox", "kit", "boot")), log)
@@ -266,14 +195,38 @@ def test(context: typer.Context, imagebuilder: Imagebuilder = None) -> None:
 @guarded
 def clean(
     output: Output = Path("out"),
-    cache: Cache = None,
-    all_caches: Annotated[
-        bool, typer.Option("--all", help="Also downloads, unpacked trees and the kit.")
+    fetched: Annotated[
+        bool, typer.Option("--cache", help="In place of results: downloads, unpacked trees, indexes.")
     ] = False,
+    keep: Annotated[
+        str | None,
+        typer.Option("--keep", help="With --cache: as much as 2G may stay, what was used last."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Results, and all that can be made or fetched again, the kit too.")
+    ] = False,
+    cache_folder: Annotated[
+        Path | None, typer.Option("--cache-folder", help="What other commands take as --cache PATH.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Remove results (and with --all everything that can be made or fetched again)."""
+    """Remove results; with --cache what was fetched, with --all everything."""
+    from imagebuilder.cli import show
+    from imagebuilder.errors import UserError
+    from imagebuilder.host.cache import Cache as Kept
     from imagebuilder.host.fs import remove_tree, user_cache
+    from imagebuilder.load.boards_write import given_size
 
-    remove_tree(output)
-    if all_caches:
-        remove_tree(cache or user_cache())
+    limit, folder = given_size("--keep", keep), cache_folder or user_cache()
+    if limit is not None and (everything or not fetched):
+        raise UserError("--keep goes with --cache", hint="build.py clean --cache --keep 2G")
+    removed: list[Path] = []
+    if everything or not fetched:
+        removed = [place for place in (output, folder) if place.exists() and (everything or place == output)]
+        for place in removed:
+            remove_tree(place)
+    cleaned = Kept(folder).clean(limit or 0) if fetched and not everything else None
+    if as_json:
+        show.as_json({"removed": removed, "cache": folder, "cleaned": cleaned})
+    else:
+        show.cleaned(removed, folder, cleaned)

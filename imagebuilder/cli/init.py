@@ -11,7 +11,7 @@ import typer
 from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import PROJECT, Root
 
-VARIANTS = ("none", "micropython", "base", "light", "full")
+VARIANTS = ("none", "micropython", "base", "light", "full")  # of all, those that a new config may want
 Wifi = Literal["none", "client", "ap"]
 
 

@@ -44,6 +44,11 @@ Mirrors = Annotated[
     typer.Option("--mirror", help="A copy of the download server: https or a folder. Several, in order."),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing: use what is in the cache.")]
+ReleaseName = Annotated[
+    str | None,
+    typer.Option("--release", help="Ask the server: 24.10.4, 24.10 (its newest), latest or snapshot."),
+]
+Locked = Annotated[bool, typer.Option("--locked", help="Exactly what locks/CONFIG.lock says, or fail.")]
 NoSandbox = Annotated[
     bool, typer.Option("--no-sandbox", help="Let make see the host and its network. The result says so.")
 ]

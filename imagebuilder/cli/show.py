@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from imagebuilder.host.tools import USES, Tool
 from imagebuilder.load.explain import Explained
+from imagebuilder.model.budget import Budgets
 from imagebuilder.model.config import Config
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.result import Result
 from imagebuilder.model.size import human_size
+from imagebuilder.report.flash_bar import flash_bar, flash_picture, ram_lines
+
+if TYPE_CHECKING:
+    from imagebuilder.host.cache import Cleaned
+    from imagebuilder.openwrt.obtain_lists import ShownReleases
 
 PIPE_COLUMNS = 200
 
@@ -29,6 +37,8 @@ def as_json(facts: object) -> None:
 def _plain(value: object) -> object:
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} is no fact")
@@ -55,12 +65,17 @@ def facts(rows: Iterable[tuple[str, str]]) -> None:
         _console().print(f"{name:<16} {value}", markup=False)
 
 
+def rows(found: Sequence[Mapping[str, object]]) -> None:
+    """Facts of one shape as a table."""
+    table(tuple(found[0]), ([str(value) for value in each.values()] for each in found))
+
+
 def configs(found: Sequence[Config]) -> None:
     """A line a config."""
-    rows = (
+    lines = (
         (config.name, config.description, config.python.variant, ", ".join(config.boards)) for config in found
     )
-    table(("config", "description", "Python", "boards"), rows)
+    table(("config", "description", "Python", "boards"), lines)
 
 
 def config(name: str, values: Sequence[Explained]) -> None:
@@ -70,8 +85,14 @@ def config(name: str, values: Sequence[Explained]) -> None:
     table(("key", "value", "from"), rows)
 
 
-def plan(found: Plan) -> None:
-    """What will be built."""
+def plan_facts(found: Plan, budgets: Budgets) -> dict[str, object]:
+    """The same for machines: the plan's fields and its budgets."""
+    picture = flash_picture(budgets.flash) if budgets.flash is not None else None
+    return {**found.model_dump(mode="json"), "budgets": budgets.model_dump(mode="json"), "picture": picture}
+
+
+def plan(found: Plan, budgets: Budgets) -> None:
+    """What will be built, and what it takes of flash and RAM."""
     tree = found.tree
     facts(
         [
@@ -86,7 +107,32 @@ def plan(found: Plan) -> None:
             ("make", shlex.join(("make", *found.make))),
         ]
     )
-    table(("package", "because of"), ((name, found.reasons[name]) for name in found.wanted))
+    lines = (
+        (
+            each.name,
+            each.version,
+            human_size(each.size) if each.size else "",
+            each.feed or "the tree",
+            " -> ".join(each.why),
+        )
+        for each in found.install
+    )
+    table(("package", "version", "size", "from", "because of"), lines)
+    for line in (*found.imports.left_out, *found.imports.lazy):
+        _console().print(f"note: {line}", markup=False)
+    budget(budgets)
+
+
+def budget(found: Budgets) -> None:
+    """Flash as a bar, RAM in lines, and what would help."""
+    if found.flash is not None:
+        _console().print(flash_bar(found.flash), markup=False)
+    if found.ram is not None:
+        for line in ram_lines(found.ram):
+            _console().print(line, markup=False)
+    notes = (*found.notes, *(found.flash.notes if found.flash is not None else ()))
+    for line in notes:
+        _console().print(f"note: {line}", markup=False)
 
 
 def result(place: Path, found: Result) -> None:
@@ -97,11 +143,41 @@ def result(place: Path, found: Result) -> None:
     table(("image", "file", "size", "sha256"), rows)
 
 
+def releases(found: ShownReleases) -> None:
+    """A line a release, and where the list is from."""
+    rows = (
+        (each.release, each.series, each.state, "latest" if each.latest else "") for each in found.releases
+    )
+    table(("release", "series", "state of the series", ""), rows)
+    whence = "" if found.asked else "no server gave a list; "
+    _console().print(f"{whence}from {found.origin}", markup=False)
+
+
 def doctor(missing: Sequence[Tool], present: Sequence[Tool]) -> None:
     """Which host programs are there, and what the missing ones are for."""
     rows = [("missing", tool.name, tool.package, f"{USES[tool.use]}: {tool.purpose}") for tool in missing]
     rows += [("ok", tool.name, tool.package, f"{USES[tool.use]}: {tool.purpose}") for tool in present]
     table(("", "program", "package", "for"), rows)
+
+
+def cleaned(removed: Sequence[Path], folder: Path, found: Cleaned | None) -> None:
+    """What was removed: folders, and of the cache in `folder`."""
+    for place in removed:
+        print(f"removed {place}")
+    if found is not None:
+        counts = (
+            _count(found.downloads, "download"),
+            _count(found.trees, "unpacked tree"),
+            _count(found.indexes, "index", "es"),
+        )
+        left = f"{human_size(found.left)} of such things are left in {folder}"
+        print(f"removed {', '.join(counts)}: {human_size(found.size)}; {left}")
+    elif not removed:
+        print("there was nothing to remove")
+
+
+def _count(number: int, what: str, plural: str = "s") -> str:
+    return f"{number} {what}{'' if number == 1 else plural}"
 
 
 def answer(found: Mapping[str, object]) -> None:

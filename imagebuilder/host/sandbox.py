@@ -130,16 +130,32 @@ def _copy(tree: Path, work: Path, refusal: str, log: Log) -> Path:
     return copy
 
 
-def _sandboxed_copy(tree: Path, work: Path, refusal: str, log: Log) -> PrivateView:
-    """The tree copied, and bubblewrap without our own namespaces around it."""
+def shut_in(
+    folder: Path, work: Path, *, readable: Sequence[Path] = (), network: bool = False
+) -> list[str]:
+    """The argv that shuts a program into bubblewrap, up to the program's: `folder` is bubblewrap.TREE, which
+    it may write to, and of `work` it sees what bubblewrap.argv() says. network: it may use this machine's.
+    HostError where that does not work."""
+    bubblewrap.check_present()
+    bubblewrap.write_settings(work)
+    more = [*_namespaces(folder, work), *(["--share-net"] if network else [])]
+    return [*_TIED_TO_US, *bubblewrap.argv(folder.resolve(), work.resolve(), readable=readable, more=more)]
+
+
+def _namespaces(folder: Path, work: Path) -> Sequence[str]:
+    """bubblewrap's options without our own namespaces around it."""
     ways = (bubblewrap.USER_NAMESPACE, ()) if os.geteuid() else ((), bubblewrap.USER_NAMESPACE)
     for more in ways:
-        sandbox = bubblewrap.argv(tree.resolve(), work.resolve(), more=more)
+        sandbox = bubblewrap.argv(folder.resolve(), work.resolve(), more=more)
         reason = _refusal((*_TIED_TO_US, *sandbox, "true"))
         if reason is None:
-            break
-    else:
-        raise bubblewrap.unusable(reason or "")
+            return more
+    raise bubblewrap.unusable(reason or "")
+
+
+def _sandboxed_copy(tree: Path, work: Path, refusal: str, log: Log) -> PrivateView:
+    """The tree copied, and bubblewrap without our own namespaces around it."""
+    more = _namespaces(tree, work)
     copy = _copy(tree, work, refusal, log)
     sandbox = bubblewrap.argv(copy, work.resolve(), readable=_own_python(tree), more=more)
     return PrivateView(

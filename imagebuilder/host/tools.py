@@ -47,6 +47,7 @@ TOOLS = (
     Tool("unshare", "util-linux", "gives each build its own view of the tree", "build"),
     Tool("setpriv", "util-linux", "ends make when the builder dies", "build"),
     Tool("mount", "mount", "gives each build its own view of the tree", "build"),
+    Tool("unsquashfs", "squashfs-tools", "reads root file systems back", "build"),
     Tool("bwrap", "bubblewrap", "shuts make and package scripts in", "sandbox"),
     Tool("gawk", "gawk", "reads package and target metadata", "genuine"),
     Tool("perl", "perl", "reads package and target metadata", "genuine"),
@@ -70,7 +71,10 @@ TOOLS = (
     Tool("qemu-system-x86_64", "qemu-system-x86", "is the machine", "boot"),
     Tool("/usr/share/OVMF/OVMF_CODE.fd", "ovmf", "is its UEFI", "boot"),
     Tool("cpio", "cpio", "reads the kit's initramfs", "tests"),
-    Tool("unsquashfs", "squashfs-tools", "reads root file systems back", "tests"),
+    Tool("mkimage", "u-boot-tools", "makes kernels to read", "tests"),
+    Tool("dtc", "device-tree-compiler", "makes FIT images to read, for mkimage", "tests"),
+    Tool("ubinize", "mtd-utils", "makes UBI images to read", "tests"),
+    Tool("mkfs.jffs2", "mtd-utils", "makes file systems to read", "tests"),
     Tool("ssh", "openssh-client", "logs in to a booted image", "tests"),
 )
 

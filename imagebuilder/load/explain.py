@@ -34,12 +34,13 @@ def explain(library: Library, loaded: LoadedConfig) -> list[Explained]:
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    """Dotted keys to values; overlays by their names, as the origins have them."""
+    """Dotted keys to values; overlays and feeds by their names, as the origins have them."""
     flat: dict[str, Any] = {}
-    for use in values.pop("overlay"):
-        flat[dotted(("overlay", use["name"]))] = "used"
-        for name, value in use["variables"].items():
-            flat[dotted(("overlay", use["name"], name))] = value
+    for table in ("overlay", "feed"):
+        for use in values.pop(table):
+            flat[dotted((table, use["name"]))] = "used"
+            for name, value in (use | use.get("variables", {})).items():
+                flat[dotted((table, use["name"], name))] = value
     for key, value in values.items():
         if isinstance(value, dict):
             flat |= {dotted((key, name)): each for name, each in value.items()}

@@ -11,14 +11,15 @@ Origins = dict[str, tuple[str, ...]]
 
 # pairs of lists of which the last word on a name counts
 _PAIRS = (("packages", "add", "remove"), ("services", "disabled", "enabled"))
+_NAMED = (("overlay",), ("feed",))  # lists of tables that are told apart by their names
 
 
 def merge(into: dict[str, Any], values: Mapping[str, Any], origin: str, origins: Origins) -> None:
     """Merge one file's values (already valid) into what earlier files said, and note who said what.
 
     Tables merge key by key and values replace. `packages` and `services` are pairs of lists: a name that a
-    later file puts into one leaves the other. Overlays are told apart by name: an overlay named again keeps
-    its place and gets the later variables, and `remove = true` takes it out.
+    later file puts into one leaves the other. Overlays and feeds are told apart by name: one that is named
+    again keeps its place and gets the later values, and `remove = true` takes it out.
     """
     _merge_table(into, values, origin, (), origins)
 
@@ -31,8 +32,8 @@ def _merge_table(
         pair = next((pair for pair in _PAIRS if place == pair[:1]), None)
         if pair is not None:
             _merge_pair(into.setdefault(key, {pair[1]: [], pair[2]: []}), value, origin, pair, origins)
-        elif place == ("overlay",):
-            _merge_overlays(into.setdefault(key, []), value, origin, origins)
+        elif place in _NAMED:
+            _merge_named(into.setdefault(key, []), value, origin, key, origins)
         elif isinstance(value, Mapping):
             _merge_table(into.setdefault(key, {}), value, origin, place, origins)
         else:
@@ -58,12 +59,12 @@ def _merge_pair(
         origins[place] = (*origins.get(place, ()), origin)
 
 
-def _merge_overlays(
-    into: list[dict[str, Any]], uses: list[Mapping[str, Any]], origin: str, origins: Origins
+def _merge_named(
+    into: list[dict[str, Any]], uses: list[Mapping[str, Any]], origin: str, table: str, origins: Origins
 ) -> None:
     for use in uses:
         name = use["name"]
-        place = dotted(("overlay", name))
+        place = dotted((table, name))
         present = next((each for each in into if each["name"] == name), None)
         if present is not None and use.get("remove"):
             into.remove(present)
@@ -71,9 +72,13 @@ def _merge_overlays(
                 del origins[key]
             continue
         if present is None:
-            present = {"name": name, "variables": {}}
+            present = {"name": name}
             into.append(present)
             origins[place] = (origin,)
-        for variable, value in use.get("variables", {}).items():
-            present["variables"][variable] = value
-            origins[f"{place}.{variable}"] = (origin,)
+        for key, value in use.items():
+            if isinstance(value, Mapping):
+                present[key] = {**present.get(key, {}), **value}
+                origins |= {dotted((table, name, each)): (origin,) for each in value}
+            elif key not in ("name", "remove"):
+                present[key] = value
+                origins[dotted((table, name, key))] = (origin,)

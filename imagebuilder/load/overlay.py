@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagebuilder.host.fs import sha256_of
 from imagebuilder.load.faults import validate
 from imagebuilder.load.library import Library
 from imagebuilder.load.secrets import find_secret
@@ -60,6 +63,20 @@ class LoadedOverlay:
             for name, value in self.use.variables.items()
         }
         return self.use.model_copy(update={"variables": variables})
+
+    def digest(self) -> str:
+        """SHA-256, in hex, over its files and its variables, the values of secrets left out."""
+        shown = self.shown().model_dump(mode="json")
+        whole = hashlib.sha256(json.dumps(shown["variables"], sort_keys=True).encode())
+        for path in sorted(self.folder.rglob("*")):
+            if path.is_symlink():
+                facts = ("link", str(path.readlink()))
+            elif path.is_file():
+                facts = ("file", f"{path.stat().st_mode & 0o111 != 0} {sha256_of(path)}")
+            else:
+                facts = ("folder", "")
+            whole.update(repr((str(path.relative_to(self.folder)), *facts)).encode())
+        return whole.hexdigest()
 
     def _is_secret(self, name: str) -> bool:
         return name in self.overlay.variables and self.overlay.variables[name].secret

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from imagebuilder.model.base import Many, Model
 from imagebuilder.model.board import Word
 from imagebuilder.model.release import Release
+from imagebuilder.model.size import Size
 
-Variant = Literal["none", "micropython", "base", "light", "full"]
+Variant = Literal[
+    "none", "micropython", "base", "light", "full", "auto", "python2-base", "python2-light", "python2-full"
+]
 PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9._+-]*$")]
 ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -25,9 +28,14 @@ class Secret(Model):
 
 
 class Python(Model):
-    """Which Python goes in."""
+    """Which Python goes in. source: also the -src twins of its packages; pip, setuptools: these too. apps:
+    scripts, project folders or wheels, by their paths in the project."""
 
     variant: Variant = "none"
+    source: bool = False
+    pip: bool = False
+    setuptools: bool = False
+    apps: Many[str] = ()
 
 
 class Packages(Model):
@@ -70,6 +78,35 @@ class MirrorOptions(Model):
     keys: str | None = None
 
 
+class FeedUse(Model):
+    """A package feed besides the tree's own. url: the folder with its index, by https or a folder of this
+    machine; {release}, {series}, {arch} and {target} stand for the tree's. key: the file of the public key
+    that signs the index, which a feed on a server must have. remove: take out what an extended config put
+    in."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    url: str = ""
+    key: str | None = None
+    remove: bool = False
+
+    @model_validator(mode="after")
+    def _can_be_used(self) -> FeedUse:
+        if not self.remove and not self.url:
+            raise ValueError(f"feed '{self.name}' has no url")
+        if "://" in self.url and self.key is None and not self.remove:
+            raise ValueError(
+                f"feed '{self.name}' is on a server: name the key file that its index is signed with"
+            )
+        return self
+
+
+class Budget(Model):
+    """What must stay free, in bytes: of the flash for the device's own settings, of the RAM for programs."""
+
+    flash_free: Size = 0
+    ram_free: Size = 0
+
+
 class Differences(Model):
     """What can be said for all boards, and again for one board. imagebuilder: a tree's folder or archive.
 
@@ -79,12 +116,14 @@ class Differences(Model):
     release: Release | None = None
     imagebuilder: str | None = None
     mirror: MirrorOptions = MirrorOptions()
+    feed: Many[FeedUse] = ()
     trust: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
     python: Python = Python()
     packages: Packages = Packages()
     services: Services = Services()
     overlay: Many[OverlayUse] = ()
     image: ImageOptions = ImageOptions()
+    budget: Budget = Budget()
 
 
 class ConfigFile(Differences):

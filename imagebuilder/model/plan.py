@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from imagebuilder.model.base import Many, Model
 from imagebuilder.model.board import Profile
 from imagebuilder.model.tree import Tree
+
+
+class PlannedPackage(Model):
+    """A package that the image will hold. feed: the feed's name, "" for the tree's own packages. size: bytes
+    of its file; installed_size: bytes, as the index states them. identity: what apk's index knows a package
+    by. why: who asked, then the names of packages from the one that was asked for down to this one."""
+
+    name: str
+    version: str
+    feed: str
+    filename: str
+    size: int
+    installed_size: int
+    sha256: str
+    identity: str
+    abi_version: str
+    section: str
+    why: Many[str]
+
+
+class Imports(Model):
+    """What the apps import. wanted: for each package that `auto` chose, the imports that want it; left_out:
+    imports that apps do without; lazy: what functions of the standard library may want later; computed: the
+    places of imports that only show when they run. All in words, with file and line."""
+
+    wanted: dict[str, Many[str]] = Field(default_factory=dict)
+    left_out: Many[str] = ()
+    lazy: Many[str] = ()
+    computed: Many[str] = ()
 
 
 class Plan(Model):
@@ -23,6 +54,9 @@ class Plan(Model):
     packages: Many[str]
     wanted: Many[str]
     reasons: dict[str, str]
+    imports: Imports = Imports()
+    install: Many[PlannedPackage] = ()
+    back: dict[str, Many[str]] = Field(default_factory=dict)
     disabled_services: Many[str]
     overlays: Many[str]
     make: Many[str]

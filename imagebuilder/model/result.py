@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imagebuilder.model.base import Many, Model
+from imagebuilder.model.budget import FlashBudget, RamBudget
 
 RESULT_SCHEMA = 1
 
@@ -44,9 +45,13 @@ class StepTime(Model):
 
 
 class Result(Model):
-    """One image build. view: whether make saw the tree through an overlay mount or a copy. sandboxed: whether
-    it saw nothing else and had no network. secrets: the
-    names of overlay variables whose secret values the images hold."""
+    """One image build.
+
+    feeds: why each feed is believed. view: whether make saw the tree through an overlay mount or a copy;
+    sandboxed: whether it saw nothing else and had no network. flash: as the real root file system fills it,
+    None where the tree does not say how its images are made; ram: as planned. secrets: the names of overlay
+    variables whose secret values the images hold.
+    """
 
     schema_version: int = RESULT_SCHEMA
     builder: str
@@ -55,11 +60,14 @@ class Result(Model):
     profile: str
     python: str
     tree: TreeFacts
+    feeds: dict[str, str]
     view: str
     sandboxed: bool
     make: Many[str]
     packages: Many[InstalledPackage]
     images: Many[ImageFile]
+    flash: FlashBudget | None
+    ram: RamBudget | None
     overlays: Many[str]
     secrets: Many[str]
     disabled_services: Many[str]

@@ -73,6 +73,24 @@ def read_manifest(bin_dir: Path) -> tuple[Path, tuple[InstalledPackage, ...]]:
     return manifests[0], tuple(packages)
 
 
+def check_manifest(plan: Plan, installed: Sequence[InstalledPackage]) -> None:
+    """BuildError unless the image holds exactly the packages of the plan, in these versions."""
+    planned = {each.name: each.version for each in plan.install}
+    there = {each.name: each.version for each in installed}
+    lines = [f"{name} {planned[name]} was planned and is missing" for name in sorted(planned.keys() - there)]
+    lines += [f"{name} {there[name]} is there and was not planned" for name in sorted(there.keys() - planned)]
+    lines += [
+        f"{name} {planned[name]} was planned, and {there[name]} is there"
+        for name in sorted(planned.keys() & there)
+        if planned[name] != there[name]
+    ]
+    if lines:
+        raise BuildError(
+            "the image does not hold the packages of its plan:\n" + "\n".join(lines),
+            hint="this is a fault of the builder, or a package's script installs others; please report it",
+        )
+
+
 def check_packages(plan: Plan, report: MakeReport) -> None:
     """BuildError, naming every package that did not go in and who asked for it."""
     lines = [f"package '{name}' is in no feed; {_asked(plan, name)}" for name in report.unknown]

@@ -17,7 +17,7 @@ from pathlib import Path
 from imagebuilder.host.fs import disk_errors_explained, write_whole
 
 _FORM = "1"  # of what is kept; another number makes all indexes anew
-_NOT_LISTED = ("kernel", "libc")  # as ipkg-make-index.sh: make installs these two by their files
+_NOT_LISTED = ("libc", "kernel")  # as ipkg-make-index.sh: make installs these two by their files, in order
 INDEX = "Packages"
 # reading a folder of an overlay can change its status, once: so it is read before the index's own is changed
 _INDEX_MK = """\
@@ -44,9 +44,14 @@ def base_packages(tree: Path) -> tuple[Path, ...]:
 
 
 def own_index(tree: Path, cache: Path, index_of: IndexOf) -> Path:
-    """`Packages` of the tree's own packages, made by index_of(folder, files) or found in the cache, in which
-    it is kept by the digest of the files' names, sizes and times."""
+    """`Packages` of the tree's own packages, made by index_of(folder, files) or found in the cache."""
     folder, files = tree / "packages", own_packages(tree)
+    return kept_index(folder, files, cache, lambda: index_of(folder, files).encode())
+
+
+def kept_index(folder: Path, files: Sequence[Path], cache: Path, make: Callable[[], bytes]) -> Path:
+    """The index of files in a folder, made or found in the cache, in which it is kept by the digest of the
+    files' names, sizes and times."""
     digest = hashlib.sha256(_FORM.encode())
     for path in files:
         status = path.stat()
@@ -54,7 +59,7 @@ def own_index(tree: Path, cache: Path, index_of: IndexOf) -> Path:
     place = cache / "indexes" / digest.hexdigest()
     if not place.is_file():
         with disk_errors_explained(cache):
-            write_whole(place, index_of(folder, files).encode())
+            write_whole(place, make())
     os.utime(place)  # last used now
     return place
 

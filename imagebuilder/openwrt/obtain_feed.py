@@ -89,13 +89,14 @@ def feed_files(
 
     OfflineError names all that is missing; WrongContentError, DownloadError, HostError.
     """
-    wanted = []
-    for file in files:
-        path = _joined(folder, file.name)
-        sources = tuple(mirror.source(path) for mirror in mirrors)
-        limit = MAX_PACKAGE_BYTES if file.size is None else file.size
-        wanted.append(Wanted(path, file.sha256, sources, limit))
-    return downloads.get_all(wanted, "packages")
+    return downloads.get_all([wanted_file(mirrors, folder, file) for file in files], "packages")
+
+
+def wanted_file(mirrors: Sequence[Mirror], folder: str, file: FeedFile) -> Wanted:
+    """What to ask for a package of the feed in this folder of the mirrors."""
+    path = _joined(folder, file.name)
+    limit = MAX_PACKAGE_BYTES if file.size is None else file.size
+    return Wanted(path, file.sha256, tuple(mirror.source(path) for mirror in mirrors), limit)
 
 
 def _cached(downloads: Downloads, folder: str, name: str, keys: Keys) -> SignedIndex:

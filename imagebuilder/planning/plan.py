@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from imagebuilder.feeds.resolve import package_list
@@ -10,15 +11,7 @@ from imagebuilder.model.config import Config
 from imagebuilder.model.overlay import Overlay
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.tree import Tree
-
-# the names are the same from 17.01 on; `micropython` is provided by a variant of it from 22.03 on
-VARIANT_PACKAGES: Mapping[str, tuple[str, ...]] = {
-    "none": (),
-    "micropython": ("micropython",),
-    "base": ("python3-base",),
-    "light": ("python3-light",),
-    "full": ("python3",),
-}
+from imagebuilder.planning.python import ChosenPython
 
 
 def make_plan(
@@ -27,13 +20,14 @@ def make_plan(
     tree: Tree,
     profile: Profile,
     *,
+    python: ChosenPython,
     overlays: Sequence[Overlay],
     origins: Mapping[str, tuple[str, ...]],
 ) -> Plan:
-    """The plan for one image. origins: the files that gave each key of the config."""
-    python_packages = VARIANT_PACKAGES[config.python.variant]
+    """The plan for one image, before its packages are resolved. origins: the files that gave each key of the
+    config."""
     needed = {name: overlay.name for overlay in overlays for name in overlay.packages}
-    added = tuple(dict.fromkeys((*python_packages, *needed, *config.packages.add)))
+    added = tuple(dict.fromkeys((*python.packages, *needed, *config.packages.add)))
     removed = config.packages.remove
     packages = (*added, *(f"-{name}" for name in removed))
     device = tree.profiles[profile.name].packages
@@ -42,8 +36,7 @@ def make_plan(
     asked |= dict.fromkeys(device, f"the profile {profile.name}")
     asked |= {name: f"the overlay '{overlay}'" for name, overlay in needed.items()}
     asked |= dict.fromkeys(config.packages.add, f"packages.add in {_files(origins, 'packages.add')}")
-    variant = f'python.variant = "{config.python.variant}" in {_files(origins, "python.variant")}'
-    asked |= dict.fromkeys(python_packages, variant)
+    asked |= {name: _asked_by(python.asked_by[name], config, origins) for name in python.packages}
     return Plan(
         config=config.name,
         board=board,
@@ -55,8 +48,18 @@ def make_plan(
         reasons={name: asked.get(name, "the ImageBuilder itself") for name in wanted},
         disabled_services=config.services.disabled,
         overlays=tuple(overlay.name for overlay in overlays),
+        imports=python.imports,
         make=(),
     )
+
+
+def _asked_by(key: str, config: Config, origins: Mapping[str, tuple[str, ...]]) -> str:
+    """`python.pip` becomes `python.pip = true in FILE`; an import's place stays as it is."""
+    table, _, name = key.partition(".")
+    if table != "python" or name not in type(config.python).model_fields:
+        return key
+    value = json.dumps(getattr(config.python, name))
+    return f"{key} = {value} in {_files(origins, key)}"
 
 
 def _files(origins: Mapping[str, tuple[str, ...]], key: str) -> str:

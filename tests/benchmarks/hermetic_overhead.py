@@ -20,13 +20,14 @@ from pathlib import Path
 from imagebuilder.feeds.opkg import format_index, read_index
 from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import open_view
+from imagebuilder.inquiry import plan_image
 from imagebuilder.log import Log
 from imagebuilder.model.plan import Plan
 from imagebuilder.openwrt.feed import FEED, in_folder, lay_feed, lay_repositories, used_indexes
 from imagebuilder.openwrt.hermetic import base_packages, lay_own_index, own_index
 from imagebuilder.openwrt.make import make_image
-from imagebuilder.pipeline import plan_image, requests
 from imagebuilder.planning.closure import from_feeds
+from imagebuilder.request import requests
 from imagebuilder.stage.ipk_index import index_of
 from imagebuilder.stage.ipk_reader import read_control
 

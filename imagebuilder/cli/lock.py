@@ -1,0 +1,114 @@
+"""`build.py lock` and `build.py outdated`: plans written down, and what has changed since."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from imagebuilder.cli.guard import USER_FAULT, guarded
+from imagebuilder.cli.options import (
+    PROJECT,
+    BoardName,
+    Cache,
+    ConfigName,
+    Imagebuilder,
+    Json,
+    Mirrors,
+    Offline,
+    Quiet,
+    Root,
+    Verbose,
+)
+
+
+@guarded
+def lock(
+    config: ConfigName,
+    board: BoardName = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if a fresh lock would differ.")
+    ] = False,
+    imagebuilder: Imagebuilder = None,
+    mirror: Mirrors = None,
+    offline: Offline = False,
+    project: Root = PROJECT,
+    cache: Cache = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write down exactly what a config's images are made of, in locks/CONFIG.lock."""
+    from imagebuilder.cli import show
+    from imagebuilder.cli.progress import Reporter
+    from imagebuilder.inquiry import compare_lock, lock_image
+    from imagebuilder.load.lock import write_lock
+    from imagebuilder.request import requests
+
+    with Reporter(quiet=quiet, verbose=verbose) as log:
+        asked = requests(
+            project,
+            config,
+            board=board,
+            imagebuilder=imagebuilder,
+            cache=cache,
+            mirrors=mirror or (),
+            offline=offline,
+        )
+        if check:
+            changes = {request.board: compare_lock(request, log) for request in asked}
+        else:
+            entries = {request.board: lock_image(request, log) for request in asked}
+            written = write_lock(asked[0].library, asked[0].config_name(), entries)
+    if not check:
+        facts = {"file": written, "boards": {name: len(entry.package) for name, entry in entries.items()}}
+        show.as_json(facts) if as_json else print(f"wrote {written}")
+        return
+    _show_changes(changes, as_json=as_json)
+    if any(changes.values()):
+        sys.exit(USER_FAULT)
+
+
+@guarded
+def outdated(
+    config: ConfigName,
+    board: BoardName = None,
+    imagebuilder: Imagebuilder = None,
+    mirror: Mirrors = None,
+    offline: Offline = False,
+    project: Root = PROJECT,
+    cache: Cache = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """List what a fresh lock of a config would change."""
+    from imagebuilder.cli.progress import Reporter
+    from imagebuilder.inquiry import compare_lock
+    from imagebuilder.request import requests
+
+    with Reporter(quiet=quiet, verbose=verbose) as log:
+        asked = requests(
+            project,
+            config,
+            board=board,
+            imagebuilder=imagebuilder,
+            cache=cache,
+            mirrors=mirror or (),
+            offline=offline,
+        )
+        changes = {request.board: compare_lock(request, log) for request in asked}
+    _show_changes(changes, as_json=as_json)
+
+
+def _show_changes(changes: dict[str, tuple[str, ...]], *, as_json: bool) -> None:
+    from imagebuilder.cli import show
+
+    if as_json:
+        show.as_json(changes)
+        return
+    for board, lines in changes.items():
+        print(f"{board}: {'nothing would change' if not lines else ''}".rstrip())
+        for line in lines:
+            print(f"  {line}")

@@ -1,0 +1,206 @@
+"""`build.py why` and `build.py packages`: what an image holds and why, and what it could hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imagebuilder.cli.guard import guarded
+from imagebuilder.cli.options import (
+    PROJECT,
+    BoardName,
+    Cache,
+    ConfigName,
+    Imagebuilder,
+    Json,
+    Mirrors,
+    Offline,
+    Quiet,
+    Root,
+    Verbose,
+)
+
+if TYPE_CHECKING:
+    from imagebuilder.inquiry import Described, Offered
+
+packages_app = typer.Typer(help="Search the packages that a config's boards can have, and show one.")
+PackageName = Annotated[str, typer.Argument(help="A package's name.")]
+
+
+@guarded
+def why(
+    config: ConfigName,
+    package: PackageName,
+    board: BoardName = None,
+    imagebuilder: Imagebuilder = None,
+    mirror: Mirrors = None,
+    offline: Offline = False,
+    project: Root = PROJECT,
+    cache: Cache = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show every chain that brings a package into an image: who asked, and the packages in between."""
+    from imagebuilder.cli import show
+    from imagebuilder.cli.progress import Reporter
+    from imagebuilder.inquiry import why as chains_of
+    from imagebuilder.request import requests
+
+    with Reporter(quiet=quiet, verbose=verbose) as log:
+        asked = requests(
+            project,
+            config,
+            board=board,
+            imagebuilder=imagebuilder,
+            cache=cache,
+            mirrors=mirror or (),
+            offline=offline,
+        )
+        found = {request.board: chains_of(request, package, log) for request in asked}
+    if as_json:
+        show.as_json(found)
+        return
+    for name, chains in found.items():
+        print(f"{name}:")
+        for chain in chains:
+            print(f"  {' -> '.join(chain)}")
+
+
+@packages_app.command()
+@guarded
+def search(
+    config: ConfigName,
+    words: Annotated[list[str], typer.Argument(help="Each must occur in the name or the description.")],
+    board: BoardName = None,
+    imagebuilder: Imagebuilder = None,
+    mirror: Mirrors = None,
+    offline: Offline = False,
+    project: Root = PROJECT,
+    cache: Cache = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search the packages that the boards of a config can have."""
+    from imagebuilder.cli import show
+    from imagebuilder.cli.progress import Reporter
+    from imagebuilder.inquiry import search_packages
+    from imagebuilder.model.size import human_size
+    from imagebuilder.request import requests
+
+    with Reporter(quiet=quiet, verbose=verbose) as log:
+        asked = requests(
+            project,
+            config,
+            board=board,
+            imagebuilder=imagebuilder,
+            cache=cache,
+            mirrors=mirror or (),
+            offline=offline,
+        )
+        found = {request.board: search_packages(request, tuple(words), log) for request in asked}
+    boards: dict[tuple[str, str], list[str]] = {}
+    offered: dict[tuple[str, str], Offered] = {}
+    for name, those in found.items():
+        for each in those:
+            key = (each.package.name, each.package.version)
+            offered.setdefault(key, each)
+            boards.setdefault(key, []).append(name)
+    rows = [
+        {
+            "package": each.package.name,
+            "version": each.package.version,
+            "bytes": each.package.size,
+            "from": each.feed or "the tree",
+            "boards": boards[key],
+            "description": each.package.description.strip().partition("\n")[0],
+        }
+        for key, each in offered.items()
+    ]
+    if as_json:
+        show.as_json(rows)
+        return
+    headings = ("package", "version", "size", "from", "boards", "description")
+    lines = (
+        (
+            str(row["package"]),
+            str(row["version"]),
+            human_size(offered[key].package.size),
+            str(row["from"]),
+            ", ".join(boards[key]),
+            str(row["description"]),
+        )
+        for key, row in zip(offered, rows, strict=True)
+    )
+    show.table(headings, lines)
+
+
+@packages_app.command(name="show")
+@guarded
+def show_package(
+    config: ConfigName,
+    package: PackageName,
+    board: BoardName = None,
+    imagebuilder: Imagebuilder = None,
+    mirror: Mirrors = None,
+    offline: Offline = False,
+    project: Root = PROJECT,
+    cache: Cache = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show a package: description, size, what it needs, its files where they are known, which boards can have
+    it."""
+    from imagebuilder.cli import show
+    from imagebuilder.cli.progress import Reporter
+    from imagebuilder.errors import UserError
+    from imagebuilder.inquiry import describe_package
+    from imagebuilder.request import requests
+
+    with Reporter(quiet=quiet, verbose=verbose) as log:
+        asked = requests(
+            project,
+            config,
+            board=board,
+            imagebuilder=imagebuilder,
+            cache=cache,
+            mirrors=mirror or (),
+            offline=offline,
+        )
+        found = [(request.board, describe_package(request, package, log)) for request in asked]
+    facts = [_facts(name, each) for name, those in found for each in those]
+    if not facts:
+        boards = ", ".join(name for name, _ in found)
+        hint = f"python3 build.py packages search {config} {package}"
+        raise UserError(f"no feed has '{package}' for {boards}", hint=hint)
+    if as_json:
+        show.as_json(facts)
+        return
+    for each in facts:
+        show.facts(
+            (key, ", ".join(value) if isinstance(value, list) else str(value)) for key, value in each.items()
+        )
+        print()
+
+
+def _facts(board: str, found: Described) -> dict[str, str | int | bool | list[str]]:
+    package = found.offered.package
+    files = ["not known before it is fetched"] if found.files is None else list(found.files)
+    return {
+        "board": board,
+        "package": package.name,
+        "version": package.version,
+        "from": found.offered.feed or "the tree",
+        "in the plan": found.offered.planned,
+        "bytes": package.size,
+        "installed": package.installed_size,
+        "section": package.section,
+        "needs": [" | ".join(str(one) for one in group) for group in package.depends],
+        "provides": list(package.provides),
+        "conflicts": [str(each) for each in package.conflicts],
+        "description": package.description.strip(),
+        "files": files,
+    }

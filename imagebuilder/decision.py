@@ -1,0 +1,135 @@
+"""Everything about one image that is decided before anything is built: tree, profile, packages."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagebuilder.budgeting import budgets
+from imagebuilder.host.sandbox import open_view
+from imagebuilder.host.tools import require
+from imagebuilder.load.config import LoadedConfig, load_config
+from imagebuilder.load.lock import locked_board
+from imagebuilder.load.overlay import LoadedOverlay, load_overlays
+from imagebuilder.log import Log
+from imagebuilder.model.board import Board
+from imagebuilder.model.budget import Budgets
+from imagebuilder.model.lock import LockedBoard
+from imagebuilder.model.plan import Plan
+from imagebuilder.openwrt.make import make_arguments
+from imagebuilder.openwrt.tree import choose_profile, read_tree
+from imagebuilder.planning.lock import LockError, differences, lock_entry
+from imagebuilder.planning.plan import make_plan
+from imagebuilder.planning.python import choose_python
+from imagebuilder.request import Request
+from imagebuilder.supply.feeds import Job, Supply
+from imagebuilder.supply.packages import choose_packages, open_supply
+from imagebuilder.supply.tree import Source, find_tree, tree_digest
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the user's files say, loaded and checked."""
+
+    loaded: LoadedConfig
+    overlays: tuple[LoadedOverlay, ...]
+    board: Board
+
+
+@dataclass(frozen=True)
+class Decided:
+    """All that is known before anything is built."""
+
+    source: Source
+    job: Job
+    supply: Supply
+    plan: Plan
+    budgets: Budgets
+
+
+def load_inputs(request: Request) -> Inputs:
+    """Read and check what the user wrote. FaultsError with all that is wrong, UserError."""
+    loaded = load_config(request.library, request.config, request.board)
+    overlays = load_overlays(request.library, loaded.config)
+    return Inputs(loaded, overlays, request.library.board(request.board))
+
+
+def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
+    """Find the tree and choose what goes in. work: a folder for what is temporary.
+
+    UserError and its kinds: the tree cannot be had or does not fit the board, packages cannot be had.
+    """
+    config, board = inputs.loaded.config, inputs.board.id
+    locked = locked_board(request.library, config.name, board) if request.locked else None
+    with log.step("tree"):
+        if request.sandbox:
+            require(["sandbox"])
+        asked = config.model_copy(update={"release": locked.tree.version}) if locked else config
+        source = find_tree(request, asked if config.release else config, inputs.board, log)
+        view = open_view(source.folder, work, log, sandbox=request.sandbox)
+        tree = read_tree(source.folder, view, log)
+        job = Job(request, view, work, log)
+    with log.step("plan"):
+        profile = choose_profile(inputs.board, tree)
+        supply = open_supply(job, config, tree)
+        names = {each.name for packages in supply.offers.packages.values() for each in packages}
+        python = choose_python(config.python, request.library.root, tree.version, names)
+        for warning in python.warnings:
+            log.warn(warning)
+        plan = make_plan(
+            config,
+            board,
+            tree,
+            profile,
+            python=python,
+            overlays=[each.overlay for each in inputs.overlays],
+            origins=inputs.loaded.origins,
+        )
+        plan = choose_packages(job, plan, supply, locked=locked)
+        for name, chain in plan.back.items():
+            log.warn(f"'{name}' was removed, and stays, because it is needed: {' -> '.join(chain)}")
+        arguments = make_arguments(
+            profile.name,
+            plan.packages,
+            disabled_services=plan.disabled_services if tree.disables_services else (),
+            extra_name=config.image.extra_name,
+            rootfs_partsize=config.image.rootfs_partsize,
+        )
+        plan = plan.model_copy(update={"make": tuple(arguments)})
+        found = budgets(plan, config, inputs.board, inputs.overlays, supply.offers)
+        decided = Decided(source, job, supply, plan, found)
+        if locked is not None:
+            _check_locked(locked, entry_of(inputs, decided), config.name)
+        return decided
+
+
+def entry_of(inputs: Inputs, decided: Decided) -> LockedBoard:
+    """What a lock says of this image."""
+    return lock_entry(
+        decided.plan,
+        release=inputs.loaded.config.release or "",
+        sha256=tree_digest(decided.source),
+        feeds=decided.supply.indexes(),
+        overlays={each.overlay.name: each.digest() for each in inputs.overlays},
+    )
+
+
+def _check_locked(locked: LockedBoard, fresh: LockedBoard, config: str) -> None:
+    changed = differences(locked, fresh)
+    if changed:
+        raise LockError(
+            f"this is not what the lock of {config} says:\n" + "\n".join(changed),
+            hint=f"take the change back, or accept it: python3 build.py lock {config}",
+        )
+
+
+@contextmanager
+def decided(request: Request, log: Log) -> Iterator[tuple[Inputs, Decided]]:
+    """The decision with a folder of its own for what is temporary, for those who only ask."""
+    inputs = load_inputs(request)
+    request.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="asking-", dir=request.cache) as folder:
+        yield inputs, decide(request, inputs, Path(folder), log)

@@ -1,0 +1,105 @@
+"""All packages of an image, where each comes from, and who wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from imagebuilder.errors import UserError
+from imagebuilder.feeds.resolve import Resolution, ResolutionError, Universe, resolve, rules_of
+from imagebuilder.model.package import Package
+from imagebuilder.model.plan import Plan, PlannedPackage
+
+
+class PlanError(UserError):
+    """What was asked for cannot be installed together, or at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A package of an image that is only thought of. Sizes in bytes; why: names from the one that was asked
+    for down to this one."""
+
+    name: str
+    section: str
+    size: int
+    installed_size: int
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Offers:
+    """What an image can be made from. packages: of each feed; "" is the tree itself, and of equal versions
+    the one that comes first counts. given: libc and kernel, which opkg trees install by their files."""
+
+    packages: Mapping[str, Sequence[Package]]
+    given: tuple[Package, ...] = ()
+
+    @cached_property
+    def universe(self) -> Universe:
+        """All of them, to be looked up."""
+        return Universe(package for packages in self.packages.values() for package in packages)
+
+
+def with_packages(plan: Plan, offers: Offers) -> Plan:
+    """The plan with its `install` and `back`. PlanError, naming who asked for what cannot be had."""
+    try:
+        found = _resolve(plan, plan.wanted, _removed(plan), offers)
+    except ResolutionError as error:
+        asked = plan.reasons.get(error.chain[0], "the tree") if error.chain else "the tree"
+        raise PlanError(f"{error.message} ({asked})", hint=error.hint) from error
+    # whichever of several equal ones was read last: the tree's own need not be fetched
+    first: dict[tuple[str, str], tuple[Package, str]] = {}
+    for feed, packages in offers.packages.items():
+        for package in packages:
+            first.setdefault((package.name, package.version), (package, feed))
+    install = tuple(
+        planned(*first[each.name, each.version], why(plan, found, each.name)) for each in found.packages
+    )
+    back = {name: why(plan, found, name) for name in found.back}
+    return plan.model_copy(update={"install": install, "back": back})
+
+
+def resolved(
+    plan: Plan, requested: Sequence[str], removed: Sequence[str], offers: Offers
+) -> tuple[Candidate, ...]:
+    """What would go in, if a plan asked for other names. ResolutionError."""
+    found = _resolve(plan, requested, removed, offers)
+    return tuple(
+        Candidate(each.name, each.section, each.size, each.installed_size, found.why(each.name))
+        for each in found.packages
+    )
+
+
+def _removed(plan: Plan) -> list[str]:
+    return [name.removeprefix("-") for name in plan.packages if name.startswith("-")]
+
+
+def _resolve(plan: Plan, requested: Sequence[str], removed: Sequence[str], offers: Offers) -> Resolution:
+    rules = rules_of(plan.tree.package_manager, plan.tree.version)
+    return resolve(requested, removed, offers.universe, rules, given=offers.given)
+
+
+def planned(package: Package, feed: str, why: tuple[str, ...]) -> PlannedPackage:
+    """A package as the plan states it."""
+    return PlannedPackage(
+        name=package.name,
+        version=package.version,
+        feed=feed,
+        filename=package.filename,
+        size=package.size,
+        installed_size=package.installed_size,
+        sha256=package.sha256.lower(),
+        identity=package.identity,
+        abi_version=package.abi_version,
+        section=package.section,
+        why=why,
+    )
+
+
+def why(plan: Plan, found: Resolution, name: str) -> tuple[str, ...]:
+    """Who asked, and the names from what was asked for down to this one."""
+    chain = found.why(name)
+    first = next((each.wanted for each in found.chosen if each.package.name == chain[0]), chain[0])
+    return (plan.reasons.get(first, "the tree"), *chain)

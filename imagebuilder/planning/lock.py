@@ -1,0 +1,129 @@
+"""From a plan to its entry in a lock, and what differs between two entries. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from imagebuilder.errors import UserError
+from imagebuilder.model.lock import LockedBoard, LockedPackage, LockedTree
+from imagebuilder.model.package import Package
+from imagebuilder.model.plan import Plan
+
+
+class LockError(UserError):
+    """What should be built is not what the lock says."""
+
+
+def lock_entry(
+    plan: Plan, *, release: str, sha256: str, feeds: Mapping[str, str], overlays: Mapping[str, str]
+) -> LockedBoard:
+    """The entry of a plan. release: as asked for; sha256: of the tree; feeds: digests of their indexes."""
+    tree = plan.tree
+    return LockedBoard(
+        profile=plan.profile.name,
+        python=plan.python,
+        tree=LockedTree(
+            release=release, version=tree.version, target=tree.target, arch=tree.arch, sha256=sha256
+        ),
+        wanted=plan.wanted,
+        removed=tuple(name for name in plan.packages if name.startswith("-")),
+        disabled_services=plan.disabled_services,
+        feeds=dict(feeds),
+        overlays=dict(overlays),
+        package=tuple(
+            LockedPackage(
+                name=each.name,
+                version=each.version,
+                feed=each.feed,
+                filename=each.filename,
+                sha256=each.sha256,
+                identity=each.identity,
+            )
+            for each in sorted(plan.install, key=lambda each: each.name)
+        ),
+    )
+
+
+def differences(locked: LockedBoard, fresh: LockedBoard) -> tuple[str, ...]:
+    """What a fresh lock would change, a line each. An index that changed counts only with what changed of
+    its packages: feeds of a release grow while the packages of an image stay."""
+    return tuple(_differences(locked, fresh))
+
+
+def _differences(locked: LockedBoard, fresh: LockedBoard) -> Iterator[str]:
+    for name in ("release", "version", "target", "arch"):
+        yield from _changed(f"the tree's {name}", getattr(locked.tree, name), getattr(fresh.tree, name))
+    if locked.tree.sha256 != fresh.tree.sha256 and locked.tree.version == fresh.tree.version:
+        yield f"the tree is another one of the same version: {fresh.tree.sha256[:16]}"
+    yield from _changed("the profile", locked.profile, fresh.profile)
+    yield from _changed("the Python variant", locked.python, fresh.python)
+    for what in ("wanted", "removed", "disabled_services"):
+        yield from _listed(what.replace("_", " "), getattr(locked, what), getattr(fresh, what))
+    for name in sorted(locked.overlays.keys() | fresh.overlays.keys()):
+        if name not in fresh.overlays or name not in locked.overlays:
+            yield f"overlay '{name}' is {'new' if name in fresh.overlays else 'gone'}"
+        elif locked.overlays[name] != fresh.overlays[name]:
+            yield f"overlay '{name}' or its variables changed"
+    yield from _packages(locked.package, fresh.package)
+
+
+def _changed(what: str, before: str, now: str) -> Iterator[str]:
+    if before != now:
+        yield f"{what} was {before or 'none'} and is {now or 'none'}"
+
+
+def _listed(what: str, before: Iterable[str], now: Iterable[str]) -> Iterator[str]:
+    before, now = set(before), set(now)
+    yield from (f"{what}: {name} is new" for name in sorted(now - before))
+    yield from (f"{what}: {name} is gone" for name in sorted(before - now))
+
+
+def _packages(locked: Iterable[LockedPackage], fresh: Iterable[LockedPackage]) -> Iterator[str]:
+    before, now = ({each.name: each for each in side} for side in (locked, fresh))
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if old is None or new is None:
+            there = f"new, {new.version}" if new is not None else "gone"
+            yield f"package {name} is {there}"
+        elif old.version != new.version:
+            yield f"package {name}: {old.version} -> {new.version}"
+        elif (old.sha256, old.identity, old.feed) != (new.sha256, new.identity, new.feed):
+            where = f" from {new.feed or 'the tree'}" if old.feed != new.feed else ""
+            yield f"package {name} {new.version} is another build of the same version{where}"
+
+
+def only_locked(
+    offers: Mapping[str, Sequence[Package]], locked: LockedBoard, indexes: Mapping[str, str]
+) -> dict[str, tuple[Package, ...]]:
+    """The offers without what the lock does not name.
+
+    indexes: the digest of each feed's index as it is now. LockError, naming the feed, where what the lock
+    takes from it is not there any more.
+    """
+    wanted = {(each.feed, each.name, each.version): each for each in locked.package}
+    kept: dict[str, tuple[Package, ...]] = {}
+    for feed, packages in offers.items():
+        kept[feed] = tuple(
+            each for each in packages if _is(wanted.get((feed, each.name, each.version)), each)
+        )
+    there = {(feed, each.name, each.version) for feed, packages in kept.items() for each in packages}
+    lines = []
+    for feed, name, version in sorted(wanted.keys() - there):
+        now = sorted(each.version for each in offers.get(feed, ()) if each.name == name)
+        found = f"it has {', '.join(now)}" if now and version not in now else "another build of it"
+        lines.append(f"{name} {version}: {found if now else 'it is gone'}")
+        if feed and indexes.get(feed) != locked.feeds.get(feed):
+            lines[-1] += f" (the index of feed {feed} is not the one that the lock names)"
+    if lines:
+        raise LockError(
+            "what the lock names is not to be had any more:\n" + "\n".join(lines),
+            hint="fill the cache early (build.py fetch), keep a mirror, or lock anew (build.py lock)",
+        )
+    return kept
+
+
+def _is(locked: LockedPackage | None, package: Package) -> bool:
+    return locked is not None and (locked.sha256, locked.identity) == (
+        package.sha256.lower(),
+        package.identity,
+    )

@@ -1,0 +1,68 @@
+"""What somebody asked for: one image, from a config's name, for one board."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from imagebuilder.errors import UserError
+from imagebuilder.host.fs import user_cache
+from imagebuilder.load.config import load_config
+from imagebuilder.load.library import Library
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asked for. imagebuilder: a tree's folder or archive, in place of the config's. mirrors:
+    asked before the config's. offline: nothing is fetched. sandbox: make is shut in. locked: exactly what the
+    config's lock says."""
+
+    library: Library
+    config: str
+    board: str
+    output: Path
+    cache: Path
+    imagebuilder: str | None = None
+    mirrors: tuple[str, ...] = ()
+    offline: bool = False
+    sandbox: bool = True
+    locked: bool = False
+
+    def config_name(self) -> str:
+        """The config's own name, also where its file was given."""
+        return self.library.config_path(self.config).stem
+
+
+def requests(
+    project: Path,
+    config: str,
+    *,
+    board: str | None = None,
+    imagebuilder: str | None = None,
+    output: Path = Path("out"),
+    cache: Path | None = None,
+    mirrors: Sequence[str] = (),
+    offline: bool = False,
+    sandbox: bool = True,
+    locked: bool = False,
+) -> list[Request]:
+    """One request for each board: the one that is named, or all that the config names. UserError for none."""
+    library = Library(project)
+    boards = (board,) if board else load_config(library, config).config.boards
+    if not boards:
+        hint = "name one with --board, or in its `boards`"
+        raise UserError(f"config '{config}' names no boards", hint=hint)
+    asked = Request(
+        library,
+        config,
+        boards[0],
+        output.absolute(),
+        cache or user_cache(),
+        imagebuilder,
+        tuple(mirrors),
+        offline,
+        sandbox,
+        locked,
+    )
+    return [replace(asked, board=name) for name in boards]

@@ -1,0 +1,179 @@
+"""apk's packages (trees from 25.12 on): indexes verified, the closure planned by the tree's own apk, files
+fetched, and the feed that make gets, made and signed by that apk."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from imagebuilder.feeds.apk import chains, parse_index, picked, with_abi_suffixes
+from imagebuilder.host.fs import remove_tree
+from imagebuilder.model.config import FeedUse
+from imagebuilder.model.lock import LockedBoard
+from imagebuilder.model.package import Package
+from imagebuilder.model.plan import Plan
+from imagebuilder.model.tree import Tree
+from imagebuilder.openwrt.apk_key import ensure_apk_key
+from imagebuilder.openwrt.apk_tool import (
+    INDEX,
+    OWN_PACKAGES,
+    make_index,
+    pinned_versions,
+    plan_install,
+    stays_although_removed,
+    words_for_apk,
+)
+from imagebuilder.openwrt.feed import FEED, Finder
+from imagebuilder.openwrt.feed_apk import (
+    apk_feeds_of,
+    feed_indexer,
+    in_used_tree,
+    lay_apk_feed,
+    lay_apk_repositories,
+    own_apk_index,
+    own_apk_packages,
+)
+from imagebuilder.openwrt.hermetic import kept_index
+from imagebuilder.openwrt.signature_adb import ApkKey, read_apk_key, tree_apk_keys
+from imagebuilder.openwrt.signing_key import lay_signing_key
+from imagebuilder.openwrt.signing_key import user_keys as signing_keys
+from imagebuilder.planning.install import planned
+from imagebuilder.supply.feeds import (
+    LOCAL_FOLDER,
+    Feed,
+    Job,
+    Search,
+    Supply,
+    folder_finders,
+)
+
+
+def open_apk(search: Search, tree: Tree) -> Supply:
+    """The packages of a tree with apk, of its feeds and of the config's."""
+    folder = Path(tree.folder)
+    job = search.job
+    own = kept_index(
+        folder / OWN_PACKAGES,
+        own_apk_packages(folder),
+        job.request.cache,
+        lambda: own_apk_index(folder, job.view, job.work, job.log),
+    ).read_bytes()
+    urls = apk_feeds_of(folder)
+    search.check_names(urls)
+    feeds = [_extra_feed(search, tree, use) for use in search.config.feed]
+    for name, url in urls.items():
+        mirrors, path = search.where(url)
+        feed = Feed(name, folder=folder / "dl", mirrors=mirrors, path=path)
+        feeds.append(_signed(search, feed, tree_apk_keys(folder)))
+    return Supply(parse_index(own, origin=f"the index of {folder}/packages"), own, tuple(feeds))
+
+
+def _extra_feed(search: Search, tree: Tree, use: FeedUse) -> Feed:
+    """A feed that the config names."""
+    from imagebuilder.openwrt.mirror import parse_mirror  # noqa: PLC0415
+
+    place = search.place(use, tree)
+    if isinstance(place, Path) and use.key is None:
+        index = _local_index(place, search.job)
+        digest = hashlib.sha256(index).hexdigest()
+        packages = parse_index(index, origin=str(place))
+        return Feed(use.name, packages, LOCAL_FOLDER, digest, index, place)
+    keys = [] if use.key is None else [read_apk_key(search.root / use.key)]
+    return _signed(search, Feed(use.name, mirrors=(parse_mirror(str(place)),)), keys)
+
+
+def _local_index(folder: Path, job: Job) -> bytes:
+    """A folder's index, made from the files themselves where there is none."""
+    if (folder / INDEX).is_file():
+        return (folder / INDEX).read_bytes()
+    (job.work / "tmp").mkdir(exist_ok=True)
+    copies = Path(tempfile.mkdtemp(prefix="feed-", dir=job.work / "tmp"))  # the view shows no folder of users
+    try:
+        files = [shutil.copy(file, copies) for file in sorted(folder.glob("*.apk"))]
+        inside = [job.view.work / Path(file).relative_to(job.work) for file in files]
+        return make_index(job.view, job.work, inside, job.log, sign_with=None)
+    finally:
+        remove_tree(copies)
+
+
+def _signed(search: Search, feed: Feed, keys: Sequence[ApkKey]) -> Feed:
+    """The feed with its packages, its index verified."""
+    from imagebuilder.openwrt.obtain_feed_apk import signed_apk_index  # noqa: PLC0415
+
+    with search.job.downloads() as downloads:
+        index = signed_apk_index(downloads, feed.mirrors, feed.path, keys)
+    packages = parse_index(index.data, origin=f"the index of feed {feed.name}")
+    trust = f"signed by the key {index.key}"
+    return replace(feed, packages=packages, trust=trust, sha256=index.sha256, index=index.data)
+
+
+def plan_apk(job: Job, plan: Plan, supply: Supply, *, locked: LockedBoard | None) -> Plan:
+    """The plan with its `install` and `back`, as the tree's own apk decides. locked: versions that are
+    wanted.
+
+    ApkRefusalError, in apk's words, where the packages cannot be had together.
+    """
+    folder = Path(plan.tree.folder)
+    offers = supply.offers.packages
+    everything = [package for packages in offers.values() for package in packages]
+    pinned = pinned_versions(folder)
+    names = with_abi_suffixes(plan.wanted, everything)
+    pins = {each.name: each.version for each in locked.package if each.name not in pinned} if locked else {}
+    words = words_for_apk([*names, *(name for name in pins if name not in names)], pinned, pins)
+    own = supply.own_index if isinstance(supply.own_index, bytes) else b""
+    indexes = [own, *(feed.index for feed in supply.feeds)]
+    chosen = plan_install(job.view, job.work, indexes, words, job.log, arch=plan.tree.arch)
+    packages = picked(((each.name, each.version) for each in chosen), everything)
+    feeds = {id(package): feed for feed, each in offers.items() for package in each}
+    reasons = {suffixed: plan.reasons[name] for suffixed, name in zip(names, plan.wanted, strict=True)}
+    whys = {
+        name: (reasons.get(chain[0], "the ImageBuilder itself"), *chain)
+        for name, chain in (chains(tuple(pins), packages) | chains([*names, *pinned], packages)).items()
+    }
+    removed = [name.removeprefix("-") for name in plan.packages if name.startswith("-")]
+    there = {package.name: package for package in packages}
+    back = {name: whys[name] for name in removed if name in there}
+    back |= {
+        name: (f"the ImageBuilder pins it to {pinned[name]}", name)
+        for name in stays_although_removed(removed, pinned)
+    }
+    install = tuple(planned(each, feeds[id(each)], whys[each.name]) for each in packages)
+    return plan.model_copy(update={"install": install, "back": back})
+
+
+def lay_apk(job: Job, supply: Supply, plan: Plan) -> None:
+    """Give make one feed with what the plan takes from feeds, its index signed with the user's own key.
+    FeedError names all that is missing or damaged, and what wants it."""
+    folder = Path(plan.tree.folder)
+    ensure_apk_key(signing_keys())
+    lay_signing_key(folder, job.view, signing_keys())
+    finders = [*folder_finders(supply.feeds), in_used_tree(folder / "dl"), _fetch(job, supply, plan)]
+    indexer = feed_indexer(job.view, folder, job.work, job.log)
+    lay_apk_feed(job.work / FEED, supply.wanted(plan), finders, indexer)
+    lay_apk_repositories(job.view)
+
+
+def _fetch(job: Job, supply: Supply, plan: Plan) -> Finder:
+    """Fetch what is not on this machine, in parallel, each checked; how to find it. Offline nothing is
+    fetched: what the cache has is found."""
+    from imagebuilder.openwrt.obtain_feed_apk import apk_files, cached_apk  # noqa: PLC0415
+
+    lacking: dict[str, list[Package]] = {}
+    feeds = {feed.name: feed for feed in supply.feeds}
+    for feed, package, _ in supply.from_feeds(plan):
+        if package.identity and feed.lacks(package, in_used_tree(feed.folder) if feed.folder else None):
+            lacking.setdefault(feed.name, []).append(package)
+    found: dict[str, Path | None] = {}
+    if lacking:
+        with job.downloads() as downloads:
+            for name, packages in lacking.items():
+                if downloads.offline:
+                    found |= {each.identity: cached_apk(downloads, each) for each in packages}
+                    continue
+                files = apk_files(downloads, feeds[name].mirrors, feeds[name].path, packages)
+                found |= {each.identity: file for each, file in zip(packages, files, strict=True)}
+    return lambda package: found.get(package.identity)

@@ -1,0 +1,186 @@
+"""Feeds: their packages, why their indexes are believed, and where their files are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagebuilder.errors import UserError
+from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.log import Log
+from imagebuilder.model.config import Config, FeedUse
+from imagebuilder.model.package import Package
+from imagebuilder.model.plan import Plan, PlannedPackage
+from imagebuilder.model.tree import Tree
+from imagebuilder.openwrt.feed import Finder, Wanted, in_folder
+from imagebuilder.openwrt.releases import series_of
+from imagebuilder.planning.install import Offers
+from imagebuilder.request import Request
+from imagebuilder.supply.tree import user_keys
+
+if TYPE_CHECKING:
+    from imagebuilder.host.download import Downloads
+    from imagebuilder.openwrt.keys import Keys
+    from imagebuilder.openwrt.mirror import Mirror
+
+LOCAL_FOLDER = "a folder of this machine, as given"
+
+
+class FeedUseError(UserError):
+    """A feed of a config that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A feed's packages. trust: why its index is believed; sha256: of the index, and index its bytes where
+    apk asks for them. folder: where files of it lie on this machine. mirrors, path: where they can be
+    fetched: the path is the feed's folder in each mirror."""
+
+    name: str
+    packages: tuple[Package, ...] = ()
+    trust: str = ""
+    sha256: str = ""
+    index: bytes = b""
+    folder: Path | None = None
+    mirrors: tuple[Mirror, ...] = ()
+    path: str = ""
+
+    def lacks(self, package: Package, find: Finder | None) -> bool:
+        """Whether a package's file is not on this machine, and can be fetched."""
+        return bool(self.mirrors) and (find is None or find(package) is None)
+
+
+@dataclass(frozen=True)
+class Supply:
+    """All that an image can be made from. own: the packages in the tree; own_index: the index of packages/,
+    of opkg's a file, of apk's its bytes. given: libc and kernel of opkg's trees, which are in own too, and in
+    no index."""
+
+    own: tuple[Package, ...]
+    own_index: Path | bytes
+    feeds: tuple[Feed, ...]
+    given: tuple[Package, ...] = ()
+
+    @cached_property
+    def offers(self) -> Offers:
+        """The packages by feed, to choose from."""
+        packages = {feed.name: feed.packages for feed in self.feeds}
+        return Offers({"": self.own, **packages}, self.given)
+
+    def indexes(self) -> dict[str, str]:
+        """The SHA-256 of each feed's index."""
+        return {feed.name: feed.sha256 for feed in self.feeds}
+
+    def trust(self) -> dict[str, str]:
+        """For each feed, why it is believed."""
+        return {feed.name: feed.trust for feed in self.feeds}
+
+    def from_feeds(self, plan: Plan) -> list[tuple[Feed, Package, PlannedPackage]]:
+        """What the plan takes from feeds, in its order."""
+        wanted = {(each.feed, each.name, each.version): each for each in plan.install if each.feed}
+        found = {
+            (feed.name, package.name, package.version): (feed, package)
+            for feed in self.feeds
+            for package in feed.packages
+            if (feed.name, package.name, package.version) in wanted
+        }
+        return [(*found[key], planned) for key, planned in wanted.items()]
+
+    def wanted(self, plan: Plan) -> list[Wanted]:
+        """The same, for laying a feed."""
+        return [Wanted(package, planned.why) for _, package, planned in self.from_feeds(plan)]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image in the making. view: of its tree; work: the folder that the view shows as view.work."""
+
+    request: Request
+    view: PrivateView
+    work: Path
+    log: Log
+
+    def downloads(self) -> Downloads:
+        """What brings files into the cache; to be closed."""
+        # what speaks to servers is loaded only where one is spoken to: it takes a fifth of a second
+        from imagebuilder.host.cache import Cache  # noqa: PLC0415
+        from imagebuilder.host.download import Downloads  # noqa: PLC0415
+
+        return Downloads(Cache(self.request.cache), self.log, offline=self.request.offline)
+
+
+@dataclass(frozen=True)
+class Search:
+    """For whom feeds are opened."""
+
+    job: Job
+    config: Config
+
+    @property
+    def request(self) -> Request:
+        return self.job.request
+
+    @property
+    def root(self) -> Path:
+        """The project's folder, from which paths in configs count."""
+        return self.request.library.root
+
+    def user_keys(self) -> Keys:
+        """The user's, none of OpenWrt's own."""
+        from imagebuilder.openwrt.keys import Keys, keys_in  # noqa: PLC0415
+
+        folder = user_keys(self.request, self.config)
+        return Keys() if folder is None else keys_in(folder)
+
+    def where(self, url: str) -> tuple[tuple[Mirror, ...], str]:
+        """The mirrors of a feed and its folder in them: a feed of OpenWrt's own is looked for in all mirrors
+        of its server, another one at its own address."""
+        from imagebuilder.openwrt.mirror import parse_mirror, parse_mirrors  # noqa: PLC0415
+        from imagebuilder.openwrt.obtain_feed import layout_path  # noqa: PLC0415
+
+        path = layout_path(url)
+        if path is None:
+            return (parse_mirror(url),), ""
+        return parse_mirrors((*self.request.mirrors, *self.config.mirror.urls)), path
+
+    def check_names(self, urls: Iterable[str]) -> None:
+        """FeedUseError for a feed of the config that is called as one of the tree's."""
+        clash = sorted({use.name for use in self.config.feed} & set(urls))
+        if clash:
+            hint = "give the [[feed]] another name"
+            raise FeedUseError(f"the tree has a feed '{clash[0]}' itself", hint=hint)
+
+    def place(self, use: FeedUse, tree: Tree) -> Path | str:
+        """Where a feed of the config is: a folder, which is there, or an address."""
+        url = _filled(use, tree)
+        if "://" in url:
+            return url
+        folder = self.root / Path(url).expanduser()
+        if not folder.is_dir():
+            hint = "its url is an address, or a folder"
+            raise FeedUseError(f"feed '{use.name}': there is no folder {folder}", hint=hint)
+        return folder
+
+
+def folder_finders(feeds: Iterable[Feed]) -> list[Finder]:
+    """Look for packages in the folders of feeds."""
+    return [in_folder(feed.folder) for feed in feeds if feed.folder is not None]
+
+
+def _filled(use: FeedUse, tree: Tree) -> str:
+    """The feed's address with the tree's facts in it."""
+    facts = {
+        "release": tree.version,
+        "series": series_of(tree.version),
+        "arch": tree.arch,
+        "target": tree.target,
+    }
+    unknown = sorted(set(re.findall(r"{([^{}]*)}", use.url)) - set(facts))
+    if unknown:
+        known = ", ".join(f"{{{name}}}" for name in facts)
+        raise FeedUseError(f"feed '{use.name}': the url has '{{{unknown[0]}}}'", hint=f"known are {known}")
+    return re.sub(r"{([^{}]*)}", lambda match: facts[match[1]], use.url)

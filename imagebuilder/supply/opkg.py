@@ -1,0 +1,144 @@
+"""opkg's packages: indexes read and verified, files fetched, and the feed that make gets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagebuilder.feeds.opkg import format_index, parse_index, read_index
+from imagebuilder.host.fs import sha256_of
+from imagebuilder.model.config import FeedUse
+from imagebuilder.model.package import Package
+from imagebuilder.model.plan import Plan
+from imagebuilder.model.tree import Tree
+from imagebuilder.openwrt.feed import (
+    FEED,
+    Finder,
+    feeds_of,
+    in_folder,
+    lay_feed,
+    lay_repositories,
+    used_indexes,
+)
+from imagebuilder.openwrt.hermetic import base_packages, lay_own_index, own_index
+from imagebuilder.stage.ipk_index import index_of
+from imagebuilder.stage.ipk_reader import read_control
+from imagebuilder.supply.feeds import (
+    LOCAL_FOLDER,
+    Feed,
+    Job,
+    Search,
+    Supply,
+    folder_finders,
+)
+
+if TYPE_CHECKING:
+    from imagebuilder.host.download import Downloads
+    from imagebuilder.openwrt.keys import Keys
+
+USED_TREE = "the index that the tree's own dl/ holds, as given"
+
+
+def open_opkg(search: Search, tree: Tree) -> Supply:
+    """The packages of a tree with opkg, of its feeds and of the config's."""
+    folder = Path(tree.folder)
+    own = own_index(folder, search.request.cache, index_of)
+    given = tuple(map(_base_package, base_packages(folder)))
+    urls, used = feeds_of(folder), used_indexes(folder)
+    search.check_names(urls)
+    feeds = [_extra_feed(search, tree, use) for use in search.config.feed]
+    for name, url in urls.items():
+        mirrors, path = search.where(url)
+        if name in used:
+            packages, digest = read_index(used[name]), sha256_of(used[name])
+            feed = Feed(name, packages, USED_TREE, digest, folder=folder / "dl", mirrors=mirrors, path=path)
+        else:
+            feed = _signed(search, Feed(name, mirrors=mirrors, path=path), _keys(search, folder))
+        feeds.append(feed)
+    return Supply((*read_index(own), *given), own, tuple(feeds), given)
+
+
+def _base_package(file: Path) -> Package:
+    control = read_control(file).control
+    return replace(control, filename=file.name, size=file.stat().st_size, sha256=sha256_of(file))
+
+
+def _keys(search: Search, tree: Path) -> Keys:
+    """What the indexes of the tree's own feeds are believed by: keys of the tree and of the user."""
+    from imagebuilder.openwrt.keys import tree_keys  # noqa: PLC0415
+
+    return tree_keys(tree) + search.user_keys()
+
+
+def _extra_feed(search: Search, tree: Tree, use: FeedUse) -> Feed:
+    """A feed that the config names."""
+    from imagebuilder.openwrt.keys import Keys, read_key_file  # noqa: PLC0415
+    from imagebuilder.openwrt.mirror import parse_mirror  # noqa: PLC0415
+
+    place = search.place(use, tree)
+    if isinstance(place, Path) and use.key is None:
+        text = _local_index(place)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return Feed(use.name, parse_index(text, origin=str(place)), LOCAL_FOLDER, digest, folder=place)
+    keys = Keys() if use.key is None else read_key_file(search.root / use.key)
+    return _signed(search, Feed(use.name, mirrors=(parse_mirror(str(place)),)), keys)
+
+
+def _local_index(folder: Path) -> str:
+    """A folder's index, made from the files themselves where there is none."""
+    index = folder / "Packages"
+    if index.is_file():
+        return index.read_text("utf-8", "replace")
+    return index_of(folder, sorted(folder.glob("*.ipk")))
+
+
+def _signed(search: Search, feed: Feed, keys: Keys) -> Feed:
+    """The feed with its packages, its index verified."""
+    from imagebuilder.openwrt.obtain_feed import signed_index  # noqa: PLC0415
+
+    with search.job.downloads() as downloads:
+        index = signed_index(downloads, feed.mirrors, feed.path, keys)
+    packages = parse_index(index.data.decode("utf-8", "replace"), origin=f"the index of feed {feed.name}")
+    return replace(feed, packages=packages, trust=f"signed by the key {index.key}", sha256=index.sha256)
+
+
+def lay_opkg(job: Job, supply: Supply, plan: Plan) -> None:
+    """Give make an index of the tree's own packages, and one feed with what the plan takes from feeds.
+    FeedError names all that is missing or damaged, and what wants it."""
+    if isinstance(supply.own_index, Path):
+        lay_own_index(supply.own_index, job.work / "make")
+    finders = [*folder_finders(supply.feeds), _fetch(job, supply, plan)]
+    lay_feed(job.work / FEED, supply.wanted(plan), finders, format_index)
+    lay_repositories(Path(plan.tree.folder), job.view)
+
+
+def _fetch(job: Job, supply: Supply, plan: Plan) -> Finder:
+    """Fetch what is not on this machine, in parallel, each checked; how to find it. Offline nothing is
+    fetched: what the cache has is found."""
+    lacking = [
+        (feed, package)
+        for feed, package, _ in supply.from_feeds(plan)
+        if package.sha256 and feed.lacks(package, in_folder(feed.folder) if feed.folder else None)
+    ]
+    files: dict[str, Path] = {}
+    if lacking:
+        with job.downloads() as downloads:
+            files = _fetched(downloads, lacking)
+    return lambda package: files.get(package.sha256.lower())
+
+
+def _fetched(downloads: Downloads, lacking: Sequence[tuple[Feed, Package]]) -> dict[str, Path]:
+    from imagebuilder.openwrt.obtain_feed import FeedFile, wanted_file  # noqa: PLC0415
+
+    shas = [package.sha256.lower() for _, package in lacking]
+    if downloads.offline:
+        found = {sha: downloads.cache.find(sha, downloads.log) for sha in shas}
+        return {sha: path for sha, path in found.items() if path is not None}
+    wanted = [
+        wanted_file(feed.mirrors, feed.path, FeedFile(package.filename, package.sha256.lower(), package.size))
+        for feed, package in lacking
+    ]
+    return dict(zip(shas, downloads.get_all(wanted, "packages"), strict=True))

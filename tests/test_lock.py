@@ -1,0 +1,174 @@
+"""Locks: a plan written down, built again exactly, or refused with what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tomli
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagebuilder.errors import FaultsError, UserError
+from imagebuilder.inquiry import compare_lock, lock_image
+from imagebuilder.load.library import Library
+from imagebuilder.load.lock import NoLockError, lock_path, read_lock, write_lock
+from imagebuilder.log import Log
+from imagebuilder.model.filetree import EMPTY, FileTree, file_of
+from imagebuilder.model.lock import LockedBoard, LockedPackage, LockedTree
+from imagebuilder.model.package import Package
+from imagebuilder.pipeline import build_image
+from imagebuilder.planning.lock import LockError, differences, only_locked
+from imagebuilder.request import Request, requests
+from imagebuilder.stage.ipk import write_ipk
+
+BOARD = "tplink-tl-wr740n-v4"
+CONFIG = 'extends = "router"\n[[overlay]]\nname = "motd"\nvariables = { text = "hello" }\n'
+AddConfig = Callable[[str, str], str]
+
+
+@pytest.fixture
+def asked(project: Path, small_tree: Path, tmp_path: Path, add_config: AddConfig) -> Request:
+    files = project / "overlays/motd/files/etc"
+    files.mkdir(parents=True)
+    (files / "motd.j2").write_text("{{ text }}\n")
+    (project / "overlays/motd/overlay.toml").write_text(
+        'name = "motd"\n[variables]\ntext = { default = "x" }\npin = { secret = true, default = "" }\n'
+    )
+    add_config("mine", CONFIG)
+    places = {"output": tmp_path / "out", "cache": tmp_path / "cache"}
+    (found,) = requests(project, "mine", board=BOARD, imagebuilder=str(small_tree), **places)  # type: ignore[arg-type]
+    return found
+
+
+def locked(asked: Request) -> Request:
+    """The lock written, and the same request bound to it."""
+    write_lock(asked.library, "mine", {asked.board: lock_image(asked, Log())})
+    return replace(asked, locked=True)
+
+
+def test_what_was_locked_is_built_again(asked: Request) -> None:
+    with pytest.raises(NoLockError, match="there is no lock of mine for") as error:
+        build_image(replace(asked, locked=True), Log())
+    assert error.value.hint == "python3 build.py lock mine writes it"
+    bound = locked(asked)
+    _, result = build_image(bound, Log())
+    written = tomli.loads(lock_path(asked.library, "mine").read_text())
+    packages = {each["name"]: each["version"] for each in written["board"][BOARD]["package"]}
+    assert packages == {each.name: each.version for each in result.packages}
+    assert all(len(each["sha256"]) == 64 for each in written["board"][BOARD]["package"])
+    assert compare_lock(asked, Log()) == ()
+
+
+def changed_text(asked: Request, tree: Path) -> None:
+    path = asked.library.root / "configs/mine.toml"
+    path.write_text(path.read_text().replace("hello", "bye"))
+
+
+def changed_file(asked: Request, tree: Path) -> None:
+    (asked.library.root / "overlays/motd/files/etc/motd.j2").write_text("x\n")
+
+
+def more_packages(asked: Request, tree: Path) -> None:
+    path = asked.library.root / "configs/mine.toml"
+    path.write_text(path.read_text() + '[packages]\nadd = ["dropbear"]\n')
+
+
+def another_makefile(asked: Request, tree: Path) -> None:
+    (tree / "Makefile").write_text((tree / "Makefile").read_text() + "# changed\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (changed_text, "overlay 'motd' or its variables changed"),
+        (changed_file, "overlay 'motd' or its variables changed"),
+        (another_makefile, "the tree is another one of the same version"),
+    ],
+)
+def test_what_changed_is_named(
+    asked: Request, small_tree: Path, change: Callable[[Request, Path], None], line: str
+) -> None:
+    bound = locked(asked)
+    change(asked, small_tree)
+    with pytest.raises(LockError, match=line) as error:
+        build_image(bound, Log())
+    assert error.value.hint is not None
+    assert "python3 build.py lock mine" in error.value.hint
+    assert not list(asked.output.glob(f"mine/{BOARD}"))
+    assert any(line in each for each in compare_lock(asked, Log()))
+
+
+def test_a_package_that_is_new_or_another(asked: Request, small_tree: Path) -> None:
+    bound = locked(asked)
+    more_packages(asked, small_tree)
+    assert set(compare_lock(asked, Log())) == {"wanted: dropbear is new", "package dropbear is new, 2022.83"}
+    with pytest.raises(UserError, match="dropbear"):
+        build_image(bound, Log())
+    tree = FileTree({"/etc/another": file_of(b"x")})
+    write_ipk(small_tree / "packages", Package("busybox", "1.36"), tree, epoch=1)
+    with pytest.raises(LockError, match="busybox 1.36: another build of it"):
+        build_image(bound, Log())
+    (small_tree / "packages/busybox_1.36_all.ipk").unlink()
+    write_ipk(small_tree / "packages", Package("busybox", "1.37"), EMPTY, epoch=1)
+    with pytest.raises(LockError, match=r"busybox 1\.36: it has 1\.37"):
+        build_image(bound, Log())
+    assert "package busybox: 1.36 -> 1.37" in compare_lock(asked, Log())
+
+
+def test_secrets_are_in_no_lock(asked: Request, add_config: AddConfig) -> None:
+    add_config("mine", CONFIG.replace('"hello"', '"hello", pin = "hunter2"'))
+    entry = lock_image(asked, Log())
+    add_config("mine", CONFIG.replace('"hello"', '"hello", pin = "correct horse"'))
+    assert lock_image(asked, Log()) == entry
+    write_lock(asked.library, "mine", {BOARD: entry})
+    assert "hunter2" not in lock_path(asked.library, "mine").read_text()
+
+
+def entry(*packages: LockedPackage, feeds: dict[str, str] | None = None) -> LockedBoard:
+    tree = LockedTree(release="", version="1", target="a/b", arch="c", sha256="0" * 64)
+    return LockedBoard(profile="p", python="none", tree=tree, wanted=(), feeds=feeds or {}, package=packages)
+
+
+def test_entries_of_other_boards_stay(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    write_lock(library, "x", {"one": entry()})
+    write_lock(library, "x", {"two": entry()})
+    lock = read_lock(library, "x")
+    assert lock is not None
+    assert list(lock.board) == ["one", "two"]
+
+
+def test_an_index_that_is_not_the_locks_is_said() -> None:
+    package = Package("x", "1", filename="x.ipk", sha256="A" * 64)
+    wanted = LockedPackage(name="x", version="1", feed="f", filename="x.ipk", sha256="a" * 64)
+    one = entry(wanted, feeds={"f": "1" * 64})
+    other = replace(package, name="y")
+    assert only_locked({"": (), "f": (package, other)}, one, {"f": "2" * 64})["f"] == (package,)
+    with pytest.raises(
+        LockError, match=r"x 1: it is gone \(the index of feed f is not the one that the lock"
+    ):
+        only_locked({"": (), "f": ()}, one, {"f": "2" * 64})
+    with pytest.raises(LockError, match=r"x 1: another build of it$"):
+        only_locked({"": (), "f": (replace(package, sha256="b" * 64),)}, one, {"f": "1" * 64})
+
+
+@given(
+    names=st.lists(st.sampled_from("abcd"), unique=True),
+    others=st.lists(st.sampled_from("abcd"), unique=True),
+)
+def test_differences_are_empty_exactly_for_equal_entries(names: list[str], others: list[str]) -> None:
+    def made(each: list[str]) -> LockedBoard:
+        return entry(*(LockedPackage(name=x, version="1", filename=x, sha256=x * 64) for x in sorted(each)))
+
+    assert (differences(made(names), made(others)) == ()) == (set(names) == set(others))
+
+
+@pytest.mark.parametrize("text", ["", "lock_schema = 2\nconfig = 'x'\n[board]\n", "x = 1", "\0"])
+def test_a_file_that_is_no_lock(tmp_path: Path, text: str) -> None:
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks/x.lock").write_text(text)
+    with pytest.raises(FaultsError, match=r"x\.lock"):
+        read_lock(Library(tmp_path), "x")
