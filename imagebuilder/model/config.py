@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from imagebuilder.model.app import AppUse, Optimize, RequirementText
 from imagebuilder.model.base import Many, Model
 from imagebuilder.model.board import Word
+from imagebuilder.model.filespec import FilespecUse
+from imagebuilder.model.names import PackageName, ServiceName, VariableName
+from imagebuilder.model.python_package import PythonPackageUse
 from imagebuilder.model.release import Release
 from imagebuilder.model.size import Size
 
 Variant = Literal[
     "none", "micropython", "base", "light", "full", "auto", "python2-base", "python2-light", "python2-full"
 ]
-PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9._+-]*$")]
-ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 VariableValue = str | int | float | bool | list[str]
 
 
@@ -27,15 +28,26 @@ class Secret(Model):
     secret: VariableName
 
 
+def _app(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
 class Python(Model):
-    """Which Python goes in. source: also the -src twins of its packages; pip, setuptools: these too. apps:
-    scripts, project folders or wheels, by their paths in the project."""
+    """Which Python goes in, and what of one's own.
+
+    source: also the sources: of feed packages their -src twins, of one's own beside the bytecode, or "only"
+    them. pip, setuptools: these too. optimize: 1 drops assert statements, 2 docstrings too. apps: scripts,
+    project folders or wheels, by their paths in the project. requirements: PEP 508. package: recipes.
+    """
 
     variant: Variant = "none"
-    source: bool = False
+    source: bool | Literal["only"] = False
     pip: bool = False
     setuptools: bool = False
-    apps: Many[str] = ()
+    optimize: Optimize = 0
+    apps: Many[Annotated[AppUse, BeforeValidator(_app)]] = ()
+    requirements: Many[RequirementText] = ()
+    package: Many[PythonPackageUse] = ()
 
 
 class Packages(Model):
@@ -122,6 +134,7 @@ class Differences(Model):
     packages: Packages = Packages()
     services: Services = Services()
     overlay: Many[OverlayUse] = ()
+    filespec: Many[FilespecUse] = ()
     image: ImageOptions = ImageOptions()
     budget: Budget = Budget()
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from imagebuilder.model.app import ResolvedRequirements
 from imagebuilder.model.base import Many, Model
 from imagebuilder.model.board import Word
 
@@ -36,7 +37,8 @@ class LockedPackage(Model):
 
 class LockedBoard(Model):
     """One image. wanted: what make asks the package manager for. feeds: the SHA-256 of each feed's index.
-    overlays: the SHA-256 of each with its variables, the values of secrets left out."""
+    overlays: the SHA-256 of each with its variables, the values of secrets left out. apps: the SHA-256 of
+    each app's and recipe's source, by its path; requirements: with the SHA-256 of each file of an index."""
 
     profile: str
     python: str
@@ -46,6 +48,8 @@ class LockedBoard(Model):
     disabled_services: Many[str] = ()
     feeds: dict[str, Sha256] = Field(default_factory=dict)
     overlays: dict[str, Sha256] = Field(default_factory=dict)
+    apps: dict[str, Sha256] = Field(default_factory=dict)
+    requirements: ResolvedRequirements = ResolvedRequirements()
     package: Many[LockedPackage]
 
 

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field
 
 from imagebuilder.model.base import Many, Model
 from imagebuilder.model.board import Word
-from imagebuilder.model.config import OverlayUse, PackageName, Secret, VariableName, VariableValue
+from imagebuilder.model.config import OverlayUse, Secret, VariableValue
+from imagebuilder.model.names import Mode, PackageName, TargetPath, VariableName
 
 MAX_TEXT = 65536  # characters; a shell and a terminal cope with that
 
@@ -32,16 +33,6 @@ def _check_pattern(pattern: str) -> str:
     except re.error as error:
         raise ValueError(f"is no regular expression: {error}") from error
     return pattern
-
-
-def _check_place(path: str) -> str:
-    if not path.startswith("/") or path.endswith("/") or {"", ".", ".."} & set(path[1:].split("/")):
-        raise ValueError("expected a plain absolute path such as /etc/banner")
-    return path
-
-
-TargetPath = Annotated[str, AfterValidator(_check_place)]
-Mode = Annotated[str, StringConstraints(pattern=r"^0?[0-7]{3}$")]
 
 
 class Variable(Model):

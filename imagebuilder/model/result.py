@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from imagebuilder.model.base import Many, Model
 from imagebuilder.model.budget import FlashBudget, RamBudget
+from imagebuilder.model.filespec import FilespecRecord
 
 RESULT_SCHEMA = 1
 
@@ -49,8 +50,9 @@ class Result(Model):
 
     feeds: why each feed is believed. view: whether make saw the tree through an overlay mount or a copy;
     sandboxed: whether it saw nothing else and had no network. flash: as the real root file system fills it,
-    None where the tree does not say how its images are made; ram: as planned. secrets: the names of overlay
-    variables whose secret values the images hold.
+    None where the tree does not say how its images are made; ram: as planned. filespecs: what their rules
+    did. uncompiled: Python sources without bytecode, programs among them, which the device compiles whenever
+    they start. secrets: the names of overlay variables whose secret values the images hold.
     """
 
     schema_version: int = RESULT_SCHEMA
@@ -69,6 +71,8 @@ class Result(Model):
     flash: FlashBudget | None
     ram: RamBudget | None
     overlays: Many[str]
+    filespecs: Many[FilespecRecord]
+    uncompiled: Many[str]
     secrets: Many[str]
     disabled_services: Many[str]
     warnings: Many[str]

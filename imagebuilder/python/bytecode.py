@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import disk_errors_explained
@@ -26,6 +27,9 @@ from imagebuilder.model.filetree import Entry, FileTree, file_at, file_of, paren
 HELPER = "compile_batch.py"  # run as text by another interpreter, not imported by ours
 SHEBANG = re.compile(rb"\A#![^\n]*python[^\n]*")
 TARGET_SHEBANG = b"#!/usr/bin/python3"
+
+
+Validity = Literal["checked-hash", "unchecked-hash", "timestamp"]
 
 
 class InterpreterError(UserError):
@@ -56,6 +60,19 @@ class Interpreter:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Which bytecode. optimize: 1 leaves assert statements out, 2 docstrings too. validity: by what an
+    interpreter tells that bytecode in __pycache__ is its source's, where the source is there: its hash,
+    looked at or believed, or its size and time (which is the epoch's, in seconds since 1970)."""
+
+    optimize: Literal[0, 1, 2] = 0
+    validity: Validity = "checked-hash"
+
+
+OPENWRT = Form()
+
+
 def _run_batch(
     interpreter: Interpreter,
     sources: list[tuple[str, Entry]],
@@ -63,6 +80,7 @@ def _run_batch(
     *,
     into: Path,
     epoch: int,
+    form: Form,
     log: Log | None,
 ) -> list[tuple[str, str]]:
     """Compile to into/NUMBER.pyc, numbers from `start`; target paths and reasons of those that fail."""
@@ -70,6 +88,9 @@ def _run_batch(
         "magic": interpreter.magic_number,
         "into": str(into),
         "start": start,
+        "optimize": form.optimize,
+        "validity": form.validity,
+        "epoch": epoch,
         "sources": [
             {"name": path, "file": str(entry.source)}
             if entry.source is not None
@@ -128,6 +149,7 @@ def compile_sources(
     epoch: int,
     jobs: int = 2,
     log: Log | None = None,
+    form: Form = OPENWRT,
 ) -> dict[str, Entry]:
     """Compile file entries by their target paths ('/usr/lib/python3.11/os.py'), in `jobs` runs at a time.
 
@@ -147,7 +169,14 @@ def compile_sources(
     with ThreadPoolExecutor(len(starts)) as pool:
         batches = [
             pool.submit(
-                _run_batch, interpreter, ordered[start : start + size], start, into=into, epoch=epoch, log=log
+                _run_batch,
+                interpreter,
+                ordered[start : start + size],
+                start,
+                into=into,
+                epoch=epoch,
+                form=form,
+                log=log,
             )
             for start in starts
         ]

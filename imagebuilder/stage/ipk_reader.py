@@ -111,7 +111,7 @@ def _place(name: str) -> str:
     return "/" + "/".join(part for part in parts if part not in ("", "."))
 
 
-def _check_link(path: str, target: str) -> None:
+def check_link(path: str, target: str) -> None:
     """Absolute targets count from the device's root; relative ones must not climb above it."""
     depth = path.count("/") - 1
     for part in posixpath.normpath(target).split("/") if not target.startswith("/") else ():
@@ -129,7 +129,7 @@ def _entry_of(
     if member.isdir():
         return folder(mode)
     if member.issym():
-        _check_link(path, member.linkname)
+        check_link(path, member.linkname)
         return symlink(member.linkname)
     if member.islnk():
         original = earlier.get(_place(member.linkname))
