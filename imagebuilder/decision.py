@@ -21,11 +21,13 @@ from imagebuilder.model.lock import LockedBoard
 from imagebuilder.model.plan import Plan
 from imagebuilder.openwrt.make import make_arguments
 from imagebuilder.openwrt.tree import choose_profile, read_tree
+from imagebuilder.planning.install import Offers
 from imagebuilder.planning.lock import LockError, differences, lock_entry
 from imagebuilder.planning.plan import make_plan
-from imagebuilder.planning.python import choose_python
 from imagebuilder.request import Request
 from imagebuilder.supply.feeds import Job, Supply
+from imagebuilder.supply.local import Local
+from imagebuilder.supply.own import open_own
 from imagebuilder.supply.packages import choose_packages, open_supply
 from imagebuilder.supply.tree import Source, find_tree, tree_digest
 
@@ -46,6 +48,8 @@ class Decided:
     source: Source
     job: Job
     supply: Supply
+    offers: Offers
+    local: Local
     plan: Plan
     budgets: Budgets
 
@@ -75,20 +79,20 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
     with log.step("plan"):
         profile = choose_profile(inputs.board, tree)
         supply = open_supply(job, config, tree)
-        names = {each.name for packages in supply.offers.packages.values() for each in packages}
-        python = choose_python(config.python, request.library.root, tree.version, names)
-        for warning in python.warnings:
+        own = open_own(job, config, tree, supply.offers, locked.requirements if locked else None)
+        for warning in own.python.warnings:
             log.warn(warning)
         plan = make_plan(
             config,
             board,
             tree,
             profile,
-            python=python,
+            python=own.python,
+            own=own.wanted,
             overlays=[each.overlay for each in inputs.overlays],
             origins=inputs.loaded.origins,
         )
-        plan = choose_packages(job, plan, supply, locked=locked)
+        plan, local, offers = choose_packages(job, plan, supply, Local(own), config, locked=locked)
         for name, chain in plan.back.items():
             log.warn(f"'{name}' was removed, and stays, because it is needed: {' -> '.join(chain)}")
         arguments = make_arguments(
@@ -99,8 +103,8 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
             rootfs_partsize=config.image.rootfs_partsize,
         )
         plan = plan.model_copy(update={"make": tuple(arguments)})
-        found = budgets(plan, config, inputs.board, inputs.overlays, supply.offers)
-        decided = Decided(source, job, supply, plan, found)
+        found = budgets(plan, config, inputs.board, inputs.overlays, offers)
+        decided = Decided(source, job, supply, offers, local, plan, found)
         if locked is not None:
             _check_locked(locked, entry_of(inputs, decided), config.name)
         return decided
@@ -114,6 +118,8 @@ def entry_of(inputs: Inputs, decided: Decided) -> LockedBoard:
         sha256=tree_digest(decided.source),
         feeds=decided.supply.indexes(),
         overlays={each.overlay.name: each.digest() for each in inputs.overlays},
+        apps=decided.local.own.digests(decided.job.request.library.root),
+        requirements=decided.local.own.resolved,
     )
 
 

@@ -15,6 +15,7 @@ from imagebuilder.model.budget import Budgets, Fit
 from imagebuilder.model.lock import LockedBoard
 from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan
+from imagebuilder.planning.install import Offers
 from imagebuilder.planning.lock import differences
 from imagebuilder.request import Request
 from imagebuilder.supply.feeds import Supply
@@ -67,7 +68,7 @@ def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> 
         file = inputs.loaded.files[-1]
         return file.path, fitted(
             budgeting,
-            found.supply.offers,
+            found.offers,
             text=file.text,
             file=str(file.path),
             board=request.board if len(config.boards) > 1 else None,
@@ -77,9 +78,9 @@ def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> 
 
 def fetch_image(request: Request, log: Log) -> Plan:
     """Fill the cache with all that building this image takes, so that it can be built offline."""
-    with decided(request, log) as (_, found):
+    with decided(request, log) as (inputs, found):
         with log.step("fetch"):
-            lay_packages(found.job, found.supply, found.plan)
+            lay_packages(found.job, found.supply, found.plan, found.local, inputs.loaded.config)
         return found.plan
 
 
@@ -99,7 +100,7 @@ def why(request: Request, name: str, log: Log) -> tuple[tuple[str, ...], ...]:
     """Every chain that brings a package into the image, shortest first: who asked, then names of packages
     down to this one. NotInImageError if it is not in it."""
     with decided(request, log) as (_, found):
-        resolution = _resolution(found.plan, found.supply)
+        resolution = _resolution(found.plan, found.offers)
     try:
         chains = every_chain(resolution, name)
     except KeyError:
@@ -111,11 +112,11 @@ def why(request: Request, name: str, log: Log) -> tuple[tuple[str, ...], ...]:
     return tuple((first[chain[0]], *chain) for chain in chains)
 
 
-def _resolution(plan: Plan, supply: Supply) -> Resolution:
+def _resolution(plan: Plan, offers: Offers) -> Resolution:
     """The plan's packages with who needs them, as the resolver gives them."""
     packages = {
         (feed, package.name, package.version): package
-        for feed, offered in supply.offers.packages.items()
+        for feed, offered in offers.packages.items()
         for package in offered
     }
     chosen = tuple(

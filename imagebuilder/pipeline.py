@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,21 +14,23 @@ from imagebuilder.decision import Inputs, decide, load_inputs
 from imagebuilder.errors import UserError
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.host.tools import require
-from imagebuilder.load.overlay import LoadedOverlay
 from imagebuilder.log import Event, Log, StepFinished, Warned
 from imagebuilder.model.board import Board
 from imagebuilder.model.budget import Budgets, FlashBudget
+from imagebuilder.model.filespec import FilespecRecord, overlay_rules
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.result import ImageFile, InstalledPackage, Result, StepTime, TreeFacts
 from imagebuilder.openwrt.collect import check_images, check_manifest, find_images, read_manifest
 from imagebuilder.openwrt.make import make_image
 from imagebuilder.openwrt.output import MakeReport
 from imagebuilder.openwrt.reproducible_check import BuildRecord, check_equal, record_build
-from imagebuilder.openwrt.rootfs import services, sizes_by_package
+from imagebuilder.openwrt.rootfs import find_rootfs, services, sizes_by_package
+from imagebuilder.python.bytecode_check import uncompiled
 from imagebuilder.report.files import write_result
 from imagebuilder.request import Request
-from imagebuilder.stage.filetree import write_tree
+from imagebuilder.stage.filetree import read_tree, write_tree
 from imagebuilder.stage.overlay import combined, overlay_tree
+from imagebuilder.stage.trim import trim
 from imagebuilder.supply.packages import lay_packages
 from imagebuilder.supply.tree import Source
 from imagebuilder.trial.demo import ask_demo
@@ -83,9 +85,10 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
         plan, view = decided.plan, decided.job.view
         check_budget(plan, decided.budgets)
         with log.step("fetch"):
-            lay_packages(decided.job, decided.supply, plan)
+            config = inputs.loaded.config
+            filespecs = lay_packages(decided.job, decided.supply, plan, decided.local, config)
         with log.step("stage"):
-            _stage(request.library.root, inputs.overlays, workspace.work, log)
+            filespecs += _stage(request.library.root, inputs, workspace.work, log)
         with _log_kept_on_failure(workspace), log.step("build"):
             report = make_image(view, plan, workspace.work, workspace.result / BUILD_LOG, log)
         with _log_kept_on_failure(workspace), log.step("verify"):
@@ -110,6 +113,8 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
                 flash=flash,
                 ram=decided.budgets.ram,
                 overlays=plan.overlays,
+                filespecs=filespecs,
+                uncompiled=_uncompiled(plan, view, log),
                 secrets=tuple(name for each in inputs.overlays for name in each.secrets()),
                 disabled_services=plan.disabled_services,
                 warnings=tuple(record.warnings),
@@ -130,17 +135,39 @@ def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | 
         return place, result, ask_demo(place / image.file, log)
 
 
-def _stage(project: Path, overlays: Sequence[LoadedOverlay], work: Path, log: Log) -> None:
-    """The overlays, rendered with their variables and secrets, in `files`."""
-    trees = [
-        (each.overlay, overlay_tree(each.overlay, each.folder, each.values(project))) for each in overlays
-    ]
-    for each in overlays:
+def _stage(project: Path, inputs: Inputs, work: Path, log: Log) -> tuple[FilespecRecord, ...]:
+    """The overlays, rendered with their variables and secrets, in `files`; what filespecs did to them."""
+    rules = overlay_rules(inputs.loaded.config.filespec)
+    trees, records = [], []
+    for each in inputs.overlays:
+        tree = overlay_tree(each.overlay, each.folder, each.values(project))
+        if each.overlay.name in rules:
+            trimmed = trim(tree, rules[each.overlay.name], f"overlay {each.overlay.name}")
+            tree = trimmed.tree
+            records.append(trimmed.record)
+        trees.append((each.overlay, tree))
+    for each in inputs.overlays:
         for name in each.secrets_in_clear():
             log.warn(f"the secret {name} stands in a config file in clear: give it by name, see the README")
     if trees:
         write_tree(combined(trees), work / "files")
         (work / "files").chmod(0o755)  # make gives the mode of this folder to /
+    return tuple(records)
+
+
+def _uncompiled(plan: Plan, view: PrivateView, log: Log) -> tuple[str, ...]:
+    """The Python sources in the image that the device would compile at each start."""
+    version = next((each.version for each in plan.install if each.name == "python3-base"), None)
+    root = find_rootfs(view.changed)
+    if version is None or root is None:
+        return ()
+    found = uncompiled(read_tree(root), ".".join(version.split(".")[:2]))
+    modules = [each.path for each in found if each.why == "none"]
+    if modules:
+        log.warn(
+            f"{len(modules)} Python modules have no bytecode and are compiled at each start: {modules[0]}"
+        )
+    return tuple(each.path for each in found)
 
 
 def _verify(

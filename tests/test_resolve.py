@@ -358,13 +358,16 @@ def feeds(draw: st.DrawFn) -> tuple[Package, ...]:
     return feed(*lines)
 
 
-@settings(deadline=None)
-@given(feeds(), st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=3))
+RULES: list[Rules] = [*map(opkg_rules, ("17.01.7", "19.07.10", "21.02.7", "24.10.4"))]
+
+
+@settings(deadline=None, max_examples=400)
+@given(feeds(), st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=3), st.sampled_from(RULES))
 def test_what_goes_in_is_complete_peaceful_ordered_and_explained(
-    packages: tuple[Package, ...], requested: list[str]
+    packages: tuple[Package, ...], requested: list[str], rules: Rules
 ) -> None:
     with contextlib.suppress(ResolutionError):
-        resolution = resolve(requested, [], packages)
+        resolution = resolve(requested, [], packages, rules)
         chosen = resolution.packages
         assert len({package.name for package in chosen}) == len(chosen)
         for package in chosen:
@@ -373,9 +376,10 @@ def test_what_goes_in_is_complete_peaceful_ordered_and_explained(
                 assert any(list(universe.candidates(term)) for term in alternatives)
             assert not any(clash(package, other) for other in chosen)
             assert resolution.why(package.name)[-1] == package.name
-        for name in requested:
-            assert any(name == package.name or name in package.provides for package in chosen)
-        assert resolve(requested, [], packages) == resolution
+        for name in requested:  # for opkg all versions of a package provide what one of them does
+            providers = {name} | {package.name for package in packages if name in package.provides}
+            assert any(package.name in providers for package in chosen)
+        assert resolve(requested, [], packages, rules) == resolution
 
 
 @settings(deadline=None)

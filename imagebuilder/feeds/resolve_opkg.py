@@ -212,7 +212,8 @@ class _Opkg:
             elif new is not package and id(new) not in found:
                 wish = (" | ".join(map(str, group)), package.name)
                 origin.setdefault(new.name, wish)
-                self._wishes.setdefault(id(new), wish)
+                if not ahead:
+                    self._wishes.setdefault(id(new), wish)
                 lost += yield self._unsatisfied(new, found, ahead=ahead)
                 found[id(new)] = new
         return lost

@@ -11,15 +11,18 @@ Origins = dict[str, tuple[str, ...]]
 
 # pairs of lists of which the last word on a name counts
 _PAIRS = (("packages", "add", "remove"), ("services", "disabled", "enabled"))
-_NAMED = (("overlay",), ("feed",))  # lists of tables that are told apart by their names
+# lists of tables that are told apart by their names
+_NAMED = (("overlay",), ("feed",), ("python", "package"))
+_GROWING = (("filespec",), ("python", "apps"), ("python", "requirements"))  # lists that are added to
 
 
 def merge(into: dict[str, Any], values: Mapping[str, Any], origin: str, origins: Origins) -> None:
     """Merge one file's values (already valid) into what earlier files said, and note who said what.
 
     Tables merge key by key and values replace. `packages` and `services` are pairs of lists: a name that a
-    later file puts into one leaves the other. Overlays and feeds are told apart by name: one that is named
-    again keeps its place and gets the later values, and `remove = true` takes it out.
+    later file puts into one leaves the other. Overlays, feeds and recipes are told apart by name: one that is
+    named again keeps its place and gets the later values, and `remove = true` takes it out. Apps,
+    requirements and filespecs are added to those of earlier files.
     """
     _merge_table(into, values, origin, (), origins)
 
@@ -33,7 +36,10 @@ def _merge_table(
         if pair is not None:
             _merge_pair(into.setdefault(key, {pair[1]: [], pair[2]: []}), value, origin, pair, origins)
         elif place in _NAMED:
-            _merge_named(into.setdefault(key, []), value, origin, key, origins)
+            _merge_named(into.setdefault(key, []), value, origin, place, origins)
+        elif place in _GROWING:
+            into[key] = [*into.get(key, []), *(each for each in value if each not in into.get(key, []))]
+            origins[dotted(place)] = (*origins.get(dotted(place), ()), origin)
         elif isinstance(value, Mapping):
             _merge_table(into.setdefault(key, {}), value, origin, place, origins)
         else:
@@ -60,11 +66,15 @@ def _merge_pair(
 
 
 def _merge_named(
-    into: list[dict[str, Any]], uses: list[Mapping[str, Any]], origin: str, table: str, origins: Origins
+    into: list[dict[str, Any]],
+    uses: list[Mapping[str, Any]],
+    origin: str,
+    table: tuple[str, ...],
+    origins: Origins,
 ) -> None:
     for use in uses:
         name = use["name"]
-        place = dotted((table, name))
+        place = dotted((*table, name))
         present = next((each for each in into if each["name"] == name), None)
         if present is not None and use.get("remove"):
             into.remove(present)
@@ -78,7 +88,7 @@ def _merge_named(
         for key, value in use.items():
             if isinstance(value, Mapping):
                 present[key] = {**present.get(key, {}), **value}
-                origins |= {dotted((table, name, each)): (origin,) for each in value}
+                origins |= {dotted((*table, name, each)): (origin,) for each in value}
             elif key not in ("name", "remove"):
                 present[key] = value
-                origins[dotted((table, name, key))] = (origin,)
+                origins[dotted((*table, name, key))] = (origin,)

@@ -14,7 +14,7 @@ from imagebuilder.host.run import ProgramError, run
 from imagebuilder.load.faults import validate
 from imagebuilder.load.toml import read_toml
 from imagebuilder.model.base import Many, Model
-from imagebuilder.model.config import VariableName
+from imagebuilder.model.names import VariableName
 from imagebuilder.model.overlay import Variable
 
 FILE = "secrets.toml"

@@ -81,7 +81,7 @@ def lay_feed(
     where that can be. FeedError names every package that is missing or damaged, and what wants it.
     """
     with disk_errors_explained(folder):
-        laid = lay_files(folder, wanted, finders, _checked)
+        laid = lay_files(folder, wanted, finders, checked_file)
         text = format_index(laid)
         (folder / "Packages").write_text(text, "utf-8")
         (folder / "Packages.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
@@ -112,7 +112,7 @@ def lay_files(
     return laid
 
 
-def _checked(package: Package, finders: Sequence[Finder]) -> tuple[Path | None, str]:
+def checked_file(package: Package, finders: Sequence[Finder]) -> tuple[Path | None, str]:
     """A file that is what the index says, or None and what is the matter."""
     if not package.sha256:
         return None, "has no SHA256 in its index, so that nobody can tell whether a file is the right one"

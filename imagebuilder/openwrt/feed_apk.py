@@ -102,13 +102,13 @@ def lay_apk_feed(
     that is missing or damaged, and what wants it; ApkError.
     """
     with disk_errors_explained(folder):
-        laid = lay_files(folder, wanted, finders, _checked)
+        laid = lay_files(folder, wanted, finders, checked_apk)
         names = [package.filename for package in laid]
         (folder / INDEX).write_bytes(make_index(folder, names))
     return tuple(folder / name for name in names)
 
 
-def _checked(package: Package, finders: Sequence[Finder]) -> tuple[Path | None, str]:
+def checked_apk(package: Package, finders: Sequence[Finder]) -> tuple[Path | None, str]:
     """A file that is the package, or None and what is the matter."""
     if not package.identity:
         return None, "has no hash in its index, so that nobody can tell whether a file is the right one"

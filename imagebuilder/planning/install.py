@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from imagebuilder.errors import UserError
+from imagebuilder.feeds.explain import shortest_conflict
+from imagebuilder.feeds.fixed import FixedPackage, removed_in_vain
 from imagebuilder.feeds.resolve import Resolution, ResolutionError, Universe, resolve, rules_of
 from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan, PlannedPackage
@@ -47,8 +49,7 @@ def with_packages(plan: Plan, offers: Offers) -> Plan:
     try:
         found = _resolve(plan, plan.wanted, _removed(plan), offers)
     except ResolutionError as error:
-        asked = plan.reasons.get(error.chain[0], "the tree") if error.chain else "the tree"
-        raise PlanError(f"{error.message} ({asked})", hint=error.hint) from error
+        raise _refused(plan, offers, error) from error
     # whichever of several equal ones was read last: the tree's own need not be fetched
     first: dict[tuple[str, str], tuple[Package, str]] = {}
     for feed, packages in offers.packages.items():
@@ -58,7 +59,29 @@ def with_packages(plan: Plan, offers: Offers) -> Plan:
         planned(*first[each.name, each.version], why(plan, found, each.name)) for each in found.packages
     )
     back = {name: why(plan, found, name) for name in found.back}
+    back |= {each.name: (each.reason, each.name) for each in _fixed(plan)}
     return plan.model_copy(update={"install": install, "back": back})
+
+
+def _refused(plan: Plan, offers: Offers, error: ResolutionError) -> PlanError:
+    """The fewest of the names that cannot be had together, and who asked for each."""
+    rules = rules_of(plan.tree.package_manager, plan.tree.version)
+    conflict = shortest_conflict(plan.wanted, offers.universe, rules, given=offers.given)
+    if conflict is None:
+        return PlanError(error.message, hint=error.hint)
+    asked = [f"  {name} was asked for by {plan.reasons.get(name, 'the tree')}" for name in conflict.names]
+    return PlanError("\n".join([conflict.message, *asked]), hint=conflict.hint)
+
+
+def _fixed(plan: Plan) -> list[FixedPackage]:
+    """Packages that stay although they were removed. PlanError for one without which nothing starts."""
+    vain = removed_in_vain(plan.tree.version, _removed(plan))
+    for each in vain:
+        if not each.stays:
+            raise PlanError(
+                f"'{each.name}' cannot be removed: {each.reason}", hint="take it out of packages.remove"
+            )
+    return list(vain)
 
 
 def resolved(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from imagebuilder.errors import UserError
+from imagebuilder.model.app import ResolvedRequirements
 from imagebuilder.model.lock import LockedBoard, LockedPackage, LockedTree
 from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan
@@ -15,7 +16,14 @@ class LockError(UserError):
 
 
 def lock_entry(
-    plan: Plan, *, release: str, sha256: str, feeds: Mapping[str, str], overlays: Mapping[str, str]
+    plan: Plan,
+    *,
+    release: str,
+    sha256: str,
+    feeds: Mapping[str, str],
+    overlays: Mapping[str, str],
+    apps: Mapping[str, str],
+    requirements: ResolvedRequirements,
 ) -> LockedBoard:
     """The entry of a plan. release: as asked for; sha256: of the tree; feeds: digests of their indexes."""
     tree = plan.tree
@@ -30,6 +38,8 @@ def lock_entry(
         disabled_services=plan.disabled_services,
         feeds=dict(feeds),
         overlays=dict(overlays),
+        apps=dict(apps),
+        requirements=requirements,
         package=tuple(
             LockedPackage(
                 name=each.name,
@@ -59,12 +69,23 @@ def _differences(locked: LockedBoard, fresh: LockedBoard) -> Iterator[str]:
     yield from _changed("the Python variant", locked.python, fresh.python)
     for what in ("wanted", "removed", "disabled_services"):
         yield from _listed(what.replace("_", " "), getattr(locked, what), getattr(fresh, what))
-    for name in sorted(locked.overlays.keys() | fresh.overlays.keys()):
-        if name not in fresh.overlays or name not in locked.overlays:
-            yield f"overlay '{name}' is {'new' if name in fresh.overlays else 'gone'}"
-        elif locked.overlays[name] != fresh.overlays[name]:
-            yield f"overlay '{name}' or its variables changed"
+    yield from _digests("overlay", "or its variables ", locked.overlays, fresh.overlays)
+    yield from _digests("app", "", locked.apps, fresh.apps)
+    before, now = ({pin.name: pin for pin in each.requirements.pins} for each in (locked, fresh))
+    for name in sorted(before.keys() | now.keys()):
+        if name not in now or name not in before:
+            yield f"requirement {name} is {'new' if name in now else 'gone'}"
+        elif before[name] != now[name]:
+            yield f"requirement {name}: {before[name].filename} -> {now[name].filename}"
     yield from _packages(locked.package, fresh.package)
+
+
+def _digests(what: str, more: str, before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(before.keys() | now.keys()):
+        if name not in now or name not in before:
+            yield f"{what} '{name}' is {'new' if name in now else 'gone'}"
+        elif before[name] != now[name]:
+            yield f"{what} '{name}' {more}changed"
 
 
 def _changed(what: str, before: str, now: str) -> Iterator[str]:
@@ -100,7 +121,8 @@ def only_locked(
     indexes: the digest of each feed's index as it is now. LockError, naming the feed, where what the lock
     takes from it is not there any more.
     """
-    wanted = {(each.feed, each.name, each.version): each for each in locked.package}
+    theirs = [each for each in locked.package if each.feed in offers]
+    wanted = {(each.feed, each.name, each.version): each for each in theirs}
     kept: dict[str, tuple[Package, ...]] = {}
     for feed, packages in offers.items():
         kept[feed] = tuple(

@@ -21,22 +21,26 @@ def make_plan(
     profile: Profile,
     *,
     python: ChosenPython,
+    own: Mapping[str, str],
     overlays: Sequence[Overlay],
     origins: Mapping[str, tuple[str, ...]],
 ) -> Plan:
-    """The plan for one image, before its packages are resolved. origins: the files that gave each key of the
-    config."""
+    """The plan for one image, before its packages are resolved. own: packages that are made here, and
+    the key of the config that asks for each. origins: the files that gave each key of the config."""
     needed = {name: overlay.name for overlay in overlays for name in overlay.packages}
-    added = tuple(dict.fromkeys((*python.packages, *needed, *config.packages.add)))
+    added = tuple(dict.fromkeys((*python.packages, *own, *needed, *config.packages.add)))
     removed = config.packages.remove
     packages = (*added, *(f"-{name}" for name in removed))
     device = tree.profiles[profile.name].packages
-    wanted = package_list((*tree.default_packages, "kernel"), device, added, removed).names
+    wanted = package_list(
+        (*tree.default_packages, "kernel"), device, added, removed, release=tree.version
+    ).names
     asked = dict.fromkeys(tree.default_packages, f"the default packages of {tree.target}")
     asked |= dict.fromkeys(device, f"the profile {profile.name}")
     asked |= {name: f"the overlay '{overlay}'" for name, overlay in needed.items()}
     asked |= dict.fromkeys(config.packages.add, f"packages.add in {_files(origins, 'packages.add')}")
     asked |= {name: _asked_by(python.asked_by[name], config, origins) for name in python.packages}
+    asked |= {name: f"{key} in {_files(origins, key)}" for name, key in own.items()}
     return Plan(
         config=config.name,
         board=board,

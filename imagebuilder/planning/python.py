@@ -2,56 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagebuilder.model.config import Python
 from imagebuilder.model.plan import Imports
-from imagebuilder.python.apps import scan_app
+from imagebuilder.python.apps import AppScan
 from imagebuilder.python.catalogue import load_catalogue
 from imagebuilder.python.choose import Choice, Want, choose_packages
 from imagebuilder.python.variants import catalogue_series, python_packages
+
+_WHEEL = re.compile(r"([^/]+\.whl/.*)$")
 
 
 @dataclass(frozen=True)
 class ChosenPython:
     """packages: in order; asked_by: for each, the config's key that asks for it, or the first import that
-    wants it. imports: what the apps want; warnings: to be shown."""
+    wants it. imports: what the apps want, and choice the same for programs; warnings: to be shown."""
 
     packages: tuple[str, ...] = ()
     asked_by: Mapping[str, str] = field(default_factory=dict)
     imports: Imports = field(default_factory=Imports)
     warnings: tuple[str, ...] = ()
+    choice: Choice | None = None
+
+    def wanted_by(self, place: Path) -> tuple[str, ...]:
+        """The packages that the imports of one app or wheel want; place: its file or folder."""
+        if self.choice is None:
+            return ()
+        own = str(place)
+        return tuple(
+            name
+            for name, wants in self.choice.wanted.items()
+            if any(want.file == own or want.file.startswith(f"{own}/") for want in wants)
+        )
 
 
-def choose_python(wanted: Python, root: Path, release: str, offered: Collection[str]) -> ChosenPython:
+def choose_python(
+    wanted: Python,
+    root: Path,
+    release: str,
+    offered: Collection[str],
+    *,
+    apps: Sequence[AppScan] = (),
+    libraries: Sequence[AppScan] = (),
+) -> ChosenPython:
     """The packages for what a config says of Python.
 
-    root: the folder that the paths of apps count from; release: the tree's; offered: names of all packages
-    that feeds and tree have, for third-party modules. Raises AppError, SourceError, CatalogueError,
-    VariantError, and FaultsError with file and line of every module that no package brings.
+    root: the project, for words; release: the tree's; offered: names of all packages that feeds and tree
+    have, for third-party modules; libraries: the wheels of requirements. Raises
+    CatalogueError, VariantError, and FaultsError with file and line of every module that no package brings.
     """
     series = catalogue_series(release)
     imports, choice = Imports(), None
-    if wanted.variant == "auto":
-        catalogue = load_catalogue(series)
-        scans = [scan_app(root / app, python=catalogue.version_pair) for app in wanted.apps]
-        choice = choose_packages(catalogue, scans, feed_packages=offered)
+    if apps or libraries or wanted.variant == "auto":
+        book = load_catalogue(series)
+        choice = choose_packages(book, apps, feed_packages=offered, libraries=libraries)
         imports = _imports(choice, root)
     if wanted.variant == "none" and not (wanted.source or wanted.pip or wanted.setuptools):
         return ChosenPython()
     found = python_packages(
         series,
         wanted.variant,
-        source=wanted.source,
+        source=wanted.source is not False,
         pip=wanted.pip,
         setuptools=wanted.setuptools,
-        scanned=choice.packages if choice else (),
+        scanned=choice.packages if choice and wanted.variant == "auto" else (),
     )
     asked_by = dict(found.reasons)
-    asked_by |= {name: lines[0] for name, lines in imports.wanted.items() if lines}
-    return ChosenPython(found.packages, asked_by, imports, found.warnings)
+    asked_by |= {name: lines[0] for name, lines in imports.wanted.items() if lines and name in asked_by}
+    return ChosenPython(found.packages, asked_by, imports, found.warnings, choice)
 
 
 def _imports(choice: Choice, root: Path) -> Imports:
@@ -81,5 +103,8 @@ def _words(want: Want, root: Path) -> str:
 
 
 def _place(file: str, line: int, root: Path) -> str:
+    wheel = _WHEEL.search(file)
+    if wheel is not None:  # where it is kept says nothing to anybody
+        return f"{wheel[1]}:{line}"
     path = Path(file)
     return f"{path.relative_to(root) if path.is_relative_to(root) else path}:{line}"

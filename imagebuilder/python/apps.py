@@ -83,7 +83,7 @@ class _Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class AppFile:
     """One file of an app. place: below the folder that its modules are imported from; data: of sources."""
 
     name: str
@@ -99,7 +99,7 @@ def _read(file: Path, bounds: _Bounds) -> bytes:
         raise AppError(f"{file}: {error.strerror}", hint="python.apps names it") from error
 
 
-def _folders_files(folder: Path, root: Path, prefix: PurePosixPath, bounds: _Bounds) -> Iterator[_File]:
+def _folders_files(folder: Path, root: Path, prefix: PurePosixPath, bounds: _Bounds) -> Iterator[AppFile]:
     for current, folders, files in os.walk(root):
         here = Path(current)
         top = here == root
@@ -119,10 +119,10 @@ def _folders_files(folder: Path, root: Path, prefix: PurePosixPath, bounds: _Bou
             if top and name in NOT_SHIPPED_FILES:
                 continue
             data = _read(file, bounds) if name.endswith(".py") else None
-            yield _File(str(folder / file.relative_to(folder)), prefix / file.relative_to(root), data)
+            yield AppFile(str(folder / file.relative_to(folder)), prefix / file.relative_to(root), data)
 
 
-def _project_files(folder: Path, bounds: _Bounds) -> Iterator[_File]:
+def _project_files(folder: Path, bounds: _Bounds) -> Iterator[AppFile]:
     """A folder that is a package itself is imported by its name; a project with src/ ships what is there."""
     source = folder / "src"
     if source.is_dir() and any((folder / name).exists() for name in _PROJECT_FILES):
@@ -146,32 +146,33 @@ def check_directory(wheel: Path) -> None:
         raise zipfile.BadZipFile("its list of files is too long for a wheel")
 
 
-def _wheel_place(name: str) -> PurePosixPath:
-    """Where a wheel's file is imported from: NAME.data/purelib/x.py is x.py."""
+def _wheel_place(name: str) -> PurePosixPath | None:
+    """Where a wheel's file is imported from: NAME.data/purelib/x.py is x.py; None for what is no module."""
     place = PurePosixPath(name)
-    in_data = bool(place.parts) and place.parts[0].endswith(".data")
-    return PurePosixPath(*place.parts[2:]) if in_data else place
+    if not place.parts or not place.parts[0].endswith(".data"):
+        return place
+    return PurePosixPath(*place.parts[2:]) if place.parts[1:2] not in (("data",), ("headers",)) else None
 
 
-def _wheel_files(wheel: Path, bounds: _Bounds) -> Iterator[_File]:
+def _wheel_files(wheel: Path, bounds: _Bounds) -> Iterator[AppFile]:
     try:
         check_directory(wheel)
         with zipfile.ZipFile(wheel) as archive:
             for info in archive.infolist():
                 bounds.entry()
                 place = _wheel_place(info.filename)
-                if info.is_dir() or not place.name.endswith(_MODULE_ENDINGS):
+                if info.is_dir() or place is None or not place.name.endswith(_MODULE_ENDINGS):
                     continue
                 name, data = f"{wheel}/{info.filename}", None
                 if place.suffix == ".py":
                     with archive.open(info) as stream:
                         data = bounds.read(name, stream.read(MAX_SOURCE_BYTES + 1))
-                yield _File(name, place, data)
+                yield AppFile(name, place, data)
     except NO_ARCHIVE as error:
         raise AppError(f"{wheel}: no wheel that can be read: {error}", hint="build it again") from error
 
 
-def _own_modules(files: list[_File]) -> frozenset[str]:
+def _own_modules(files: list[AppFile]) -> frozenset[str]:
     """Top-level names at the root, and in every folder that is in no package, where a script that is started
     finds what is beside it."""
     packages = {file.place.parent for file in files if file.place.name == "__init__.py"}
@@ -186,12 +187,11 @@ def _package_of(place: PurePosixPath) -> str:
     return ".".join(place.parent.parts)
 
 
-def scan_app(path: Path, *, python: tuple[int, int]) -> AppScan:
-    """What an app imports on a Linux target with Python (major, minor). path: a wheel (*.whl), a folder, or a
-    script; of folders everything is read but NOT_SHIPPED and NOT_SHIPPED_FILES at their top, hidden folders
-    and virtual environments.
+def app_files(path: Path) -> tuple[AppKind, list[AppFile]]:
+    """An app's modules. path: a wheel (*.whl), a folder, or a script; of folders all but NOT_SHIPPED and
+    NOT_SHIPPED_FILES at their top, hidden folders and virtual environments.
 
-    Raises AppError for what is none of these or too big, SourceError for sources that are no such Python.
+    Raises AppError for what is none of these or too big.
     """
     bounds = _Bounds(path)
     if path.is_dir():
@@ -202,14 +202,24 @@ def scan_app(path: Path, *, python: tuple[int, int]) -> AppScan:
     elif path.suffix == ".whl":
         kind, files = "wheel", list(_wheel_files(path, bounds))
     else:
-        kind, files = "script", [_File(str(path), PurePosixPath(path.name), _read(path, bounds))]
+        kind, files = "script", [AppFile(str(path), PurePosixPath(path.name), _read(path, bounds))]
     if not any(file.data is not None for file in files):
         raise AppError(f"{path}: there is no Python source in it", hint="python.apps names it")
+    return kind, files
+
+
+def scan_app(path: Path, *, python: tuple[int, int], implementation: str = "cpython") -> AppScan:
+    """What an app, see app_files(), imports on a Linux target with Python (major, minor).
+
+    Raises AppError as app_files(), SourceError for sources that are no such Python.
+    """
+    kind, files = app_files(path)
     imports: list[Import] = []
     computed: list[Place] = []
     for file in files:
         if file.data is not None:
-            found = read_source(file.data, Source(file.name, _package_of(file.place)), python=python)
+            source = Source(file.name, _package_of(file.place))
+            found = read_source(file.data, source, python=python, implementation=implementation)
             imports += found.imports
             computed += found.computed
     return AppScan(path, kind, _own_modules(files), tuple(sorted(imports)), tuple(sorted(computed)))

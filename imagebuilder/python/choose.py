@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from imagebuilder.errors import Fault, FaultsError
 from imagebuilder.python.apps import AppScan
@@ -113,6 +113,11 @@ class _Chooser:
         else:
             self.faults.append(self.fault(imported))
 
+    def has(self, imported: Import) -> bool:
+        """Whether Python itself has a module that a library imports, or one that takes its place."""
+        found = (self.sources(imported, module) for module in (imported.module, *imported.instead))
+        return any(each is not None and each.keys() <= self.catalogue.packages.keys() for each in found)
+
     def cost(self, packages: Mapping[str, tuple[str, ...]]) -> int:
         if packages.keys() <= self.installed():
             return 0
@@ -169,11 +174,16 @@ def _series_with(top: str) -> tuple[str, ...]:
 
 
 def choose_packages(
-    catalogue: Catalogue, scans: Sequence[AppScan], *, feed_packages: Collection[str] = ()
+    catalogue: Catalogue,
+    scans: Sequence[AppScan],
+    *,
+    feed_packages: Collection[str] = (),
+    libraries: Sequence[AppScan] = (),
 ) -> Choice:
-    """The smallest set of packages for these apps, which see one another's modules (an app and the wheels
-    that it requires, for instance). catalogue: of Python 3; feed_packages: names of the feeds' packages, for
-    third-party modules.
+    """The smallest set of packages for these apps, which see one another's modules. catalogue: of Python 3;
+    feed_packages: names of the feeds' packages, for third-party modules. libraries: what the apps require;
+    these say themselves which distributions they need, so that what else they import in vain, for servers
+    and platforms that are not there, is left out.
 
     Imports in functions and on conditions count as needed. One whose absence is caught does not, unless what
     catches it imports another one under its name: then one of them is needed. A module that the standard
@@ -181,7 +191,7 @@ def choose_packages(
 
     Raises FaultsError naming file and line of every module that no package brings.
     """
-    own = frozenset(name for scan in scans for name in scan.own)
+    own = frozenset(name for scan in (*scans, *libraries) for name in scan.own)
     libpython, base = catalogue.builtin_modules_in, catalogue.variants["base"]
     providers = {
         module: base if name == libpython else name for module, name in catalogue.providers().items()
@@ -189,6 +199,8 @@ def choose_packages(
     feed = set(feed_packages) - catalogue.packages.keys()
     chooser = _Chooser(catalogue, import_graph(catalogue.python), feed, own, providers)
     imports = sorted(imported for scan in scans for imported in scan.imports)
+    theirs = sorted(imported for scan in libraries for imported in scan.imports)
+    imports += [each if chooser.has(each) else replace(each, kind="optional", instead=()) for each in theirs]
     needed = [each for each in imports if each.kind in NEEDED]
     either = [each for each in imports if each.kind == "optional" and each.instead]
     for imported in (*needed, *either):  # the latter may find that there is enough already
@@ -205,5 +217,5 @@ def choose_packages(
         wanted={name: tuple(sorted(set(chooser.wanted.get(name, ())))) for name in packages},
         left_out=chooser.left_out(maybe),
         lazy=chooser.lazy(needed),
-        computed=tuple(place for scan in scans for place in scan.computed),
+        computed=tuple(place for scan in (*scans, *libraries) for place in scan.computed),
     )

@@ -13,6 +13,8 @@ from pathlib import Path
 from imagebuilder.feeds.apk import chains, parse_index, picked, with_abi_suffixes
 from imagebuilder.host.fs import remove_tree
 from imagebuilder.model.config import FeedUse
+from imagebuilder.model.filetree import EMPTY
+from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.lock import LockedBoard
 from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan
@@ -27,7 +29,7 @@ from imagebuilder.openwrt.apk_tool import (
     stays_although_removed,
     words_for_apk,
 )
-from imagebuilder.openwrt.feed import FEED, Finder
+from imagebuilder.openwrt.feed import FEED, Finder, Wanted
 from imagebuilder.openwrt.feed_apk import (
     apk_feeds_of,
     feed_indexer,
@@ -42,7 +44,9 @@ from imagebuilder.openwrt.signature_adb import ApkKey, read_apk_key, tree_apk_ke
 from imagebuilder.openwrt.signing_key import lay_signing_key
 from imagebuilder.openwrt.signing_key import user_keys as signing_keys
 from imagebuilder.planning.install import planned
+from imagebuilder.stage.apk_writer import write_apk
 from imagebuilder.supply.feeds import (
+    LOCAL,
     LOCAL_FOLDER,
     Feed,
     Job,
@@ -69,7 +73,8 @@ def open_apk(search: Search, tree: Tree) -> Supply:
         mirrors, path = search.where(url)
         feed = Feed(name, folder=folder / "dl", mirrors=mirrors, path=path)
         feeds.append(_signed(search, feed, tree_apk_keys(folder)))
-    return Supply(parse_index(own, origin=f"the index of {folder}/packages"), own, tuple(feeds))
+    mine = parse_index(own, origin=f"the index of {folder}/packages")
+    return Supply(folder, mine, own, tuple(feeds))
 
 
 def _extra_feed(search: Search, tree: Tree, use: FeedUse) -> Feed:
@@ -111,14 +116,16 @@ def _signed(search: Search, feed: Feed, keys: Sequence[ApkKey]) -> Feed:
     return replace(feed, packages=packages, trust=trust, sha256=index.sha256, index=index.data)
 
 
-def plan_apk(job: Job, plan: Plan, supply: Supply, *, locked: LockedBoard | None) -> Plan:
-    """The plan with its `install` and `back`, as the tree's own apk decides. locked: versions that are
-    wanted.
+def plan_apk(
+    job: Job, plan: Plan, supply: Supply, local: Sequence[Package], *, locked: LockedBoard | None
+) -> Plan:
+    """The plan with its `install` and `back`, as the tree's own apk decides. local: packages that will be
+    made here; locked: versions that are wanted.
 
     ApkRefusalError, in apk's words, where the packages cannot be had together.
     """
     folder = Path(plan.tree.folder)
-    offers = supply.offers.packages
+    offers = {**supply.offers.packages, LOCAL: local}
     everything = [package for packages in offers.values() for package in packages]
     pinned = pinned_versions(folder)
     names = with_abi_suffixes(plan.wanted, everything)
@@ -126,6 +133,7 @@ def plan_apk(job: Job, plan: Plan, supply: Supply, *, locked: LockedBoard | None
     words = words_for_apk([*names, *(name for name in pins if name not in names)], pinned, pins)
     own = supply.own_index if isinstance(supply.own_index, bytes) else b""
     indexes = [own, *(feed.index for feed in supply.feeds)]
+    indexes += [_local_packages(job, local)] if local else []
     chosen = plan_install(job.view, job.work, indexes, words, job.log, arch=plan.tree.arch)
     packages = picked(((each.name, each.version) for each in chosen), everything)
     feeds = {id(package): feed for feed, each in offers.items() for package in each}
@@ -145,30 +153,18 @@ def plan_apk(job: Job, plan: Plan, supply: Supply, *, locked: LockedBoard | None
     return plan.model_copy(update={"install": install, "back": back})
 
 
-def lay_apk(job: Job, supply: Supply, plan: Plan) -> None:
-    """Give make one feed with what the plan takes from feeds, its index signed with the user's own key.
-    FeedError names all that is missing or damaged, and what wants it."""
-    folder = Path(plan.tree.folder)
-    ensure_apk_key(signing_keys())
-    lay_signing_key(folder, job.view, signing_keys())
-    finders = [*folder_finders(supply.feeds), in_used_tree(folder / "dl"), _fetch(job, supply, plan)]
-    indexer = feed_indexer(job.view, folder, job.work, job.log)
-    lay_apk_feed(job.work / FEED, supply.wanted(plan), finders, indexer)
-    lay_apk_repositories(job.view)
-
-
-def _fetch(job: Job, supply: Supply, plan: Plan) -> Finder:
-    """Fetch what is not on this machine, in parallel, each checked; how to find it. Offline nothing is
-    fetched: what the cache has is found."""
+def fetch_apk(job: Job, supply: Supply, wanted: Sequence[tuple[Feed, Package]]) -> list[Finder]:
+    """Fetch packages of feeds that are not on this machine, in parallel, each checked; where to look for all
+    of them. Offline nothing is fetched: what the cache has is found."""
     from imagebuilder.openwrt.obtain_feed_apk import apk_files, cached_apk  # noqa: PLC0415
 
     lacking: dict[str, list[Package]] = {}
-    feeds = {feed.name: feed for feed in supply.feeds}
-    for feed, package, _ in supply.from_feeds(plan):
+    for feed, package in wanted:
         if package.identity and feed.lacks(package, in_used_tree(feed.folder) if feed.folder else None):
             lacking.setdefault(feed.name, []).append(package)
     found: dict[str, Path | None] = {}
     if lacking:
+        feeds = {feed.name: feed for feed in supply.feeds}
         with job.downloads() as downloads:
             for name, packages in lacking.items():
                 if downloads.offline:
@@ -176,4 +172,30 @@ def _fetch(job: Job, supply: Supply, plan: Plan) -> Finder:
                     continue
                 files = apk_files(downloads, feeds[name].mirrors, feeds[name].path, packages)
                 found |= {each.identity: file for each, file in zip(packages, files, strict=True)}
-    return lambda package: found.get(package.identity)
+    used = in_used_tree(supply.tree / "dl")
+    return [*folder_finders(supply.feeds), used, lambda package: found.get(package.identity)]
+
+
+def lay_apk(job: Job, supply: Supply, wanted: Sequence[Wanted], finders: Sequence[Finder]) -> None:
+    """Give make one feed with these packages, its index signed with the user's own key. FeedError names all
+    that is missing or damaged, and what wants it."""
+    ensure_apk_key(signing_keys())
+    lay_signing_key(supply.tree, job.view, signing_keys())
+    indexer = feed_indexer(job.view, supply.tree, job.work, job.log)
+    lay_apk_feed(job.work / FEED, wanted, finders, indexer)
+    lay_apk_repositories(job.view)
+
+
+def _local_packages(job: Job, local: Sequence[Package]) -> bytes:
+    """An index of packages that are not made yet: apk plans with indexes only."""
+    (job.work / "tmp").mkdir(exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix="declared-", dir=job.work / "tmp"))
+    try:
+        files = [
+            write_apk(place, LocalPackage(package, EMPTY), job.view, job.work, job.log, epoch=0).path
+            for package in local
+        ]
+        inside = [job.view.work / file.relative_to(job.work) for file in files]
+        return make_index(job.view, job.work, inside, job.log, sign_with=None)
+    finally:
+        remove_tree(place)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from imagebuilder.openwrt.keys import Keys
     from imagebuilder.openwrt.mirror import Mirror
 
+LOCAL = "local"  # the feed of what is made here
 LOCAL_FOLDER = "a folder of this machine, as given"
 
 
@@ -60,6 +61,7 @@ class Supply:
     of opkg's a file, of apk's its bytes. given: libc and kernel of opkg's trees, which are in own too, and in
     no index."""
 
+    tree: Path
     own: tuple[Package, ...]
     own_index: Path | bytes
     feeds: tuple[Feed, ...]
@@ -81,7 +83,8 @@ class Supply:
 
     def from_feeds(self, plan: Plan) -> list[tuple[Feed, Package, PlannedPackage]]:
         """What the plan takes from feeds, in its order."""
-        wanted = {(each.feed, each.name, each.version): each for each in plan.install if each.feed}
+        theirs = [each for each in plan.install if each.feed not in ("", LOCAL)]
+        wanted = {(each.feed, each.name, each.version): each for each in theirs}
         found = {
             (feed.name, package.name, package.version): (feed, package)
             for feed in self.feeds
@@ -149,10 +152,10 @@ class Search:
 
     def check_names(self, urls: Iterable[str]) -> None:
         """FeedUseError for a feed of the config that is called as one of the tree's."""
-        clash = sorted({use.name for use in self.config.feed} & set(urls))
+        clash = sorted({use.name for use in self.config.feed} & {*urls, LOCAL})
         if clash:
             hint = "give the [[feed]] another name"
-            raise FeedUseError(f"the tree has a feed '{clash[0]}' itself", hint=hint)
+            raise FeedUseError(f"there is a feed '{clash[0]}' already", hint=hint)
 
     def place(self, use: FeedUse, tree: Tree) -> Path | str:
         """Where a feed of the config is: a folder, which is there, or an address."""

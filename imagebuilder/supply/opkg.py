@@ -8,15 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagebuilder.feeds.fixed import first_packages
+from imagebuilder.feeds.index_cache import cached_index, keep_index
 from imagebuilder.feeds.opkg import format_index, parse_index, read_index
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.model.config import FeedUse
 from imagebuilder.model.package import Package
-from imagebuilder.model.plan import Plan
 from imagebuilder.model.tree import Tree
 from imagebuilder.openwrt.feed import (
     FEED,
     Finder,
+    Wanted,
     feeds_of,
     in_folder,
     lay_feed,
@@ -46,19 +48,30 @@ def open_opkg(search: Search, tree: Tree) -> Supply:
     """The packages of a tree with opkg, of its feeds and of the config's."""
     folder = Path(tree.folder)
     own = own_index(folder, search.request.cache, index_of)
-    given = tuple(map(_base_package, base_packages(folder)))
+    base = tuple(map(_base_package, base_packages(folder)))
+    cache = search.request.cache / "indexes"
     urls, used = feeds_of(folder), used_indexes(folder)
     search.check_names(urls)
     feeds = [_extra_feed(search, tree, use) for use in search.config.feed]
     for name, url in urls.items():
         mirrors, path = search.where(url)
         if name in used:
-            packages, digest = read_index(used[name]), sha256_of(used[name])
+            packages, digest = _indexed(used[name], cache), sha256_of(used[name])
             feed = Feed(name, packages, USED_TREE, digest, folder=folder / "dl", mirrors=mirrors, path=path)
         else:
             feed = _signed(search, Feed(name, mirrors=mirrors, path=path), _keys(search, folder))
         feeds.append(feed)
-    return Supply((*read_index(own), *given), own, tuple(feeds), given)
+    return Supply(folder, (*_indexed(own, cache), *base), own, tuple(feeds), first_packages(base))
+
+
+def _indexed(file: Path, cache: Path) -> tuple[Package, ...]:
+    """The packages of an index's file, parsed once."""
+    digest = sha256_of(file)
+    packages = cached_index(cache, digest)
+    if packages is None:
+        packages = read_index(file)
+        keep_index(cache, digest, packages)
+    return packages
 
 
 def _base_package(file: Path) -> Package:
@@ -101,33 +114,37 @@ def _signed(search: Search, feed: Feed, keys: Keys) -> Feed:
 
     with search.job.downloads() as downloads:
         index = signed_index(downloads, feed.mirrors, feed.path, keys)
-    packages = parse_index(index.data.decode("utf-8", "replace"), origin=f"the index of feed {feed.name}")
+    cache = search.request.cache / "indexes"
+    packages = cached_index(cache, index.sha256)
+    if packages is None:
+        text = index.data.decode("utf-8", "replace")
+        packages = parse_index(text, origin=f"the index of feed {feed.name}")
+        keep_index(cache, index.sha256, packages)
     return replace(feed, packages=packages, trust=f"signed by the key {index.key}", sha256=index.sha256)
 
 
-def lay_opkg(job: Job, supply: Supply, plan: Plan) -> None:
-    """Give make an index of the tree's own packages, and one feed with what the plan takes from feeds.
-    FeedError names all that is missing or damaged, and what wants it."""
-    if isinstance(supply.own_index, Path):
-        lay_own_index(supply.own_index, job.work / "make")
-    finders = [*folder_finders(supply.feeds), _fetch(job, supply, plan)]
-    lay_feed(job.work / FEED, supply.wanted(plan), finders, format_index)
-    lay_repositories(Path(plan.tree.folder), job.view)
-
-
-def _fetch(job: Job, supply: Supply, plan: Plan) -> Finder:
-    """Fetch what is not on this machine, in parallel, each checked; how to find it. Offline nothing is
-    fetched: what the cache has is found."""
+def fetch_opkg(job: Job, supply: Supply, wanted: Sequence[tuple[Feed, Package]]) -> list[Finder]:
+    """Fetch packages of feeds that are not on this machine, in parallel, each checked; where to look for all
+    of them. Offline nothing is fetched: what the cache has is found."""
     lacking = [
         (feed, package)
-        for feed, package, _ in supply.from_feeds(plan)
+        for feed, package in wanted
         if package.sha256 and feed.lacks(package, in_folder(feed.folder) if feed.folder else None)
     ]
     files: dict[str, Path] = {}
     if lacking:
         with job.downloads() as downloads:
             files = _fetched(downloads, lacking)
-    return lambda package: files.get(package.sha256.lower())
+    return [*folder_finders(supply.feeds), lambda package: files.get(package.sha256.lower())]
+
+
+def lay_opkg(job: Job, supply: Supply, wanted: Sequence[Wanted], finders: Sequence[Finder]) -> None:
+    """Give make an index of the tree's own packages, and one feed with these packages. FeedError names all
+    that is missing or damaged, and what wants it."""
+    if isinstance(supply.own_index, Path):
+        lay_own_index(supply.own_index, job.work / "make")
+    lay_feed(job.work / FEED, wanted, finders, format_index)
+    lay_repositories(supply.tree, job.view)
 
 
 def _fetched(downloads: Downloads, lacking: Sequence[tuple[Feed, Package]]) -> dict[str, Path]:

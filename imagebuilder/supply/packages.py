@@ -4,16 +4,22 @@ package manager."""
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from imagebuilder.model.config import Config
+from imagebuilder.model.filespec import FilespecRecord
 from imagebuilder.model.lock import LockedBoard
+from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.tree import Tree
-from imagebuilder.planning.install import with_packages
+from imagebuilder.openwrt.feed import Finder, Wanted, checked_file, in_folder, lay_files
+from imagebuilder.openwrt.feed_apk import checked_apk
+from imagebuilder.planning.install import Offers, with_packages
 from imagebuilder.planning.lock import only_locked
-from imagebuilder.supply.apk import lay_apk, open_apk, plan_apk
-from imagebuilder.supply.feeds import Job, Search, Supply
-from imagebuilder.supply.opkg import lay_opkg, open_opkg
+from imagebuilder.supply.apk import fetch_apk, lay_apk, open_apk, plan_apk
+from imagebuilder.supply.feeds import LOCAL, Job, Search, Supply
+from imagebuilder.supply.local import Local, Made, make_local, with_originals
+from imagebuilder.supply.opkg import fetch_opkg, lay_opkg, open_opkg
 
 
 def open_supply(job: Job, config: Config, tree: Tree) -> Supply:
@@ -27,20 +33,69 @@ def open_supply(job: Job, config: Config, tree: Tree) -> Supply:
     return open_apk(search, tree) if tree.package_manager == "apk" else open_opkg(search, tree)
 
 
-def choose_packages(job: Job, plan: Plan, supply: Supply, *, locked: LockedBoard | None) -> Plan:
-    """The plan with all packages of the image. locked: only those may be taken. LockError where one of them
-    is not to be had any more; PlanError, ApkRefusalError."""
+def choose_packages(
+    job: Job, plan: Plan, supply: Supply, local: Local, config: Config, *, locked: LockedBoard | None
+) -> tuple[Plan, Local, Offers]:
+    """The plan with all packages of the image; what is made here for it; and what it was chosen from. locked:
+    only those may be taken.
+
+    LockError where one of them is not to be had any more; PlanError, ApkRefusalError, FilespecUseError.
+    """
     offers = supply.offers
     if locked is not None:
         offers = replace(offers, packages=only_locked(offers.packages, locked, supply.indexes()))
+    plan, chosen = _chosen(job, plan, (supply, local, offers), locked)
+    if any(use.package for use in config.filespec):
+        local = with_originals(local, plan, config, offers.packages)
+        plan, chosen = _chosen(job, plan, (supply, local, offers), locked)
+    return plan, local, chosen
+
+
+def _chosen(
+    job: Job, plan: Plan, sources: tuple[Supply, Local, Offers], locked: LockedBoard | None
+) -> tuple[Plan, Offers]:
+    supply, local, offers = sources
+    made = local.packages(plan.tree.package_manager)
+    offers = replace(offers, packages={**offers.packages, LOCAL: made}) if made else offers
     if plan.tree.package_manager == "apk":
-        return plan_apk(job, plan, supply, locked=locked)
-    return with_packages(plan, offers)
+        return plan_apk(job, plan, supply, made, locked=locked), offers
+    return with_packages(plan, offers), offers
 
 
-def lay_packages(job: Job, supply: Supply, plan: Plan) -> None:
-    """Fetch what the plan takes from feeds and give it to make, each package checked, in place of the tree's
-    feeds. FeedError names all that is missing or damaged, and what wants it."""
-    if supply.feeds:
-        lay = lay_apk if plan.tree.package_manager == "apk" else lay_opkg
-        lay(job, supply, plan)
+def lay_packages(
+    job: Job, supply: Supply, plan: Plan, local: Local, config: Config
+) -> tuple[FilespecRecord, ...]:
+    """Fetch what the plan takes from feeds, make what is made here, and give it all to make, each package
+    checked, in place of the tree's feeds; what filespecs did.
+
+    FeedError names all that is missing or damaged, and what wants it; errors of make_local().
+    """
+    ours = [each for each in plan.install if each.feed == LOCAL]
+    if not (supply.feeds or ours):
+        return ()
+    apk = plan.tree.package_manager == "apk"
+    feeds = {feed.name: feed for feed in supply.feeds}
+    wanted = [(feed, package) for feed, package, _ in supply.from_feeds(plan)]
+    originals = [(feeds[each.feed], each.package) for each in local.originals.values() if each.feed]
+    fetch = fetch_apk if apk else fetch_opkg
+    finders = fetch(job, supply, [*wanted, *originals])
+    laid = supply.wanted(plan)
+    made = Made(job.work, {}, ())
+    if ours:
+        found = _originals(job, local, [*finders, in_folder(supply.tree / "packages")], apk=apk)
+        made = make_local(job, local, plan, config, found.__getitem__)
+        laid += [Wanted(made.packages[each.name], each.why) for each in ours]
+        finders.append(in_folder(made.folder))
+    lay = lay_apk if apk else lay_opkg
+    lay(job, supply, laid, finders)
+    return made.records
+
+
+def _originals(job: Job, local: Local, finders: list[Finder], *, apk: bool) -> dict[Package, Path]:
+    """The checked files of the packages that are repacked."""
+    folder = job.work / "originals"
+    packages = [each.package for each in local.originals.values()]
+    why = ("filespec",)
+    checked = checked_apk if apk else checked_file
+    names = lay_files(folder, [Wanted(each, why) for each in packages], finders, checked)
+    return {package: folder / laid.filename for package, laid in zip(packages, names, strict=True)}

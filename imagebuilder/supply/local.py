@@ -1,0 +1,226 @@
+"""The local feed: packages made here, from apps, wheels, recipes, and feed packages with filespecs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from imagebuilder.errors import UserError
+from imagebuilder.model.app import SourceKind, source_kind
+from imagebuilder.model.config import Config
+from imagebuilder.model.filespec import FilespecRecord, package_rules, with_python
+from imagebuilder.model.local_package import LocalPackage
+from imagebuilder.model.package import Package
+from imagebuilder.model.plan import Plan
+from imagebuilder.model.python_package import PythonPackageUse
+from imagebuilder.openwrt.reproducible import source_date_epoch
+from imagebuilder.python.app_bytecode import Compiler
+from imagebuilder.python.app_package import app_package, wheel_package
+from imagebuilder.python.bytecode import source_tree
+from imagebuilder.python.bytecode_interpreter import choose_interpreter, sandboxed
+from imagebuilder.python.host_build import Bench
+from imagebuilder.python.launcher import maintainer_scripts
+from imagebuilder.python.recipe import build
+from imagebuilder.python.wheels import reads_sources
+from imagebuilder.stage.apk_lists import for_apk
+from imagebuilder.stage.apk_reader import read_apk
+from imagebuilder.stage.apk_writer import write_apk
+from imagebuilder.stage.filetree import read_tree
+from imagebuilder.stage.ipk import write_ipk
+from imagebuilder.stage.ipk_reader import read_ipk
+from imagebuilder.stage.python_package import recipe_tree
+from imagebuilder.stage.repack import content_of, declare, repack
+from imagebuilder.supply.feeds import LOCAL, Job
+from imagebuilder.supply.own import Own, Sources
+
+_SINCE_UNPACKED_SIZES = "24.10"
+
+
+class FilespecUseError(UserError):
+    """A filespec of a config for a package that it cannot be applied to."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """A feed package that is repacked. feed: where it comes from, "" for the tree; rules: filled in."""
+
+    feed: str
+    package: Package
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Local:
+    """What is made here for one image. originals: by the name of the package."""
+
+    own: Own
+    originals: Mapping[str, Original] = field(default_factory=dict)
+
+    def packages(self, manager: str) -> tuple[Package, ...]:
+        """All packages of the local feed, as a plan knows them."""
+        repacked = (
+            declare(each.package, each.rules, "apk" if manager == "apk" else "opkg")
+            for each in self.originals.values()
+        )
+        return (*self.own.declared.values(), *repacked)
+
+
+def with_originals(
+    local: Local, plan: Plan, config: Config, offers: Mapping[str, Sequence[Package]]
+) -> Local:
+    """The same with the packages that filespecs are for, as the plan took them from feeds. FilespecUseError
+    for one that is not in the image."""
+    rules = package_rules(config.filespec)
+    planned = {each.name: each for each in plan.install}
+    sources = local.own.sources
+    python = sources.catalogue.python if sources is not None else _python_of(plan)
+    originals = {}
+    for name, lines in rules.items():
+        each = planned.get(name)
+        if each is None or each.feed == LOCAL:
+            what = "is not in the image" if each is None else "is one of your own: say filespec in its recipe"
+            raise FilespecUseError(
+                f"config {config.name}: [[filespec]] names the package '{name}', which {what}",
+                hint=f"python3 build.py plan {config.name} lists what is in it",
+            )
+        package = next(
+            found for found in offers[each.feed] if (found.name, found.version) == (name, each.version)
+        )
+        originals[name] = Original(each.feed, package, with_python(lines, python))
+    return replace(local, originals=originals)
+
+
+def _python_of(plan: Plan) -> str:
+    """`3.11`, of the interpreter in the plan; "" where there is none."""
+    version = next((each.version for each in plan.install if each.name == "python3-base"), "")
+    return ".".join(version.split(".")[:2])
+
+
+@dataclass(frozen=True)
+class Made:
+    """folder: with the package files. packages: with sizes and hashes, by name; records: what filespecs
+    did."""
+
+    folder: Path
+    packages: Mapping[str, Package]
+    records: tuple[FilespecRecord, ...]
+
+
+def make_local(
+    job: Job, local: Local, plan: Plan, config: Config, originals: Callable[[Package], Path]
+) -> Made:
+    """Make the planned packages of the local feed. originals: the checked file of a feed's package.
+
+    CompileError, InterpreterError, HostBuildError, FilespecError and what else the makers raise.
+    """
+    folder = job.work / LOCAL
+    folder.mkdir()
+    maker = _Maker(job, local, plan, config)
+    wanted = [each.name for each in plan.install if each.feed == LOCAL]
+    packages, records = {}, []
+    for name in wanted:
+        job.log.progress(f"making {name}")
+        content, record = maker.content(name, originals)
+        packages[name] = maker.write(folder, content)
+        records += [record] if record is not None else []
+    return Made(folder, packages, tuple(records))
+
+
+class _Maker:
+    """Makes the packages of one image."""
+
+    def __init__(self, job: Job, local: Local, plan: Plan, config: Config) -> None:
+        self._job, self._local, self._plan, self._config = job, local, plan, config
+        self._epoch = source_date_epoch(Path(plan.tree.folder))
+        self._compiler: Compiler | None = None
+        self._recipes: dict[str, LocalPackage] = {}
+
+    def content(
+        self, name: str, originals: Callable[[Package], Path]
+    ) -> tuple[LocalPackage, FilespecRecord | None]:
+        """A package and, for a repacked one, what its rules did."""
+        manager = self._plan.tree.package_manager
+        original = self._local.originals.get(name)
+        if original is not None:
+            file = originals(original.package)
+            content = read_apk(file, original.package) if manager == "apk" else content_of(read_ipk(file))
+            repacked = repack(content, original.rules, manager)
+            return repacked.content, repacked.record
+        sources = self._local.own.sources
+        if sources is None:
+            raise LookupError(f"nothing makes the package {name}")
+        return self._own(sources, name), None
+
+    def _own(self, sources: Sources, name: str) -> LocalPackage:
+        """An app's, a requirement's or a recipe's package."""
+        package, python = self._local.own.declared[name], self._config.python
+        kind, compiler = self._source_kind(sources), self._compiler_for(sources)
+        app = next((app for app in sources.apps if app.name == name), None)
+        if app is not None:
+            return app_package(
+                app, package, sources.target, compiler, "opkg", source=kind, optimize=python.optimize
+            )
+        for distribution, wheel in sources.wheels.items():
+            if sources.names[distribution] == name:
+                return wheel_package(
+                    wheel, package, sources.target, compiler, source=kind, optimize=python.optimize
+                )
+        if name not in self._recipes:
+            use = next(each for each in sources.recipes if name in (each.name, each.source_name))
+            self._follow(sources, use, compiler)
+        return self._recipes[name]
+
+    def _source_kind(self, sources: Sources) -> SourceKind:
+        """Bytecode alone, unless the config says otherwise, or a library reads sources as it works."""
+        kind = source_kind(self._config.python.source)
+        readers = [str(wheel.name) for wheel in sources.wheels.values() if reads_sources(wheel)]
+        if kind == "bytecode" and readers:
+            self._job.log.note(
+                f"{', '.join(readers)} reads source code at work: apps and requirements keep theirs"
+            )
+            return "both"
+        return kind
+
+    def _follow(self, sources: Sources, use: PythonPackageUse, compiler: Compiler) -> None:
+        """Build a recipe's package and its twin."""
+        job, declared = self._job, self._local.own.declared
+        scratch = job.work / f"build-{use.name}"
+        scratch.mkdir()
+        bench = Bench(job.request.cache, scratch, self._epoch, offline=job.request.offline)
+        root = job.request.library.root
+        built = build(use, root, sources.target, bench, job.log, read_tree=read_tree)
+        trimmed = recipe_tree(use, built, root, python=sources.catalogue.python)
+        shipped = compiler.ship(use.name, trimmed.tree, "bytecode", self._config.python.optimize)
+        scripts = maintainer_scripts() if shipped.children("/etc/init.d") else {}
+        self._recipes[use.name] = LocalPackage(declared[use.name], shipped, scripts, use.conffiles)
+        if use.src:
+            twin = LocalPackage(declared[use.source_name], source_tree(trimmed.tree))
+            self._recipes[use.source_name] = twin
+
+    def _compiler_for(self, sources: Sources) -> Compiler:
+        """Who compiles for the target, found once."""
+        if self._compiler is None:
+            catalogue, job = sources.catalogue, self._job
+            into = job.work / "bytecode"
+            interpreter = choose_interpreter(catalogue.python, catalogue.magic_number)
+            shut_in = sandboxed(interpreter, into) if job.view.sandboxed else interpreter
+            self._compiler = Compiler(shut_in, into, self._epoch, catalogue.python, job.log)
+        return self._compiler
+
+    def write(self, folder: Path, made: LocalPackage) -> Package:
+        """Write a package's file; its facts with size and hash."""
+        job, tree = self._job, self._plan.tree
+        if tree.package_manager == "apk":
+            wanted = made if made.package.name in self._local.originals else for_apk(made)
+            return write_apk(folder, wanted, job.view, job.work, job.log, epoch=self._epoch).package
+        unpacked = tree.version >= _SINCE_UNPACKED_SIZES and tree.version[:1].isdigit()
+        return write_ipk(
+            folder,
+            made.package,
+            made.tree,
+            epoch=self._epoch,
+            scripts=made.scripts,
+            conffiles=made.conffiles,
+            installed_size="unpacked" if unpacked else "compressed",
+        ).package

@@ -1,0 +1,170 @@
+"""What of the user's own goes into an image: apps, the wheels of requirements, recipes. Read and declared for
+the plan; made later (supply.local)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from imagebuilder.errors import UserError
+from imagebuilder.host.cache import Cache
+from imagebuilder.host.fs import sha256_of
+from imagebuilder.model.app import ResolvedRequirements
+from imagebuilder.model.config import Config, Python
+from imagebuilder.model.package import Package
+from imagebuilder.model.python_package import PythonPackageUse
+from imagebuilder.model.release import EMBEDDED
+from imagebuilder.model.tree import Tree
+from imagebuilder.planning.install import Offers
+from imagebuilder.planning.python import ChosenPython, choose_python
+from imagebuilder.python import recipe
+from imagebuilder.python.app_package import (
+    App,
+    declare_app,
+    declare_wheel,
+    local_names,
+    open_app,
+    packages_of,
+)
+from imagebuilder.python.apps import AppScan, scan_app
+from imagebuilder.python.catalogue import Catalogue, load_catalogue
+from imagebuilder.python.index import PackageIndex
+from imagebuilder.python.index_source import project_digest
+from imagebuilder.python.package_version import PackageManager
+from imagebuilder.python.requirements import resolve_requirements, wheels_of
+from imagebuilder.python.requirements_feed import feed_distributions
+from imagebuilder.python.variants import catalogue_series, family_of
+from imagebuilder.python.wheels import Wheel
+from imagebuilder.python.wheels_target import KIT_GLIBC, WheelTarget, wheel_target
+from imagebuilder.supply.feeds import Job
+
+
+class OwnPythonError(UserError):
+    """Apps or requirements for an image whose Python cannot run them."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What packages are made from. wheels: of requirements, by their distributions; names: of the packages
+    that they become."""
+
+    catalogue: Catalogue
+    target: WheelTarget
+    apps: tuple[App, ...]
+    wheels: Mapping[str, Wheel]
+    recipes: tuple[PythonPackageUse, ...]
+    resolved: ResolvedRequirements
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Own:
+    """python: what goes in of feeds' Python, and which import wants what. sources: None where there is
+    nothing of one's own. declared: the packages that will be made, by name; wanted: those of them that were
+    asked for, with the key that asks."""
+
+    python: ChosenPython
+    sources: Sources | None = None
+    declared: Mapping[str, Package] = field(default_factory=dict)
+    wanted: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def resolved(self) -> ResolvedRequirements:
+        """What the requirements came to."""
+        return self.sources.resolved if self.sources is not None else ResolvedRequirements()
+
+    def digests(self, root: Path) -> dict[str, str]:
+        """The SHA-256 of each app and of each recipe's source, by its path in the config."""
+        if self.sources is None:
+            return {}
+        places = {app.use.path: app.path for app in self.sources.apps}
+        recipes = [use for use in self.sources.recipes if use.source]
+        places |= {use.source: root / Path(use.source).expanduser() for use in recipes}
+        return {
+            name: project_digest(path) if path.is_dir() else sha256_of(path) for name, path in places.items()
+        }
+
+
+def open_own(
+    job: Job, config: Config, tree: Tree, offers: Offers, locked: ResolvedRequirements | None
+) -> Own:
+    """Read apps, resolve requirements, and find out what all of it needs. locked: requirements as a lock
+    resolved them.
+
+    OwnPythonError; what open_app(), resolve_requirements(), scan_app() and choose_python() raise.
+    """
+    python, root = config.python, job.request.library.root
+    offered = {each.name for packages in offers.packages.values() for each in packages}
+    if not (python.apps or python.requirements or python.package):
+        return Own(choose_python(python, root, tree.version, offered))
+    _check_family(python, config.name)
+    series = catalogue_series(tree.version)
+    catalogue = load_catalogue(series)
+    glibc = KIT_GLIBC if tree.version == EMBEDDED else None
+    target = wheel_target(catalogue.version, tree.arch, series, glibc=glibc)
+    index = PackageIndex(Cache(job.request.cache), job.log, offline=job.request.offline)
+    apps = tuple(open_app(use, root, target, index) for use in python.apps)
+    everything = [each for packages in offers.packages.values() for each in packages]
+    feed = feed_distributions(everything, without=catalogue.packages)
+    texts = [*python.requirements, *(text for app in apps for text in app.requires)]
+    own_wheels = [app.wheel for app in apps if app.wheel is not None]
+    resolved = locked or resolve_requirements(texts, target, feed, index, own=own_wheels)
+    wheels = {str(name): wheel for name, wheel in wheels_of(resolved, target, index).items()}
+    scans = [_scan(app, catalogue) for app in apps]
+    libraries = [scan_app(wheel.path, python=catalogue.version_pair) for wheel in wheels.values()]
+    chosen = choose_python(python, root, tree.version, offered, apps=scans, libraries=libraries)
+    names = local_names(resolved.pins, offered)
+    sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
+    return _declared(sources, chosen, root, tree.package_manager)
+
+
+def _check_family(python: Python, config: str) -> None:
+    if family_of(python.variant) != "python3":
+        raise OwnPythonError(
+            f"config {config}: python.apps, requirements and package need Python 3, and python.variant is"
+            f' "{python.variant}"',
+            hint='say variant = "auto": the smallest Python that runs them',
+        )
+
+
+def _scan(app: App, catalogue: Catalogue) -> AppScan:
+    """What an app imports: a project's sources where they stand, so that messages name the user's files."""
+    return scan_app(app.path, python=catalogue.version_pair)
+
+
+def _declared(sources: Sources, python: ChosenPython, root: Path, manager: PackageManager) -> Own:
+    """All that will be made, as a plan knows it."""
+    target, resolved, names = sources.target, sources.resolved, sources.names
+    apps = {str(app.wheel.name): app.name for app in sources.apps if app.wheel is not None}
+
+    def needs(place: Path, distributions: Iterable[str]) -> tuple[str, ...]:
+        """The interpreter's packages that imports want, and those of other distributions."""
+        base = sources.catalogue.variants["base"]
+        others = packages_of(distributions, resolved, names, apps)
+        return tuple(dict.fromkeys((base, *python.wanted_by(place), *others)))
+
+    declared: dict[str, Package] = {}
+    for pin in resolved.pins:
+        wheel, name = sources.wheels[pin.name], names[pin.name]
+        declared[name] = declare_wheel(name, wheel, needs(wheel.path, pin.requires), manager, target)
+    for app in sources.apps:
+        declared[app.name] = declare_app(app, needs(app.path, _distributions(app.requires)), manager, target)
+    wanted = {app.name: "python.apps" for app in sources.apps}
+    for name in packages_of(resolved.wanted.values(), resolved, names, apps):
+        wanted.setdefault(name, "python.requirements")
+    for use in sources.recipes:
+        package = recipe.declare(use, root, manager)
+        declared[use.name] = package
+        wanted[use.name] = "python.package"
+        if use.src:
+            declared[use.source_name] = recipe.declare_source(use, package)
+            wanted[use.source_name] = "python.package"
+    return Own(python, sources, declared, wanted)
+
+
+def _distributions(requires: Iterable[str]) -> Sequence[str]:
+    return [canonicalize_name(Requirement(text).name) for text in requires]

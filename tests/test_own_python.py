@@ -1,0 +1,192 @@
+"""Apps, requirements, recipes and filespecs through the whole pipeline, on the kit, and booted."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imagebuilder.errors import FaultsError, UserError
+from imagebuilder.host.fs import user_cache
+from imagebuilder.inquiry import fetch_image, lock_image, plan_image
+from imagebuilder.load.lock import write_lock
+from imagebuilder.log import Log
+from imagebuilder.pipeline import build_image, build_twice
+from imagebuilder.planning.lock import LockError
+from imagebuilder.python.index_pip import UnreachableIndexError
+from imagebuilder.request import Request, requests
+from imagebuilder.supply.local import FilespecUseError
+from imagebuilder.supply.own import OwnPythonError
+from imagebuilder.trial.machine import boot
+
+pytestmark = pytest.mark.kit
+
+BOARD = "qemu-x86-64"
+HEAD = f'release = "embedded"\nboards = ["{BOARD}"]\n[python]\nvariant = "auto"\n'
+PROJECT_FILE = """\
+[build-system]
+requires = ["setuptools>=61"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "meter"
+version = "1.2"
+[project.scripts]
+meter = "meter:main"
+"""
+METER = """\
+import json
+import sqlite3
+import sys
+
+
+def main():
+    if "--serve" in sys.argv:
+        import time
+        while True:
+            time.sleep(1)
+    print(json.dumps({"version": sqlite3.sqlite_version, "file": __file__}))
+"""
+
+SERVING = "ps -o pid,args | grep 'python.*[m]eter --serve' | awk '{print $1}'"
+
+
+@pytest.fixture
+def ask(project: Path, tmp_path: Path) -> Callable[..., Request]:
+    """Writes the config `mine`; a request for it."""
+    (project / "apps/meter/meter").mkdir(parents=True)
+    (project / "apps/meter/pyproject.toml").write_text(PROJECT_FILE)
+    (project / "apps/meter/meter/__init__.py").write_text(METER)
+    (project / "apps/hello.py").write_text("import zlib\nprint('hello', zlib.crc32(b'x'))\n")
+
+    def make(text: str, *, offline: bool = False) -> Request:
+        (project / "configs/mine.toml").write_text(HEAD + text)
+        output = tmp_path / "out"
+        (asked,) = requests(project, "mine", output=output, cache=user_cache(), offline=offline)
+        return asked
+
+    return make
+
+
+def skip_without_index(work: Callable[[], object]) -> None:
+    """Run it; no package index within reach is no fault of the project."""
+    try:
+        work()
+    except UnreachableIndexError as error:
+        pytest.skip(f"no package index within reach: {error.message}")
+
+
+@pytest.mark.boot
+def test_an_app_a_script_and_a_service_run_in_the_image(ask: Callable[..., Request]) -> None:
+    asked = ask(
+        'apps = [{ path = "apps/meter", service = true, user = "nobody", arguments = ["--serve"] },'
+        ' "apps/hello.py"]\n[[filespec]]\npackage = "busybox"\nrules = ["-|/bin/vi"]\n'
+    )
+    skip_without_index(lambda: plan_image(asked, Log()))
+    place, result = build_image(asked, Log())
+    names = {each.name: each.version for each in result.packages}
+    assert names["app-meter"] == "1.2-1"
+    assert "+rules." in names["busybox"]
+    assert "python3-sqlite3" in names
+    assert [path for path in result.uncompiled if not path.startswith("/usr/bin/")] == []
+    (record,) = result.filespecs
+    assert record.rules[0].paths == ("/bin/vi",)
+    with boot(place / result.images[0].file, log=Log()) as guest:
+        facts = json.loads(guest.check("meter"))
+        assert facts["file"].endswith("/site-packages/meter/__init__.pyc")
+        assert guest.check("hello").split() == ["hello", str(zlib.crc32(b"x"))]
+        running = guest.check("ps -o user,args | grep '[m]eter --serve'")
+        assert running.split()[0] == "nobody"
+        first = guest.check(SERVING).split()[0]
+        guest.check(f"kill {first}; sleep 8")
+        again = guest.check(SERVING).split()
+        assert again
+        assert again[0] != first
+        assert guest.run("test -e /bin/vi").code != 0
+        guest.check("test ! -e /usr/lib/python3.11/site-packages/meter/__init__.py")
+
+
+@pytest.mark.boot
+def test_requirements_import_and_work(ask: Callable[..., Request]) -> None:
+    text = 'requirements = ["bottle", "paho-mqtt", "myhdl", "pyaes"]\n'
+    asked = ask(text)
+    skip_without_index(lambda: fetch_image(asked, Log()))
+    place, result = build_image(ask(text, offline=True), Log())  # all of it is in the cache now
+    names = {each.name for each in result.packages}
+    assert {"python3-bottle", "python3-paho-mqtt", "python3-myhdl", "python3-pyaes"} <= names
+    program = (
+        "import bottle, paho.mqtt.client, myhdl, pyaes;"
+        "print(pyaes.AESModeOfOperationCTR(b'k' * 16).encrypt(b'text').hex(), bottle.template('{{x}}', x=1),"
+        " int(myhdl.intbv(5)), paho.mqtt.client.MQTT_ERR_SUCCESS.value)"
+    )
+    with boot(place / result.images[0].file, log=Log()) as guest:
+        words = guest.check(f'python3 -c "{program}"').split()
+    assert words[1:] == ["1", "5", "0"]
+    assert len(words[0]) == 8
+
+
+def test_a_lock_holds_requirements_and_apps(ask: Callable[..., Request], project: Path) -> None:
+    asked = ask('apps = ["apps/hello.py"]\nrequirements = ["pyaes"]\n')
+    skip_without_index(lambda: plan_image(asked, Log()))
+    entry = lock_image(asked, Log())
+    (pin,) = entry.requirements.pins
+    assert (pin.name, len(pin.sha256)) == ("pyaes", 64)
+    assert len(entry.apps["apps/hello.py"]) == 64
+    write_lock(asked.library, "mine", {BOARD: entry})
+    bound = replace(asked, locked=True, offline=True)
+    build_image(bound, Log())
+    (project / "apps/hello.py").write_text("import json\nprint(json.dumps(1))\n")
+    with pytest.raises(LockError, match=r"app 'apps/hello\.py' changed"):
+        build_image(bound, Log())
+
+
+def test_two_builds_of_an_app_are_equal(ask: Callable[..., Request]) -> None:
+    _, result = build_twice(ask('apps = ["apps/hello.py"]\n'), Log())
+    assert "app-hello" in {each.name for each in result.packages}
+
+
+RECIPE = """\
+[[python.package]]
+name = "python3-meter"
+source = "apps/meter"
+version = "1.2"
+src = true
+depends = ["python3-light"]
+files = { "/etc/meter.conf" = "apps/meter/meter.conf" }
+"""
+
+
+def test_a_recipe_and_its_twin(ask: Callable[..., Request], project: Path) -> None:
+    (project / "apps/meter/meter.conf").write_text("every = 5\n")
+    asked = ask(RECIPE)
+    skip_without_index(lambda: fetch_image(asked, Log()))
+    _, result = build_image(asked, Log())
+    assert {"python3-meter", "python3-meter-src"} <= {each.name for each in result.packages}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        ('apps = ["apps/nowhere"]\n', UserError, "no such script, folder or wheel"),
+        ('requirements = ["bottle >>> 1"]\n', FaultsError, "is no requirement"),
+        ('[[filespec]]\npackage = "nano"\nrules = ["-|/x"]\n', FilespecUseError, "is not in the image"),
+        ('[[filespec]]\npackage = "busybox"\nrules = ["-|/nowhere"]\n', UserError, "/nowhere"),
+        ('[[filespec]]\npackage = "busybox"\nrules = ["?|/x"]\n', FaultsError, "filespec"),
+    ],
+)
+def test_what_cannot_be_made_is_said(
+    ask: Callable[..., Request], text: str, kind: type[UserError], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        build_image(ask(text), Log())
+
+
+def test_an_app_wants_a_python_that_runs_it(ask: Callable[..., Request], project: Path) -> None:
+    asked = ask('apps = ["apps/hello.py"]\n')
+    path = project / "configs/mine.toml"
+    path.write_text(path.read_text().replace('"auto"', '"micropython"'))
+    with pytest.raises(OwnPythonError, match='need Python 3, and python.variant is "micropython"'):
+        plan_image(asked, Log())
