@@ -182,8 +182,12 @@ def real_budget(found: Budgeting, changed: Path) -> FlashBudget | None:
     with made[0].open("rb") as stream:
         head = stream.read(_BYTES_USED + 8)
     (size,) = struct.unpack_from("<Q", head, _BYTES_USED)
-    predicted = found.rootfs(found.plan.install)
-    return found.flash(measured_rootfs(predicted, size))
+    return measured_budget(found, size)
+
+
+def measured_budget(found: Budgeting, size: int) -> FlashBudget:
+    """The flash with a root file system that was packed for measuring. size: bytes."""
+    return found.flash(measured_rootfs(found.rootfs(found.plan.install), size))
 
 
 def refusal(plan: Plan, budgets: Budgets) -> BudgetError | None:

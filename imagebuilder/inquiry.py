@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.budgeting import BudgetError, fitted, open_budgeting
-from imagebuilder.decision import decided, entry_of
+from imagebuilder.budgeting import BudgetError, fitted, measured_budget, open_budgeting
+from imagebuilder.decision import Decided, Inputs, decided, entry_of
 from imagebuilder.errors import UserError
 from imagebuilder.feeds.resolve import Chosen, Resolution, every_chain
 from imagebuilder.load.lock import locked_board
@@ -18,8 +18,10 @@ from imagebuilder.model.plan import Plan
 from imagebuilder.planning.install import Offers
 from imagebuilder.planning.lock import differences
 from imagebuilder.request import Request
+from imagebuilder.stage.overlay import combined, overlay_tree
 from imagebuilder.supply.feeds import Supply
 from imagebuilder.supply.files import files_of
+from imagebuilder.supply.measure import measured_bytes
 from imagebuilder.supply.packages import lay_packages
 
 
@@ -76,12 +78,30 @@ def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> 
         )
 
 
-def fetch_image(request: Request, log: Log) -> Plan:
-    """Fill the cache with all that building this image takes, so that it can be built offline."""
+def fetch_image(request: Request, log: Log) -> tuple[Plan, Budgets]:
+    """Fill the cache with all that building this image takes, so that it can be built offline. The budgets
+    are measured then: the packages are here."""
     with decided(request, log) as (inputs, found):
         with log.step("fetch"):
             lay_packages(found.job, found.supply, found.plan, found.local, inputs.loaded.config)
-        return found.plan
+        with log.step("measure"):
+            return found.plan, _measured(inputs, found)
+
+
+def _measured(inputs: Inputs, found: Decided) -> Budgets:
+    """The budgets with the root file system as the tree's own mksquashfs packs it, where that can be done."""
+    budgeting = open_budgeting(found.plan, inputs.loaded.config, inputs.board, inputs.overlays)
+    if isinstance(budgeting, str):
+        return found.budgets
+    root = found.job.request.library.root
+    trees = [
+        (each.overlay, overlay_tree(each.overlay, each.folder, each.values(root))) for each in inputs.overlays
+    ]
+    over = combined(trees)
+    size = measured_bytes(found.job, found.supply, found.plan, over, budgeting.said.squashfs)
+    if size is None:
+        return found.budgets
+    return found.budgets.model_copy(update={"flash": measured_budget(budgeting, size), "advice": ()})
 
 
 def lock_image(request: Request, log: Log) -> LockedBoard:

@@ -40,7 +40,7 @@ image:
 \t@test -z "$(FILES)" || cp -a $(FILES) $(BIN_DIR)/files
 \t@head -c $$(cat size) /dev/zero > $(DIST)-squashfs-sysupgrade.bin
 \t@head -c $$(cat size) /dev/zero > $(DIST)-squashfs-factory.bin
-\t@for name in $(sort base-files busybox dnsmasq kernel rssileds $(filter-out -%,$(PACKAGES))); do \\
+\t@for name in $(sort base-files busybox dnsmasq kernel libc rssileds $(filter-out -%,$(PACKAGES))); do \\
 \t\tcase " -dnsmasq $(PACKAGES) " in *" -$$name "*) continue;; esac; \\
 \t\techo "$$name - $$(ls packages/$${name}_*.ipk | cut -d_ -f2)"; \\
 \tdone > $(DIST).manifest
@@ -51,6 +51,7 @@ SMALL_PACKAGES = {
     "dnsmasq": "2.89",
     "dropbear": "2022.83",
     "kernel": "5.15",
+    "libc": "1.2.4",
     "micropython-mbedtls": "1.20",
     "python3": "3.11.7",
     "python3-base": "3.11.7",

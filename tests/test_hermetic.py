@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from test_genuine import digest_of
+from wanted_making import from_feeds
 
 from imagebuilder.errors import HostError
 from imagebuilder.feeds.opkg import format_index, read_index
@@ -48,7 +49,6 @@ from imagebuilder.openwrt.reproducible_check import (
     record_build,
 )
 from imagebuilder.openwrt.tree import TreeError
-from imagebuilder.planning.closure import from_feeds
 from imagebuilder.request import requests
 from imagebuilder.stage.ipk import write_ipk
 from imagebuilder.stage.ipk_index import index_of

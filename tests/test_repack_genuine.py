@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from apk_tree import ARCH, make_tree
+from wanted_making import from_feeds
 
 from imagebuilder.feeds.apk import parse_index as parse_apk_index
 from imagebuilder.feeds.opkg import format_index, read_index
@@ -27,7 +28,6 @@ from imagebuilder.openwrt.feed_apk import own_apk_index
 from imagebuilder.openwrt.hermetic import base_packages, lay_own_index, own_index
 from imagebuilder.openwrt.make import make_image
 from imagebuilder.openwrt.rootfs import find_rootfs
-from imagebuilder.planning.closure import from_feeds
 from imagebuilder.request import requests
 from imagebuilder.stage.apk_reader import read_apk
 from imagebuilder.stage.apk_writer import write_apk

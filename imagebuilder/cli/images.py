@@ -180,7 +180,7 @@ def fetch(
             mirrors=mirror or (),
             locked=locked,
         )
-        plans = [fetch_image(request, log) for request in asked]
+        plans, budgets = zip(*(fetch_image(request, log) for request in asked), strict=True)
     rows = [
         {
             "config": each.config,
@@ -191,4 +191,10 @@ def fetch(
         }
         for each in plans
     ]
-    show.as_json(rows) if as_json else show.rows(rows)
+    if as_json:
+        facts = (each.model_dump(mode="json") for each in budgets)
+        show.as_json([{**row, "budgets": budget} for row, budget in zip(rows, facts, strict=True)])
+        return
+    show.rows(rows)
+    for each in budgets:
+        show.budget(each)

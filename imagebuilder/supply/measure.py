@@ -1,0 +1,69 @@
+"""The root file system that an image will have, packed by the tree's own mksquashfs beforehand."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from imagebuilder.host.fs import remove_tree
+from imagebuilder.model.filetree import FileTree
+from imagebuilder.model.plan import Plan
+from imagebuilder.openwrt.feed import FEED, in_folder
+from imagebuilder.openwrt.hermetic import base_packages
+from imagebuilder.openwrt.measure import SquashfsOptions, measure_squashfs
+from imagebuilder.openwrt.measure_records import installed_tree
+from imagebuilder.openwrt.reproducible import source_date_epoch, steady_tools
+from imagebuilder.stage.filetree import write_tree
+from imagebuilder.stage.ipk_reader import Ipk, read_ipk
+from imagebuilder.supply.feeds import Job, Supply
+
+
+def measured_bytes(
+    job: Job, supply: Supply, plan: Plan, over: FileTree, options: SquashfsOptions
+) -> int | None:
+    """The bytes of the squashfs with the plan's packages, which were laid (supply.packages), and the
+    overlays' files. None for apk's packages: only apk unpacks these. MeasureError."""
+    if plan.tree.package_manager == "apk":
+        return None
+    epoch = source_date_epoch(supply.tree)
+    steady_tools(supply.tree, job.view)
+    (job.work / "tmp").mkdir(exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix="measure-", dir=job.work / "tmp"))
+    try:
+        root = place / "root"
+        write_tree(installed_tree(_unpacked(job, supply, plan), over), root, mtime=epoch)
+        root.chmod(0o755)
+        return measure_squashfs(
+            supply.tree,
+            options,
+            root,
+            place / "root.squashfs",
+            epoch=epoch,
+            wrap=job.view.command,
+            seen_tree=job.view.tree,
+            seen=lambda path: job.view.work / path.relative_to(job.work),
+        )
+    finally:
+        remove_tree(place)
+
+
+def _unpacked(job: Job, supply: Supply, plan: Plan) -> Sequence[Ipk]:
+    """The packages of a plan, in its order."""
+    laid, own = in_folder(job.work / FEED), in_folder(supply.tree / "packages")
+    base = {path.name: path for path in base_packages(supply.tree)}
+    packages = {
+        (feed, package.name, package.version): package
+        for feed, offered in supply.offers.packages.items()
+        for package in offered
+    }
+    files = []
+    for each in plan.install:
+        package = packages.get((each.feed, each.name, each.version))
+        found = base.get(each.filename) if not each.feed else None
+        if found is None and package is not None:
+            found = own(package) if not each.feed else laid(package)
+        if found is None:  # made here: its file has the name that its facts give it
+            (found,) = (job.work / FEED).glob(f"{each.name}_*.ipk")
+        files.append(found)
+    return [read_ipk(file) for file in files]

@@ -1,0 +1,86 @@
+"""How long a plan takes on a tree with many packages, and how much memory.
+
+    .venv/bin/python tests/benchmarks/plan_speed.py --imagebuilder TREE [--packages 10000]
+
+TREE: LEDE 17.01.7 for ar71xx/generic with its package cache (a used tree); a copy of hard links gets one more
+feed, so that all its indexes together list that many packages. Prints seconds for a plan with nothing cached,
+for the same with parsed indexes, for the whole command, and the largest memory of the command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from index_text import index_text
+
+from imagebuilder.feeds.opkg import read_index
+from imagebuilder.inquiry import plan_image
+from imagebuilder.log import Log
+from imagebuilder.openwrt.feed import used_indexes
+from imagebuilder.request import requests
+
+PROJECT = Path(__file__).resolve().parents[2]
+BOARD = "tplink-tl-wr740n-v4"
+
+
+def copied(tree: Path, folder: Path, wanted: int) -> tuple[Path, int]:
+    """A copy of a tree with so many packages in its indexes; how many there are."""
+    ignore = shutil.ignore_patterns(".git")
+    copy = folder / "tree"
+    shutil.copytree(tree, copy, symlinks=True, ignore=ignore, copy_function=os.link)
+    there = sum(len(read_index(index)) for index in used_indexes(copy).values())
+    others = index_text(max(0, wanted - there) + 2).split("\n\n")[2:]  # libc and kernel are the tree's own
+    (copy / "dl/many").write_text("\n\n".join(others), "utf-8")
+    text = (copy / "repositories.conf").read_text("utf-8")
+    (copy / "repositories.conf").unlink()
+    (copy / "repositories.conf").write_text(f"{text}\nsrc/gz many http://feeds.invalid/many\n", "utf-8")
+    return copy, sum(len(read_index(index)) for index in used_indexes(copy).values())
+
+
+def planned(tree: Path, cache: Path) -> float:
+    """Seconds for one plan in this process."""
+    (asked,) = requests(PROJECT, "router", board=BOARD, imagebuilder=str(tree), cache=cache)
+    began = time.perf_counter()
+    plan_image(asked, Log())
+    return time.perf_counter() - began
+
+
+def command(tree: Path, cache: Path) -> tuple[float, int]:
+    """Seconds and the most memory (KiB) of the whole command."""
+    argv = [sys.executable, "-m", "imagebuilder", "plan", "router", "--board", BOARD, "--json"]
+    argv += ["--imagebuilder", str(tree), "--cache", str(cache)]
+    began = time.perf_counter()
+    subprocess.run(argv, cwd=PROJECT, check=True, capture_output=True)
+    return time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--imagebuilder", required=True, type=Path)
+    parser.add_argument("--packages", type=int, default=10_000)
+    options = parser.parse_args()
+    original = options.imagebuilder.resolve()
+    with tempfile.TemporaryDirectory(prefix="plan-speed-", dir=original.parent) as name:
+        tree, count = copied(original, Path(name), options.packages)
+        cache = Path(name) / "cache"
+        planned(tree, cache)  # the tree's own packages are indexed once
+        for kept in (cache / "indexes").glob("*.packages"):
+            kept.unlink()
+        cold = planned(tree, cache)
+        warm = statistics.median(planned(tree, cache) for _ in range(5))
+        whole, memory = command(tree, cache)
+    print(f"{count} packages: plan cold {cold:.2f} s (under 1.0 is wanted), cached {warm:.2f} s (0.3)")
+    print(f"the whole command, cached: {whole:.2f} s, {memory / 1024:.0f} MiB (under 150)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Which packages feeds must give for an image: what tests of feeds begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from imagebuilder.feeds.resolve import NEWEST, Rules, resolve
+from imagebuilder.model.package import Package
+from imagebuilder.openwrt.feed import Wanted
+
+
+def from_feeds(
+    requested: Iterable[str], own: Sequence[Package], feeds: Iterable[Package], rules: Rules = NEWEST
+) -> tuple[Wanted, ...]:
+    """What is not among the tree's own packages, dependencies first."""
+    resolution = resolve(requested, (), [*own, *feeds], rules)
+    here = {(package.name, package.version) for package in own}
+    return tuple(
+        Wanted(package, resolution.why(package.name))
+        for package in resolution.packages
+        if (package.name, package.version) not in here
+    )
