@@ -12,6 +12,7 @@ from pathlib import Path
 from imagebuilder.budgeting import check_budget, open_budgeting, real_budget
 from imagebuilder.decision import Inputs, decide, load_inputs
 from imagebuilder.errors import UserError
+from imagebuilder.flashable import check_flashable, rootfs_sizes
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.host.tools import require
 from imagebuilder.log import Event, Log, StepFinished, Warned
@@ -93,6 +94,7 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
             report = make_image(view, plan, workspace.work, workspace.result / BUILD_LOG, log)
         with _log_kept_on_failure(workspace), log.step("verify"):
             images, packages = _verify(inputs.board, plan, view, report, workspace)
+            checks = check_flashable(inputs.board, images, workspace.result, plan.tree.version)
             flash = _check_flash(inputs, plan, view)
             for service in sorted(set(plan.disabled_services) - services(view.changed)):
                 log.warn(f"services.disabled names '{service}', which this image does not have")
@@ -110,6 +112,8 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
                 make=plan.make,
                 packages=packages,
                 images=images,
+                checks=checks,
+                rootfs=rootfs_sizes(images, workspace.result),
                 flash=flash,
                 ram=decided.budgets.ram,
                 overlays=plan.overlays,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
+import firmware_writers as writers
 import pytest
 from hypothesis import settings
 
@@ -38,8 +40,10 @@ image:
 \t@umask > $(BIN_DIR)/umask
 \t@env > $(BIN_DIR)/environment
 \t@test -z "$(FILES)" || cp -a $(FILES) $(BIN_DIR)/files
-\t@head -c $$(cat size) /dev/zero > $(DIST)-squashfs-sysupgrade.bin
-\t@head -c $$(cat size) /dev/zero > $(DIST)-squashfs-factory.bin
+\t@for type in sysupgrade factory; do \\
+\t\tcp $$type.bin $(DIST)-squashfs-$$type.bin; \\
+\t\ttest ! -f size || head -c $$(cat size) /dev/zero > $(DIST)-squashfs-$$type.bin; \\
+\tdone
 \t@for name in $(sort base-files busybox dnsmasq kernel libc rssileds $(filter-out -%,$(PACKAGES))); do \\
 \t\tcase " -dnsmasq $(PACKAGES) " in *" -$$name "*) continue;; esac; \\
 \t\techo "$$name - $$(ls packages/$${name}_*.ipk | cut -d_ -f2)"; \\
@@ -120,10 +124,30 @@ def add_config(project: Path) -> Callable[[str, str], str]:
     return add
 
 
+@cache
+def small_images() -> dict[str, bytes]:
+    """Images that may be flashed on the board of the small tree, by their names in it."""
+    root = writers.squashfs(release="23.05.5", target="ath79/tiny")
+    kernel = writers.kernel("console=ttyATH0,115200")
+    version = {
+        "dist": "OpenWrt",
+        "version": "23.05.5",
+        "target": "ath79/tiny",
+        "board": "tplink_tl-wr740n-v4",
+    }
+    devices = ["tplink,tl-wr740n-v4", "tl-wr741nd-v4"]
+    whole = writers.tplink_v1(kernel, root)
+    return {
+        "sysupgrade.bin": writers.metadata(whole, supported_devices=devices, version=version),
+        "factory.bin": writers.tplink_v1(kernel, root, factory=True),
+    }
+
+
 @pytest.fixture
 def small_tree(tmp_path: Path) -> Iterator[Path]:
-    """A tree that looks like a 23.05.5 ImageBuilder for ath79/tiny. Write `size`, `behaviour` (a shell
-    script that runs during make image) or `behaviour-fails` into it to change what it does."""
+    """A tree that looks like a 23.05.5 ImageBuilder for ath79/tiny. Write `size` (of images that are no good,
+    in place of good ones), `behaviour` (a shell script that runs during make image) or `behaviour-fails` into
+    it to change what it does."""
     tree = tmp_path / "small-tree"
     (tree / "include").mkdir(parents=True)
     (tree / "packages").mkdir()
@@ -136,7 +160,8 @@ def small_tree(tmp_path: Path) -> Iterator[Path]:
     (tree / ".targetinfo").write_text("Target: ath79/tiny\n")
     (tree / "include/version.mk").write_text("VERSION_NUMBER:=$(call qstrip,$(CONFIG_VERSION_NUMBER))\n")
     (tree / "repositories.conf").write_text("src imagebuilder file:packages\n")
-    (tree / "size").write_text("3000000")
+    for name, data in small_images().items():
+        (tree / name).write_bytes(data)
     for name, version in SMALL_PACKAGES.items():
         write_ipk(tree / "packages", Package(name, version), EMPTY, epoch=1_700_000_000)
     yield tree

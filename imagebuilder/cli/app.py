@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from imagebuilder.cli.boards import boards_app
+from imagebuilder.cli.firmware import cat, diff, extract, inspect, ls, verify
 from imagebuilder.cli.guard import USER_FAULT, guarded
 from imagebuilder.cli.images import build, fetch, plan
 from imagebuilder.cli.init import init
@@ -35,7 +36,22 @@ app = typer.Typer(
     help="Builds OpenWrt firmware with the Python that fits: boards and configs in TOML, images out.",
 )
 
-for command in (init, build, plan, fetch, lock, outdated, why, interpreters):
+for command in (
+    init,
+    build,
+    plan,
+    fetch,
+    lock,
+    outdated,
+    why,
+    interpreters,
+    inspect,
+    verify,
+    extract,
+    ls,
+    cat,
+    diff,
+):
     app.command()(command)
 app.add_typer(boards_app, name="boards")
 app.add_typer(packages_app, name="packages")

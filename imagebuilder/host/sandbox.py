@@ -130,9 +130,7 @@ def _copy(tree: Path, work: Path, refusal: str, log: Log) -> Path:
     return copy
 
 
-def shut_in(
-    folder: Path, work: Path, *, readable: Sequence[Path] = (), network: bool = False
-) -> list[str]:
+def shut_in(folder: Path, work: Path, *, readable: Sequence[Path] = (), network: bool = False) -> list[str]:
     """The argv that shuts a program into bubblewrap, up to the program's: `folder` is bubblewrap.TREE, which
     it may write to, and of `work` it sees what bubblewrap.argv() says. network: it may use this machine's.
     HostError where that does not work."""

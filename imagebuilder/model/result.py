@@ -26,6 +26,27 @@ class ImageFile(Model):
     required: bool
 
 
+class PackageSize(Model):
+    """What a package takes of a root file system. stored: bytes in the image, compressed; size: unpacked.
+    name: "" for files that no package owns."""
+
+    name: str
+    version: str
+    stored: int
+    size: int
+    files: int
+
+
+class RootfsSizes(Model):
+    """The root file system of an image, measured. tables: bytes that no file takes; with those of all
+    packages they sum to `stored`."""
+
+    image: str
+    stored: int
+    tables: int
+    packages: Many[PackageSize]
+
+
 class TreeFacts(Model):
     """The ImageBuilder that made the images. source: what was given. trust: why it was believed."""
 
@@ -48,7 +69,8 @@ class StepTime(Model):
 class Result(Model):
     """One image build.
 
-    feeds: why each feed is believed. view: whether make saw the tree through an overlay mount or a copy;
+    feeds: why each feed is believed. checks: how many checks each image passed, all that there are; rootfs:
+    what fills it, measured. view: whether make saw the tree through an overlay mount or a copy;
     sandboxed: whether it saw nothing else and had no network. flash: as the real root file system fills it,
     None where the tree does not say how its images are made; ram: as planned. filespecs: what their rules
     did. uncompiled: Python sources without bytecode, programs among them, which the device compiles whenever
@@ -68,6 +90,8 @@ class Result(Model):
     make: Many[str]
     packages: Many[InstalledPackage]
     images: Many[ImageFile]
+    checks: dict[str, int]
+    rootfs: RootfsSizes | None
     flash: FlashBudget | None
     ram: RamBudget | None
     overlays: Many[str]

@@ -1,0 +1,120 @@
+"""`build.py inspect`, `verify`, `extract`, `ls`, `cat`, `diff`: what is in an image, and may it be flashed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imagebuilder.cli.guard import USER_FAULT, guarded
+from imagebuilder.cli.options import PROJECT, Json, Root
+
+ImagePath = Annotated[
+    Path, typer.Argument(help="An image file: factory, sysupgrade, disk, kernel, squashfs, …")
+]
+InnerPath = Annotated[str, typer.Argument(help="A path in its root file system.")]
+
+
+@guarded
+def inspect(image: ImagePath, as_json: Json = False) -> None:
+    """Show what an image is made of: parts, offsets and sizes, header fields, kernel, packages, Python."""
+    from imagebuilder.cli import show
+    from imagebuilder.firmware.inspection import inspect as inspect_image
+    from imagebuilder.report.firmware_json import plain
+    from imagebuilder.report.firmware_text import inspection_text
+
+    found = inspect_image(image)
+    show.as_json(plain(found)) if as_json else print(inspection_text(found), end="")
+
+
+@guarded
+def verify(
+    image: ImagePath,
+    board: Annotated[str, typer.Option("--board", "-b", help="The board that it should be flashed on.")],
+    release: Annotated[
+        str, typer.Option("--release", help="Of OpenWrt; by default what the image says.")
+    ] = "",
+    image_type: Annotated[
+        str, typer.Option("--type", help="sysupgrade, factory, …; by default what its name says.")
+    ] = "",
+    project: Root = PROJECT,
+    as_json: Json = False,
+) -> None:
+    """Check whether an image may be flashed on a board; a line for each check, exit code 2 if it may not."""
+    from imagebuilder.cli import show
+    from imagebuilder.firmware.verify import verify as verify_image
+    from imagebuilder.load.library import Library
+    from imagebuilder.report.firmware_json import plain
+    from imagebuilder.report.firmware_text import checks_text
+
+    checks = verify_image(image, Library(project).board(board), image=image_type, release=release)
+    show.as_json([plain(check) for check in checks]) if as_json else print(checks_text(checks), end="")
+    if any(check.refuses for check in checks):
+        sys.exit(USER_FAULT)
+
+
+@guarded
+def extract(
+    image: ImagePath,
+    folder: Annotated[
+        Path, typer.Argument(help="Where its parts and its root file system go; a new folder.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Take an image apart into a folder: its parts, and the files of its root file system."""
+    from imagebuilder.cli import show
+    from imagebuilder.firmware.extract import extract as extract_image
+
+    written = extract_image(image, folder)
+    show.as_json([str(path) for path in written]) if as_json else print(f"{len(written)} files in {folder}")
+
+
+@guarded
+def ls(image: ImagePath, path: InnerPath = "/", as_json: Json = False) -> None:
+    """List the files of an image's root file system, with the bytes that each takes compressed."""
+    from imagebuilder.cli import show
+    from imagebuilder.firmware.extract import list_files
+
+    found = list_files(image, path)
+    if as_json:
+        show.as_json([{name: getattr(each, name) for name in each.__slots__} for each in found])
+        return
+    for each in found:
+        arrow = f" -> {each.target}" if each.target else ""
+        print(f"{each.kind:8} {each.mode:04o} {each.size:>9} {each.stored:>9} {each.path}{arrow}")
+
+
+@guarded
+def cat(image: ImagePath, path: InnerPath) -> None:
+    """Print a file of an image's root file system."""
+    from imagebuilder.firmware.extract import read_file
+
+    sys.stdout.buffer.write(read_file(image, path))
+
+
+@guarded
+def diff(
+    before: ImagePath,
+    after: ImagePath,
+    as_json: Json = False,
+    html: Annotated[bool, typer.Option("--html", help="A page for a browser.")] = False,
+    whole: Annotated[
+        bool, typer.Option("--all", help="Every line, not only the first of each kind.")
+    ] = False,
+) -> None:
+    """Show how two images differ: packages, files, sizes by package, kernel, header fields."""
+    from imagebuilder.cli import show
+    from imagebuilder.firmware.difference import diff as diff_images
+    from imagebuilder.report.firmware_html import difference_html
+    from imagebuilder.report.firmware_json import plain
+    from imagebuilder.report.firmware_text import MOST_LINES, difference_text
+
+    found = diff_images(before, after)
+    if as_json:
+        show.as_json(plain(found))
+    elif html:
+        print(difference_html(found), end="")
+    else:
+        print(difference_text(found, most=None if whole else MOST_LINES), end="")

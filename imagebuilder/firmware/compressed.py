@@ -1,0 +1,186 @@
+"""What is compressed: gzip around an image, and kernels in LZMA, xz and zstd. Unpacked with a bound."""
+
+from __future__ import annotations
+
+import lzma
+import zlib
+from collections.abc import Callable
+
+import zstandard
+
+from imagebuilder.firmware.checks import equal
+from imagebuilder.firmware.kernel import KERNEL_KINDS, loose_kernel
+from imagebuilder.firmware.padding import padding
+from imagebuilder.firmware.reader import ImageFormatError, View
+from imagebuilder.firmware.reading import Reading
+from imagebuilder.model.firmware import Field, Part
+
+XZ_MAGIC = bytes.fromhex("fd377a585a00")
+ZSTD_MAGIC = bytes.fromhex("28b52ffd")
+LZMA_HEADER_BYTES = 13
+_UNKNOWN_SIZE = (1 << 64) - 1
+_LARGEST_KERNEL = 1 << 28
+_DECODER_BYTES = 64 << 20  # enough for a dictionary of 8 MiB many times over, and for no bomb
+_STEP = 1 << 20
+Unpacked = tuple[bytes, int]  # contents, and how many bytes they took
+
+
+class _TooMuchError(ImageFormatError):
+    def __init__(self, what: str, most: int) -> None:
+        super().__init__(f"{what} unpacks to more than {most} bytes", hint="it is no firmware to trust")
+
+
+def _gunzip(view: View, most: int) -> Unpacked:
+    """One gzip member; zlib checks its CRC and length."""
+    decoder = zlib.decompressobj(31)
+    pieces, total, at = [], 0, 0
+    try:
+        while not decoder.eof and at < view.size:
+            chunk = view.part(at).first(_STEP).raw
+            at += len(chunk)
+            while True:
+                piece = decoder.decompress(chunk, _STEP)
+                pieces.append(piece)
+                total += len(piece)
+                if total > most:
+                    raise _TooMuchError(view.what, most)
+                chunk = memoryview(decoder.unconsumed_tail)
+                if not chunk or decoder.eof:
+                    break
+    except zlib.error as error:
+        raise ImageFormatError(f"{view.what}: the gzip data is damaged ({error})") from error
+    if not decoder.eof:
+        raise ImageFormatError(f"{view.what}: the compressed image is incomplete")
+    return b"".join(pieces), at - len(decoder.unused_data)
+
+
+def _unlzma(view: View, most: int, form: int) -> Unpacked:
+    decoder = lzma.LZMADecompressor(form, memlimit=_DECODER_BYTES)
+    pieces, total, at = [], 0, 0
+    try:
+        while not decoder.eof:
+            if decoder.needs_input:
+                chunk = bytes(view.part(at).first(_STEP).raw)
+                if not chunk:
+                    break
+                at += len(chunk)
+            else:
+                chunk = b""
+            piece = decoder.decompress(chunk, _STEP)
+            pieces.append(piece)
+            total += len(piece)
+            if total > most:
+                raise _TooMuchError(view.what, most)
+    except (lzma.LZMAError, EOFError) as error:
+        raise ImageFormatError(f"{view.what}: the compressed data is damaged ({error})") from error
+    if not decoder.eof:
+        raise ImageFormatError(f"{view.what}: the compressed data is incomplete")
+    return b"".join(pieces), at - len(decoder.unused_data)
+
+
+def _unxz(view: View, most: int) -> Unpacked:
+    return _unlzma(view, most, lzma.FORMAT_XZ)
+
+
+def _unlzma_alone(view: View, most: int) -> Unpacked:
+    return _unlzma(view, most, lzma.FORMAT_ALONE)
+
+
+def _unzstd(view: View, most: int) -> Unpacked:
+    decoder = zstandard.ZstdDecompressor(max_window_size=_DECODER_BYTES).decompressobj()
+    pieces, total, at = [], 0, 0
+    try:
+        while not decoder.eof and at < view.size:
+            chunk = bytes(view.part(at).first(_STEP >> 4).raw)
+            at += len(chunk)
+            piece = decoder.decompress(chunk)
+            pieces.append(piece)
+            total += len(piece)
+            if total > most:
+                raise _TooMuchError(view.what, most)
+    except zstandard.ZstdError as error:
+        raise ImageFormatError(f"{view.what}: the compressed data is damaged ({error})") from error
+    if not decoder.eof:
+        raise ImageFormatError(f"{view.what}: the compressed data is incomplete")
+    return b"".join(pieces), at - len(decoder.unused_data)
+
+
+def _part(
+    view: View, reading: Reading, kind: str, most: int, unpack: Callable[[View, int], Unpacked]
+) -> tuple[Part, int]:
+    data, used = unpack(view, min(most, reading.unpack_left))
+    inner = reading.unpacked(data, f"what {kind} unpacks")
+    content = reading.inside(inner, "contents")
+    if content.kind == "data":
+        content = loose_kernel(inner, reading)
+    fields = {"unpacked": Field(len(data), "bytes")}
+    rest: tuple[Part, ...] = ()
+    if content.size < inner.size:
+        tail = inner.part(content.size)
+        if content.kind in KERNEL_KINDS:
+            rest = (Part("data", "behind the kernel", tail.start, tail.size, data=tail.raw),)
+        else:
+            rest = padding(tail)
+    whole = view.first(used)
+    return Part(kind, kind, view.start, used, fields, (content, *rest), (), len(data), whole.raw), used
+
+
+def detect_gzip(view: View) -> bool:
+    """The magic, and deflate."""
+    return view.has(b"\x1f\x8b\x08")
+
+
+def parse_gzip(view: View, reading: Reading) -> Part:
+    """The first member; what follows is the caller's."""
+    return _part(view, reading, "gzip", reading.unpack_left, _gunzip)[0]
+
+
+def detect_xz(view: View) -> bool:
+    """The magic."""
+    return view.has(XZ_MAGIC)
+
+
+def parse_xz(view: View, reading: Reading) -> Part:
+    """One stream."""
+    return _part(view, reading, "xz", _LARGEST_KERNEL, _unxz)[0]
+
+
+def detect_zstd(view: View) -> bool:
+    """The magic of a frame."""
+    return view.has(ZSTD_MAGIC)
+
+
+def parse_zstd(view: View, reading: Reading) -> Part:
+    """One frame."""
+    return _part(view, reading, "zstd", _LARGEST_KERNEL, _unzstd)[0]
+
+
+def detect_lzma(view: View) -> bool:
+    """The properties, a dictionary of a power of two from 64 KiB to 32 MiB, and a size that a kernel can
+    have. There is no magic."""
+    if view.size < LZMA_HEADER_BYTES or view.u8(0) not in (0x5D, 0x6D, 0x6E):
+        return False
+    dictionary, size = view.le32(1), view.le64(5)
+    power = dictionary.bit_count() == 1 and 1 << 16 <= dictionary <= 1 << 25
+    return power and (size == _UNKNOWN_SIZE or 0 < size <= _LARGEST_KERNEL)
+
+
+def parse_lzma(view: View, reading: Reading) -> Part:
+    """A stream of LZMA with its 13-byte header; what pads it is the caller's."""
+    part, _ = _part(view, reading, "lzma", _LARGEST_KERNEL, _unlzma_alone)
+    stated = view.le64(5)
+    checks = (
+        () if stated == _UNKNOWN_SIZE else (equal("unpacked size of the kernel", stated, part.unpacked_size),)
+    )
+    fields = {**part.fields, "dictionary": Field(view.le32(1), "bytes")}
+    return Part(
+        part.kind,
+        part.name,
+        part.offset,
+        part.size,
+        fields,
+        part.children,
+        checks,
+        part.unpacked_size,
+        part.data,
+    )

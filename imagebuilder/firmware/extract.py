@@ -1,0 +1,108 @@
+"""Taking an image apart: its parts and root file system into a folder, a listing, a single file."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from imagebuilder.errors import UserError
+from imagebuilder.firmware.formats import Read, read_image
+from imagebuilder.firmware.inspection import open_root
+from imagebuilder.firmware.reader import open_view
+from imagebuilder.firmware.rootfs import RootFs, place_of
+from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.model.firmware import Part, RootFile
+
+PARTS, ROOT = "parts", "rootfs"
+_UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")
+_NOT_WRITTEN = ("padding", "end-marker", "partition", "ubi-volume", "tar-member")
+
+
+def _root_of(path: Path) -> tuple[Read, RootFs]:
+    read = read_image(open_view(path))
+    root = open_root(read)
+    if root is None:
+        raise UserError(
+            f"{path.name} has no squashfs: there are no files to list",
+            hint=f"`inspect {path.name}` shows what it has",
+        )
+    return read, root
+
+
+def list_files(path: Path, below: str = "/") -> tuple[RootFile, ...]:
+    """The files of an image's root file system at and below a path, sorted.
+
+    UserError where the image has no squashfs or no such path, ImageFormatError where it is damaged.
+    """
+    _, root = _root_of(path)
+    start = "/" + below.strip("/")
+    found = tuple(
+        file for file in root.index.files if start in ("/", file.path) or file.path.startswith(f"{start}/")
+    )
+    if not found:
+        raise UserError(f"the image {path.name} has nothing at {start}")
+    return found
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """The contents of a file of the root file system, links followed. Raises as list_files does."""
+    return _root_of(path)[1].read(name)
+
+
+def _parts(whole: Part) -> Iterator[Part]:
+    """What is worth a file of its own: each stretch of bytes once, and the files of boot partitions."""
+    seen: set[tuple[int, int, int]] = set()
+    for part in whole.walk():
+        if part.data is None or part is whole or part.kind in _NOT_WRITTEN:
+            continue
+        stretch = (id(part.data.obj), part.offset, part.size)
+        if stretch not in seen:
+            seen.add(stretch)
+            yield part
+
+
+def extract(path: Path, into: Path) -> tuple[Path, ...]:
+    """Write an image's parts below `parts/` and its root file system below `rootfs/` of a folder that is new
+    or empty. What was written, relative to the folder.
+
+    Nothing is written outside of the folder: names were checked, links are made after everything else, modes
+    lose their set-id bits, devices and pipes are left out. UserError for a folder that holds something,
+    ImageFormatError for a damaged image.
+    """
+    if into.exists() and (not into.is_dir() or any(into.iterdir())):
+        raise UserError(f"{into} is not empty", hint="name a folder that does not exist yet")
+    read = read_image(open_view(path))
+    root = open_root(read)
+    written: list[Path] = []
+    with disk_errors_explained(into):
+        (into / PARTS).mkdir(parents=True)
+        for number, part in enumerate(_parts(read.part)):
+            name = _UNSAFE.sub("-", part.name).strip("-.")
+            place = into / PARTS / f"{number:02}-{name}.{part.kind}"
+            place.write_bytes(part.data or b"")
+            written.append(place.relative_to(into))
+        if root is not None:
+            written += [place.relative_to(into) for place in _write_root(root, into / ROOT)]
+    return tuple(written)
+
+
+def _write_root(root: RootFs, into: Path) -> Iterator[Path]:
+    into.mkdir()
+    files = root.index.files
+    for file in files:
+        if file.kind == "folder":
+            place_of(into, file).mkdir(exist_ok=True)
+    with root.unpacked(files) as unpacked:
+        for file in files:
+            if file.kind == "file":
+                place = place_of(into, file)
+                shutil.copyfile(place_of(unpacked, file), place)
+                place.chmod(file.mode & 0o777 | 0o400)
+                yield place
+    for file in files:
+        if file.kind == "link":
+            place = place_of(into, file)
+            place.symlink_to(file.target)
+            yield place

@@ -1,0 +1,121 @@
+"""The table of formats, and the reading of a file with it. A new format is one module and one line here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imagebuilder.firmware import (
+    compressed,
+    disk,
+    fat,
+    fdt,
+    filesystems,
+    fit,
+    kernel,
+    safeloader,
+    squashfs,
+    sysupgrade_tar,
+    tplink,
+    trx,
+    ubi,
+    uimage,
+)
+from imagebuilder.firmware.metadata import Metadata, peel
+from imagebuilder.firmware.padding import padding, run_length
+from imagebuilder.firmware.reader import ImageFormatError, View
+from imagebuilder.firmware.reading import Format, Reading
+from imagebuilder.model.firmware import Check, Part
+
+# In the order in which they are tried: the surer a beginning is told, the earlier.
+FORMATS = (
+    Format(tplink.KIND, "TP-Link header, version 1", tplink.detect, tplink.parse),
+    Format("tplink-v2", "TP-Link header, version 2 (by name only)", tplink.detect_v2, tplink.parse_v2),
+    Format(safeloader.KIND, "TP-Link SafeLoader", safeloader.detect, safeloader.parse),
+    Format(uimage.KIND, "U-Boot's legacy image", uimage.detect, uimage.parse_with_rootfs),
+    Format(fit.KIND, "FIT", fit.detect, fit.parse),
+    Format("device-tree", "device tree", fdt.detect, fdt.parse),
+    Format(ubi.KIND, "UBI", ubi.detect, ubi.parse),
+    Format(trx.KIND, "TRX", trx.detect, trx.parse),
+    Format(sysupgrade_tar.KIND, "sysupgrade archive", sysupgrade_tar.detect, sysupgrade_tar.parse),
+    Format(squashfs.KIND, "squashfs 4.0", squashfs.detect, squashfs.parse),
+    Format("ubifs", "UBIFS (by name only)", filesystems.detect_ubifs, filesystems.parse_ubifs),
+    Format("gzip", "gzip", compressed.detect_gzip, compressed.parse_gzip),
+    Format("xz", "xz", compressed.detect_xz, compressed.parse_xz),
+    Format("zstd", "zstd", compressed.detect_zstd, compressed.parse_zstd),
+    Format("elf", "ELF kernel or loader", kernel.detect_elf, kernel.parse_elf),
+    Format("zimage", "ARM zImage", kernel.detect_zimage, kernel.parse_zimage),
+    Format("arm64-image", "arm64 Image", kernel.detect_arm64, kernel.parse_arm64),
+    Format("bzimage", "x86 bzImage", kernel.detect_bzimage, kernel.parse_bzimage),
+    Format(fat.KIND, "FAT", fat.detect, fat.parse),
+    Format("disk", "disk with MBR or GPT", disk.detect, disk.parse),
+    Format("ext4", "ext4 (by name only)", filesystems.detect_ext4, filesystems.parse_ext4),
+    Format("lzma", "LZMA", compressed.detect_lzma, compressed.parse_lzma),
+    Format("jffs2", "JFFS2 (by name only)", filesystems.detect_jffs2, filesystems.parse_jffs2),
+)
+SMALLEST_IMAGE = 512
+# what people hand in as firmware and what it is instead
+_STRANGERS = (
+    (b"PK\x03\x04", "a ZIP archive: unpack it first"),
+    (b"Rar!", "a RAR archive: unpack it first"),
+    (b"7z\xbc\xaf", "a 7z archive: unpack it first"),
+    (b"<!DOCTYPE", "a web page: the download went wrong"),
+    (b"<html", "a web page: the download went wrong"),
+    (b"{", "JSON: the download went wrong"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """An image that was read. part: kind `file`, whose first child is the image proper. body_size: bytes of
+    the file without metadata and signature."""
+
+    part: Part
+    body_size: int
+    metadata: Metadata | None
+
+    @property
+    def image(self) -> Part:
+        """The image proper, as the file has it."""
+        return self.part.children[0]
+
+    @property
+    def unwrapped(self) -> Part:
+        """The image proper, taken out of gzip."""
+        image = self.image
+        return image.children[0] if image.kind == "gzip" and image.children else image
+
+
+def _stranger(view: View) -> ImageFormatError:
+    for magic, meaning in _STRANGERS:
+        if view.has(magic):
+            return ImageFormatError(f"{view.what} is no firmware but {meaning}")
+    if run_length(view) == view.size:
+        return ImageFormatError(f"{view.what} holds nothing but one byte, {view.u8(0):#04x}, over and over")
+    beginning = view.first(16).take(0, min(16, view.size)).hex()
+    return ImageFormatError(f"{view.what} has no format that is known here; it begins {beginning}")
+
+
+def read_image(view: View) -> Read:
+    """The parts of a whole file. ImageFormatError where it is none of the formats, or too small to be an
+    image.
+
+    Damage inside of a known format is no error here: it is a failed check of the part.
+    """
+    if view.size < SMALLEST_IMAGE:
+        raise ImageFormatError(f"{view.what} has {view.size} bytes: too few for an image")
+    peeled = peel(view)
+    reading = Reading(FORMATS)
+    image = reading.inside(peeled.body, "image")
+    if image.kind == "data":
+        raise _stranger(view)
+    rest = padding(peeled.body.part(image.size))
+    if image.kind == "gzip" and rest:
+        found = f"{peeled.body.size - image.size} bytes"
+        check = Check("behind the compressed image", "OpenWrt's metadata or nothing", found, False)
+        checks = (*peeled.checks, check)
+    else:
+        checks = peeled.checks
+    whole = Part(
+        "file", view.what, view.start, view.size, {}, (image, *rest, *peeled.chunks), checks, data=view.raw
+    )
+    return Read(whole, peeled.body.size, peeled.metadata)

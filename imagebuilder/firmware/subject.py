@@ -1,0 +1,136 @@
+"""What is verified: an image that was read, and the board's profile and image that it claims to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from imagebuilder.firmware.checks import holds
+from imagebuilder.firmware.formats import Read
+from imagebuilder.model.board import Board, Image, Profile
+from imagebuilder.model.firmware import Check, Level, Part, RootFacts
+from imagebuilder.model.release import EMBEDDED
+
+# the formats of boards to the kinds of parts that such a file is
+CONTAINERS: dict[str, tuple[str, ...]] = {
+    "tplink-v1": ("tplink-v1",),
+    "uimage-squashfs": ("uimage-image",),
+    "sysupgrade-tar": ("sysupgrade-tar",),
+    "ubi-factory": ("uimage-image",),
+    "uimage": ("uimage",),
+    "ubi": ("ubi",),
+    "sd-card": ("mbr-disk",),
+    "bios-disk": ("mbr-disk",),
+    "efi-disk": ("gpt-disk",),
+    "kernel": ("elf", "bzimage", "zimage", "arm64-image", "uimage", "kernel", "lzma", "xz", "gzip", "zstd"),
+    "filesystem": ("squashfs", "ext4", "ubifs"),
+}
+DISKS = ("sd-card", "bios-disk", "efi-disk")
+# what must lie inside of a file of this format besides
+_INSIDE = {"uimage-squashfs": "squashfs", "ubi-factory": "ubi"}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An image and what it is to be. board: as the profile's releases know it. kind: the image's key there,
+    empty where the file's name does not tell it from another of the same format."""
+
+    read: Read
+    board: Board
+    profile: Profile
+    kind: str
+    image: Image
+    facts: RootFacts | None
+
+    @property
+    def part(self) -> Part:
+        """The image proper, out of gzip."""
+        return self.read.unwrapped
+
+    @property
+    def sysupgrade(self) -> bool:
+        """Whether it is given to a running OpenWrt."""
+        return "sysupgrade" in self.kind
+
+    def names(self) -> tuple[str, ...]:
+        """All that any release calls the board."""
+        known = {name for one in self.board.profile for name in (one.name, *one.supported_devices)}
+        return tuple(sorted(known))
+
+
+def target_of(read: Read, facts: RootFacts | None) -> tuple[str, str]:
+    """The target and release that the image says it is of; empty where it does not say."""
+    stated = dict(facts.release) if facts is not None else {}
+    version = read.metadata.version if read.metadata is not None else {}
+    return stated.get("TARGET", version.get("target", "")), stated.get("RELEASE", version.get("version", ""))
+
+
+def choose_profile(board: Board, target: str, release: str) -> tuple[Profile, tuple[Check, ...]]:
+    """The board's profile for what the image says, or the newest where none fits, and the check of that."""
+    fitting = [one for one in board.profile if not target or one.target == target]
+    if not fitting:
+        expected = " or ".join(sorted({one.target for one in board.profile}))
+        return board.profile[0], (Check("target of the image", expected, target, False),)
+    check = holds(
+        "target of the image",
+        bool(target),
+        expected=fitting[0].target,
+        found=target or "not said",
+        level="warning",
+    )
+    covering = [one for one in board.profiles_for(release) if one in fitting] if release else []
+    if not release:
+        return fitting[0], (check,)
+    expected = " or ".join(one.releases for one in fitting)
+    own = any(one.releases == EMBEDDED for one in fitting) == (release == EMBEDDED)
+    level: Level = "warning" if own else "error"
+    stated = holds("release of the image", bool(covering), expected=expected, found=release, level=level)
+    return (covering or fitting)[0], (check, stated)
+
+
+def _fits(part: Part, image: Image) -> bool:
+    inner = _INSIDE.get(image.format)
+    kinds = CONTAINERS.get(image.format)
+    if kinds is None:
+        return True
+    if part.kind not in kinds:
+        return False
+    return inner is None or any(child.kind == inner for child in part.children)
+
+
+def choose_image(
+    board: Board, profile: Profile, part: Part, name: str, wanted: str
+) -> tuple[str, Image, Check]:
+    """The board's image that a file is: as it is wanted, else by its name, else by its format; and the check
+    of its format."""
+    images = board.for_profile(profile).images
+    stem = name.removesuffix(".gz").rpartition(".")[0] or name
+    named = [key for key, one in images.items() if stem.endswith(_end_of_name(key, one))]
+    fitting = [key for key, one in images.items() if _fits(part, one)]
+    if wanted in images:
+        key = shown = wanted
+    elif named:
+        key = shown = max(named, key=len)
+    else:
+        key = next(iter(fitting or images))
+        shown = key if len(fitting) == 1 else ""
+    return shown, images[key], _format_check(part, images if not shown else {key: images[key]}, images[key])
+
+
+def _end_of_name(key: str, image: Image) -> str:
+    return (image.file or f"-{key}").replace("{fs}", "squashfs")
+
+
+def _format_check(part: Part, candidates: Mapping[str, Image], image: Image) -> Check:
+    inside = [child.kind for child in part.children if child.kind in _INSIDE.values()]
+    found = " with ".join([part.kind, *inside])
+    expected = ", ".join(f"{key}: {one.format}" for key, one in candidates.items())
+    if image.format not in CONTAINERS:
+        stated = "a format that the board's file states"
+        return Check("format of the image", stated, found, False, "warning")
+    return holds("format of the image", _fits(part, image), expected=expected, found=found)
+
+
+def of_kind(part: Part, *kinds: str) -> Iterator[Part]:
+    """All parts of these kinds."""
+    return (one for one in part.walk() if one.kind in kinds)

@@ -1,0 +1,104 @@
+"""Whether an image may be flashed on a board: would the device's own sysupgrade take it, is it whole, does
+it fit.
+
+Each check is a line of its own. What sysupgrade itself leaves out (sizes, checksums, the root file system)
+is checked too: OpenWrt's `mtd write` looks at no length before it erases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagebuilder.firmware.formats import Read, read_image
+from imagebuilder.firmware.inspection import open_root
+from imagebuilder.firmware.reader import ImageFormatError, open_view
+from imagebuilder.firmware.rootfs_facts import root_facts
+from imagebuilder.firmware.subject import CONTAINERS, Subject, choose_image, choose_profile, target_of
+from imagebuilder.firmware.verify_device import machine_checks, metadata_checks, name_checks, tplink_checks
+from imagebuilder.firmware.verify_layout import disk_checks, nor_checks, size_checks
+from imagebuilder.firmware.verify_root import program_checks, required_checks
+from imagebuilder.model.board import Board, Profile
+from imagebuilder.model.firmware import Check, Level, RootFacts
+
+_ROOTLESS = ("kernel", "uimage")  # formats of images that have no root file system
+
+
+def verify(path: Path, board: Board, *, image: str = "", release: str = "") -> tuple[Check, ...]:
+    """Every check of an image file for a board; it may be flashed if none of them refuses.
+
+    image: its key in the board's file (`sysupgrade`), release: of OpenWrt; where they are not given, the
+    file's name and contents tell. Raises UserError where the file cannot be read, HostError without
+    squashfs-tools; whatever is wrong with the image is a check that failed.
+    """
+    view = open_view(path)
+    try:
+        read = read_image(view)
+    except ImageFormatError as error:
+        return (Check("format of the image", "one that is known", error.message, False),)
+    claim = _Claim(read, board, path.name, image, release)
+    facts, root_checks = _root(claim)
+    return (*read_checks(read), *root_checks, *_subject_checks(claim, facts))
+
+
+def read_checks(read: Read) -> tuple[Check, ...]:
+    """What the parts say of themselves: checksums, lengths, structure."""
+    return tuple(check for part in read.part.walk() for check in part.checks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """An image, and what somebody says that it is."""
+
+    read: Read
+    board: Board
+    name: str
+    image: str
+    release: str
+
+    def profile(self, facts: RootFacts | None) -> tuple[Profile, tuple[Check, ...]]:
+        """The board's profile for it, and what speaks for that."""
+        target, stated = target_of(self.read, facts)
+        return choose_profile(self.board, target, self.release or stated)
+
+
+def _root(claim: _Claim) -> tuple[RootFacts | None, list[Check]]:
+    """What the root file system says, with all of it read; None where there is none or it is damaged."""
+    checks: list[Check] = []
+    try:
+        root = open_root(claim.read)
+        if root is None:
+            return None, checks
+        with root.unpacked(root.index.files) as unpacked:
+            count = sum(1 for file in root.index.files if file.kind == "file")
+            facts = root_facts(root, unpacked)
+            checks.append(Check("root filesystem", "readable to its last block", f"{count} files", True))
+            checks += required_checks(root)
+            checks += program_checks(root, unpacked, claim.profile(facts)[0].arch)
+            return facts, checks
+    except ImageFormatError as error:
+        return None, [Check("root filesystem", "readable to its last block", error.message, False)]
+
+
+def _subject_checks(claim: _Claim, facts: RootFacts | None) -> Iterator[Check]:
+    profile, profile_checks = claim.profile(facts)
+    part = claim.read.unwrapped
+    kind, image, format_check = choose_image(claim.board, profile, part, claim.name, claim.image)
+    subject = Subject(claim.read, claim.board.for_profile(profile), profile, kind, image, facts)
+    yield format_check
+    if image.format not in _ROOTLESS:
+        yield from profile_checks
+    if part.kind == "tplink-v1":
+        yield from tplink_checks(part, claim.board, kind=kind)
+    if facts is None and image.format in CONTAINERS and image.format not in _ROOTLESS:
+        other = part.find("ext4", "ubifs") is not None
+        found = "another file system, which is not looked into" if other else "none"
+        level: Level = "warning" if other else "error"
+        yield Check("root filesystem", "a squashfs that can be read", found, False, level)
+    yield from metadata_checks(subject, claim.release or target_of(claim.read, facts)[1])
+    yield from name_checks(subject)
+    yield from machine_checks(subject)
+    yield from size_checks(subject)
+    yield from nor_checks(subject)
+    yield from disk_checks(subject)

@@ -1,0 +1,136 @@
+"""Whether an image fits the board's flash, is padded as it has to be, and a disk can start."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from imagebuilder.firmware.checks import at_most, holds
+from imagebuilder.firmware.padding import marker_checks
+from imagebuilder.firmware.subject import DISKS, Subject, of_kind
+from imagebuilder.firmware.tplink import ERASE_BLOCK
+from imagebuilder.model.firmware import Check, Part
+
+_NOR = ("tplink-v1", "uimage-squashfs")
+_LEAST_OVERLAY_BLOCKS = 5  # fewer, and JFFS2 does not mount: settings are lost at each start
+_PARTUUID = re.compile(r"root=PARTUUID=([0-9a-fA-F-]+)")
+_START_FILES = re.compile(r"(?i)(cmdline\.txt|loader/entries/[^/]+\.conf|boot/grub/grub\.cfg)")
+# Raspberry Pi: the kernel that each subtarget's firmware loads
+_PI_KERNELS = {
+    "bcm2708": "kernel.img",
+    "bcm2709": "kernel.img",
+    "bcm2710": "kernel8.img",
+    "bcm2711": "kernel8.img",
+    "bcm2712": "kernel_2712.img",
+}
+_SETTINGS_BYTES = 64 << 10
+
+
+def size_checks(subject: Subject) -> Iterator[Check]:
+    """The file, the kernel, and both together against the board's layout."""
+    board, layout, part = subject.board, subject.board.layout, subject.part
+    size = part.size if part is not subject.read.image else subject.read.body_size
+    limit = subject.image.limit or (None if subject.image.format in DISKS else layout.firmware)
+    if limit is not None:
+        yield at_most("size of the image", limit, size)
+    if isinstance(board.flash, int):
+        yield at_most("size of the image against the whole flash", board.flash, size)
+    kernel = kernel_part(part)
+    if kernel is not None and layout.kernel is not None:
+        yield at_most("size of the kernel", layout.kernel, kernel.size)
+    root = part.find("squashfs")
+    if layout.kernel_and_rootfs is not None and kernel is not None and root is not None:
+        yield at_most(
+            "kernel and root filesystem together", layout.kernel_and_rootfs, kernel.size + root.size
+        )
+    if subject.image.format == "ubi-factory" and layout.kernel is not None:
+        ubi = next((child for child in part.children if child.kind == "ubi"), None)
+        place = "none" if ubi is None else f"at {ubi.offset:#x}"
+        fits = ubi is not None and ubi.offset == layout.kernel
+        yield holds("place of UBI", fits, expected=f"at {layout.kernel:#x}, behind the kernel", found=place)
+
+
+def kernel_part(part: Part) -> Part | None:
+    """The part that is the kernel, as its partition holds it."""
+    if part.kind == "uimage":
+        return part
+    return next((child for child in part.walk() if child.name == "kernel"), None)
+
+
+def nor_checks(subject: Subject) -> Iterator[Check]:
+    """What NOR flash wants: an end marker at an erase block, and a tail that is neither cut nor extended."""
+    part = subject.part
+    if subject.image.format not in _NOR:
+        return
+    root = part.find("squashfs")
+    if root is None:
+        yield Check("root filesystem", "squashfs behind the kernel", "none", False)
+        return
+    tail = tuple(child for child in part.children if child.offset >= root.offset)
+    yield from marker_checks(tail, part.offset, ERASE_BLOCK)
+    wrong = [child for child in tail if child.kind == "padding" and not child.name.endswith("(0xff)")]
+    found = wrong[0].name if wrong else "0xff"
+    yield holds("padding behind the root filesystem", not wrong, expected="0xff", found=found)
+    markers = [child.offset for child in tail if child.kind == "end-marker"]
+    if not markers:
+        return
+    if subject.sysupgrade:
+        ends = tail[-1].kind == "end-marker"
+        end = part.offset + part.size
+        expected = f"right behind the last end marker, at {markers[-1] + 4:#x}"
+        yield holds("end of the image", ends, expected=expected, found=f"{end:#x}")
+    firmware = subject.board.layout.firmware
+    if firmware is not None:
+        # the marker's erase block is the first of the overlay
+        blocks = (firmware - (markers[-1] - part.offset)) // ERASE_BLOCK
+        expected = f"{_LEAST_OVERLAY_BLOCKS} erase blocks at least"
+        found = f"{blocks} of {ERASE_BLOCK >> 10} KiB"
+        fits = blocks >= _LEAST_OVERLAY_BLOCKS
+        yield holds("flash left for settings", fits, expected=expected, found=found, level="warning")
+
+
+def disk_checks(subject: Subject) -> Iterator[Check]:
+    """What a disk starts with: boot files, a kernel, and a root= that means this disk."""
+    disk = subject.part
+    if subject.image.format not in DISKS or disk.kind not in ("gpt-disk", "mbr-disk"):
+        return
+    files = {part.name: part for part in of_kind(disk, "file")}
+    if subject.image.format == "bios-disk":
+        boot = str(disk.value("boot code"))
+        yield holds("boot code", boot in ("eb63", "eb48"), expected="GRUB's", found=boot)
+    if subject.image.format == "efi-disk":
+        loaders = [name for name in files if re.fullmatch(r"(?i)efi/boot/boot[a-z0-9]+\.efi", name)]
+        found = ", ".join(loaders) or "none"
+        yield holds("UEFI boot program", bool(loaders), expected="EFI/BOOT/BOOT*.EFI", found=found)
+    yield from _pi_checks(subject, files)
+    known = {str(part.value("identifier")).lower() for part in of_kind(disk, "partition")}
+    for name, part in files.items():
+        if _START_FILES.fullmatch(name) is None or part.data is None:
+            continue
+        for wanted in _PARTUUID.findall(bytes(part.data[:_SETTINGS_BYTES]).decode("ascii", "replace")):
+            same = wanted.lower() in known
+            yield holds(f"root= in {name}", same, expected=" or ".join(sorted(known)), found=wanted)
+    root = next((part for part in of_kind(disk, "squashfs", "ext4") if part.kind == "squashfs"), None)
+    if root is None:
+        root = next(of_kind(disk, "ext4"), None)
+    found = "none" if root is None else root.kind
+    yield holds("root filesystem on the disk", root is not None, expected="squashfs or ext4", found=found)
+
+
+def _pi_checks(subject: Subject, files: dict[str, Part]) -> Iterator[Check]:
+    target, _, subtarget = subject.profile.target.partition("/")
+    if target not in ("bcm27xx", "brcm2708") or subtarget not in _PI_KERNELS:
+        return
+    kernel = _PI_KERNELS[subtarget]
+    if subtarget == "bcm2710" and subject.profile.arch.startswith("arm_"):
+        kernel = "kernel7.img"
+    shown = ", ".join(sorted(name for name in files if name.startswith("kernel"))) or "none"
+    there = kernel in files and files[kernel].size > 0
+    yield holds("kernel on the boot partition", there, expected=kernel, found=shown)
+    for name in ("cmdline.txt", "config.txt"):
+        yield holds(
+            f"{name} on the boot partition",
+            name in files,
+            expected=name,
+            found="there" if name in files else "missing",
+        )

@@ -1,0 +1,55 @@
+"""Every image read, checked against its board, and measured, before it is handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from imagebuilder.firmware.inspection import inspect
+from imagebuilder.firmware.verify import verify
+from imagebuilder.model.board import Board
+from imagebuilder.model.result import ImageFile, PackageSize, RootfsSizes
+from imagebuilder.openwrt.collect import BuildError
+
+
+def check_flashable(board: Board, images: Sequence[ImageFile], folder: Path, release: str) -> dict[str, int]:
+    """How many checks each image passed, by its file. BuildError, a line each, for what speaks against
+    flashing one of them; HostError without squashfs-tools."""
+    passed: dict[str, int] = {}
+    refused: list[str] = []
+    for image in images:
+        checks = verify(folder / image.file, board, image=image.type, release=release)
+        passed[image.file] = sum(check.ok for check in checks)
+        refused += [
+            f"{image.type}: {check.what}: expected {check.expected}, found {check.found}"
+            for check in checks
+            if check.refuses
+        ]
+    if refused:
+        raise BuildError(
+            f"what make built must not be flashed on {board.id}:\n" + "\n".join(refused),
+            hint="if the board's file is wrong, put it right; else the tree or the builder is at fault",
+        )
+    return passed
+
+
+def rootfs_sizes(images: Sequence[ImageFile], folder: Path) -> RootfsSizes | None:
+    """What each package takes of the real root file system, compressed; None where no image has one that can
+    be read."""
+    for image in images:
+        root = inspect(folder / image.file).root
+        if root is not None:
+            sizes = [
+                PackageSize(
+                    name=each.name,
+                    version=each.version,
+                    stored=each.stored,
+                    size=each.size,
+                    files=each.files,
+                )
+                for each in sorted(root.shares, key=lambda each: -each.stored)
+            ]
+            return RootfsSizes(
+                image=image.file, stored=root.stored, tables=root.tables, packages=tuple(sizes)
+            )
+    return None

@@ -1,0 +1,251 @@
+"""An image against a board: its own is let through, others, damaged and wrongly padded ones are refused."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import firmware_images as images
+import firmware_writers as make
+import pytest
+
+from imagebuilder.errors import UserError
+from imagebuilder.firmware.verify import verify
+from imagebuilder.firmware.verify_device import machine_of
+from imagebuilder.model.board import Board
+from imagebuilder.model.firmware import Check
+
+WR740, LINKSYS, XIAOMI = "tplink-tl-wr740n-v4", "linksys-wrt1200ac", "xiaomi-mi-router-3g"
+FOR_BOARDS = {
+    "tplink-sysupgrade": "x-sysupgrade.bin",
+    "tplink-factory": "x-factory.bin",
+    "uimage-squashfs": "x-sysupgrade.bin",
+    "ubi": "x-rootfs0.bin",
+    "ubi-factory": "x-factory.img",
+    "sysupgrade-tar": "x-sysupgrade.bin",
+    "signed": "x-sysupgrade.bin",
+    "gpt": "x-combined-efi.img",
+    "gzip-disk": "x-combined-efi.img.gz",
+    "bios-disk": "x-combined.img",
+    "pi-card": "x-sysupgrade.img.gz",
+}
+SAMPLES = {sample.name: sample for sample in images.samples() if sample.name in FOR_BOARDS}
+BOARDS = [
+    WR740,
+    "tplink-tl-wr740n-v5",
+    "glinet-gl-ar150",
+    LINKSYS,
+    XIAOMI,
+    "raspberrypi-3b",
+    "raspberrypi-4b",
+    "x86-64",
+    "qemu-x86-64",
+    "qemu-armsr-armv8",
+]
+
+
+def checks_of(
+    tmp_path: Path, data: bytes, board: str | Board, name: str = "x-sysupgrade.bin", **more: str
+) -> tuple[Check, ...]:
+    (tmp_path / name).write_bytes(data)
+    return verify(tmp_path / name, images.board(board) if isinstance(board, str) else board, **more)
+
+
+@pytest.mark.parametrize("name", FOR_BOARDS)
+def test_an_image_is_for_its_board_and_for_no_other(tmp_path: Path, name: str) -> None:
+    sample = SAMPLES[name]
+    assert sample.board in BOARDS
+    for board in BOARDS:
+        refused = images.refusing(checks_of(tmp_path, sample.data, board, FOR_BOARDS[name]))
+        assert bool(refused) == (board != sample.board), (board, refused)
+
+
+@pytest.mark.parametrize("name", FOR_BOARDS)
+def test_a_good_image_has_no_warnings(tmp_path: Path, name: str) -> None:
+    checks = checks_of(tmp_path, SAMPLES[name].data, SAMPLES[name].board, FOR_BOARDS[name])
+    assert [check for check in checks if not check.ok] == []
+    told = {check.what for check in checks}
+    assert {
+        "init in the root filesystem",
+        "shell in the root filesystem",
+        "C library in the root filesystem",
+    } <= told
+    assert {"root filesystem", "processor of the shell", "architecture of the packages"} <= told
+
+
+@pytest.mark.parametrize("name", FOR_BOARDS)
+def test_one_byte_less_or_more_is_refused(tmp_path: Path, name: str) -> None:
+    sample = SAMPLES[name]
+    for data in (sample.data[:-1], sample.data + b"\xff", sample.data + bytes(4096), sample.data * 2):
+        assert images.refusing(checks_of(tmp_path, data, sample.board, FOR_BOARDS[name])), len(data)
+
+
+@pytest.mark.parametrize(
+    ("image", "what"),
+    [
+        (images.tplink(hwid=0x07400005), "hardware id"),
+        (images.tplink(hwrev=2), "hardware revision"),
+        (images.tplink(length=0x7C0000), "flash layout"),
+        (images.tplink(region=1), "region"),
+        (images.tplink(region=7), "region"),
+        (images.tplink(boot=1), "boot loader in the image"),
+        (images.tplink(block=0x1000), "end marker"),
+        (
+            make.tplink_v1(make.kernel(), make.squashfs(target="ath79/generic", release="23.05.5")),
+            "target of the image",
+        ),
+        (make.tplink_v1(make.kernel(), make.squashfs(arch="mipsel_24kc")), "architecture of the packages"),
+        (make.tplink_v1(make.kernel(), make.squashfs(machine=make.ARM)), "processor of the shell"),
+        (make.tplink_v1(make.kernel(), make.squashfs(remove="bin/busybox")), "shell in the root filesystem"),
+        (make.tplink_v1(make.kernel(), make.squashfs(remove="sbin/init")), "init in the root filesystem"),
+        (
+            make.tplink_v1(make.kernel(), make.squashfs(remove="lib/libc.so")),
+            "C library in the root filesystem",
+        ),
+        (
+            make.tplink_v1(make.kernel("board=CARAMBOLA2"), make.squashfs()),
+            "board in the kernel's command line",
+        ),
+        (make.tplink_v1(make.noise(3_700_000), make.squashfs()), "kernel and root filesystem together"),
+        (images.glinet(), "format of the image"),
+        (make.squashfs(), "format of the image"),
+        (make.noise(5000), "format of the image"),
+    ],
+)
+def test_what_is_wrong_with_a_tplink_image_is_named(tmp_path: Path, image: bytes, what: str) -> None:
+    assert any(line.startswith(what) for line in images.refusing(checks_of(tmp_path, image, WR740)))
+
+
+def test_a_region_with_its_text_is_let_through(tmp_path: Path) -> None:
+    image = images.tplink(region=1, region_text=b"55530000")
+    assert images.refusing(checks_of(tmp_path, image, WR740)) == []
+
+
+def test_a_factory_image_has_the_length_of_the_firmware_area(tmp_path: Path) -> None:
+    short = images.refusing(checks_of(tmp_path, images.tplink(), WR740, "x-factory.bin"))
+    assert any("length of a factory image" in line for line in short)
+    refused = images.refusing(checks_of(tmp_path, images.tplink(factory=True), WR740, "x-sysupgrade.bin"))
+    assert any("end of the image" in line for line in refused)
+
+
+def test_no_room_for_settings_is_a_warning(tmp_path: Path) -> None:
+    image = make.tplink_v1(make.noise(3_680_000), make.squashfs())
+    checks = {check.what: check for check in checks_of(tmp_path, image, WR740)}
+    assert not checks["flash left for settings"].ok
+    assert not checks["flash left for settings"].refuses
+
+
+def tar_image(**changes: object) -> bytes:
+    settings = {"board": "armada-385-linksys-caiman", "kernel": images.linksys_kernel(), **changes}
+    root = make.pad_to(make.squashfs(**images.MVEBU), 1024, 0)  # type: ignore[arg-type]
+    return make.sysupgrade_tar(str(settings["board"]), {"kernel": settings["kernel"], "root": root})  # type: ignore[dict-item]
+
+
+def with_metadata(**keys: object) -> bytes:
+    good = {
+        "compat_version": "1.1",
+        "new_supported_devices": images.LINKSYS,
+        "version": {"target": "mvebu/cortexa9"},
+    }
+    return make.metadata(tar_image(), **{**good, **keys})
+
+
+@pytest.mark.parametrize(
+    ("image", "what"),
+    [
+        (tar_image(), "metadata"),
+        (images.linksys_metadata(tar_image(board="other")), "board of the archive"),
+        (
+            images.linksys_metadata(
+                tar_image(kernel=make.uimage(make.zimage(make.device_tree(["x,y"])), machine=2))
+            ),
+            "device tree",
+        ),
+        (
+            images.linksys_metadata(tar_image(kernel=make.uimage(make.zimage(), machine=5))),
+            "machine of kernel",
+        ),
+        (
+            images.linksys_metadata(tar_image(kernel=make.uimage(make.noise(7 << 20), machine=2))),
+            "size of the kernel",
+        ),
+        (with_metadata(new_supported_devices=["asus,other"]), "supported devices"),
+        (with_metadata(compat_version="1.0", supported_devices=images.LINKSYS), "compat version"),
+        (with_metadata(compat_version="2.0"), "compat version"),
+        (with_metadata(version={"target": "mvebu/cortexa53"}), "target in the metadata"),
+    ],
+)
+def test_what_is_wrong_with_an_archive_is_named(tmp_path: Path, image: bytes, what: str) -> None:
+    assert any(line.startswith(what) for line in images.refusing(checks_of(tmp_path, image, LINKSYS)))
+
+
+def test_ubi_at_another_place_than_the_kernels_end_is_refused(tmp_path: Path) -> None:
+    ubi = make.ubi({"rootfs": make.squashfs(**images.MVEBU), "rootfs_data": b""})  # type: ignore[arg-type]
+    image = images.linksys_kernel().ljust(0x200000, b"\0") + ubi
+    assert any(
+        "place of UBI" in line
+        for line in images.refusing(checks_of(tmp_path, image, LINKSYS, "x-factory.img"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        (b"00-000000abc001", b"00-000000abc009", "root= in loader"),
+        (b"BOOTX64 EFI", b"BOOTX64 XYZ", "UEFI boot program"),
+    ],
+)
+def test_what_is_wrong_with_a_disk_is_named(tmp_path: Path, old: bytes, new: bytes, what: str) -> None:
+    disk = images.efi_disk()
+    assert old in disk
+    refused = images.refusing(checks_of(tmp_path, disk.replace(old, new), "x86-64", "x-combined-efi.img"))
+    assert any(line.startswith(what) for line in refused), refused
+
+
+def test_a_pi_without_its_kernel_is_refused(tmp_path: Path) -> None:
+    refused = images.refusing(checks_of(tmp_path, images.pi_card(), "raspberrypi-1", "x-sysupgrade.img.gz"))
+    assert any(line.startswith("kernel on the boot partition") for line in refused)
+
+
+def test_the_kind_that_is_asked_for_counts_more_than_the_name(tmp_path: Path) -> None:
+    image = images.tplink(factory=True)
+    assert images.refusing(checks_of(tmp_path, image, WR740, "any.bin", image="factory")) == []
+    assert images.refusing(checks_of(tmp_path, image, WR740, "any.bin", image="sysupgrade")) != []
+    assert images.refusing(checks_of(tmp_path, image, WR740, "any.bin")) == []
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read"):
+        verify(tmp_path / "none.bin", images.board(WR740))
+
+
+@pytest.mark.parametrize(
+    ("arch", "machine"),
+    [
+        ("mips_24kc", ("mips", "big endian")),
+        ("mipsel_24kc", ("mips", "little endian")),
+        ("arm_cortex-a9", ("arm", "little endian")),
+        ("aarch64_generic", ("aarch64", "little endian")),
+        ("x86_64", ("x86_64", "little endian")),
+        ("z80", ("", "")),
+    ],
+)
+def test_machines_of_architectures(arch: str, machine: tuple[str, str]) -> None:
+    assert machine_of(arch) == machine
+
+
+def test_a_damaged_rootfs_behind_a_good_checksum_is_refused(tmp_path: Path) -> None:
+    image = bytearray(images.tplink())
+    at = image.index(b"hsqs") + 3000
+    image[at] ^= 1
+    refused = images.refusing(checks_of(tmp_path, make.sign_tplink(bytes(image)), WR740))
+    assert len(refused) >= 1
+    assert any("readable to its last block" in line for line in refused)
+
+
+def test_a_header_made_right_again_does_not_hide_a_cut_rootfs(tmp_path: Path) -> None:
+    image = images.tplink()
+    root = image.index(b"hsqs")
+    cut = image[: root + 30000]
+    cut = cut[:0x8C] + struct.pack(">I", 30000) + cut[0x90:]
+    assert images.refusing(checks_of(tmp_path, make.sign_tplink(cut), WR740))
