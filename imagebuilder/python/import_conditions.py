@@ -34,12 +34,12 @@ def is_type_checking(test: ast.expr) -> bool:
     return dotted(test).rpartition(".")[2] == "TYPE_CHECKING"
 
 
-def _known(node: ast.expr, python: tuple[int, int]) -> object:
+def _known(node: ast.expr, python: tuple[int, int], implementation: str) -> object:
     """The value that an expression has on the target; None if that is not known."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Tuple):
-        parts = tuple(_known(each, python) for each in node.elts)
+        parts = tuple(_known(each, python, implementation) for each in node.elts)
         return None if None in parts else parts
     if isinstance(node, ast.Subscript) and dotted(node.value) == "sys.version_info":
         return {"0": python[0], "1": python[1], ":2": python}.get(ast.unparse(node.slice))
@@ -49,16 +49,16 @@ def _known(node: ast.expr, python: tuple[int, int]) -> object:
         "sys.version_info.minor": python[1],
         "sys.platform": "linux",
         "os.name": "posix",
-        "sys.implementation.name": "cpython",
+        "sys.implementation.name": implementation,
     }
     return values.get(dotted(node))
 
 
-def _compared(test: ast.Compare, python: tuple[int, int]) -> Verdict:
+def _compared(test: ast.Compare, python: tuple[int, int], implementation: str) -> Verdict:
     """A single comparison of known values of one kind; of versions no more than major and minor is known."""
     if len(test.ops) != 1 or type(test.ops[0]) not in _COMPARE:
         return None
-    left, right = _known(test.left, python), _known(test.comparators[0], python)
+    left, right = (_known(each, python, implementation) for each in (test.left, test.comparators[0]))
     if type(left) is not type(right) or left is None:
         return None
     if isinstance(right, tuple) and len(right) > 2:
@@ -69,7 +69,7 @@ def _compared(test: ast.Compare, python: tuple[int, int]) -> Verdict:
         return None
 
 
-def verdict(test: ast.expr, python: tuple[int, int]) -> Verdict:
+def verdict(test: ast.expr, python: tuple[int, int], implementation: str = "cpython") -> Verdict:
     """Whether a condition holds on a Linux target with Python (major, minor); None if that is not known."""
     if is_type_checking(test):
         return False
@@ -77,10 +77,10 @@ def verdict(test: ast.expr, python: tuple[int, int]) -> Verdict:
         case ast.Constant():
             found: Verdict = bool(test.value)
         case ast.UnaryOp(op=ast.Not()):
-            inner = verdict(test.operand, python)
+            inner = verdict(test.operand, python, implementation)
             found = None if inner is None else not inner
         case ast.BoolOp():
-            parts = [verdict(each, python) for each in test.values]
+            parts = [verdict(each, python, implementation) for each in test.values]
             decides = isinstance(test.op, ast.Or)  # one true part decides `or`, one false part `and`
             found = decides if decides in parts else None if None in parts else not decides
         case ast.Call(args=[ast.Constant(value=str(start))]) if (
@@ -88,7 +88,7 @@ def verdict(test: ast.expr, python: tuple[int, int]) -> Verdict:
         ):
             found = "linux".startswith(start)
         case ast.Compare():
-            found = _compared(test, python)
+            found = _compared(test, python, implementation)
         case _:
             found = None
     return found

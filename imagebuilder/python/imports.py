@@ -114,6 +114,7 @@ class _Where:
 class _Reader:
     source: Source
     python: tuple[int, int]
+    implementation: str
     aliases: Mapping[str, str]
     waiting: list[tuple[ast.AST, _Where]] = field(default_factory=list)
     imports: list[Import] = field(default_factory=list)
@@ -159,7 +160,7 @@ class _Reader:
             self._add(node, module, where, how, names=names, instead=instead)
 
     def _condition(self, node: ast.If, where: _Where) -> None:
-        holds = verdict(node.test, self.python)
+        holds = verdict(node.test, self.python, self.implementation)
         unused: Kind = "typing" if is_type_checking(node.test) else "never"
         maybe = where.within("conditional") if holds is None else where
         self._later([node.test], where)
@@ -293,14 +294,17 @@ def _parse(data: bytes, file: str, python: tuple[int, int]) -> ast.Module:
         ) from error
 
 
-def read_source(data: bytes, source: Source, *, python: tuple[int, int]) -> Found:
-    """The imports of one source for a Linux target with Python (major, minor).
+def read_source(
+    data: bytes, source: Source, *, python: tuple[int, int], implementation: str = "cpython"
+) -> Found:
+    """The imports of one source for a Linux target with Python (major, minor). implementation: what it calls
+    itself, or micropython.
 
     Raises SourceError, with file and line, for what is no Python of that version.
     """
     tree = _parse(data, source.file, python)
     try:
-        reader = _Reader(source, python, _aliases(tree))
+        reader = _Reader(source, python, implementation, _aliases(tree))
         reader.read_all(tree)
     except RecursionError as error:
         raise SourceError(

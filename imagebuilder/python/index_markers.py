@@ -18,7 +18,7 @@ def main() -> None:
     markers: typing.Any = importlib.import_module("pip._vendor.packaging.markers")
     known = markers.default_environment()
     if known.keys() - variables.keys():
-        raise SystemExit(f"this pip has marker variables that are not known: {sorted(known)}")
+        raise RuntimeError(f"this pip has marker variables that are not known: {sorted(known)}")
     markers.default_environment = lambda: dict(variables)
     sys.argv = ["pip", *sys.argv[2:]]
     runpy.run_module("pip", run_name="__main__", alter_sys=True)

@@ -123,5 +123,5 @@ def read_elf(data: bytes) -> Elf:
         raise ElfError("it is no ELF file")
     try:
         return _read(data)
-    except struct.error as error:
+    except (struct.error, OverflowError) as error:  # the latter: a place beyond all memory
         raise ElfError(f"it ends too early: {error}") from error
