@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import firmware_images
 import pytest
 from apk_tree import BOARD, FEED_PATH, RELEASE, VERSIONS, Feed, fill_feed, make_key, make_tree
 from download_server import Server
@@ -45,6 +46,7 @@ def world(apk_program: Path, server: Server, project: Path, tmp_path: Path, add_
         keys=[public],
         feeds=[f"https://downloads.example.org/{FEED_PATH}"],
     )
+    lay_good_images(tmp_path / "tree")
     feed = fill_feed(Feed(apk_program, server.root / FEED_PATH, private))
 
     def ask(more: str = "", *, offline: bool = False) -> Request:
@@ -61,6 +63,16 @@ def world(apk_program: Path, server: Server, project: Path, tmp_path: Path, add_
         return asked
 
     return World(tmp_path / "tree", server, feed, ask)
+
+
+def lay_good_images(tree: Path) -> None:
+    """Let make give images that may be flashed: what it packs itself is no image of the board."""
+    for kind, data in (("sysupgrade", firmware_images.archive()), ("factory", firmware_images.factory_ubi())):
+        (tree / f"{kind}.bin").write_bytes(data)
+    makefile = (tree / "Makefile").read_text()
+    packing = makefile[makefile.index("\t@for type in sysupgrade factory;") :]
+    copying = "\t@for type in sysupgrade factory; do cp $$type.bin $(IMAGE)-squashfs-$$type.bin; done\n"
+    (tree / "Makefile").write_text(makefile.replace(packing, copying))
 
 
 PYTHON = '[python]\nvariant = "full"\n'

@@ -262,3 +262,41 @@ def test_without_arguments_there_is_help() -> None:
     argv = [sys.executable, "-m", "imagebuilder"]
     ended = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert "Usage: build.py" in ended.stdout + ended.stderr
+
+
+def test_looking_into_an_image(cli: Cli, small_tree: Path, tmp_path: Path) -> None:
+    image = small_tree / "sysupgrade.bin"
+
+    def call(*argv: str | Path) -> subprocess.CompletedProcess[str]:
+        whole = [sys.executable, "-m", "imagebuilder", *map(str, argv)]
+        return subprocess.run(whole, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    shown = json.loads(call("inspect", image, "--json").stdout)
+    assert shown["root"]["release"]["RELEASE"] == "23.05.5"
+    assert "TP-Link header" in call("inspect", image).stdout
+    good = call("verify", image, "--board", BOARD)
+    assert good.returncode == 0, good.stdout
+    assert "checks passed" in good.stdout
+    other = call("verify", image, "--board", "glinet-gl-ar150")
+    assert other.returncode == 2
+    assert "do not flash" in other.stdout
+    (tmp_path / "short.bin").write_bytes(image.read_bytes()[:-1])
+    checks = json.loads(call("verify", "short.bin", "--board", BOARD, "--json").stdout)
+    assert any(not check["ok"] and check["level"] == "error" for check in checks)
+    listed = {each["path"]: each for each in json.loads(call("ls", image, "--json").stdout)}
+    assert listed["/bin/busybox"]["stored"] > 0
+    assert "/sbin/init" in call("ls", image, "/sbin").stdout
+    assert "23.05.5" in call("cat", image, "/etc/openwrt_release").stdout
+    assert call("cat", image, "/etc/nothing").returncode == 2
+    taken = call("extract", image, "apart")
+    assert taken.returncode == 0, taken.stderr
+    assert list((tmp_path / "apart").rglob("busybox"))
+    factory = small_tree / "factory.bin"
+    assert json.loads(call("diff", image, image, "--json").stdout)["same"] is True
+    assert json.loads(call("diff", image, factory, "--json").stdout)["packages"] == []
+    page = call("diff", image, factory, "--html").stdout
+    assert page.startswith("<!doctype html>")
+    assert "<script" not in page
+    unknown = call("inspect", small_tree / "Makefile")
+    assert unknown.returncode == 2
+    assert "has no format that is known here" in unknown.stderr

@@ -185,8 +185,42 @@ def test_what_cannot_be_made_is_said(
 
 
 def test_an_app_wants_a_python_that_runs_it(ask: Callable[..., Request], project: Path) -> None:
-    asked = ask('apps = ["apps/hello.py"]\n')
+    asked = ask('requirements = ["bottle"]\n')
     path = project / "configs/mine.toml"
     path.write_text(path.read_text().replace('"auto"', '"micropython"'))
     with pytest.raises(OwnPythonError, match='need Python 3, and python.variant is "micropython"'):
+        plan_image(asked, Log())
+
+
+def test_the_images_own_interpreter_compiles_where_the_host_has_none(
+    ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ask('apps = ["apps/hello.py"]\n')
+    _, first = build_image(asked, Log())
+    monkeypatch.setattr("imagebuilder.supply.local.host_interpreter", lambda *_: None)
+    _, second = build_image(asked, Log())
+    assert second.images == first.images
+
+
+MICRO = """\
+import json
+import sys
+print(json.dumps({"name": sys.implementation.name}))
+"""
+
+
+def test_an_app_for_micropython_is_checked_and_packed(
+    small_tree: Path, project: Path, tmp_path: Path, add_config: Callable[[str, str], str]
+) -> None:
+    (project / "apps").mkdir(exist_ok=True)
+    (project / "apps/small.py").write_text(MICRO)
+    add_config("small", 'extends = "router"\n[python]\nvariant = "micropython"\napps = ["apps/small.py"]\n')
+    board = "tplink-tl-wr740n-v4"
+    (asked,) = requests(project, "small", board=board, imagebuilder=str(small_tree), cache=tmp_path / "c")
+    plan = plan_image(asked, Log())
+    app = next(each for each in plan.install if each.name == "app-small")
+    assert app.feed == "local"
+    assert "micropython-mbedtls" in {each.name for each in plan.install}
+    (project / "apps/small.py").write_text("import sqlite3\n")
+    with pytest.raises(FaultsError, match=r"small\.py:1: MicroPython .* has no module 'sqlite3'"):
         plan_image(asked, Log())

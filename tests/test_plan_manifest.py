@@ -161,8 +161,8 @@ LOCAL = {
             Package("own-postfix", "3", provides=("own-mta",)),
         ],
         ("one",),
-        {"one": "1", "own-mta": "1"},
-        {"own-postfix"},
+        {"one": "1", "own-postfix": "3"},  # 17.01's opkg takes the last by name; newer ones the literal
+        {"own-mta"},
     ),
     "versioned-dependency": (
         [

@@ -15,13 +15,22 @@ from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.python_package import PythonPackageUse
 from imagebuilder.openwrt.reproducible import source_date_epoch
+from imagebuilder.python import micropython
 from imagebuilder.python.app_bytecode import Compiler
 from imagebuilder.python.app_package import app_package, wheel_package
-from imagebuilder.python.bytecode import source_tree
-from imagebuilder.python.bytecode_interpreter import choose_interpreter, sandboxed
+from imagebuilder.python.bytecode import Interpreter, source_tree
+from imagebuilder.python.bytecode_interpreter import (
+    choose_interpreter,
+    emulator,
+    host_interpreter,
+    sandboxed,
+)
+from imagebuilder.python.catalogue import Catalogue, load_micropython
 from imagebuilder.python.host_build import Bench
 from imagebuilder.python.launcher import maintainer_scripts
+from imagebuilder.python.micropython import find_mpy_cross
 from imagebuilder.python.recipe import build
+from imagebuilder.python.variants import catalogue_series
 from imagebuilder.python.wheels import reads_sources
 from imagebuilder.stage.apk_lists import for_apk
 from imagebuilder.stage.apk_reader import read_apk
@@ -108,15 +117,22 @@ class Made:
 
 
 def make_local(
-    job: Job, local: Local, plan: Plan, config: Config, originals: Callable[[Package], Path]
+    job: Job,
+    local: Local,
+    plan: Plan,
+    config: Config,
+    *,
+    originals: Callable[[Package], Path],
+    unpack: Callable[[Path], None],
 ) -> Made:
-    """Make the planned packages of the local feed. originals: the checked file of a feed's package.
+    """Make the planned packages of the local feed. originals: the checked file of a feed's package that is
+    repacked; unpack: lays the packages of the plan that others made into a folder.
 
     CompileError, InterpreterError, HostBuildError, FilespecError and what else the makers raise.
     """
     folder = job.work / LOCAL
     folder.mkdir()
-    maker = _Maker(job, local, plan, config)
+    maker = _Maker(job, local, plan, config, unpack)
     wanted = [each.name for each in plan.install if each.feed == LOCAL]
     packages, records = {}, []
     for name in wanted:
@@ -130,9 +146,13 @@ def make_local(
 class _Maker:
     """Makes the packages of one image."""
 
-    def __init__(self, job: Job, local: Local, plan: Plan, config: Config) -> None:
+    def __init__(
+        self, job: Job, local: Local, plan: Plan, config: Config, unpack: Callable[[Path], None]
+    ) -> None:
         self._job, self._local, self._plan, self._config = job, local, plan, config
+        self._unpack = unpack
         self._epoch = source_date_epoch(Path(plan.tree.folder))
+        self._series = catalogue_series(plan.tree.version)
         self._compiler: Compiler | None = None
         self._recipes: dict[str, LocalPackage] = {}
 
@@ -147,7 +167,12 @@ class _Maker:
             content = read_apk(file, original.package) if manager == "apk" else content_of(read_ipk(file))
             repacked = repack(content, original.rules, manager)
             return repacked.content, repacked.record
-        sources = self._local.own.sources
+        own = self._local.own
+        for small in own.micropython:
+            if small.name == name:
+                mpy_cross = find_mpy_cross(load_micropython(self._series).upstream, self._job.log)
+                return micropython.app_package(small, own.declared[name], "opkg", mpy_cross), None
+        sources = own.sources
         if sources is None:
             raise LookupError(f"nothing makes the package {name}")
         return self._own(sources, name), None
@@ -203,10 +228,22 @@ class _Maker:
         if self._compiler is None:
             catalogue, job = sources.catalogue, self._job
             into = job.work / "bytecode"
-            interpreter = choose_interpreter(catalogue.python, catalogue.magic_number)
+            interpreter = host_interpreter(catalogue.python, catalogue.magic_number)
+            if interpreter is None:
+                interpreter = self._targets_own(catalogue)
             shut_in = sandboxed(interpreter, into) if job.view.sandboxed else interpreter
             self._compiler = Compiler(shut_in, into, self._epoch, catalogue.python, job.log)
         return self._compiler
+
+    def _targets_own(self, catalogue: Catalogue) -> Interpreter:
+        """The interpreter that goes into the image, run as the board's file says that it can be."""
+        root, request = self._job.work / "interpreter", self._job.request
+        self._unpack(root)
+        user = request.library.board(request.board).emulation.user
+        emulated = emulator(user.binary, user.cpu, root) if user is not None else None
+        return choose_interpreter(
+            catalogue.python, catalogue.magic_number, root=root, emulated=emulated, programs=()
+        )
 
     def write(self, folder: Path, made: LocalPackage) -> Package:
         """Write a package's file; its facts with size and hash."""

@@ -21,7 +21,7 @@ from imagebuilder.model.release import EMBEDDED
 from imagebuilder.model.tree import Tree
 from imagebuilder.planning.install import Offers
 from imagebuilder.planning.python import ChosenPython, choose_python
-from imagebuilder.python import recipe
+from imagebuilder.python import micropython, recipe
 from imagebuilder.python.app_package import (
     App,
     declare_app,
@@ -34,6 +34,8 @@ from imagebuilder.python.apps import AppScan, scan_app
 from imagebuilder.python.catalogue import Catalogue, load_catalogue
 from imagebuilder.python.index import PackageIndex
 from imagebuilder.python.index_source import project_digest
+from imagebuilder.python.micropython import MicroPythonApp
+from imagebuilder.python.micropython_modules import check_imports
 from imagebuilder.python.package_version import PackageManager
 from imagebuilder.python.requirements import resolve_requirements, wheels_of
 from imagebuilder.python.requirements_feed import feed_distributions
@@ -69,6 +71,7 @@ class Own:
 
     python: ChosenPython
     sources: Sources | None = None
+    micropython: tuple[MicroPythonApp, ...] = ()
     declared: Mapping[str, Package] = field(default_factory=dict)
     wanted: Mapping[str, str] = field(default_factory=dict)
 
@@ -80,13 +83,15 @@ class Own:
     def digests(self, root: Path) -> dict[str, str]:
         """The SHA-256 of each app and of each recipe's source, by its path in the config."""
         if self.sources is None:
-            return {}
+            return {app.use.path: _digest(app.path) for app in self.micropython}
         places = {app.use.path: app.path for app in self.sources.apps}
         recipes = [use for use in self.sources.recipes if use.source]
         places |= {use.source: root / Path(use.source).expanduser() for use in recipes}
-        return {
-            name: project_digest(path) if path.is_dir() else sha256_of(path) for name, path in places.items()
-        }
+        return {name: _digest(path) for name, path in places.items()}
+
+
+def _digest(path: Path) -> str:
+    return project_digest(path) if path.is_dir() else sha256_of(path)
 
 
 def open_own(
@@ -101,6 +106,8 @@ def open_own(
     offered = {each.name for packages in offers.packages.values() for each in packages}
     if not (python.apps or python.requirements or python.package):
         return Own(choose_python(python, root, tree.version, offered))
+    if python.variant == "micropython" and not (python.requirements or python.package):
+        return _micropython(python, root, tree, choose_python(python, root, tree.version, offered))
     _check_family(python, config.name)
     series = catalogue_series(tree.version)
     catalogue = load_catalogue(series)
@@ -120,6 +127,16 @@ def open_own(
     names = local_names(resolved.pins, offered)
     sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
     return _declared(sources, chosen, root, tree.package_manager)
+
+
+def _micropython(python: Python, root: Path, tree: Tree, chosen: ChosenPython) -> Own:
+    """Apps for MicroPython, their imports checked against what it has."""
+    apps = tuple(micropython.open_app(use, root) for use in python.apps)
+    check_imports([app.path for app in apps], catalogue_series(tree.version), chosen.packages)
+    manager = tree.package_manager
+    declared = {app.name: micropython.declare_app(app, chosen.packages, manager) for app in apps}
+    wanted = {app.name: "python.apps" for app in apps}
+    return Own(chosen, micropython=apps, declared=declared, wanted=wanted)
 
 
 def _check_family(python: Python, config: str) -> None:
@@ -163,7 +180,7 @@ def _declared(sources: Sources, python: ChosenPython, root: Path, manager: Packa
         if use.src:
             declared[use.source_name] = recipe.declare_source(use, package)
             wanted[use.source_name] = "python.package"
-    return Own(python, sources, declared, wanted)
+    return Own(python, sources, declared=declared, wanted=wanted)
 
 
 def _distributions(requires: Iterable[str]) -> Sequence[str]:

@@ -14,8 +14,12 @@ from imagebuilder.model.plan import Plan
 from imagebuilder.model.tree import Tree
 from imagebuilder.openwrt.feed import Finder, Wanted, checked_file, in_folder, lay_files
 from imagebuilder.openwrt.feed_apk import checked_apk
+from imagebuilder.openwrt.hermetic import base_packages
 from imagebuilder.planning.install import Offers, with_packages
 from imagebuilder.planning.lock import only_locked
+from imagebuilder.stage.apk_reader import read_apk
+from imagebuilder.stage.filetree import write_tree
+from imagebuilder.stage.ipk_reader import read_ipk
 from imagebuilder.supply.apk import fetch_apk, lay_apk, open_apk, plan_apk
 from imagebuilder.supply.feeds import LOCAL, Job, Search, Supply
 from imagebuilder.supply.local import Local, Made, make_local, with_originals
@@ -83,12 +87,36 @@ def lay_packages(
     made = Made(job.work, {}, ())
     if ours:
         found = _originals(job, local, [*finders, in_folder(supply.tree / "packages")], apk=apk)
-        made = make_local(job, local, plan, config, found.__getitem__)
+        own = [*finders, in_folder(supply.tree / "packages")]
+        made = make_local(
+            job,
+            local,
+            plan,
+            config,
+            originals=found.__getitem__,
+            unpack=lambda root: _unpack(supply, plan, own, root),
+        )
         laid += [Wanted(made.packages[each.name], each.why) for each in ours]
         finders.append(in_folder(made.folder))
     lay = lay_apk if apk else lay_opkg
     lay(job, supply, laid, finders)
     return made.records
+
+
+def _unpack(supply: Supply, plan: Plan, finders: list[Finder], root: Path) -> None:
+    """Lay what of the plan's packages may be part of an interpreter, or its libraries, into a folder."""
+    chosen = {
+        (each.feed, each.name, each.version) for each in plan.install if not each.name.startswith("kmod-")
+    }
+    base = {path.name: path for path in base_packages(supply.tree)}
+    for feed, packages in supply.offers.packages.items():
+        for package in packages:
+            if (feed, package.name, package.version) not in chosen:
+                continue
+            file = base.get(package.filename) or next(filter(None, (find(package) for find in finders)), None)
+            if file is not None:
+                apk = plan.tree.package_manager == "apk"
+                write_tree(read_apk(file, package).tree if apk else read_ipk(file).tree, root)
 
 
 def _originals(job: Job, local: Local, finders: list[Finder], *, apk: bool) -> dict[Package, Path]:
