@@ -1,4 +1,4 @@
-"""The plan against the manifest of the built image: where the genuine tree's own opkg decides, and on the kit.
+"""The plan against the manifest of the built image: where the genuine tree's opkg decides, and on the kit.
 
 The pipeline compares the two itself after every build and fails on a difference; here the cases are such
 that it could. Local packages lie in the packages/ of a copy of the tree, so that opkg sees all candidates.

@@ -1,4 +1,4 @@
-"""`build.py inspect`, `verify`, `extract`, `ls`, `cat`, `diff`: what is in an image, and may it be flashed."""
+"""`build.py inspect`, `verify`, `extract`, `ls`, `cat`, `diff`: what an image is, and may it be flashed."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
+from imagebuilder.cli.asking import asking
 from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import (
     PROJECT,
@@ -52,23 +53,22 @@ def build(
 ) -> None:
     """Build the images of a config, for each of its boards."""
     from imagebuilder.cli import show
-    from imagebuilder.cli.progress import Reporter
     from imagebuilder.pipeline import build_image, build_twice
-    from imagebuilder.request import requests
 
-    with Reporter(quiet=quiet, verbose=verbose) as log:
-        asked = requests(
-            project,
-            config,
-            board=board,
-            imagebuilder=imagebuilder,
-            output=output,
-            cache=cache,
-            mirrors=mirror or (),
-            offline=offline,
-            sandbox=not no_sandbox,
-            locked=locked,
-        )
+    with asking(
+        project,
+        config,
+        board=board,
+        imagebuilder=imagebuilder,
+        cache=cache,
+        mirror=mirror,
+        verbose=verbose,
+        quiet=quiet,
+        output=output,
+        offline=offline,
+        locked=locked,
+        no_sandbox=no_sandbox,
+    ) as (asked, log):
         work = build_twice if check_reproducible else build_image
         built = [work(request, log) for request in asked]
     if as_json:
@@ -102,22 +102,21 @@ def plan(
     """Show what would be built: packages and why, flash and RAM, and the make command; 2 if it cannot fit."""
     from imagebuilder.budgeting import refusal
     from imagebuilder.cli import show
-    from imagebuilder.cli.progress import Reporter
     from imagebuilder.inquiry import plan_and_budgets
-    from imagebuilder.request import requests
 
-    with Reporter(quiet=quiet, verbose=verbose) as log:
-        asked = requests(
-            project,
-            config,
-            board=board,
-            imagebuilder=imagebuilder,
-            cache=cache,
-            mirrors=mirror or (),
-            offline=offline,
-            sandbox=not no_sandbox,
-            locked=locked,
-        )
+    with asking(
+        project,
+        config,
+        board=board,
+        imagebuilder=imagebuilder,
+        cache=cache,
+        mirror=mirror,
+        verbose=verbose,
+        quiet=quiet,
+        offline=offline,
+        locked=locked,
+        no_sandbox=no_sandbox,
+    ) as (asked, log):
         if fit:
             for request in asked:
                 _fit(request, log, any_interpreter=fit == "any", to=sys.stderr if as_json else sys.stdout)
@@ -166,20 +165,19 @@ def fetch(
 ) -> None:
     """Fetch all that building a config takes, so that it can be built --offline later."""
     from imagebuilder.cli import show
-    from imagebuilder.cli.progress import Reporter
     from imagebuilder.inquiry import fetch_image
-    from imagebuilder.request import requests
 
-    with Reporter(quiet=quiet, verbose=verbose) as log:
-        asked = requests(
-            project,
-            config,
-            board=board,
-            imagebuilder=imagebuilder,
-            cache=cache,
-            mirrors=mirror or (),
-            locked=locked,
-        )
+    with asking(
+        project,
+        config,
+        board=board,
+        imagebuilder=imagebuilder,
+        cache=cache,
+        mirror=mirror,
+        verbose=verbose,
+        quiet=quiet,
+        locked=locked,
+    ) as (asked, log):
         plans, budgets = zip(*(fetch_image(request, log) for request in asked), strict=True)
     rows = [
         {

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from imagebuilder.cli.asking import asking
 from imagebuilder.cli.guard import USER_FAULT, guarded
 from imagebuilder.cli.options import (
     PROJECT,
@@ -41,21 +42,20 @@ def lock(
 ) -> None:
     """Write down exactly what a config's images are made of, in locks/CONFIG.lock."""
     from imagebuilder.cli import show
-    from imagebuilder.cli.progress import Reporter
     from imagebuilder.inquiry import compare_lock, lock_image
     from imagebuilder.load.lock import write_lock
-    from imagebuilder.request import requests
 
-    with Reporter(quiet=quiet, verbose=verbose) as log:
-        asked = requests(
-            project,
-            config,
-            board=board,
-            imagebuilder=imagebuilder,
-            cache=cache,
-            mirrors=mirror or (),
-            offline=offline,
-        )
+    with asking(
+        project,
+        config,
+        board=board,
+        imagebuilder=imagebuilder,
+        cache=cache,
+        mirror=mirror,
+        verbose=verbose,
+        quiet=quiet,
+        offline=offline,
+    ) as (asked, log):
         if check:
             changes = {request.board: compare_lock(request, log) for request in asked}
         else:
@@ -84,20 +84,19 @@ def outdated(
     quiet: Quiet = False,
 ) -> None:
     """List what a fresh lock of a config would change."""
-    from imagebuilder.cli.progress import Reporter
     from imagebuilder.inquiry import compare_lock
-    from imagebuilder.request import requests
 
-    with Reporter(quiet=quiet, verbose=verbose) as log:
-        asked = requests(
-            project,
-            config,
-            board=board,
-            imagebuilder=imagebuilder,
-            cache=cache,
-            mirrors=mirror or (),
-            offline=offline,
-        )
+    with asking(
+        project,
+        config,
+        board=board,
+        imagebuilder=imagebuilder,
+        cache=cache,
+        mirror=mirror,
+        verbose=verbose,
+        quiet=quiet,
+        offline=offline,
+    ) as (asked, log):
         changes = {request.board: compare_lock(request, log) for request in asked}
     _show_changes(changes, as_json=as_json)
 

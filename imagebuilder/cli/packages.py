@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagebuilder.cli.asking import asking
 from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import (
     PROJECT,
@@ -44,20 +45,19 @@ def why(
 ) -> None:
     """Show every chain that brings a package into an image: who asked, and the packages in between."""
     from imagebuilder.cli import show
-    from imagebuilder.cli.progress import Reporter
     from imagebuilder.inquiry import why as chains_of
-    from imagebuilder.request import requests
 
-    with Reporter(quiet=quiet, verbose=verbose) as log:
-        asked = requests(
-            project,
-            config,
-            board=board,
-            imagebuilder=imagebuilder,
-            cache=cache,
-            mirrors=mirror or (),
-            offline=offline,
-        )
+    with asking(
+        project,
+        config,
+        board=board,
+        imagebuilder=imagebuilder,
+        cache=cache,
+        mirror=mirror,
+        verbose=verbose,
+        quiet=quiet,
+        offline=offline,
+    ) as (asked, log):
         found = {request.board: chains_of(request, package, log) for request in asked}
     if as_json:
         show.as_json(found)
@@ -85,21 +85,20 @@ def search(
 ) -> None:
     """Search the packages that the boards of a config can have."""
     from imagebuilder.cli import show
-    from imagebuilder.cli.progress import Reporter
     from imagebuilder.inquiry import search_packages
     from imagebuilder.model.size import human_size
-    from imagebuilder.request import requests
 
-    with Reporter(quiet=quiet, verbose=verbose) as log:
-        asked = requests(
-            project,
-            config,
-            board=board,
-            imagebuilder=imagebuilder,
-            cache=cache,
-            mirrors=mirror or (),
-            offline=offline,
-        )
+    with asking(
+        project,
+        config,
+        board=board,
+        imagebuilder=imagebuilder,
+        cache=cache,
+        mirror=mirror,
+        verbose=verbose,
+        quiet=quiet,
+        offline=offline,
+    ) as (asked, log):
         found = {request.board: search_packages(request, tuple(words), log) for request in asked}
     boards: dict[tuple[str, str], list[str]] = {}
     offered: dict[tuple[str, str], Offered] = {}
@@ -155,21 +154,20 @@ def show_package(
     """Show a package: description, size, what it needs, its files where they are known, which boards can have
     it."""
     from imagebuilder.cli import show
-    from imagebuilder.cli.progress import Reporter
     from imagebuilder.errors import UserError
     from imagebuilder.inquiry import describe_package
-    from imagebuilder.request import requests
 
-    with Reporter(quiet=quiet, verbose=verbose) as log:
-        asked = requests(
-            project,
-            config,
-            board=board,
-            imagebuilder=imagebuilder,
-            cache=cache,
-            mirrors=mirror or (),
-            offline=offline,
-        )
+    with asking(
+        project,
+        config,
+        board=board,
+        imagebuilder=imagebuilder,
+        cache=cache,
+        mirror=mirror,
+        verbose=verbose,
+        quiet=quiet,
+        offline=offline,
+    ) as (asked, log):
         found = [(request.board, describe_package(request, package, log)) for request in asked]
     facts = [_facts(name, each) for name, those in found for each in those]
     if not facts:

@@ -14,23 +14,13 @@ from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.firmware.squashfs import is_squashfs
 from imagebuilder.model.firmware import Check, Field, Part
+from imagebuilder.model.tplink import FLASH_LAYOUTS
 
 KIND = "tplink-v1"
 HEADER_BYTES = 0x200
 SALT = bytes.fromhex("dcd73aa5c39598fbddf9e7f40eae4738")
 BOOT_SALT = bytes.fromhex("8cef335bd5c5cefaa79c28dab2e90f42")  # for images that hold a boot loader
 MD5_AT, MD5_BYTES = 0x4C, 16
-# the areas that mktplinkfw's layouts give to firmware, in bytes
-LAYOUTS = {
-    "4M": 0x3C0000,
-    "4Mlzma": 0x3C0000,
-    "8M": 0x7C0000,
-    "8Mlzma": 0x7C0000,
-    "8Mmtk": 0x7C0000,
-    "16M": 0xF80000,
-    "16Mlzma": 0xF80000,
-    "16Mppc": 0xF80000,
-}
 ERASE_BLOCK = 0x10000
 _FIRST_FIXED_ROOTFS = 0x80000
 _ZEROS = ((0x5C, 4), (0x60, 16), (0x70, 4), (0x90, 4), (0x98, 6), (0x9E, 130), (0x160, 160))
@@ -105,8 +95,8 @@ def _checks(view: View) -> list[Check]:
         return checks
     salt = BOOT_SALT if view.u32(0x94) else SALT
     checks.append(equal("checksum in the TP-Link header (MD5)", stored.hex(), checksum(view, salt).hex()))
-    known = length in LAYOUTS.values()
-    areas = " or ".join(hex(area) for area in sorted(set(LAYOUTS.values())))
+    known = length in FLASH_LAYOUTS.values()
+    areas = " or ".join(hex(area) for area in sorted(set(FLASH_LAYOUTS.values())))
     checks.append(holds("firmware length of a known flash layout", known, expected=areas, found=hex(length)))
     whole = f"at most {length} bytes"
     checks.append(

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from imagebuilder.firmware.checks import equal, holds, same_number
 from imagebuilder.firmware.subject import Subject, of_kind
-from imagebuilder.firmware.tplink import LAYOUTS
 from imagebuilder.model.board import Board
 from imagebuilder.model.firmware import Check, Level, Part
+from imagebuilder.model.tplink import FLASH_LAYOUTS
 
 # targets whose sysupgrade refuses an image without metadata
 METADATA_REQUIRED = frozenset(
@@ -95,7 +95,7 @@ def tplink_checks(part: Part, board: Board, *, kind: str) -> Iterator[Check]:
         expected="0 without the United States' text, or 1 with it",
         found=f"{region} {text}".strip(),
     )
-    length = LAYOUTS.get(facts.flash_layout)
+    length = FLASH_LAYOUTS.get(facts.flash_layout)
     found = number("firmware length")
     expected = f"{length} bytes ({facts.flash_layout})"
     yield holds("flash layout", length == found, expected=expected, found=f"{found} bytes")

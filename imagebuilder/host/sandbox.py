@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from imagebuilder.errors import HostError
 from imagebuilder.host import bubblewrap
+from imagebuilder.host.fs import remove_tree
 from imagebuilder.host.run import ProgramError, ProgramTimeoutError, run
 from imagebuilder.log import Log
 
@@ -180,3 +183,15 @@ def _mount_point() -> Path:
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         raise HostError(f"{path} belongs to somebody else", hint="have it removed")
     return path
+
+
+@contextmanager
+def scratch_folder(work: Path, prefix: str) -> Iterator[Path]:
+    """A folder of its own below the `tmp` of a work folder, which programs in the view can write to; gone
+    afterwards."""
+    (work / "tmp").mkdir(exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=prefix, dir=work / "tmp"))
+    try:
+        yield place
+    finally:
+        remove_tree(place)

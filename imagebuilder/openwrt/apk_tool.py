@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import remove_tree
 from imagebuilder.host.run import Completed, clean_environment, run
-from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.host.sandbox import PrivateView, scratch_folder
 from imagebuilder.log import Log
 from imagebuilder.openwrt.tree import TreeError
 
@@ -122,7 +119,7 @@ def make_index(
 ) -> bytes:
     """A `packages.adb` of package files, made by the tree's apk. files: as programs in the view see them;
     sign_with: a private key's file, from the tree's folder, or None. ApkError, in apk's own words."""
-    with _scratch(work) as scratch:
+    with scratch_folder(work, "apk-") as scratch:
         inside = view.work / "tmp" / scratch.name
         argv = ["mkndx", "--allow-untrusted", "--output", str(inside / INDEX)]
         if sign_with is not None:
@@ -143,7 +140,7 @@ def plan_install(
     signature. work: the folder that the view shows as view.work. ApkRefusalError where the words cannot be
     had together; ApkError.
     """
-    with _scratch(work) as scratch:
+    with scratch_folder(work, "apk-") as scratch:
         inside = view.work / "tmp" / scratch.name
         lines = []
         for number, data in enumerate(indexes):
@@ -208,14 +205,3 @@ def _as_user(view: PrivateView) -> list[str]:
     """In namespaces of our own we are root; apk wants to be told where we are not."""
     plain = view.kind == "copy" and not view.sandboxed
     return ["--usermode"] if plain and os.geteuid() != 0 else []
-
-
-@contextmanager
-def _scratch(work: Path) -> Iterator[Path]:
-    """A folder of its own below the `tmp` that programs in the view can write to; gone afterwards."""
-    (work / "tmp").mkdir(exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="apk-", dir=work / "tmp"))
-    try:
-        yield place
-    finally:
-        remove_tree(place)

@@ -16,6 +16,7 @@ from imagebuilder.log import Log
 from imagebuilder.model.board import ImageFormat, Partition, TplinkHeader
 from imagebuilder.model.device import DeviceFacts
 from imagebuilder.model.size import parse_size
+from imagebuilder.model.tplink import FLASH_LAYOUTS
 from imagebuilder.model.tree import Tree
 from imagebuilder.openwrt.image_makefile import DeviceDefinition, read_image_makefiles
 from imagebuilder.openwrt.makefile_text import UNKNOWN
@@ -23,18 +24,7 @@ from imagebuilder.openwrt.recipes import image_formats
 from imagebuilder.openwrt.source import given_tree
 from imagebuilder.openwrt.tree import ProfileError, TreeError, config_settings, read_tree
 
-# mktplinkfw: what each flash layout takes at most; of that the recipes keep 256K for the overlay (-X 0x40000)
-# and the header needs 512 bytes. From its source, and measured for 4Mlzma.
-TPLINK_LAYOUTS: Mapping[str, int] = {
-    "4M": 0x3C0000,
-    "4Mlzma": 0x3C0000,
-    "8M": 0x7C0000,
-    "8Mlzma": 0x7C0000,
-    "8Mmtk": 0x7C0000,
-    "16M": 0xF80000,
-    "16Mlzma": 0xF80000,
-    "16Mppc": 0xF80000,
-}
+# of a flash layout the recipes keep 256K for the overlay (-X 0x40000), and the header needs 512 bytes
 TPLINK_KEPT = 0x40000 + 512
 
 _PARTITION = re.compile(
@@ -96,7 +86,7 @@ def device_facts(tree: Tree, profile: str) -> DeviceFacts:
         soc=values.get("SOC") or None,
         image_size=make_size(values.get("IMAGE_SIZE")),
         kernel_size=make_size(values.get("KERNEL_SIZE")),
-        kernel_and_rootfs=TPLINK_LAYOUTS[layout] - TPLINK_KEPT if layout in TPLINK_LAYOUTS else None,
+        kernel_and_rootfs=FLASH_LAYOUTS[layout] - TPLINK_KEPT if layout in FLASH_LAYOUTS else None,
         flash=_flash(layout, partitions),
         tplink=header,
         partitions=partitions,

@@ -121,14 +121,19 @@ def tree_keys(folder: Path) -> Keys:
     return Keys(tuple(key for path in numbered for key in read_key_file(path).usign))
 
 
-def read_key_file(path: Path) -> Keys:
-    """The key or keys in one file. KeyFileError if it holds none."""
+def key_bytes(path: Path) -> bytes:
+    """What is in a file that should be a key. KeyFileError where it cannot be read or is too large."""
     try:
         if path.stat().st_size > MAX_KEY_FILE_BYTES:
             raise KeyFileError(f"{path} is too large to be a key")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise KeyFileError(f"the key {path} cannot be read: {error.strerror}") from error
+
+
+def read_key_file(path: Path) -> Keys:
+    """The key or keys in one file. KeyFileError if it holds none."""
+    data = key_bytes(path)
     if data.startswith(_COMMENT):
         return Keys(usign=(parse_usign_key(data, str(path)),))
     return Keys(gpg=(parse_gpg_key(data, str(path)),))

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from imagebuilder.model.budget import Amount
-from imagebuilder.openwrt.device_facts import TPLINK_KEPT, TPLINK_LAYOUTS, make_size
+from imagebuilder.model.tplink import FLASH_LAYOUTS
+from imagebuilder.openwrt.device_facts import TPLINK_KEPT, make_size
 from imagebuilder.openwrt.image_makefile import DeviceDefinition, read_image_makefiles
 from imagebuilder.openwrt.makefile_text import UNKNOWN
 from imagebuilder.openwrt.tree import config_settings
@@ -210,7 +211,7 @@ def _append_metadata(image: ImageSize, given: _Given) -> ImageSize:
 def _tplink(image: ImageSize, given: _Given) -> ImageSize:
     """mktplinkfw with -j -X 0x40000: header, kernel, root file system at the next multiple of 4. A factory
     image fills the layout; a sysupgrade ends behind the marker at the next 64 KiB."""
-    layout = TPLINK_LAYOUTS.get(given.facts.values.get("TPLINK_FLASHLAYOUT", ""))
+    layout = FLASH_LAYOUTS.get(given.facts.values.get("TPLINK_FLASHLAYOUT", ""))
     if given.facts.kernel is None or layout is None:
         return replace(image, size=None)
     end = _up(TPLINK_HEADER + given.facts.kernel.bytes, 4) + given.rootfs

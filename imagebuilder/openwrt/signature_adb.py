@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from imagebuilder.model.adb import INDEX, AdbError, database, index_container
-from imagebuilder.openwrt.keys import MAX_KEY_FILE_BYTES, KeyFileError
+from imagebuilder.openwrt.keys import KeyFileError, key_bytes
 from imagebuilder.openwrt.signature import (
     NoSignatureError,
     SignatureFormatError,
@@ -62,13 +62,7 @@ def parse_apk_key(data: bytes, origin: str) -> ApkKey:
 
 def read_apk_key(path: Path) -> ApkKey:
     """The key in a file. KeyFileError."""
-    try:
-        if path.stat().st_size > MAX_KEY_FILE_BYTES:
-            raise KeyFileError(f"{path} is too large to be a key")
-        data = path.read_bytes()
-    except OSError as error:
-        raise KeyFileError(f"the key {path} cannot be read: {error.strerror}") from error
-    return parse_apk_key(data, str(path))
+    return parse_apk_key(key_bytes(path), str(path))
 
 
 def tree_apk_keys(tree: Path) -> tuple[ApkKey, ...]:

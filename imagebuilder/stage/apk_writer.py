@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from imagebuilder.host.fs import disk_errors_explained, remove_tree, sha256_of
+from imagebuilder.host.fs import disk_errors_explained, sha256_of
 from imagebuilder.host.run import clean_environment, run
-from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.host.sandbox import PrivateView, scratch_folder
 from imagebuilder.log import Log
 from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.package import Dependency, Package
@@ -95,7 +92,7 @@ def write_apk(
         raise PackageFileError(
             f"{made.package.name}: {unknown[0]} is no script of apk", hint=f"they are {', '.join(SCRIPTS)}"
         )
-    with _scratch(work) as scratch:
+    with scratch_folder(work, "mkpkg-") as scratch:
         _mkpkg(made, view, scratch, log, epoch=epoch)
         place = folder / apk_name(made.package)
         with disk_errors_explained(folder):
@@ -128,14 +125,3 @@ def _mkpkg(made: LocalPackage, view: PrivateView, scratch: Path, log: Log, *, ep
             f"the tree's apk cannot make {apk_name(made.package)}:\n{done.stderr or done.stdout}",
             hint="put right what it names",
         )
-
-
-@contextmanager
-def _scratch(work: Path) -> Iterator[Path]:
-    """A folder of its own below the `tmp` that programs in the view can write to; gone afterwards."""
-    (work / "tmp").mkdir(exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="mkpkg-", dir=work / "tmp"))
-    try:
-        yield place
-    finally:
-        remove_tree(place)

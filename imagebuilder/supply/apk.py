@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from imagebuilder.feeds.apk import chains, parse_index, picked, with_abi_suffixes
-from imagebuilder.host.fs import remove_tree
+from imagebuilder.host.sandbox import scratch_folder
 from imagebuilder.model.config import FeedUse
 from imagebuilder.model.filetree import EMPTY
 from imagebuilder.model.local_package import LocalPackage
@@ -95,14 +94,10 @@ def _local_index(folder: Path, job: Job) -> bytes:
     """A folder's index, made from the files themselves where there is none."""
     if (folder / INDEX).is_file():
         return (folder / INDEX).read_bytes()
-    (job.work / "tmp").mkdir(exist_ok=True)
-    copies = Path(tempfile.mkdtemp(prefix="feed-", dir=job.work / "tmp"))  # the view shows no folder of users
-    try:
+    with scratch_folder(job.work, "feed-") as copies:  # the view shows no folder of users
         files = [shutil.copy(file, copies) for file in sorted(folder.glob("*.apk"))]
         inside = [job.view.work / Path(file).relative_to(job.work) for file in files]
         return make_index(job.view, job.work, inside, job.log, sign_with=None)
-    finally:
-        remove_tree(copies)
 
 
 def _signed(search: Search, feed: Feed, keys: Sequence[ApkKey]) -> Feed:
@@ -188,14 +183,10 @@ def lay_apk(job: Job, supply: Supply, wanted: Sequence[Wanted], finders: Sequenc
 
 def _local_packages(job: Job, local: Sequence[Package]) -> bytes:
     """An index of packages that are not made yet: apk plans with indexes only."""
-    (job.work / "tmp").mkdir(exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="declared-", dir=job.work / "tmp"))
-    try:
+    with scratch_folder(job.work, "declared-") as place:
         files = [
             write_apk(place, LocalPackage(package, EMPTY), job.view, job.work, job.log, epoch=0).path
             for package in local
         ]
         inside = [job.view.work / file.relative_to(job.work) for file in files]
         return make_index(job.view, job.work, inside, job.log, sign_with=None)
-    finally:
-        remove_tree(place)

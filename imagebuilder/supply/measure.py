@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
-from imagebuilder.host.fs import remove_tree
+from imagebuilder.host.sandbox import scratch_folder
 from imagebuilder.model.filetree import FileTree
 from imagebuilder.model.plan import Plan
 from imagebuilder.openwrt.feed import FEED, in_folder
@@ -28,9 +26,7 @@ def measured_bytes(
         return None
     epoch = source_date_epoch(supply.tree)
     steady_tools(supply.tree, job.view)
-    (job.work / "tmp").mkdir(exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="measure-", dir=job.work / "tmp"))
-    try:
+    with scratch_folder(job.work, "measure-") as place:
         root = place / "root"
         write_tree(installed_tree(_unpacked(job, supply, plan), over), root, mtime=epoch)
         root.chmod(0o755)
@@ -44,8 +40,6 @@ def measured_bytes(
             seen_tree=job.view.tree,
             seen=lambda path: job.view.work / path.relative_to(job.work),
         )
-    finally:
-        remove_tree(place)
 
 
 def _unpacked(job: Job, supply: Supply, plan: Plan) -> Sequence[Ipk]:
