@@ -119,6 +119,17 @@ def test_a_removal_that_a_dependency_brings_back(
     assert " -> iptables" in line
 
 
+@pytest.mark.genuine
+def test_a_repacked_feed_package_is_installed_by_opkg(
+    compared: Callable[..., tuple[Result, list[str]]], genuine_tree: Path
+) -> None:
+    more = '[[filespec]]\npackage = "iptables"\nrules = ["-|/usr/sbin/iptables-restore"]\n'
+    result, _ = compared(genuine_tree, more)
+    assert "+rules." in names(result)["iptables"]
+    (record,) = result.filespecs
+    assert record.rules[0].paths == ("/usr/sbin/iptables-restore",)
+
+
 def add(*packages: str) -> str:
     return f"[packages]\nadd = {list(packages)}\n".replace("'", '"')
 
