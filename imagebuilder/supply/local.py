@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -240,7 +241,8 @@ class _Maker:
         root, request = self._job.work / "interpreter", self._job.request
         self._unpack(root)
         user = request.library.board(request.board).emulation.user
-        emulated = emulator(user.binary, user.cpu, root) if user is not None else None
+        native = user is None or user.binary == platform.machine()
+        emulated = None if user is None or native else emulator(user.binary, user.cpu, root)
         return choose_interpreter(
             catalogue.python, catalogue.magic_number, root=root, emulated=emulated, programs=()
         )
