@@ -280,14 +280,9 @@ def build_in_background(asked: Request) -> subprocess.Popen[bytes]:
     argv = [sys.executable, "-m", "imagebuilder", "build", "router", "--board", BOARD]
     argv += ["--project", str(asked.library.root), "--imagebuilder", str(asked.imagebuilder)]
     argv += ["--output", str(asked.output), "--cache", str(asked.cache), "--quiet"]
-    return subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_with_usual_signals
-    )
-
-
-def _with_usual_signals() -> None:
-    """A shell that starts the tests in the background has them ignore SIGINT, and what they start too."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # a shell that starts the tests in the background has them, and what they start, ignore SIGINT
+    usual = ["env", "--default-signal=INT"]
+    return subprocess.Popen([*usual, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def wait_for(folder: Path, count: int) -> list[Path]:
