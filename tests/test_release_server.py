@@ -25,7 +25,7 @@ from imagebuilder.model.filetree import FileTree, file_of
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.openwrt.feed import FeedError
 from imagebuilder.openwrt.obtain_sums import SwappedFileError
-from imagebuilder.openwrt.signature import NoSignatureError, UnknownKeyError, WrongSignatureError
+from imagebuilder.openwrt.signature import NoSignatureError, TrustError, UnknownKeyError, WrongSignatureError
 from imagebuilder.openwrt.signature_seen import OlderIndexError
 from imagebuilder.openwrt.signature_sums import TruncatedSumsError
 from imagebuilder.pipeline import build_image
@@ -165,6 +165,22 @@ def test_a_release_its_feed_and_offline_after_that(asking: Asking, mirror: Mirro
     shutil.rmtree(place)
     _, again = build_image(asking(offline=True), Log())
     assert again.images == result.images
+
+
+def test_an_imagebuilder_by_its_address(asking: Asking, mirror: Mirror) -> None:
+    address = f"{mirror.server.url}/releases/{RELEASE}/targets/{TARGET}/{ARCHIVE}.tar.zst"
+    asked = replace(asking(), imagebuilder=address)
+    _, result = build_image(asked, Log())
+    assert result.tree.source == f"{ARCHIVE}.tar.zst from {mirror.server.url}"
+    assert mirror.site.signer.number in result.tree.trust
+    with pytest.raises(SwappedFileError, match="name another ImageBuilder"):
+        plan_image(replace(asked, imagebuilder=address.replace("x86-64", "x86-generic")), Log())
+    with pytest.raises(TrustError, match="where its signed checksums lie beside it"):
+        plan_image(replace(asked, imagebuilder=f"{mirror.server.url}/ib.tar.zst"), Log())
+    wrong_sums_signature(mirror)
+    shutil.rmtree(asked.cache)
+    with pytest.raises(WrongSignatureError):
+        plan_image(asked, Log())
 
 
 def test_fetching_fills_the_cache_for_a_build_offline(asking: Asking, mirror: Mirror, tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ BoardName = Annotated[
     str | None, typer.Option("--board", "-b", help="For this board only.", autocompletion=_boards)
 ]
 Imagebuilder = Annotated[
-    str | None, typer.Option("--imagebuilder", help="An ImageBuilder's folder, or its archive.")
+    str | None,
+    typer.Option("--imagebuilder", help="An ImageBuilder's folder, its archive, or the archive's address."),
 ]
 Mirrors = Annotated[
     list[str] | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from imagebuilder.model.board import Board, Profile
 from imagebuilder.model.release import SNAPSHOT
 from imagebuilder.openwrt.archive import unpacked_tree
 from imagebuilder.openwrt.keys import Keys, keys_in, shipped_keys
-from imagebuilder.openwrt.mirror import Mirror, TargetPlace
+from imagebuilder.openwrt.mirror import Mirror, TargetPlace, parse_mirror
 from imagebuilder.openwrt.obtain_sums import (
     CACHED,
     MAX_ARCHIVE_BYTES,
@@ -35,17 +36,21 @@ from imagebuilder.openwrt.signature import TrustError
 from imagebuilder.openwrt.signature_sums import Trust
 
 PIN = "sha256:"
+_ARCHIVE_ADDRESS = re.compile(
+    r"(?P<base>https?://.+?)/(?:releases/(?P<release>[^/]+)|snapshots)"
+    r"/targets/(?P<target>[a-z0-9_]+/[a-z0-9_-]+)/(?P<name>[^/?#]+\.tar\.(?:zst|xz))"
+)
 
 
 @dataclass(frozen=True)
 class Obtained:
     """A tree, and where it is from. folder: of the cache, never to be written to. release: as resolved;
-    profile: the board's in it. archive, sha256: the ImageBuilder's file. source: the mirror that vouched for
+    profile: the board's in it, None where no board was asked about. archive, sha256: the ImageBuilder's file. source: the mirror that vouched for
     it, or the cache; without credentials."""
 
     folder: Path
     release: str
-    profile: Profile
+    profile: Profile | None
     archive: str
     sha256: str
     trust: Trust
@@ -90,13 +95,66 @@ def obtain_tree(
         if over is not None:
             log.warn(over)
         place = TargetPlace(version, profile.target)
-        if pinned is None:
-            folder, archive = _signed(downloads, mirrors, place, keys)
-        else:
-            folder, archive = _pinned(downloads, mirrors, place, pinned)
-        cache.evict(log)
-    log.note(f"{archive.name}: {archive.trust.text}")
+        folder, archive = _believed(downloads, mirrors, place, keys, pinned)
     return Obtained(folder, version, profile, archive.name, archive.sha256, archive.trust, archive.source)
+
+
+def obtain_archive(
+    address: str,
+    cache: Cache,
+    *,
+    offline: bool = False,
+    trust: str | None = None,
+    user_keys: Path | None = None,
+    log: Log,
+    patience: Patience | None = None,
+) -> Obtained:
+    """The tree of an ImageBuilder's archive at an address in the download server's layout, verified as in
+    obtain_tree(), by the checksums that lie beside it.
+
+    TrustError for an address of no such layout, and as obtain_tree().
+    """
+    base, place, name = archive_place(address)
+    pinned = parse_pin(trust) if trust is not None else None
+    with Downloads(cache, log, offline=offline, patience=patience) as downloads:
+        found = _believed(downloads, (parse_mirror(base),), place, believed_keys(user_keys), pinned)
+    folder, archive = found
+    if archive.name != name:
+        raise SwappedFileError(
+            f"the checksums beside {name} name another ImageBuilder, {archive.name}",
+            hint="is the address whole?",
+        )
+    return Obtained(folder, place.release, None, archive.name, archive.sha256, archive.trust, archive.source)
+
+
+def archive_place(address: str) -> tuple[str, TargetPlace, str]:
+    """The mirror, the target's place in it, and the file's name, of an archive's address. TrustError for one
+    that is not in the download server's layout: nothing would say whether it is genuine."""
+    found = _ARCHIVE_ADDRESS.fullmatch(address)
+    if found is None:
+        raise TrustError(
+            "an ImageBuilder's address ends in releases/VERSION/targets/TARGET/SUBTARGET/NAME.tar.zst (or"
+            " snapshots/targets/…), where its signed checksums lie beside it",
+            hint="download another one yourself, look whether you trust it, and give its path",
+        )
+    return found["base"], TargetPlace(found["release"] or SNAPSHOT, found["target"]), found["name"]
+
+
+def _believed(
+    downloads: Downloads,
+    mirrors: Sequence[Mirror],
+    place: TargetPlace,
+    keys: Keys,
+    pinned: str | None,
+) -> tuple[Path, _Archive]:
+    """The tree of a target's ImageBuilder, by its signed checksums or by the SHA-256 that the user gives."""
+    if pinned is None:
+        folder, archive = _signed(downloads, mirrors, place, keys)
+    else:
+        folder, archive = _pinned(downloads, mirrors, place, pinned)
+    downloads.cache.evict(downloads.log)
+    downloads.log.note(f"{archive.name}: {archive.trust.text}")
+    return folder, archive
 
 
 def believed_keys(folder: Path | None) -> Keys:

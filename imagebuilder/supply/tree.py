@@ -34,6 +34,9 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> Sourc
     """The tree to build with. TreeError if the config names none; what obtain_tree() and prepare_kit()
     raise."""
     given = request.imagebuilder or config.imagebuilder
+    if given is not None and "://" in given:
+        require(["build", "genuine"])
+        return _fetched(given, request, config, log)
     if given is not None:
         folder = given_tree(given, request.cache, log)
         require(["build", "genuine"])
@@ -56,6 +59,23 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> Sourc
         board,
         config.release,
         parse_mirrors((*request.mirrors, *config.mirror.urls)),
+        Cache(request.cache),
+        offline=request.offline,
+        trust=config.trust,
+        user_keys=user_keys(request, config),
+        log=log,
+    )
+    given = f"{obtained.archive} from {obtained.source}"
+    return Source(obtained.folder, given, obtained.trust.text, obtained.sha256)
+
+
+def _fetched(address: str, request: Request, config: Config, log: Log) -> Source:
+    """The tree of an archive at an address, verified."""
+    from imagebuilder.host.cache import Cache  # noqa: PLC0415
+    from imagebuilder.openwrt.obtain import obtain_archive  # noqa: PLC0415
+
+    obtained = obtain_archive(
+        address,
         Cache(request.cache),
         offline=request.offline,
         trust=config.trust,
