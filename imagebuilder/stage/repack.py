@@ -49,9 +49,15 @@ def repacked_version(version: str, rules: Sequence[str], manager: PackageManager
     RepackError for a version that apk does not know; FilespecError for rules that cannot be read.
     """
     read = [(rule.op, rule.path, rule.file_mode, rule.dir_mode) for rule in rules_of(rules, "the filespec")]
-    tag = hashlib.sha256(repr(read).encode()).hexdigest()[:_TAG_DIGITS]
+    return later_version(version, "rules", repr(read), manager)
+
+
+def later_version(version: str, word: str, content: str, manager: PackageManager) -> str:
+    """A version that sorts right after this one, as repacked_version() has it, and is another for other
+    content. word: what was done, for people; apk has no place for it."""
+    tag = hashlib.sha256(content.encode()).hexdigest()[:_TAG_DIGITS]
     if manager == "opkg":
-        return f"{version}+rules.{tag}"
+        return f"{version}+{word}.{tag}"
     parts = _APK_VERSION.fullmatch(version)
     if parts is None:
         raise RepackError(
