@@ -45,8 +45,8 @@ _ARCHIVE_ADDRESS = re.compile(
 @dataclass(frozen=True)
 class Obtained:
     """A tree, and where it is from. folder: of the cache, never to be written to. release: as resolved;
-    profile: the board's in it, None where no board was asked about. archive, sha256: the ImageBuilder's file. source: the mirror that vouched for
-    it, or the cache; without credentials."""
+    profile: the board's in it, None where no board was asked about. archive, sha256: the ImageBuilder's file.
+    source: the mirror that vouched for it, or the cache; without credentials."""
 
     folder: Path
     release: str
