@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imagebuilder.budgeting import check_budget, open_budgeting, real_budget
-from imagebuilder.decision import Inputs, decide, load_inputs
+from imagebuilder.decision import Decided, Inputs, decide, load_inputs
 from imagebuilder.errors import UserError
 from imagebuilder.flashable import check_flashable, rootfs_sizes
 from imagebuilder.host.sandbox import PrivateView
@@ -20,7 +20,7 @@ from imagebuilder.model.board import Board
 from imagebuilder.model.budget import Budgets, FlashBudget
 from imagebuilder.model.filespec import FilespecRecord, overlay_rules
 from imagebuilder.model.plan import Plan
-from imagebuilder.model.result import ImageFile, InstalledPackage, Result, StepTime, TreeFacts
+from imagebuilder.model.result import ImageFile, InstalledPackage, Result, Start, StepTime, TreeFacts
 from imagebuilder.openwrt.collect import check_images, check_manifest, find_images, read_manifest
 from imagebuilder.openwrt.make import make_image
 from imagebuilder.openwrt.output import MakeReport
@@ -35,6 +35,7 @@ from imagebuilder.stage.trim import trim
 from imagebuilder.supply.packages import lay_packages
 from imagebuilder.supply.tree import Source
 from imagebuilder.trial.demo import ask_demo
+from imagebuilder.trying import tried
 from imagebuilder.workspace import Workspace, open_workspace
 
 BUILD_LOG = "build.log"
@@ -95,6 +96,7 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
         with _log_kept_on_failure(workspace), log.step("verify"):
             images, packages = _verify(inputs.board, plan, view, report, workspace)
             checks = check_flashable(inputs.board, images, workspace.result, plan.tree.version)
+            starts = _tried(inputs, decided)
             flash = _check_flash(inputs, plan, view)
             for service in sorted(set(plan.disabled_services) - services(view.changed)):
                 log.warn(f"services.disabled names '{service}', which this image does not have")
@@ -118,6 +120,8 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
                 ram=decided.budgets.ram,
                 overlays=plan.overlays,
                 filespecs=filespecs,
+                shaken=plan.shaken,
+                starts=starts,
                 uncompiled=_uncompiled(plan, view, log),
                 secrets=tuple(name for each in inputs.overlays for name in each.secrets()),
                 disabled_services=plan.disabled_services,
@@ -188,6 +192,15 @@ def _verify(
         (bin_dir / image.file).rename(workspace.result / image.file)
     manifest.rename(workspace.result / "manifest")
     return images, packages
+
+
+def _tried(inputs: Inputs, decided: Decided) -> tuple[Start, ...]:
+    """The interpreter and the config's commands, run in the root file system that make has built."""
+    job, root = decided.job, find_rootfs(decided.job.view.changed)
+    if root is None:
+        return ()
+    commands, dropped = inputs.loaded.config.python.trace, decided.local.dropped
+    return tried(root, inputs.board, job.work / "trying", job.log, commands=commands, dropped=dropped)
 
 
 def _check_flash(inputs: Inputs, plan: Plan, view: PrivateView) -> FlashBudget | None:

@@ -162,3 +162,13 @@ def test_what_is_missing_offline_is_named(world: World) -> None:
     plan_image(world.ask(PYTHON), Log())
     with pytest.raises(FeedError, match=r"package 'python3-base' is missing"):
         build_image(world.ask(PYTHON, offline=True), Log())
+
+
+def test_a_repacked_package_is_made_by_the_trees_apk_and_installed(world: World) -> None:
+    rules = '[[filespec]]\npackage = "dropbear"\nrules = ["-|/usr/share/dropbear"]\n'
+    world.feed.add("dropbear", "9999-r1", files={"usr/share/dropbear": b"x", "usr/sbin/dropbear": b"y"})
+    world.feed.make_index()
+    _, result = build_image(world.ask(rules), Log())
+    version = next(each.version for each in result.packages if each.name == "dropbear")
+    assert version.startswith("9999~")
+    assert result.filespecs[0].rules[0].paths == ("/usr/share/dropbear",)

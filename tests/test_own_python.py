@@ -15,13 +15,16 @@ from imagebuilder.host.fs import user_cache
 from imagebuilder.inquiry import fetch_image, lock_image, plan_image
 from imagebuilder.load.lock import write_lock
 from imagebuilder.log import Log
+from imagebuilder.model.board import Board
 from imagebuilder.pipeline import build_image, build_twice
 from imagebuilder.planning.lock import LockError
 from imagebuilder.python.index_pip import UnreachableIndexError
 from imagebuilder.request import Request, requests
 from imagebuilder.supply.local import FilespecUseError
 from imagebuilder.supply.own import OwnPythonError
+from imagebuilder.supply.shaken import ShakeUseError
 from imagebuilder.trial.machine import boot
+from imagebuilder.trying import start_checks
 
 pytestmark = pytest.mark.kit
 
@@ -223,4 +226,44 @@ def test_an_app_for_micropython_is_checked_and_packed(
     assert "micropython-mbedtls" in {each.name for each in plan.install}
     (project / "apps/small.py").write_text("import sqlite3\n")
     with pytest.raises(FaultsError, match=r"small\.py:1: MicroPython .* has no module 'sqlite3'"):
+        plan_image(asked, Log())
+
+
+def asked_board(ask: Callable[..., Request]) -> Board:
+    return ask("").library.board(BOARD)
+
+
+@pytest.mark.boot
+def test_a_shaken_image_holds_what_its_apps_reach_and_is_proved(ask: Callable[..., Request]) -> None:
+    text = 'apps = ["apps/meter"]\n'
+    skip_without_index(lambda: plan_image(ask(text), Log()))
+    whole = build_image(ask(text), Log())[1]
+    place, result = build_image(ask(f'{text}shake = true\ntrace = ["meter"]\n'), Log())
+    assert [each.command for each in result.starts] == ["/usr/bin/python3.11 -c pass", "meter"]
+    assert whole.starts[0].look_ups >= result.starts[0].look_ups > 0
+    assert result.starts[1].modules > result.starts[0].modules
+    assert sum(each.saved for each in result.shaken) > 1 << 20
+    assert whole.rootfs is not None
+    assert result.rootfs is not None
+    assert result.rootfs.stored < whole.rootfs.stored - (500 << 10)
+    shaken = next(each for each in result.packages if each.name == "python3-base")
+    assert "+shake." in shaken.version
+    board = asked_board(ask)
+    (check,) = start_checks(place / result.images[0].file, board, Log())
+    assert check.ok, check
+    with boot(place / result.images[0].file, log=Log()) as guest:
+        assert "version" in json.loads(guest.check("meter"))
+        assert guest.run("python3 -c 'import argparse'").code != 0
+
+
+def test_what_is_kept_or_cannot_be_shaken(ask: Callable[..., Request], project: Path) -> None:
+    kept = plan_image(ask('apps = ["apps/hello.py"]\nshake = true\nkeep = ["textwrap"]\n'), Log())
+    without = plan_image(ask('apps = ["apps/hello.py"]\nshake = true\n'), Log())
+    assert sum(each.dropped for each in kept.shaken) < sum(each.dropped for each in without.shaken)
+    with pytest.raises(UserError, match=r"nosuchmodule"):
+        plan_image(ask('apps = ["apps/hello.py"]\nshake = true\nkeep = ["nosuchmodule"]\n'), Log())
+    asked = ask("shake = true\n")
+    path = project / "configs/mine.toml"
+    path.write_text(path.read_text().replace('"auto"', '"none"'))
+    with pytest.raises(ShakeUseError, match="this image has none"):
         plan_image(asked, Log())

@@ -39,17 +39,26 @@ def verify(
     image_type: Annotated[
         str, typer.Option("--type", help="sysupgrade, factory, …; by default what its name says.")
     ] = "",
+    start: Annotated[
+        bool, typer.Option("--start", help="Also start the interpreter in it, under emulation if need be.")
+    ] = False,
     project: Root = PROJECT,
     as_json: Json = False,
 ) -> None:
     """Check whether an image may be flashed on a board; a line for each check, exit code 2 if it may not."""
     from imagebuilder.cli import show
+    from imagebuilder.cli.progress import Reporter
     from imagebuilder.firmware.verify import verify as verify_image
     from imagebuilder.load.library import Library
     from imagebuilder.report.firmware_json import plain
     from imagebuilder.report.firmware_text import checks_text
+    from imagebuilder.trying import start_checks
 
-    checks = verify_image(image, Library(project).board(board), image=image_type, release=release)
+    its_board = Library(project).board(board)
+    checks = verify_image(image, its_board, image=image_type, release=release)
+    if start and not any(check.refuses for check in checks):
+        with Reporter(quiet=as_json) as log:
+            checks = (*checks, *start_checks(image, its_board, log))
     show.as_json([plain(check) for check in checks]) if as_json else print(checks_text(checks), end="")
     if any(check.refuses for check in checks):
         sys.exit(USER_FAULT)

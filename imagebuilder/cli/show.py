@@ -118,6 +118,18 @@ def plan(found: Plan, budgets: Budgets) -> None:
         for each in found.install
     )
     table(("package", "version", "size", "from", "because of"), lines)
+    cut = [
+        (
+            each.name,
+            str(each.kept),
+            str(each.dropped),
+            human_size(each.saved),
+            human_size(each.saved_compressed),
+        )
+        for each in found.shaken
+    ]
+    if cut:
+        table(("shaken", "modules kept", "dropped", "saved", "of them in the image, about"), cut)
     for line in (*found.imports.left_out, *found.imports.lazy):
         _console().print(f"note: {line}", markup=False)
     budget(budgets)

@@ -18,6 +18,7 @@ from imagebuilder.model.size import Size
 Variant = Literal[
     "none", "micropython", "base", "light", "full", "auto", "python2-base", "python2-light", "python2-full"
 ]
+ModulePattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.*?]+$")]
 VariableValue = str | int | float | bool | list[str]
 
 
@@ -36,8 +37,11 @@ class Python(Model):
     """Which Python goes in, and what of one's own.
 
     source: also the sources: of feed packages their -src twins, of one's own beside the bytecode, or "only"
-    them. pip, setuptools: these too. optimize: 1 drops assert statements, 2 docstrings too. apps: scripts,
-    project folders or wheels, by their paths in the project. requirements: PEP 508. package: recipes.
+    them. pip, setuptools: these too. optimize: 1 drops assert statements, 2 docstrings too. pyc: how
+    bytecode knows its source, where that is beside it. apps: scripts,
+    project folders or wheels, by their paths in the project. requirements: PEP 508. package: recipes. shake:
+    cut the standard library to what these reach; keep: modules that stay all the same (`encodings.*`); trace:
+    commands that run in the image, what they import stays, and they prove the image afterwards.
     """
 
     variant: Variant = "none"
@@ -45,9 +49,13 @@ class Python(Model):
     pip: bool = False
     setuptools: bool = False
     optimize: Optimize = 0
+    pyc: Literal["unchecked-hash", "checked-hash", "timestamp"] = "unchecked-hash"
     apps: Many[Annotated[AppUse, BeforeValidator(_app)]] = ()
     requirements: Many[RequirementText] = ()
     package: Many[PythonPackageUse] = ()
+    shake: bool = False
+    keep: Many[ModulePattern] = ()
+    trace: Many[str] = ()
 
 
 class Packages(Model):

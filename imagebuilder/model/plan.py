@@ -38,6 +38,17 @@ class Imports(Model):
     computed: Many[str] = ()
 
 
+class ShakenPackage(Model):
+    """What python.shake left of a package. kept, dropped: numbers of modules; saved: bytes, unpacked;
+    saved_compressed: about so many bytes of an image, packed with xz."""
+
+    name: str
+    kept: int
+    dropped: int
+    saved: int
+    saved_compressed: int
+
+
 class Plan(Model):
     """One image to be.
 
@@ -56,6 +67,7 @@ class Plan(Model):
     reasons: dict[str, str]
     imports: Imports = Imports()
     install: Many[PlannedPackage] = ()
+    shaken: Many[ShakenPackage] = ()
     back: dict[str, Many[str]] = Field(default_factory=dict)
     disabled_services: Many[str]
     overlays: Many[str]

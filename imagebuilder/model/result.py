@@ -5,6 +5,7 @@ from __future__ import annotations
 from imagebuilder.model.base import Many, Model
 from imagebuilder.model.budget import FlashBudget, RamBudget
 from imagebuilder.model.filespec import FilespecRecord
+from imagebuilder.model.plan import ShakenPackage
 
 RESULT_SCHEMA = 1
 
@@ -47,6 +48,16 @@ class RootfsSizes(Model):
     packages: Many[PackageSize]
 
 
+class Start(Model):
+    """What starting a program takes, run in the built root file system. modules: that its Python had in the
+    end; look_ups: how often its import system went to the file system; seconds: on the building machine."""
+
+    command: str
+    modules: int
+    look_ups: int
+    seconds: float
+
+
 class TreeFacts(Model):
     """The ImageBuilder that made the images. source: what was given. trust: why it was believed."""
 
@@ -73,8 +84,10 @@ class Result(Model):
     what fills it, measured. view: whether make saw the tree through an overlay mount or a copy;
     sandboxed: whether it saw nothing else and had no network. flash: as the real root file system fills it,
     None where the tree does not say how its images are made; ram: as planned. filespecs: what their rules
-    did. uncompiled: Python sources without bytecode, programs among them, which the device compiles whenever
-    they start. secrets: the names of overlay variables whose secret values the images hold.
+    did. shaken: what python.shake left of the standard library. starts: of the interpreter, and of the
+    commands of python.trace, run in the image; none where this machine cannot run its programs. uncompiled:
+    Python sources without bytecode, programs among them, which the device compiles whenever they start.
+    secrets: the names of overlay variables whose secret values the images hold.
     """
 
     schema_version: int = RESULT_SCHEMA
@@ -96,6 +109,8 @@ class Result(Model):
     ram: RamBudget | None
     overlays: Many[str]
     filespecs: Many[FilespecRecord]
+    shaken: Many[ShakenPackage]
+    starts: Many[Start]
     uncompiled: Many[str]
     secrets: Many[str]
     disabled_services: Many[str]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from imagebuilder.errors import UserError
 from imagebuilder.model.app import SourceKind, source_kind
+from imagebuilder.model.board import Board
 from imagebuilder.model.config import Config
 from imagebuilder.model.filespec import FilespecRecord, package_rules, with_python
 from imagebuilder.model.local_package import LocalPackage
@@ -62,10 +63,13 @@ class Original:
 
 @dataclass(frozen=True)
 class Local:
-    """What is made here for one image. originals: by the name of the package."""
+    """What is made here for one image. originals: by the name of the package; ready: packages whose content
+    is known at plan time, and dropped: the modules that were shaken off."""
 
     own: Own
     originals: Mapping[str, Original] = field(default_factory=dict)
+    ready: Mapping[str, LocalPackage] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
 
     def packages(self, manager: str) -> tuple[Package, ...]:
         """All packages of the local feed, as a plan knows them."""
@@ -73,7 +77,8 @@ class Local:
             declare(each.package, each.rules, "apk" if manager == "apk" else "opkg")
             for each in self.originals.values()
         )
-        return (*self.own.declared.values(), *repacked)
+        ready = (each.package for each in self.ready.values())
+        return (*self.own.declared.values(), *repacked, *ready)
 
 
 def with_originals(
@@ -133,7 +138,7 @@ def make_local(
     """
     folder = job.work / LOCAL
     folder.mkdir()
-    maker = _Maker(job, local, plan, config, unpack)
+    maker = Maker(job, local, plan, config, unpack)
     wanted = [each.name for each in plan.install if each.feed == LOCAL]
     packages, records = {}, []
     for name in wanted:
@@ -144,7 +149,15 @@ def make_local(
     return Made(folder, packages, tuple(records))
 
 
-class _Maker:
+def emulation(board: Board, root: Path) -> tuple[str, ...]:
+    """What runs the board's programs on this machine; empty where it does so itself, and where the board's
+    file does not say. root: as the emulator sees the root file system. HostError without the emulator."""
+    user = board.emulation.user
+    native = user is None or user.binary == platform.machine()
+    return () if user is None or native else emulator(user.binary, user.cpu, root)
+
+
+class Maker:
     """Makes the packages of one image."""
 
     def __init__(
@@ -161,6 +174,8 @@ class _Maker:
         self, name: str, originals: Callable[[Package], Path]
     ) -> tuple[LocalPackage, FilespecRecord | None]:
         """A package and, for a repacked one, what its rules did."""
+        if name in self._local.ready:
+            return self._local.ready[name], None
         manager = self._plan.tree.package_manager
         original = self._local.originals.get(name)
         if original is not None:
@@ -224,25 +239,28 @@ class _Maker:
             twin = LocalPackage(declared[use.source_name], source_tree(trimmed.tree))
             self._recipes[use.source_name] = twin
 
+    def interpreter(self, catalogue: Catalogue) -> Interpreter:
+        """A Python whose bytecode is the target's."""
+        found = host_interpreter(catalogue.python, catalogue.magic_number)
+        return found if found is not None else self._targets_own(catalogue)
+
     def _compiler_for(self, sources: Sources) -> Compiler:
         """Who compiles for the target, found once."""
         if self._compiler is None:
             catalogue, job = sources.catalogue, self._job
             into = job.work / "bytecode"
-            interpreter = host_interpreter(catalogue.python, catalogue.magic_number)
-            if interpreter is None:
-                interpreter = self._targets_own(catalogue)
+            interpreter = self.interpreter(catalogue)
             shut_in = sandboxed(interpreter, into) if job.view.sandboxed else interpreter
-            self._compiler = Compiler(shut_in, into, self._epoch, catalogue.python, job.log)
+            self._compiler = Compiler(
+                shut_in, into, self._epoch, catalogue.python, job.log, self._config.python.pyc
+            )
         return self._compiler
 
     def _targets_own(self, catalogue: Catalogue) -> Interpreter:
         """The interpreter that goes into the image, run as the board's file says that it can be."""
         root, request = self._job.work / "interpreter", self._job.request
         self._unpack(root)
-        user = request.library.board(request.board).emulation.user
-        native = user is None or user.binary == platform.machine()
-        emulated = None if user is None or native else emulator(user.binary, user.cpu, root)
+        emulated = emulation(request.library.board(request.board), root) or None
         return choose_interpreter(
             catalogue.python, catalogue.magic_number, root=root, emulated=emulated, programs=()
         )
@@ -251,7 +269,8 @@ class _Maker:
         """Write a package's file; its facts with size and hash."""
         job, tree = self._job, self._plan.tree
         if tree.package_manager == "apk":
-            wanted = made if made.package.name in self._local.originals else for_apk(made)
+            theirs = made.package.name in self._local.originals or made.package.name in self._local.ready
+            wanted = made if theirs else for_apk(made)
             return write_apk(folder, wanted, job.view, job.work, job.log, epoch=self._epoch).package
         unpacked = tree.version >= _SINCE_UNPACKED_SIZES and tree.version[:1].isdigit()
         return write_ipk(

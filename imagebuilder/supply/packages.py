@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imagebuilder.model.config import Config
 from imagebuilder.model.filespec import FilespecRecord
+from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.lock import LockedBoard
 from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan
@@ -20,10 +21,12 @@ from imagebuilder.planning.lock import only_locked
 from imagebuilder.stage.apk_reader import read_apk
 from imagebuilder.stage.filetree import write_tree
 from imagebuilder.stage.ipk_reader import read_ipk
+from imagebuilder.stage.repack import content_of, repack
 from imagebuilder.supply.apk import fetch_apk, lay_apk, open_apk, plan_apk
 from imagebuilder.supply.feeds import LOCAL, Job, Search, Supply
 from imagebuilder.supply.local import Local, Made, make_local, with_originals
 from imagebuilder.supply.opkg import fetch_opkg, lay_opkg, open_opkg
+from imagebuilder.supply.shaken import shaken_plan
 
 
 def open_supply(job: Job, config: Config, tree: Tree) -> Supply:
@@ -52,7 +55,50 @@ def choose_packages(
     if any(use.package for use in config.filespec):
         local = with_originals(local, plan, config, offers.packages)
         plan, chosen = _chosen(job, plan, (supply, local, offers), locked)
+    if config.python.shake:
+        contents = _contents(job, supply, plan, local)
+        installed = _planned(plan, chosen)
+        plan, local = shaken_plan(job, plan, local, config, contents=contents, installed=installed)
+        plan, chosen = _chosen(job, plan, (supply, local, offers), locked)
     return plan, local, chosen
+
+
+def _planned(plan: Plan, offers: Offers) -> list[Package]:
+    """The packages of a plan, in its order."""
+    known = {
+        (feed, package.name, package.version): package
+        for feed, packages in offers.packages.items()
+        for package in packages
+    }
+    return [known[each.feed, each.name, each.version] for each in plan.install]
+
+
+def _contents(job: Job, supply: Supply, plan: Plan, local: Local) -> dict[str, LocalPackage]:
+    """What is in the packages of a plan that others made, which are fetched for it; those that a filespec is
+    for as it leaves them. FeedError names all that is missing or damaged, and what wants it."""
+    apk = plan.tree.package_manager == "apk"
+    feeds = {feed.name: feed for feed in supply.feeds}
+    repacked = [(feeds.get(each.feed), each.package) for each in local.originals.values()]
+    wanted = [(feed, package) for feed, package, _ in supply.from_feeds(plan)]
+    fetch = fetch_apk if apk else fetch_opkg
+    finders = fetch(job, supply, [*wanted, *((feed, each) for feed, each in repacked if feed is not None)])
+    own = {(each.name, each.version) for each in plan.install if not each.feed}
+    theirs = [each for each in supply.own if (each.name, each.version) in own]
+    others = [Wanted(each, ("shake",)) for each in (*theirs, *(package for _, package in repacked))]
+    base = {path.name: path for path in base_packages(supply.tree)}
+    places = [*finders, in_folder(supply.tree / "packages"), lambda package: base.get(package.filename)]
+    folder = job.work / "contents"
+    checked = checked_apk if apk else checked_file
+    laid = lay_files(folder, [*supply.wanted(plan), *others], places, checked)
+    found = {}
+    for package in laid:
+        if package.name != "kernel" and not package.name.startswith("kmod-"):
+            file = folder / package.filename
+            found[package.name] = read_apk(file, package) if apk else content_of(read_ipk(file))
+    for name, original in local.originals.items():
+        if name in found:
+            found[name] = repack(found[name], original.rules, plan.tree.package_manager).content
+    return found
 
 
 def _chosen(

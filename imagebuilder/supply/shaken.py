@@ -1,0 +1,113 @@
+"""python.shake: CPython's packages cut to what the image's apps reach, before the plan is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from imagebuilder.errors import UserError
+from imagebuilder.model.board import Board
+from imagebuilder.model.config import Config
+from imagebuilder.model.local_package import LocalPackage
+from imagebuilder.model.package import Package
+from imagebuilder.model.plan import Plan, ShakenPackage
+from imagebuilder.python.catalogue import load_catalogue
+from imagebuilder.python.shake import Shaken, ShakeRequest, shake, standard_packages
+from imagebuilder.python.shake_run import Root
+from imagebuilder.python.shake_trace import trace, traced_modules
+from imagebuilder.python.variants import catalogue_series
+from imagebuilder.stage.filetree import write_tree
+from imagebuilder.stage.shaken import shaken_package
+from imagebuilder.supply.feeds import LOCAL, Job
+from imagebuilder.supply.local import Local, Maker, emulation
+
+_INTERPRETER = "python3-base"
+
+
+class ShakeUseError(UserError):
+    """python.shake where there is nothing to shake."""
+
+
+def shaken_plan(
+    job: Job,
+    plan: Plan,
+    local: Local,
+    config: Config,
+    *,
+    contents: Mapping[str, LocalPackage],
+    installed: Sequence[Package],
+) -> tuple[Plan, Local]:
+    """The plan without what nobody needs any more, and the packages that are left of CPython's, to be
+    resolved again. contents: of feeds' packages in the plan; installed: all packages of the plan.
+
+    ShakeUseError, ShakeError, RootError; what tracing and making the image's own packages raises.
+    """
+    catalogue = load_catalogue(catalogue_series(plan.tree.version))
+    if _INTERPRETER not in {each.name for each in plan.install}:
+        raise ShakeUseError(
+            f"config {config.name}: python.shake cuts CPython 3, and this image has none",
+            hint='leave it out, or say variant = "auto"',
+        )
+    board = job.request.library.board(job.request.board)
+    maker = Maker(job, local, plan, config, lambda root: _unpack(contents, root))
+    ours = [each.name for each in plan.install if each.feed == LOCAL]
+    mine = {name: maker.content(name, _no_original)[0] for name in ours if name not in local.originals}
+    whole = {**contents, **mine}
+    traced = _traced(job, config, board, whole, catalogue.python)
+    standard = standard_packages(catalogue)
+    asked = [name for name in plan.wanted if name not in standard]
+    apps = [
+        *mine,
+        *(name for name in config.packages.add if name.startswith("python3-") and name not in standard),
+    ]
+    request = ShakeRequest(whole, installed, asked, apps, config.python.keep, traced)
+    work = job.work / "shake"
+    work.mkdir()
+    found = shake(request, catalogue, maker.interpreter(catalogue), work, job.log)
+    manager = plan.tree.package_manager
+    ready = {
+        name: shaken_package(whole[name], tree, found.depends.get(name, whole[name].package.depends), manager)
+        for name, tree in found.trees.items()
+        if name not in found.removable
+    }
+    gone = set(found.removable)
+    names = tuple(name for name in plan.wanted if name not in gone)
+    packages = tuple(name for name in plan.packages if name not in gone)
+    plan = plan.model_copy(update={"wanted": names, "packages": packages, "shaken": _facts(found)})
+    return plan, replace(local, ready=ready, dropped=found.dropped)
+
+
+def _no_original(package: Package) -> Path:
+    raise LookupError(f"{package.name} is repacked, not made")
+
+
+def _facts(found: Shaken) -> tuple[ShakenPackage, ...]:
+    return tuple(
+        ShakenPackage(
+            name=each.name,
+            kept=len(each.kept),
+            dropped=len(each.dropped),
+            saved=each.saved,
+            saved_compressed=each.saved_compressed,
+        )
+        for each in found.packages
+        if each.dropped
+    )
+
+
+def _unpack(contents: Mapping[str, LocalPackage], root: Path) -> None:
+    for each in contents.values():
+        write_tree(each.tree, root)
+
+
+def _traced(
+    job: Job, config: Config, board: Board, contents: Mapping[str, LocalPackage], python: str
+) -> Mapping[str, str]:
+    """What the config's commands import, run in a root of all packages."""
+    if not config.python.trace:
+        return {}
+    root = job.work / "traced"
+    _unpack(contents, root)
+    place = Root(root, python, emulation(board, Path("/")))
+    return traced_modules(trace(place, config.python.trace, job.work / "tracing", job.log))

@@ -1,0 +1,78 @@
+"""A built root file system tried on this machine: its interpreter starts, the config's commands run in it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from imagebuilder.errors import HostError
+from imagebuilder.firmware.extract import ROOT, extract
+from imagebuilder.firmware.inspection import inspect
+from imagebuilder.log import Log
+from imagebuilder.model.board import Board
+from imagebuilder.model.firmware import Check
+from imagebuilder.model.result import Start
+from imagebuilder.python.shake_proof import ProofError, prove
+from imagebuilder.python.shake_run import Root, RootError
+from imagebuilder.python.shake_start import start_facts
+from imagebuilder.supply.local import emulation
+
+RUNS = 3
+
+
+def python_of(root: Path) -> str | None:
+    """`3.11` where a root file system has /usr/bin/python3.11; None where it has no CPython 3."""
+    found = sorted(root.glob("usr/bin/python3.[0-9]*"))
+    names = [path.name.removeprefix("python") for path in found if path.is_file()]
+    return next((name for name in names if name.replace(".", "").isdecimal()), None)
+
+
+def tried(
+    root: Path,
+    board: Board,
+    work: Path,
+    log: Log,
+    *,
+    commands: Sequence[str] = (),
+    dropped: Collection[str] = (),
+) -> tuple[Start, ...]:
+    """What starting the interpreter takes, and each of the commands, which must all end well. dropped:
+    modules that were shaken off, for messages.
+
+    ProofError naming what a command lacks; RootError. Nothing, with a note, where this machine has no
+    emulator for the board's processor.
+    """
+    python = python_of(root)
+    if python is None:
+        return ()
+    try:
+        emulated = emulation(board, Path("/"))
+    except HostError as error:
+        log.note(f"the image's programs were not tried: {error.message}")
+        return ()
+    place = Root(root, python, emulated)
+    prove(place, commands, work, log, dropped=dropped)
+    whole = [f"/usr/bin/python{python} -c pass", *commands]
+    facts = [start_facts(place, command, work, log, runs=RUNS) for command in whole]
+    return tuple(
+        Start(command=each.command, modules=each.modules, look_ups=each.look_ups, seconds=each.seconds)
+        for each in facts
+    )
+
+
+def start_checks(image: Path, board: Board, log: Log) -> tuple[Check, ...]:
+    """Whether the interpreter in an image starts; none for an image without one."""
+    found = inspect(image).root
+    if found is None or found.python is None:
+        return ()
+    what, expected = "the interpreter starts", f"Python {found.python.version}"
+    with tempfile.TemporaryDirectory(prefix="trying-") as folder:
+        extract(image, Path(folder) / "image")
+        try:
+            starts = tried(Path(folder) / "image" / ROOT, board, Path(folder) / "work", log)
+        except (ProofError, RootError) as error:
+            return (Check(what, expected, error.message, False),)
+    if not starts:
+        return (Check(what, expected, "not tried: this machine cannot run it", False, "warning"),)
+    return (Check(what, expected, f"it does, with {starts[0].modules} modules", True),)
