@@ -50,6 +50,19 @@ def check_apk(raw: BinaryIO, size: int, package: Package, origin: str) -> None:
         raise WrongPackageError(error.message) from error
 
 
+def identity_of(path: Path) -> str:
+    """What an index will know a package file by, which was made here: SHA-256 in hex over its values.
+    WrongPackageError for what is no package."""
+    with path.open("rb") as raw:
+        try:
+            for block in Container(raw, str(path)).blocks():
+                if block.kind == DATABASE:
+                    return hashlib.sha256(block.whole(MAX_DATABASE_BYTES)).hexdigest()
+        except AdbError as error:
+            raise WrongPackageError(error.message) from error
+    raise WrongPackageError(f"{path} is no package: it has no values")
+
+
 def _wrong(origin: str, package: Package, why: str) -> WrongPackageError:
     return WrongPackageError(f"{origin} is not the package {package.name} {package.version}: {why}")
 

@@ -16,6 +16,7 @@ from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.python_package import PythonPackageUse
+from imagebuilder.openwrt.apk_file import identity_of
 from imagebuilder.openwrt.reproducible import source_date_epoch
 from imagebuilder.python import micropython
 from imagebuilder.python.app_bytecode import Compiler
@@ -271,7 +272,8 @@ class Maker:
         if tree.package_manager == "apk":
             theirs = made.package.name in self._local.originals or made.package.name in self._local.ready
             wanted = made if theirs else for_apk(made)
-            return write_apk(folder, wanted, job.view, job.work, job.log, epoch=self._epoch).package
+            written = write_apk(folder, wanted, job.view, job.work, job.log, epoch=self._epoch)
+            return replace(written.package, identity=identity_of(written.path))
         unpacked = tree.version >= _SINCE_UNPACKED_SIZES and tree.version[:1].isdigit()
         return write_ipk(
             folder,
