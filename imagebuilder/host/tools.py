@@ -75,6 +75,7 @@ TOOLS = (
     Tool("dtc", "device-tree-compiler", "makes FIT images to read, for mkimage", "tests"),
     Tool("ubinize", "mtd-utils", "makes UBI images to read", "tests"),
     Tool("mkfs.jffs2", "mtd-utils", "makes file systems to read", "tests"),
+    Tool("gpg", "gnupg", "makes signatures to check", "tests"),
     Tool("qemu-x86_64", "qemu-user", "runs programs for other processors", "tests"),
     Tool("ssh", "openssh-client", "logs in to a booted image", "tests"),
 )
