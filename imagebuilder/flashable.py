@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from imagebuilder.firmware.inspection import inspect
 from imagebuilder.firmware.verify import verify
 from imagebuilder.model.board import Board
+from imagebuilder.model.firmware import Check
 from imagebuilder.model.result import ImageFile, PackageSize, RootfsSizes
 from imagebuilder.openwrt.collect import BuildError
 
@@ -15,10 +17,15 @@ from imagebuilder.openwrt.collect import BuildError
 def check_flashable(board: Board, images: Sequence[ImageFile], folder: Path, release: str) -> dict[str, int]:
     """How many checks each image passed, by its file. BuildError, a line each, for what speaks against
     flashing one of them; HostError without squashfs-tools."""
+
+    def checked(image: ImageFile) -> tuple[Check, ...]:
+        return verify(folder / image.file, board, image=image.type, release=release)
+
     passed: dict[str, int] = {}
     refused: list[str] = []
-    for image in images:
-        checks = verify(folder / image.file, board, image=image.type, release=release)
+    with ThreadPoolExecutor() as pool:  # most of it is unpacking, by another program
+        found = list(pool.map(checked, images))
+    for image, checks in zip(images, found, strict=True):
         passed[image.file] = sum(check.ok for check in checks)
         refused += [
             f"{image.type}: {check.what}: expected {check.expected}, found {check.found}"

@@ -13,9 +13,6 @@ from imagebuilder.log import Log
 from imagebuilder.model.board import Board
 from imagebuilder.model.firmware import Check
 from imagebuilder.model.result import Start
-from imagebuilder.python.shake_proof import ProofError, prove
-from imagebuilder.python.shake_run import Root, RootError
-from imagebuilder.python.shake_start import start_facts
 from imagebuilder.supply.local import emulation
 
 RUNS = 3
@@ -46,6 +43,11 @@ def tried(
     python = python_of(root)
     if python is None:
         return ()
+    # many images have no Python, and what tries it takes a while to load
+    from imagebuilder.python.shake_proof import prove  # noqa: PLC0415
+    from imagebuilder.python.shake_run import Root  # noqa: PLC0415
+    from imagebuilder.python.shake_start import start_facts  # noqa: PLC0415
+
     try:
         emulated = emulation(board, Path("/"))
     except HostError as error:
@@ -66,6 +68,9 @@ def start_checks(image: Path, board: Board, log: Log) -> tuple[Check, ...]:
     found = inspect(image).root
     if found is None or found.python is None:
         return ()
+    from imagebuilder.python.shake_proof import ProofError  # noqa: PLC0415
+    from imagebuilder.python.shake_run import RootError  # noqa: PLC0415
+
     what, expected = "the interpreter starts", f"Python {found.python.version}"
     with tempfile.TemporaryDirectory(prefix="trying-") as folder:
         extract(image, Path(folder) / "image")

@@ -10,8 +10,8 @@ from test_apk_index import PYTHON
 from test_apk_trust import MINE, MY_KEY, OTHER
 
 from imagebuilder.feeds.apk import parse_index
-from imagebuilder.host.cache import Cache
-from imagebuilder.host.download import Downloads, OfflineError
+from imagebuilder.host.cache import Cache, OfflineError
+from imagebuilder.host.download import Downloads
 from imagebuilder.host.transfer_part import DownloadError
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package

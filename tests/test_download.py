@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.host.cache import LIMIT_VARIABLE, SPARE_SECONDS, Cache
-from imagebuilder.host.download import Downloads, OfflineError, Wanted, WrongContentError
+from imagebuilder.host.cache import LIMIT_VARIABLE, SPARE_SECONDS, Cache, OfflineError
+from imagebuilder.host.download import Downloads, Wanted, WrongContentError
 from imagebuilder.host.transfer import Patience, Transfers
 from imagebuilder.host.transfer_part import DownloadError, NotThereError, Part, Source
 from imagebuilder.log import Log

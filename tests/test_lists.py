@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from download_server import RELEASE, TARGET, Fault, Server, Signer, Site, Told, left_in, no_waiting
 
-from imagebuilder.host.cache import Cache
-from imagebuilder.host.download import OfflineError
+from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.host.transfer_part import DownloadError
 from imagebuilder.load.library import Library
 from imagebuilder.openwrt.obtain_lists import Asking, list_releases, listed_facts, search_devices

@@ -33,8 +33,8 @@ from download_server import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.host.cache import Cache
-from imagebuilder.host.download import Downloads, OfflineError, WrongContentError
+from imagebuilder.host.cache import Cache, OfflineError
+from imagebuilder.host.download import Downloads, WrongContentError
 from imagebuilder.host.transfer_part import DownloadError, NotThereError
 from imagebuilder.log import Event, Log, Progress
 from imagebuilder.openwrt import archive as archive_module

@@ -16,7 +16,7 @@ from kit_fixtures import kit  # noqa: F401
 
 from imagebuilder.errors import UserError
 from imagebuilder.feeds.opkg import format_index, read_index
-from imagebuilder.host.download import OfflineError
+from imagebuilder.host.cache import OfflineError
 from imagebuilder.inquiry import fetch_image, lock_image, plan_image
 from imagebuilder.kit.feed import write_index
 from imagebuilder.load.lock import write_lock

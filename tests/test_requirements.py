@@ -11,8 +11,7 @@ from packaging.requirements import Requirement
 from wheel_maker import make_elf, make_index, make_project, make_sdist, make_wheel
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.cache import Cache
-from imagebuilder.host.download import OfflineError
+from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.log import Log
 from imagebuilder.model.app import PinnedRequirement, ResolvedRequirements
 from imagebuilder.model.package import Package

@@ -16,14 +16,14 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from imagebuilder.errors import HostError
+from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.fs import disk_errors_explained, remove_tree, sha256_of, write_whole
 from imagebuilder.log import Log
 
@@ -56,6 +56,18 @@ def user_limit() -> int:
             hint="for example 8 or 0.5: how much the downloads that are kept may take",
         )
     return int(gibibytes * (1 << 30))
+
+
+class OfflineError(UserError):
+    """Offline, and not everything is in the cache. missing: the names of what is not."""
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        self.missing = tuple(missing)
+        listed = "".join(f"\n  {name}" for name in missing)
+        super().__init__(
+            f"offline, and the cache lacks {len(missing)} of what is needed:{listed}",
+            hint="build.py fetch CONFIG, with a network, fills the cache",
+        )
 
 
 @contextmanager

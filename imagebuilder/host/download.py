@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.cache import Cache, cache_disk_errors
+from imagebuilder.host.cache import Cache, OfflineError, cache_disk_errors
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.transfer import Patience, Transfers
 from imagebuilder.host.transfer_part import (
@@ -33,18 +33,6 @@ MIB = 1 << 20
 
 class WrongContentError(DownloadError):
     """A file whose SHA-256 is not the one it must have."""
-
-
-class OfflineError(UserError):
-    """Offline, and not everything is in the cache. missing: the names of what is not."""
-
-    def __init__(self, missing: Sequence[str]) -> None:
-        self.missing = tuple(missing)
-        listed = "".join(f"\n  {name}" for name in missing)
-        super().__init__(
-            f"offline, and the cache lacks {len(missing)} of what is needed:{listed}",
-            hint="build.py fetch CONFIG, with a network, fills the cache",
-        )
 
 
 @dataclass(frozen=True)

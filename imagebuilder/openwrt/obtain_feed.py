@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from imagebuilder.host.download import Downloads, OfflineError, Wanted, together
+from imagebuilder.host.cache import OfflineError
+from imagebuilder.host.download import Downloads, Wanted, together
 from imagebuilder.host.transfer_part import DownloadError, NotThereError
 from imagebuilder.openwrt.keys import Keys
 from imagebuilder.openwrt.mirror import Mirror

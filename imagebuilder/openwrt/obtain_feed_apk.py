@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from imagebuilder.host.download import PARALLEL, Downloads, OfflineError, together
+from imagebuilder.host.cache import OfflineError
+from imagebuilder.host.download import PARALLEL, Downloads, together
 from imagebuilder.host.transfer_part import DownloadError
 from imagebuilder.model.package import Package
 from imagebuilder.openwrt.apk_file import WrongPackageError, check_apk

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from imagebuilder.host.download import Downloads, OfflineError, Wanted, WrongContentError, together
+from imagebuilder.host.cache import OfflineError
+from imagebuilder.host.download import Downloads, Wanted, WrongContentError, together
 from imagebuilder.host.transfer_part import DownloadError, NotThereError
 from imagebuilder.model.release import SNAPSHOT
 from imagebuilder.openwrt.keys import Keys

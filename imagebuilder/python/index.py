@@ -12,8 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import parse_sdist_filename, parse_wheel_filename
 
 from imagebuilder.host import bubblewrap
-from imagebuilder.host.cache import Cache, cache_disk_errors
-from imagebuilder.host.download import OfflineError
+from imagebuilder.host.cache import Cache, OfflineError, cache_disk_errors
 from imagebuilder.host.sandbox import shut_in
 from imagebuilder.log import Log
 from imagebuilder.model.app import PinnedRequirement

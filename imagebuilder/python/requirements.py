@@ -20,7 +20,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.download import OfflineError
+from imagebuilder.host.cache import OfflineError
 from imagebuilder.model.app import PinnedRequirement, ResolvedRequirements
 from imagebuilder.python.index import PackageIndex
 from imagebuilder.python.index_pip import NoMatchError, PackageIndexError

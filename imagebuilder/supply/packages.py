@@ -26,7 +26,6 @@ from imagebuilder.supply.apk import fetch_apk, lay_apk, open_apk, plan_apk
 from imagebuilder.supply.feeds import LOCAL, Job, Search, Supply
 from imagebuilder.supply.local import Local, Made, make_local, with_originals
 from imagebuilder.supply.opkg import fetch_opkg, lay_opkg, open_opkg
-from imagebuilder.supply.shaken import shaken_plan
 
 
 def open_supply(job: Job, config: Config, tree: Tree) -> Supply:
@@ -56,6 +55,8 @@ def choose_packages(
         local = with_originals(local, plan, config, offers.packages)
         plan, chosen = _chosen(job, plan, (supply, local, offers), locked)
     if config.python.shake:
+        from imagebuilder.supply.shaken import shaken_plan  # noqa: PLC0415 - few images are shaken
+
         contents = _contents(job, supply, plan, local)
         installed = _planned(plan, chosen)
         plan, local = shaken_plan(job, plan, local, config, contents=contents, installed=installed)
