@@ -29,7 +29,6 @@ from imagebuilder.openwrt.apk_tool import (
     pinned_versions,
     plan_install,
     stays_although_removed,
-    without_pins,
     words_for_apk,
 )
 from imagebuilder.openwrt.feed import FeedError, Wanted, in_folder
@@ -180,13 +179,6 @@ def test_what_the_makefile_pins(tree: Path) -> None:
     assert pinned == {"base-files": "1712~5f", "libc": "1.2.5-r5", "kernel": "6.12.58~ab-r1"}
     assert stays_although_removed(["ppp", "libc", "kernel"], pinned) == ("libc", "kernel")
     assert words_for_apk(["a", "b"], {"libc": "1"}, {"b": "2-r1"}) == ["a", "b=2-r1", "libc=1"]
-
-
-def test_versions_are_kept_from_make() -> None:
-    assert without_pins(["a", "-b", "c=1.2-r1"]) == (("a", "-b", "c"), {"c": "1.2-r1"})
-    for word in ("c>1", "c=", "=1", "-c=1", "c~1.2"):
-        with pytest.raises(ApkError, match="is no name and no name=version"):
-            without_pins([word])
 
 
 # --- what apk chose

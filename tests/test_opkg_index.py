@@ -16,7 +16,6 @@ from imagebuilder.feeds.opkg import (
     PackageIndexError,
     compressed_index,
     format_index,
-    index_paragraph,
     parse_index,
     read_index,
 )
@@ -97,13 +96,21 @@ def test_an_index_written_and_read_is_the_same() -> None:
     assert format_index(again) == format_index(packages)
 
 
-def test_a_paragraph_for_a_package_file() -> None:
+def test_an_index_has_the_fields_in_their_order() -> None:
     package = Package(
-        "a", "1-1", "x86_64", parse_depends("libc, b (>= 2)"), installed_size=5, description="Text"
+        "a",
+        "1-1",
+        "x86_64",
+        parse_depends("libc, b (>= 2)"),
+        installed_size=5,
+        description="Text",
+        filename="a_1-1_x86_64.ipk",
+        size=7,
+        sha256="ab" * 32,
     )
-    assert index_paragraph(package, filename="a_1-1_x86_64.ipk", size=7, sha256="ab" * 32) == (
+    assert format_index([package]) == (
         "Package: a\nVersion: 1-1\nDepends: libc, b (>= 2)\nArchitecture: x86_64\nInstalled-Size: 5\n"
-        f"Filename: a_1-1_x86_64.ipk\nSize: 7\nSHA256sum: {'ab' * 32}\nDescription: Text\n"
+        f"Filename: a_1-1_x86_64.ipk\nSize: 7\nSHA256sum: {'ab' * 32}\nDescription: Text\n\n"
     )
 
 

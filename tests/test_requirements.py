@@ -13,12 +13,12 @@ from wheel_maker import make_elf, make_index, make_project, make_sdist, make_whe
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.log import Log
-from imagebuilder.model.app import PinnedRequirement, ResolvedRequirements
+from imagebuilder.model.app import ResolvedRequirements
 from imagebuilder.model.package import Package
 from imagebuilder.python.index import PackageIndex
 from imagebuilder.python.index_pip import NoMatchError, PackageIndexError, UnreachableIndexError
 from imagebuilder.python.index_source import NativeSourceError
-from imagebuilder.python.requirements import RequirementError, resolve_requirements, unmet, wheels_of
+from imagebuilder.python.requirements import RequirementError, resolve_requirements, wheels_of
 from imagebuilder.python.requirements_feed import feed_distributions, satisfying
 from imagebuilder.python.wheels import read_wheel
 from imagebuilder.python.wheels_target import wheel_target
@@ -224,17 +224,6 @@ def test_an_app_of_ones_own_satisfies_another(tmp_path: Path, use_index: UseInde
     resolved = resolve_requirements(["user", "library"], MUSL, {}, index, own=[own])
     assert names(resolved) == {"user": "1.0"}
     assert resolved.pins[0].requires == ("library",)
-
-
-def test_what_no_longer_satisfies_a_lock() -> None:
-    pin = PinnedRequirement(
-        name="Bottle", version="0.13", filename="bottle-0.13-py3-none-any.whl", sha256="0" * 64
-    )
-    resolved = ResolvedRequirements(pins=(pin,), feed={"requests": "python3-requests"})
-    feed = feed_distributions([Package("python3-requests", "2.31.0-1")])
-    asked = ["bottle>=0.12", "requests", "flask", "bottle>=1", 'win; sys_platform == "win32"']
-    assert unmet(asked, resolved, MUSL, feed) == ["flask", "bottle>=1"]
-    assert unmet(["requests"], resolved, MUSL, {}) == ["requests"]
 
 
 def test_a_requirement_that_is_none_is_refused(use_index: UseIndex) -> None:

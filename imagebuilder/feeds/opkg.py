@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from imagebuilder.errors import UserError
@@ -66,12 +65,6 @@ def read_index(path: Path) -> tuple[Package, ...]:
     except OSError as error:
         raise PackageIndexError(f"cannot read the package list {path}: {error.strerror}") from error
     return parse_index(_unpacked(raw, str(path)).decode("utf-8", "replace"), origin=str(path))
-
-
-def index_paragraph(package: Package, *, filename: str, size: int, sha256: str) -> str:
-    """A package's paragraph for an index. filename: relative to the index. size: the file's, in bytes."""
-    indexed = replace(package, filename=filename, size=size, sha256=sha256)
-    return format_fields(fields_of(indexed, indexed=True))
 
 
 def format_index(packages: Iterable[Package]) -> str:

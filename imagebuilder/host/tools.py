@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -128,11 +127,6 @@ def install(tools: Sequence[Tool], log: Log) -> None:
     still = [tool.name for tool in tools if not tool.present()]
     if still:
         raise HostError(f"installed {' '.join(packages_of(tools))}, and still missing: {', '.join(still)}")
-
-
-def host_facts() -> dict[str, str]:
-    """What this machine is, for a report on it."""
-    return {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
 
 
 def _proxy_settings() -> dict[str, str]:

@@ -28,7 +28,6 @@ APK_SECONDS = 300.0
 PINNED = {"base-files": "BASE_FILES_VERSION", "libc": "LIBC_VERSION", "kernel": "KERNEL_VERSION"}
 
 _VERSION_LINE = re.compile(r"(?m)^([A-Z_]+_VERSION)[ \t]*:=[ \t]*(\S+)[ \t]*$")
-_PIN = re.compile(r"[<>=~]+")
 _INSTALLING = re.compile(r"^\( *(\d+)/(\d+)\) Installing (\S+) \((\S+)\)$")
 _UNREADABLE = "WARNING: opening "
 _ERROR = "ERROR: "
@@ -92,26 +91,6 @@ def words_for_apk(names: Iterable[str], pinned: Mapping[str, str], pins: Mapping
     pinned_versions(); pins: versions that the user wants of some of the names."""
     wanted = [f"{name}={pins[name]}" if name in pins else name for name in names]
     return [*wanted, *(f"{name}={version}" for name, version in pinned.items())]
-
-
-def without_pins(words: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Names as make may be given them, and the versions that were pinned with `name=version`.
-
-    make never gets a version: 25.12's FormatPackages passes it on to all packages after that one. A pin is
-    kept by the hermetic feed instead, which has that version and no other. ApkError for another constraint.
-    """
-    names, pins = [], {}
-    for word in words:
-        sign = _PIN.search(word)
-        name = word[: sign.start()] if sign else word
-        names.append(name)
-        if sign is None:
-            continue
-        version = word[sign.end() :]
-        if sign[0] != "=" or not version or not name or name.startswith("-"):
-            raise ApkError(f"the package '{word}' is no name and no name=version", hint="write name=version")
-        pins[name] = version
-    return tuple(names), pins
 
 
 def make_index(

@@ -120,8 +120,3 @@ class TargetPlace:
 def release_folder(release: str) -> str:
     """`releases/24.10.4`, or `snapshots`."""
     return "snapshots" if release == SNAPSHOT else f"releases/{release}"
-
-
-def feed_folder(release: str, arch: str, feed: str) -> str:
-    """Where a feed's index and packages lie: `releases/24.10.4/packages/mips_24kc/base`."""
-    return f"{release_folder(release)}/packages/{arch}/{feed}"

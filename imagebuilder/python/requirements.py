@@ -258,21 +258,3 @@ def wheels_of(
         path = index.named(pin.filename, pin.sha256) if pin.is_wheel else index.built(pin, target)
         found[canonicalize_name(pin.name)] = read_wheel(path)
     return found
-
-
-def unmet(
-    requirements: Sequence[str], resolved: ResolvedRequirements, target: WheelTarget, feed: Feed
-) -> list[str]:
-    """Those requirements that a resolution, as a lock keeps it, does not satisfy: what has changed since."""
-    pins = {pin.name: pin for pin in resolved.pins}
-    missing = []
-    for each in counting(map(parse_requirement, requirements), target):
-        name = canonicalize_name(each.name)
-        pin = pins.get(name)
-        if pin is not None:
-            satisfied = each.specifier.contains(pin.version, prereleases=True)
-        else:
-            satisfied = name in resolved.feed and satisfying(each, feed) is not None
-        if not satisfied:
-            missing.append(str(each))
-    return missing
