@@ -55,7 +55,8 @@ def tried(
         return ()
     place = Root(root, python, emulated)
     prove(place, commands, work, log, dropped=dropped)
-    whole = [f"/usr/bin/python{python} -c pass", *commands]
+    # an empty script: -c wants linecache from 3.13 on, which python3-base has not
+    whole = [f"/usr/bin/python{python} /dev/null", *commands]
     facts = [start_facts(place, command, work, log, runs=RUNS) for command in whole]
     return tuple(
         Start(command=each.command, modules=each.modules, look_ups=each.look_ups, seconds=each.seconds)

@@ -1,4 +1,7 @@
-"""What the kit's and the trial's tests share: the kit, made once, and make in a copy of it."""
+"""What the kit's and the trial's tests share: the kit, made once, and make in a copy of it.
+
+A module, or a test, that is to run on every edition of the kit says so with EVERY_EDITION.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,21 @@ from kit_making import Made, Make, call_make
 from imagebuilder.host.fs import user_cache
 from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
+from imagebuilder.model.edition import EDITIONS, Edition
+
+EVERY_EDITION = pytest.mark.parametrize("edition", EDITIONS, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def kit() -> Path:
-    """The kit in the user's cache, made if it is not there. Tests never write into it."""
-    return prepare_kit(user_cache(), Log())
+def edition(request: pytest.FixtureRequest) -> Edition:
+    """The edition that a test asks for by its release, by default the first."""
+    return EDITIONS[getattr(request, "param", "embedded")]
+
+
+@pytest.fixture(scope="session")
+def kit(edition: Edition) -> Path:
+    """The edition's kit in the user's cache, made if it is not there. Tests never write into it."""
+    return prepare_kit(edition, user_cache(), Log())
 
 
 @pytest.fixture(scope="session")

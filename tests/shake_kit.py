@@ -3,52 +3,106 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+import pytest
 
 from imagebuilder.host.cache import Cache
 from imagebuilder.kit.layout import PACKAGES_DIR
 from imagebuilder.log import Log
 from imagebuilder.model.app import AppUse
+from imagebuilder.model.edition import Edition
 from imagebuilder.model.filetree import FileTree, file_of
 from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.python.app_bytecode import Compiler
 from imagebuilder.python.app_package import app_package, declare_app, open_app
 from imagebuilder.python.apps import scan_app
+from imagebuilder.python.bytecode import Interpreter
 from imagebuilder.python.bytecode_interpreter import choose_interpreter
-from imagebuilder.python.catalogue import load_catalogue
+from imagebuilder.python.catalogue import Catalogue, load_catalogue
 from imagebuilder.python.choose import choose_packages
 from imagebuilder.python.index import PackageIndex
 from imagebuilder.python.shake import Shaken, ShakeRequest, shake
-from imagebuilder.python.variants import EMBEDDED_SERIES
-from imagebuilder.python.wheels_target import KIT_GLIBC, wheel_target
+from imagebuilder.python.wheels_target import wheel_target
 from imagebuilder.stage.filetree import write_tree
 from imagebuilder.stage.ipk_reader import read_ipk
 from imagebuilder.stage.repack import content_of
 
-CATALOGUE = load_catalogue(EMBEDDED_SERIES)
-LIBRARY = CATALOGUE.library
 SYSTEM = ("base-files", "busybox", "libc")
 
 Contents = dict[str, LocalPackage]
 
 
-def package_of(kit: Path, name: str) -> LocalPackage:
-    """One of the kit's packages."""
-    (file,) = (kit / PACKAGES_DIR).glob(f"{name}_*.ipk")
-    return content_of(read_ipk(file))
+@dataclass(frozen=True)
+class Shaker:
+    """An edition of the kit to shake, with the folder for its own interpreter."""
+
+    edition: Edition
+    kit: Path
+    folder: Path
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        return load_catalogue(self.edition.series)
+
+    @property
+    def library(self) -> str:
+        return self.catalogue.library
+
+    @cached_property
+    def interpreter(self) -> Interpreter:
+        """A Python of this machine, or the kit's own."""
+        root = self.folder / "interpreter"
+        root_of((each.tree for each in self.packages_of(["python3-light"]).values()), root)
+        return choose_interpreter(self.catalogue.python, self.catalogue.magic_number, root=root)
+
+    def package_of(self, name: str) -> LocalPackage:
+        """One of the kit's packages."""
+        (file,) = (self.kit / PACKAGES_DIR).glob(f"{name}_*.ipk")
+        return content_of(read_ipk(file))
+
+    def packages_of(self, names: Iterable[str]) -> Contents:
+        """Packages of the kit with all that they depend on, and what any system has."""
+        found: Contents = {}
+        waiting = [*SYSTEM, *names]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found[name] = self.package_of(name)
+                waiting += [each.name for terms in found[name].package.depends for each in terms]
+        return found
+
+    def shaken(self, contents: Contents, work: Path, **more: object) -> Shaken:
+        """What is left for the package app-mine."""
+        request = ShakeRequest(
+            contents,
+            [each.package for each in contents.values()],
+            asked=SYSTEM,
+            apps=["app-mine"],
+            **more,  # type: ignore[arg-type]
+        )
+        return shake(request, self.catalogue, self.interpreter, work, Log())
+
+    def script_app(self, path: Path, work: Path, **use: object) -> LocalPackage:
+        """A script as the package that a config's python.apps makes of it; its program is called as it
+        is."""
+        target = wheel_target(self.catalogue.version, "x86_64", self.edition.series, glibc=self.edition.glibc)
+        index = PackageIndex(Cache(work / "cache"), Log(), offline=True)
+        app = open_app(AppUse(path=str(path), name="app-mine", **use), path.parent, target, index)  # type: ignore[arg-type]
+        compiler = Compiler(self.interpreter, work / "pyc", 0, self.catalogue.python, Log())
+        return app_package(app, declare_app(app, ["python3-base"], "opkg", target), target, compiler, "opkg")
+
+    def chosen_packages(self, path: Path) -> tuple[str, ...]:
+        """What `auto` installs for a script, besides what that depends on."""
+        return choose_packages(self.catalogue, [scan_app(path, python=self.catalogue.version_pair)]).packages
 
 
-def packages_of(kit: Path, names: Iterable[str]) -> Contents:
-    """Packages of the kit with all that they depend on, and what any system has."""
-    found: Contents = {}
-    waiting = [*SYSTEM, *names]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found[name] = package_of(kit, name)
-            waiting += [each.name for alternatives in found[name].package.depends for each in alternatives]
-    return found
+@pytest.fixture(scope="session")
+def shaker(edition: Edition, kit: Path, tmp_path_factory: pytest.TempPathFactory) -> Shaker:
+    return Shaker(edition, kit, tmp_path_factory.mktemp("shaker"))
 
 
 def app_of(sources: Mapping[str, str], depends: Iterable[str] = ("python3-base",)) -> LocalPackage:
@@ -59,19 +113,6 @@ def app_of(sources: Mapping[str, str], depends: Iterable[str] = ("python3-base",
     }
     names = tuple((Dependency(name),) for name in depends)
     return LocalPackage(Package("app-mine", "1-1", depends=names), FileTree(files))
-
-
-def shaken(contents: Contents, work: Path, **more: object) -> Shaken:
-    """What is left for the package app-mine."""
-    request = ShakeRequest(
-        contents,
-        [each.package for each in contents.values()],
-        asked=SYSTEM,
-        apps=["app-mine"],
-        **more,  # type: ignore[arg-type]
-    )
-    interpreter = choose_interpreter(CATALOGUE.python, CATALOGUE.magic_number)
-    return shake(request, CATALOGUE, interpreter, work, Log())
 
 
 def left_of(contents: Contents, result: Shaken) -> dict[str, FileTree]:
@@ -88,18 +129,3 @@ def root_of(trees: Iterable[FileTree], root: Path) -> Path:
     for tree in trees:
         write_tree(tree, root)
     return root
-
-
-def script_app(path: Path, work: Path, **use: object) -> LocalPackage:
-    """A script as the package that a config's python.apps makes of it; its program is called as it is."""
-    target = wheel_target(CATALOGUE.version, "x86_64", EMBEDDED_SERIES, glibc=KIT_GLIBC)
-    index = PackageIndex(Cache(work / "cache"), Log(), offline=True)
-    app = open_app(AppUse(path=str(path), name="app-mine", **use), path.parent, target, index)  # type: ignore[arg-type]
-    interpreter = choose_interpreter(CATALOGUE.python, CATALOGUE.magic_number)
-    compiler = Compiler(interpreter, work / "pyc", 0, CATALOGUE.python, Log())
-    return app_package(app, declare_app(app, ["python3-base"], "opkg", target), target, compiler, "opkg")
-
-
-def chosen_packages(path: Path) -> tuple[str, ...]:
-    """What `auto` installs for a script, besides what that depends on."""
-    return choose_packages(CATALOGUE, [scan_app(path, python=CATALOGUE.version_pair)]).packages

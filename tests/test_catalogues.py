@@ -164,11 +164,11 @@ def test_flash_grows_with_the_variant(series: str) -> None:
 
 
 def test_what_the_kit_takes_was_measured_itself() -> None:
-    light = flash_need("23.05", "light", embedded=True)
+    light = flash_need("embedded", "light")
     assert light is not None
     assert light.low == light.high == 4597454
     assert "kit" in light.source
-    assert flash_need("23.05", "micropython", embedded=True) is None
+    assert flash_need("embedded", "micropython") is None
 
 
 def test_every_data_file_says_where_it_is_from() -> None:

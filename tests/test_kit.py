@@ -9,22 +9,43 @@ import shutil
 from pathlib import Path
 
 import pytest
+from kit_fixtures import EVERY_EDITION
 from kit_making import Make, call_make, manifest_of
 
+from imagebuilder.host.cache import Cache
 from imagebuilder.host.fs import sha256_of, user_cache
+from imagebuilder.kit.debian import sources
 from imagebuilder.kit.layout import LINUX_DIR, PACKAGES_DIR
 from imagebuilder.kit.prepare import kit_digest, prepare
 from imagebuilder.log import Log
+from imagebuilder.model.edition import Edition
 from imagebuilder.model.filetree import FileTree, file_of
 from imagebuilder.model.package import Dependency, Package
+from imagebuilder.python.catalogue import load_catalogue
 from imagebuilder.stage.ipk import write_ipk
 
 pytest_plugins = ["kit_fixtures"]
-pytestmark = pytest.mark.kit
+pytestmark = [pytest.mark.kit, EVERY_EDITION]
 
 SMALL = {"base-files", "busybox", "kernel", "kmod-virtio-net", "libc", "libgcc1", "uci"}
-BASE = SMALL | {"libpython3-3.11", "python3-base", "libexpat", "zlib"}
-IMAGE = "openwrt-embedded-x86-64-qemu-x86-64-squashfs-combined-efi.img"
+
+
+def python_of(edition: Edition) -> str:
+    return load_catalogue(edition.series).python
+
+
+def base_of(edition: Edition) -> set[str]:
+    """What an image with python3-base holds; OpenWrt's libpython3 of 25.12 depends on libatomic, too."""
+    atomic = (
+        {"libatomic1"}
+        if "libatomic" in load_catalogue(edition.series).package("libpython3").depends
+        else set()
+    )
+    return SMALL | atomic | {f"libpython3-{python_of(edition)}", "python3-base", "libexpat", "zlib"}
+
+
+def image_of(edition: Edition) -> str:
+    return f"openwrt-{edition.release}-x86-64-qemu-x86-64-squashfs-combined-efi.img"
 
 
 @pytest.fixture
@@ -41,14 +62,14 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
     path.chmod(mode)
 
 
-def test_the_tree_says_what_it_is(kit: Path, make: Make) -> None:
+def test_the_tree_says_what_it_is(kit: Path, make: Make, edition: Edition) -> None:
     settings = (kit / ".config").read_text()
     for setting in (
         'CONFIG_TARGET_BOARD="x86"',
         'CONFIG_TARGET_SUBTARGET="64"',
         'CONFIG_TARGET_ARCH_PACKAGES="x86_64"',
         'CONFIG_VERSION_DIST="OpenWrt"',
-        'CONFIG_VERSION_NUMBER="embedded"',
+        f'CONFIG_VERSION_NUMBER="{edition.release}"',
     ):
         assert setting in settings.splitlines()
     target = (kit / ".targetinfo").read_text()
@@ -62,11 +83,16 @@ def test_the_tree_says_what_it_is(kit: Path, make: Make) -> None:
     assert "\nqemu-x86-64:\n    QEMU standard PC" in info
 
 
-def test_the_kit_records_what_it_is_made_of(kit: Path) -> None:
+def test_the_kit_records_what_it_is_made_of(kit: Path, edition: Edition) -> None:
     record = json.loads((kit / "kit.json").read_text())
     assert record["digest"] == kit_digest(kit)
     debian = {entry["name"]: entry for entry in record["debian"]}
-    assert {"libc6", "busybox-static", "python3.11-minimal", "systemd-boot-efi"} <= debian.keys()
+    assert {
+        "libc6",
+        "busybox-static",
+        f"python{python_of(edition)}-minimal",
+        "systemd-boot-efi",
+    } <= debian.keys()
     assert any(name.startswith("linux-image-") and name.endswith("-cloud-amd64") for name in debian)
     for entry in debian.values():
         assert entry["version"]
@@ -80,44 +106,49 @@ def test_nothing_in_the_tree_is_absolute_but_the_projects_python(kit: Path) -> N
     assert str(kit.parent) not in (kit / "Makefile").read_text()
 
 
-def test_every_python_package_of_openwrt_is_there_with_its_twin(kit: Path) -> None:
+def test_every_python_package_of_openwrt_is_there_with_its_twin(kit: Path, edition: Edition) -> None:
     names = {path.name.partition("_")[0] for path in (kit / PACKAGES_DIR).glob("*.ipk")}
     for name in ("base", "light", "asyncio", "codecs", "openssl", "sqlite3", "xml", "dev", "venv", "pip"):
         assert {f"python3-{name}", f"python3-{name}-src"} <= names
-    assert {"python3", "libpython3-3.11", "python3-setuptools", "python3-pkg-resources"} <= names
+    assert {
+        "python3",
+        f"libpython3-{python_of(edition)}",
+        "python3-setuptools",
+        "python3-pkg-resources",
+    } <= names
     assert "python3-src" not in names
 
 
-def test_a_small_image_holds_its_closure(make: Make) -> None:
+def test_a_small_image_holds_its_closure(make: Make, edition: Edition) -> None:
     made = make(PACKAGES="python3-base")
     assert made.code == 0, made.stderr
-    assert made.manifest.keys() == BASE
-    assert made.manifest["python3-base"].startswith("3.11.")
+    assert made.manifest.keys() == base_of(edition)
+    assert made.manifest["python3-base"].startswith(f"{python_of(edition)}.")
     assert make("manifest", PACKAGES="python3-base").stdout == "".join(
         f"{name} - {version}\n" for name, version in sorted(made.manifest.items())
     )
 
 
-def test_the_output_is_that_of_an_imagebuilder(make: Make) -> None:
+def test_the_output_is_that_of_an_imagebuilder(make: Make, edition: Edition) -> None:
     made = make()
     assert {path.name for path in made.bin_dir.iterdir()} == {
-        IMAGE,
-        "openwrt-embedded-x86-64-qemu-x86-64.manifest",
+        image_of(edition),
+        f"openwrt-{edition.release}-x86-64-qemu-x86-64.manifest",
         "profiles.json",
         "sha256sums",
     }
     sums = [line.split(" *") for line in (made.bin_dir / "sha256sums").read_text().splitlines()]
     assert sorted(name for _, name in sums) == [
-        IMAGE,
-        "openwrt-embedded-x86-64-qemu-x86-64.manifest",
+        image_of(edition),
+        f"openwrt-{edition.release}-x86-64-qemu-x86-64.manifest",
         "profiles.json",
     ]
     assert all(sha256_of(made.bin_dir / name) == digest for digest, name in sums)
     profiles = json.loads((made.bin_dir / "profiles.json").read_text())
     assert profiles["target"] == "x86/64"
-    assert profiles["version_number"] == "embedded"
+    assert profiles["version_number"] == edition.release
     (image,) = profiles["profiles"]["qemu-x86-64"]["images"]
-    assert image["name"] == IMAGE
+    assert image["name"] == image_of(edition)
     assert image["type"] == "combined-efi"
     assert image["sha256"] == sha256_of(made.image)
 
@@ -129,8 +160,10 @@ def test_stale_files_in_bin_dir_are_covered_too(make: Make) -> None:
     assert " *stale.img\n" in (bin_dir / "sha256sums").read_text()
 
 
-def test_an_extra_name_is_sanitized(make: Make) -> None:
-    assert make(EXTRA_IMAGE_NAME="My Image_2").image.name == IMAGE.replace("x86-64", "my-image-2-x86-64", 1)
+def test_an_extra_name_is_sanitized(make: Make, edition: Edition) -> None:
+    assert make(EXTRA_IMAGE_NAME="My Image_2").image.name == image_of(edition).replace(
+        "x86-64", "my-image-2-x86-64", 1
+    )
 
 
 def test_abi_versions_can_be_stripped(make: Make) -> None:
@@ -157,13 +190,13 @@ def test_an_unknown_profile_is_refused(make: Make) -> None:
     assert 'Profile "wrt54g" does not exist!' in made.stderr
 
 
-def test_too_big_is_left_out_and_make_is_content(make: Make, files: Path) -> None:
+def test_too_big_is_left_out_and_make_is_content(make: Make, files: Path, edition: Edition) -> None:
     (files / "big").write_bytes(os.urandom(3 << 20))
     made = make(FILES=str(files), ROOTFS_PARTSIZE="1")
     assert made.code == 0
     found = re.search(r"WARNING: Image file \S+/(\S+) is too big: (\d+) > (\d+)", made.stderr)
     assert found is not None
-    assert found[1] == IMAGE
+    assert found[1] == image_of(edition)
     assert int(found[2]) > int(found[3]) == 1 << 20
     assert "could not find any JSON files" in made.stdout
     assert {path.suffix for path in made.bin_dir.iterdir()} == {".manifest", ""}
@@ -203,18 +236,18 @@ def test_files_that_are_no_folder_are_skipped_in_silence(make: Make, tmp_path: P
     assert make(FILES=str(tmp_path / "nothing")).code == 0
 
 
-def test_opkg_knows_what_is_installed(make: Make) -> None:
+def test_opkg_knows_what_is_installed(make: Make, edition: Edition) -> None:
     root = make(PACKAGES="python3-base").root
     status = (root / "usr/lib/opkg/status").read_text()
-    assert len(re.findall(r"^Package: ", status, re.MULTILINE)) == len(BASE)
+    assert len(re.findall(r"^Package: ", status, re.MULTILINE)) == len(base_of(edition))
     assert "Package: python3-base\n" in status
     assert "Status: install user installed\n" in status
     listed = (root / "usr/lib/opkg/info/python3-base.list").read_text().splitlines()
-    assert "/usr/bin/python3.11" in listed
+    assert f"/usr/bin/python{python_of(edition)}" in listed
     assert all((root / path[1:]).is_symlink() or (root / path[1:]).exists() for path in listed)
 
 
-def test_a_new_package_file_gets_into_the_index(kit: Path, tmp_path: Path) -> None:
+def test_a_new_package_file_gets_into_the_index(kit: Path, tmp_path: Path, edition: Edition) -> None:
     tree = tmp_path / "tree"
     shutil.copytree(kit, tree)
     package = Package("mine", "1", "all", depends=((Dependency("python3-base"),),))
@@ -222,7 +255,7 @@ def test_a_new_package_file_gets_into_the_index(kit: Path, tmp_path: Path) -> No
         tree / PACKAGES_DIR, package, FileTree({"/usr/bin/mine": file_of(b"#!/bin/sh\n", 0o755)}), epoch=1
     )
     made = call_make(tree, "image", tmp_path / "bin", PACKAGES="mine")
-    assert made.manifest.keys() == BASE | {"mine"}
+    assert made.manifest.keys() == base_of(edition) | {"mine"}
     assert (made.root / "usr/bin/mine").stat().st_mode & 0o777 == 0o755
     assert "Package: mine\n" in (tree / PACKAGES_DIR / "Packages").read_text()
     write_ipk(
@@ -260,17 +293,24 @@ def test_equal_builds_give_equal_images_wherever_the_tree_is(kit: Path, make: Ma
     assert (one.bin_dir / "sha256sums").read_text() == (other.bin_dir / "sha256sums").read_text()
 
 
-def anew(cache: Path) -> Path:
+def anew(kit: Path, edition: Edition, cache: Path) -> Path:
     """A kit made anew, from the Debian packages that are in the user's cache where they are still current."""
-    cache.mkdir()
-    shutil.copytree(user_cache() / "debian", cache / "debian")
-    return prepare(cache, Log())
+    for entry in json.loads((kit / "kit.json").read_text())["debian"]:
+        known, blob = Cache(user_cache()).blob(entry["sha256"]), Cache(cache).blob(entry["sha256"])
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        if known.exists():
+            shutil.copy(known, blob)
+    return prepare(edition, cache, Log())
 
 
-def test_equal_kits_are_equal(kit: Path, tmp_path: Path) -> None:
-    one, other = kit, anew(tmp_path / "other")
+def test_equal_kits_are_equal(
+    kit: Path, edition: Edition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "has_apt", lambda: False)  # the user's was made with apt, where there is one
+    one, other = kit, anew(kit, edition, tmp_path / "other")
     if kit_digest(one) != kit_digest(other):  # Debian has newer packages than the kit in the cache
-        one = anew(tmp_path / "one")
+        monkeypatch.undo()
+        one = anew(kit, edition, tmp_path / "one")
     assert one.name == other.name
     assert kit_digest(one) == kit_digest(other)
     paths = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
+import lzma
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.errors import HostError
-from imagebuilder.host.run import Completed, ProgramError, clean_environment, run
-from imagebuilder.kit import debian, prepare
+from imagebuilder.host.cache import OfflineError
+from imagebuilder.host.run import clean_environment, run
+from imagebuilder.kit import prepare
 from imagebuilder.kit.cpio import initramfs
-from imagebuilder.kit.debian import Apt, Deb
+from imagebuilder.kit.debian import fetch
+from imagebuilder.kit.debian.archive import Deb
 from imagebuilder.kit.deviations import (
     Absent,
     DeviationError,
@@ -26,21 +29,24 @@ from imagebuilder.kit.deviations import (
     adapted,
     deviations,
     present_rules,
+    recipe,
 )
 from imagebuilder.kit.feed import FeedError, offered, refresh_index
 from imagebuilder.kit.install import with_files, with_services
-from imagebuilder.kit.kernel import KernelError, load_order, read_kernel
+from imagebuilder.kit.kernel import KernelError, load_order, module_file, read_kernel
 from imagebuilder.kit.layout import TreeConfig, TreeError, config_text, read_config
-from imagebuilder.kit.recipe import GUEST, recipe
+from imagebuilder.kit.recipe import GUEST
 from imagebuilder.kit.request import RequestError, read_request
 from imagebuilder.kit.system_packages import guest_tree
 from imagebuilder.log import Log, Note
+from imagebuilder.model.edition import EDITIONS, Edition
 from imagebuilder.model.filetree import FileTree, file_of, folder, symlink
 from imagebuilder.model.package import Package
 from imagebuilder.stage.filespec import parse
 from imagebuilder.stage.filetree import content, write_tree
 from imagebuilder.stage.ipk import write_ipk
 
+EDITION = EDITIONS["embedded"]
 CONFIG = TreeConfig(
     distribution="OpenWrt",
     version="embedded",
@@ -121,107 +127,31 @@ def test_a_module_that_cannot_be_loaded_is_an_error(tmp_path: Path, name: str, s
         load_order(read_kernel(fake_kernel(tmp_path)), [name])
 
 
+def test_packed_modules_are_unpacked_where_all_is_in_usr(tmp_path: Path) -> None:
+    root = fake_kernel(tmp_path)
+    (root / "usr").mkdir()
+    (root / "lib").rename(root / "usr/lib")
+    for file in list(root.rglob("*.ko")):
+        file.with_name(f"{file.name}.xz").write_bytes(lzma.compress(file.read_bytes()))
+        file.unlink()
+    kernel = read_kernel(root)
+    assert load_order(kernel, ["a"]) == ("c", "b_one", "a")
+    assert module_file(kernel, "a").read_bytes().startswith(b"ELF\0name=x")
+    kernel.modules["d"].write_bytes(b"no xz")
+    with pytest.raises(KernelError, match=r"d\.ko\.xz is damaged"):
+        module_file(kernel, "d")
+
+
 def test_a_folder_without_a_kernel_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(KernelError, match="found 0"):
         read_kernel(tmp_path)
-
-
-# --- Debian's packages ------------------------------------------------------------------------------
-
-
-class FakeApt:
-    """Stands in for run(): answers as apt does."""
-
-    def __init__(self, files: dict[str, bytes], announced: dict[str, bytes] | None = None) -> None:
-        self.files = files
-        self.announced = announced or files
-        self.calls: list[tuple[str, ...]] = []
-        self.lists_are_there = True
-
-    def __call__(self, argv: tuple[str, ...], *, cwd: Path | None = None, **_: object) -> Completed:
-        self.calls.append(tuple(argv))
-        text = ""
-        if "update" in argv:
-            self.lists_are_there = True
-        elif not self.lists_are_there:
-            raise ProgramError(argv, 100, "E: Unable to locate package")
-        elif argv[0] == "apt-cache":
-            text = "Package: linux-image-cloud-amd64\nDepends: linux-image-6.1.0-9-cloud-amd64 (= 6.1)\n"
-        elif "--print-uris" in argv:
-            for name, data in self.announced.items():
-                digest = hashlib.sha256(data).hexdigest()
-                text += f"'https://mirror.invalid/x' {name} {len(data)} SHA256:{digest}\n"
-        else:
-            assert cwd is not None
-            wanted = {word.partition("=")[0] for word in argv if "=" in word and "::" not in word}
-            for name, data in self.files.items():
-                if name.partition("_")[0] in wanted:
-                    (cwd / name).write_bytes(data)
-        return Completed(tuple(argv), 0, text)
-
-
-DEBS = {
-    "libc6_2.36-9_amd64.deb": b"libc",
-    "busybox-static_1%3a1.35.0-4_amd64.deb": b"box",
-    "linux-image-6.1.0-9-cloud-amd64_6.1_amd64.deb": b"kernel",
-}
-
-
-def test_packages_are_fetched_once_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    apt = FakeApt(DEBS)
-    monkeypatch.setattr(debian, "run", apt)
-    debs = debian.fetch(["libc6", "busybox-static"], tmp_path, Log())
-    assert [deb.name for deb in debs] == ["busybox-static", "libc6", "linux-image-6.1.0-9-cloud-amd64"]
-    assert debs[0].version == "1:1.35.0-4"
-    assert debs[0].plain_version == "1.35.0-4"
-    assert [debian.is_kernel(deb) for deb in debs] == [False, False, True]
-    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == DEBS
-    (tmp_path / "libc6_2.36-9_amd64.deb").write_bytes(b"lib!")  # damaged in the cache
-    before = len(apt.calls)
-    assert debian.fetch(["libc6", "busybox-static"], tmp_path, Log()) == debs
-    assert [words[-1] for words in apt.calls[before:]][-1] == "libc6=2.36-9"
-    assert (tmp_path / "libc6_2.36-9_amd64.deb").read_bytes() == b"libc"
-
-
-def test_a_package_that_is_not_what_was_announced_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(debian, "run", FakeApt({**DEBS, "libc6_2.36-9_amd64.deb": b"evil"}, DEBS))
-    with pytest.raises(HostError, match=r"another libc6_2\.36-9_amd64\.deb"):
-        debian.fetch(["libc6", "busybox-static"], tmp_path, Log())
-    assert not list(tmp_path.glob("*.deb"))
-
-
-def test_package_lists_of_our_own_help_where_the_hosts_do_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    apt = FakeApt(DEBS)
-    apt.lists_are_there = False
-    monkeypatch.setattr(debian, "run", apt)
-    assert len(debian.fetch(["libc6", "busybox-static"], tmp_path, Log())) == 3
-    update = next(words for words in apt.calls if "update" in words)
-    assert any(word.startswith("Dir::State::Lists=") for word in update)
-
-
-def test_packages_that_nobody_offers_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(debian, "run", FakeApt({}))
-    with pytest.raises(HostError, match="libc6") as caught:
-        debian.fetch(["libc6"], tmp_path, Log())
-    assert caught.value.hint is not None
-    assert "Debian 12" in caught.value.hint
-
-
-def test_a_metapackage_without_a_kernel_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(debian, "run", lambda *_args, **_: Completed((), 0, "Package: x\n"))
-    with pytest.raises(HostError, match="depends on no kernel"):
-        Apt().kernel_package()
 
 
 # --- deviations -------------------------------------------------------------------------------------
 
 
 def changes(**entries: object) -> Deviations:
-    names = ("move", "drop", "edit", "add", "absent", "absent_hook", "depends", "builtin")
+    names = ("python", "move", "drop", "edit", "add", "absent", "absent_hook", "depends", "builtin")
     return Deviations.model_validate({name: entries.get(name, ()) for name in names})
 
 
@@ -255,10 +185,25 @@ def test_moves_drops_and_edits_make_openwrts_layout() -> None:
     assert content(tree["/usr/lib/python3.11/site.py"]) == b"a B c"
 
 
+def test_a_move_may_take_some_of_a_folder() -> None:
+    only = Move(old="/lib", new="/usr/lib", only=("libz.so.*", "kept"), reason="")
+    flat = adapted(
+        {"main": STAGE}, changes(move=[Move(old="/lib/x86_64-linux-gnu", new="/lib", reason=""), only])
+    )
+    assert [path for path in flat["main"] if flat["main"][path].kind != "dir"] == [
+        "/lib64/ld.so",
+        "/usr/lib/kept",
+        "/usr/lib/libz.so.1",
+        "/usr/lib/libz.so.1.2",
+        "/usr/lib/python3.11/site.py",
+    ]
+
+
 @pytest.mark.parametrize(
     "entries",
     [
         {"move": [Move(old="/opt", new="/usr", reason="")]},
+        {"move": [Move(old="/lib", new="/usr", only=("libx.so.*",), reason="")]},
         {"drop": [Drop(path="/usr/lib/*.a", reason="")]},
         {"edit": [Edit(path="/usr/lib/python3.11/os.py", old="b", new="B", reason="")]},
         {"edit": [Edit(path="/usr/lib/python3.11/site.py", old=" ", new="", reason="")]},
@@ -282,9 +227,10 @@ def test_a_rule_that_finds_nothing_must_be_stated_and_a_stated_one_must_find_not
         present_rules("p", rules, STAGE, absent("/lib/kept"))
 
 
-def test_every_deviation_gives_its_reason() -> None:
-    stated = deviations()
-    for kind in type(stated).model_fields:
+@pytest.mark.parametrize("edition", EDITIONS.values(), ids=lambda edition: edition.release)
+def test_every_deviation_gives_its_reason(edition: Edition) -> None:
+    stated = deviations(edition)
+    for kind in set(type(stated).model_fields) - {"python"}:
         for entry in getattr(stated, kind):
             assert entry.reason.strip(), entry
 
@@ -339,10 +285,20 @@ def test_every_guest_script_parses() -> None:
             run(["sh", "-n", str(path)], timeout=10)
 
 
-def test_every_part_of_the_recipe_is_fetched() -> None:
-    names = recipe().debian_packages()
+@pytest.mark.parametrize("edition", EDITIONS.values(), ids=lambda edition: edition.release)
+def test_every_part_of_the_recipe_is_fetched(edition: Edition) -> None:
+    names = recipe(edition).debian_packages()
     assert len(set(names)) == len(names)
     assert {"libc6", "libtinfo6", "python3-pip", "systemd-boot-efi", "ca-certificates"} <= set(names)
+    assert set(recipe(edition).python) <= set(names)
+
+
+def test_an_edition_renames_debians_packages() -> None:
+    assert "libssl3" in recipe(EDITIONS["embedded"]).debian_packages()
+    renamed = recipe(EDITIONS["embedded-3.13"])
+    assert "libssl3t64" in renamed.debian_packages()
+    assert "libssl3" not in renamed.debian_packages()
+    assert {part.debian for part in renamed.package if part.name == "libopenssl3"} == {"libssl3t64"}
 
 
 # --- feeds and the root -----------------------------------------------------------------------------
@@ -415,7 +371,7 @@ def test_services_get_links_by_their_numbers() -> None:
 def test_one_process_makes_the_kit_and_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Path] = []
 
-    def make(_kits: Path, _files: Path, place: Path, _hash: str, _log: Log) -> None:
+    def make(_edition: Edition, _cache: object, place: Path, _hash: str, _log: Log) -> None:
         made.append(place)
         time.sleep(0.3)
         place.mkdir()
@@ -425,7 +381,7 @@ def test_one_process_makes_the_kit_and_others_wait(tmp_path: Path, monkeypatch: 
     notes: list[object] = []
     found: list[Path] = []
     threads = [
-        threading.Thread(target=lambda: found.append(prepare.prepare(tmp_path, Log([notes.append]))))
+        threading.Thread(target=lambda: found.append(prepare.prepare(EDITION, tmp_path, Log([notes.append]))))
         for _ in range(3)
     ]
     for thread in threads:
@@ -440,23 +396,69 @@ def test_one_process_makes_the_kit_and_others_wait(tmp_path: Path, monkeypatch: 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kits/.making-dead/tree").mkdir(parents=True)
 
-    def refuse(*_: object) -> tuple[Deb, ...]:
+    def refuse(*_: object) -> dict[Deb, Path]:
         raise HostError("no network")
 
-    monkeypatch.setattr(debian, "fetch", refuse)
+    monkeypatch.setattr(fetch, "fetch", refuse)
     with pytest.raises(HostError, match="no network"):
-        prepare.prepare(tmp_path, Log())
+        prepare.prepare(EDITION, tmp_path, Log())
     assert [path.name for path in (tmp_path / "kits").iterdir()] == [".lock"]
+
+
+def test_offline_a_kit_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OfflineError, match="the embedded kit of Debian 12"):
+        prepare.prepare(EDITION, tmp_path, Log(), offline=True)
+    assert not (tmp_path / "kits").exists()
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=300 << 20))
+    with pytest.raises(HostError, match=r"the embedded kit needs \d+ MiB below .*, where 300 MiB are free"):
+        prepare.prepare(EDITION, tmp_path, Log())
+
+
+def test_newer_packages_make_a_new_kit_only_where_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    offered = {"version": "1"}
+
+    def fetched(*_: object) -> dict[Deb, Path]:
+        return {Deb("libc6", offered["version"], "00", 1, "http://m/libc6.deb"): tmp_path}
+
+    def gathered(_edition: Edition, files: dict[Deb, Path], _scratch: Path) -> dict[Deb, Path]:
+        return files
+
+    def make(materials: dict[Deb, Path], _tree: Path, _code: str, _log: Log) -> TreeConfig:
+        made.append(next(iter(materials)).version)
+        return CONFIG
+
+    monkeypatch.setattr(fetch, "fetch", fetched)
+    monkeypatch.setattr(prepare, "gather", gathered)
+    monkeypatch.setattr(prepare, "_make", make)
+    place = prepare.prepare(EDITION, tmp_path, Log())
+    first = prepare.kit_digest(place)
+    offered["version"] = "2"
+    assert prepare.prepare(EDITION, tmp_path, Log()) == place
+    assert (made, prepare.kit_digest(place)) == (["1"], first)
+    assert prepare.prepare(EDITION, tmp_path, Log(), fresh=True) == place
+    assert made == ["1", "2"]
+    assert prepare.kit_digest(place) != first
+    prepare.prepare(EDITION, tmp_path, Log(), fresh=True)
+    assert made == ["1", "2"]
 
 
 def test_another_machine_cannot_have_the_kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare.platform, "machine", lambda: "riscv64")
     with pytest.raises(HostError, match="x86-64"):
-        prepare.prepare(tmp_path, Log())
+        prepare.prepare(EDITION, tmp_path, Log())
 
 
 def test_the_digest_depends_on_every_package() -> None:
-    deb = Deb("libc6", "1", "00", 1, "libc6_1_amd64.deb")
+    deb = Deb("libc6", "1", "00", 1, "http://m/libc6_1_amd64.deb")
     digests = {
         prepare._content_digest("r", [deb]),
         prepare._content_digest("s", [deb]),

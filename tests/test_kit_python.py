@@ -7,24 +7,37 @@ import re
 from pathlib import Path
 
 import pytest
+from kit_fixtures import EVERY_EDITION
 from kit_making import Make
 
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.kit.deviations import deviations
 from imagebuilder.kit.layout import PACKAGES_DIR
+from imagebuilder.model.edition import EDITIONS, Edition
 from imagebuilder.model.filetree import FileTree
-from imagebuilder.python.catalogue import PythonPackage, PythonVariant, load_catalogue
-from imagebuilder.python.variants import EMBEDDED_SERIES
+from imagebuilder.python.catalogue import Catalogue, load_catalogue
 from imagebuilder.stage.ipk_reader import read_ipk
 
 pytest_plugins = ["kit_fixtures"]
 pytestmark = pytest.mark.kit
 
-CATALOGUE = load_catalogue(EMBEDDED_SERIES)
-LIBRARY = CATALOGUE.library
-STANDARD = [package for package in CATALOGUE.packages.values() if package.standard_library]
+STANDARD = [
+    (release, package.name)
+    for release, edition in EDITIONS.items()
+    for package in load_catalogue(edition.series).packages.values()
+    if package.standard_library
+]
+EVERY_PACKAGE = pytest.mark.parametrize(
+    ("edition", "package"), STANDARD, indirect=["edition"], scope="session"
+)
 # turtle and its like are there, but import what OpenWrt leaves out; these two act when they are imported
 NOT_IMPORTED = {"antigravity", "this", "turtle", "_sysconfigdata_*", "_aix_support", "_bootsubprocess"}
+NOT_IMPORTED |= {"_ios_support"}  # wants the library of another system
+
+
+@pytest.fixture(scope="session")
+def catalogue(edition: Edition) -> Catalogue:
+    return load_catalogue(edition.series)
 
 
 def tree_of(kit: Path, name: str) -> FileTree:
@@ -32,11 +45,11 @@ def tree_of(kit: Path, name: str) -> FileTree:
     return read_ipk(file).tree
 
 
-def modules_of(tree: FileTree) -> set[str]:
+def modules_of(tree: FileTree, library: str) -> set[str]:
     """Top-level modules that a package brings, by its files."""
     names = set()
-    for path in tree.below(LIBRARY):
-        inner = path.removeprefix(f"{LIBRARY}/")
+    for path in tree.below(library):
+        inner = path.removeprefix(f"{library}/")
         if (found := re.fullmatch(r"lib-dynload/(\w+)\.cpython-.*\.so", inner)) or (
             found := re.fullmatch(r"([\w-]+)\.pyc|(\w+)/__init__\.pyc", inner)
         ):
@@ -44,25 +57,31 @@ def modules_of(tree: FileTree) -> set[str]:
     return {"_sysconfigdata_*" if name.startswith("_sysconfigdata_") else name for name in names}
 
 
-@pytest.mark.parametrize("package", STANDARD, ids=lambda package: package.name)
-def test_a_package_has_openwrts_modules_apart_from_the_deviations(kit: Path, package: PythonPackage) -> None:
-    changes = deviations()
-    added = {Path(path).stem for path in changes.added_to(package.name)}
-    expected = set(package.modules) - changes.builtin_of(package.name)
-    assert modules_of(tree_of(kit, package.name_in_index)) == expected | added
+@EVERY_PACKAGE
+def test_a_package_has_openwrts_modules_apart_from_the_deviations(
+    kit: Path, edition: Edition, catalogue: Catalogue, package: str
+) -> None:
+    changes, facts = deviations(edition), catalogue.package(package)
+    added = {Path(path).stem for path in changes.added_to(package)}
+    expected = set(facts.modules) - changes.builtin_of(package)
+    assert modules_of(tree_of(kit, facts.name_in_index), catalogue.library) == expected | added
 
 
-@pytest.mark.parametrize("package", STANDARD, ids=lambda package: package.name)
-def test_bytecode_is_in_the_package_and_sources_are_in_its_twin(kit: Path, package: PythonPackage) -> None:
-    shipped = tree_of(kit, package.name_in_index)
+@EVERY_PACKAGE
+def test_bytecode_is_in_the_package_and_sources_are_in_its_twin(
+    kit: Path, catalogue: Catalogue, package: str
+) -> None:
+    facts = catalogue.package(package)
+    shipped = tree_of(kit, facts.name_in_index)
     assert not [path for path in shipped if path.endswith(".py")]
-    if package.src_name is not None:
-        twin = tree_of(kit, package.src_name)
+    if facts.src_name is not None:
+        twin = tree_of(kit, facts.src_name)
         assert {f"{path}c" for path in twin if twin[path].kind == "file"} == {
             path for path in shipped if path.endswith(".pyc")
         }
 
 
+@EVERY_EDITION
 def test_no_file_is_in_two_packages(kit: Path) -> None:
     owners: dict[str, str] = {}
     for file in sorted((kit / PACKAGES_DIR).glob("*.ipk")):
@@ -75,8 +94,9 @@ def test_no_file_is_in_two_packages(kit: Path) -> None:
 def ask(root: Path, code: str) -> object:
     """What the rootfs' own interpreter prints as a literal, run through the rootfs' own loader."""
     argv = [f"{root}/lib/ld-linux-x86-64.so.2", "--library-path", f"{root}/lib:{root}/usr/lib"]
-    argv += [f"{root}/usr/bin/python3.11", "-c", code]
-    return ast.literal_eval(run(argv, env=clean_environment(PYTHONHOME=f"{root}/usr"), timeout=60).stdout)
+    argv += [str((root / "usr/bin/python3").resolve()), "-"]
+    environment = clean_environment(PYTHONHOME=f"{root}/usr")
+    return ast.literal_eval(run(argv, env=environment, stdin=code.encode(), timeout=60).stdout)
 
 
 IMPORT_ALL = """
@@ -90,12 +110,13 @@ print(failed)
 """
 
 
-@pytest.mark.parametrize(("variant", "package"), sorted(CATALOGUE.variants.items()))
-def test_a_variant_imports_all_that_it_should(make: Make, variant: PythonVariant, package: str) -> None:
-    made = make(PACKAGES=package)
+@EVERY_EDITION
+@pytest.mark.parametrize("variant", ["base", "light", "full"])
+def test_a_variant_imports_all_that_it_should(make: Make, catalogue: Catalogue, variant: str) -> None:
+    made = make(PACKAGES=catalogue.variants[variant])
     assert made.code == 0, made.stderr
-    there = {name for each in CATALOGUE.variant_packages(variant) for name in each.modules}
-    there |= set(CATALOGUE.builtin_modules)
+    there = {name for each in catalogue.variant_packages(variant) for name in each.modules}
+    there |= set(catalogue.builtin_modules)
     failed = ask(made.root, IMPORT_ALL.format(names=sorted(there - NOT_IMPORTED)))
     assert isinstance(failed, dict)
     # OpenWrt's own borders: light has fractions, for instance, which imports decimal, which it has not
@@ -104,6 +125,7 @@ def test_a_variant_imports_all_that_it_should(make: Make, variant: PythonVariant
         assert failed == {}
 
 
+@EVERY_EDITION
 def test_a_smaller_variant_lacks_what_openwrts_lacks(make: Make) -> None:
     code = "import importlib.util as u; print([n for n in {} if u.find_spec(n)])"
     root = make(PACKAGES="python3-light").root
@@ -111,8 +133,11 @@ def test_a_smaller_variant_lacks_what_openwrts_lacks(make: Make) -> None:
     assert ask(root, code.format(missing)) == []
 
 
-def test_python_looks_in_site_packages_and_writes_no_bytecode(make: Make, tmp_path: Path) -> None:
-    module = tmp_path / "files/usr/lib/python3.11/site-packages/mine.py"
+@EVERY_EDITION
+def test_python_looks_in_site_packages_and_writes_no_bytecode(
+    make: Make, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    module = tmp_path / f"files{catalogue.site_packages}/mine.py"
     module.parent.mkdir(parents=True)
     module.write_text("ANSWER = 42\n")
     root = make(PACKAGES="python3-light", FILES=str(tmp_path / "files")).root
@@ -122,7 +147,7 @@ def test_python_looks_in_site_packages_and_writes_no_bytecode(make: Make, tmp_pa
         " 'silent': sys.dont_write_bytecode, 'purelib': sysconfig.get_path('purelib')})",
     )
     assert isinstance(said, dict)
-    site_packages = f"{root}{CATALOGUE.site_packages}"
+    site_packages = f"{root}{catalogue.site_packages}"
     assert said["answer"] == 42
     assert said["path"][-1] == site_packages
     assert said["silent"] is True
@@ -130,6 +155,7 @@ def test_python_looks_in_site_packages_and_writes_no_bytecode(make: Make, tmp_pa
     assert not list(root.rglob("__pycache__"))
 
 
+@EVERY_EDITION
 def test_pip_is_there(make: Make) -> None:
     root = make(PACKAGES="python3-pip").root
     assert (root / "usr/bin/pip3").read_text().startswith("#!/usr/bin/python3\n")

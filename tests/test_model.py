@@ -58,7 +58,11 @@ def test_human_sizes() -> None:
         ("<25.12", "snapshot", False),
         ("snapshot", "24.10.4", False),
         ("embedded", "embedded", True),
+        ("embedded", "embedded-3.13", True),
         (">=17.01", "embedded", False),
+        (">=17.01", "embedded-3.13", False),
+        ("embedded", "23.05.5", False),
+        ("snapshot", "embedded", False),
         (">=17.01", "PandoraBox", False),
     ],
 )
@@ -72,7 +76,9 @@ def test_what_is_no_release_range(expression: str) -> None:
         check_release_range(expression)
 
 
-@pytest.mark.parametrize("release", ["24.10.4", "24.10", "snapshot", "embedded", "24.10.0-rc3"])
+@pytest.mark.parametrize(
+    "release", ["24.10.4", "24.10", "snapshot", "embedded", "embedded-3.13", "24.10.0-rc3"]
+)
 def test_releases(release: str) -> None:
     assert check_release(release) == release
 

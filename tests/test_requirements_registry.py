@@ -15,6 +15,7 @@ from imagebuilder.host.cache import Cache
 from imagebuilder.kit.layout import PACKAGES_DIR
 from imagebuilder.log import Log
 from imagebuilder.model.app import AppUse
+from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.filetree import FileTree, file_of
 from imagebuilder.model.package import Package
 from imagebuilder.python.app_bytecode import Compiler
@@ -36,13 +37,13 @@ from imagebuilder.python.index_pip import PackageIndexError
 from imagebuilder.python.index_source import NativeSourceError
 from imagebuilder.python.requirements import resolve_requirements, wheels_of
 from imagebuilder.python.requirements_feed import feed_distributions
-from imagebuilder.python.variants import EMBEDDED_SERIES as SERIES
-from imagebuilder.python.wheels_target import KIT_GLIBC, WheelTarget, wheel_target
+from imagebuilder.python.wheels_target import WheelTarget, wheel_target
 from imagebuilder.stage.filetree import write_tree
 from imagebuilder.stage.ipk import write_ipk
 from imagebuilder.stage.ipk_reader import read_ipk
 
 pytest_plugins = ["kit_fixtures"]
+SERIES = EDITIONS["embedded"].series
 pytestmark = pytest.mark.kit
 
 CATALOGUE = load_catalogue(SERIES)
@@ -79,7 +80,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> PackageIndex:
 
 
 def target_of(python: str) -> WheelTarget:
-    return wheel_target(python, "x86_64", SERIES, glibc=KIT_GLIBC)
+    return wheel_target(python, "x86_64", SERIES, glibc=EDITIONS["embedded"].glibc)
 
 
 @pytest.fixture(scope="module")

@@ -137,6 +137,15 @@ def test_a_module_that_cannot_be_imported_counts_as_not_there() -> None:
     assert closed(library, "http").unusable == {"ssl"}
 
 
+def test_a_module_that_its_parent_may_make_counts_as_there() -> None:
+    # collections/__init__.py of Python 3.13 makes collections.abc, and has no file for it
+    library = {"socket": [body(imported("collections.abc", "Set"))], "collections": [body()]}
+    found = closed(library, "socket")
+    assert found.reasons.keys() == {"socket", "collections"}
+    assert found.unusable == frozenset()
+    assert closed({"socket": library["socket"]}, "socket").reasons.keys() == set()
+
+
 def test_imports_of_a_modules_getattr_count_for_who_asks_for_that_name() -> None:
     lazy = function(
         1, "__getattr__", imported("process", "Pool", level=1), imported("thread", "Thread", level=1)

@@ -8,10 +8,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from kit_fixtures import EVERY_EDITION
 from kit_making import Made, call_make
 
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.log import Log
+from imagebuilder.model.edition import Edition
+from imagebuilder.python.catalogue import load_catalogue
 from imagebuilder.trial import TrialError, boot
 from imagebuilder.trial.esp import SECTOR
 
@@ -62,18 +65,20 @@ def built(kit_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return made
 
 
-def test_the_image_boots_by_its_kernel_with_128_mib(built: Made) -> None:
+@EVERY_EDITION
+def test_the_image_boots_by_its_kernel_with_128_mib(built: Made, edition: Edition) -> None:
     before = sha256_of(built.image)
     with boot(built.image, "kernel", log=Log()) as guest:
         assert "Not an OpenWrt release" in guest.console_text
         assert guest.boot_seconds > 0
         memory = int(guest.check("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo"))
         assert memory < 128 << 10
-        assert guest.check("python3 -c 'import sys; print(sys.version)'").startswith("3.11.")
+        python = load_catalogue(edition.series).python
+        assert guest.check("python3 -c 'import sys; print(sys.version)'").startswith(f"{python}.")
         assert guest.check("cat /proc/sys/kernel/hostname") == "OpenWrt\n"
         assert guest.check("cat /etc/applied; ls /etc/uci-defaults") == "good\nbad\n60-bad\n"
         assert guest.check("readlink /var; stat -f -c %T /tmp").splitlines() == ["tmp", "tmpfs"]
-        assert "DISTRIB_RELEASE='embedded'" in guest.check("cat /etc/openwrt_release")
+        assert f"DISTRIB_RELEASE='{edition.release}'" in guest.check("cat /etc/openwrt_release")
         guest.check("echo kept > /root/kept && sync")
         guest.reboot()
         assert guest.check("cat /root/kept /etc/applied") == "kept\ngood\nbad\nbad\n"

@@ -28,6 +28,7 @@ from imagebuilder.python.variants import (
         ("24.10-SNAPSHOT", "24.10"),
         ("snapshot", "snapshot"),
         ("embedded", "23.05"),
+        ("embedded-3.13", "25.12"),
         ("r1234-vendor", "r1234-vendor"),
     ],
 )

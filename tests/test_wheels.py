@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 from wheel_maker import make_elf, make_wheel, record_line
 
 from imagebuilder.errors import UserError
+from imagebuilder.model.edition import EDITIONS
 from imagebuilder.python.launcher import Start
 from imagebuilder.python.wheels import WheelError, read_wheel
 from imagebuilder.python.wheels_elf import ElfError, read_elf
 from imagebuilder.python.wheels_entry_points import EntryPoint, EntryPointError, read_entry_points
-from imagebuilder.python.wheels_target import KIT_GLIBC, TargetError, WheelTarget, wheel_target
+from imagebuilder.python.wheels_target import TargetError, WheelTarget, wheel_target
 from imagebuilder.python.wheels_tree import NativeCodeError, wheel_tree
 
 SITE = "/usr/lib/python3.11/site-packages"
 START = Start(SITE)
 X86 = wheel_target("3.11.7", "x86_64", "23.05")
-KIT = wheel_target("3.11.2", "x86_64", "23.05", glibc=KIT_GLIBC)
+KIT = wheel_target("3.11.2", "x86_64", "23.05", glibc=EDITIONS["embedded"].glibc)
 MIPS = wheel_target("3.11.7", "mips_24kc", "23.05")
 ARM = wheel_target("3.11.7", "arm_cortex-a9_vfpv3-d16", "23.05")
 

@@ -158,9 +158,19 @@ def doctor(
         sys.exit(USER_FAULT)
 
 
+_DEMOS = {"embedded": "demo", "embedded-3.13": "demo-3.13"}
+
+
 @app.command()
 @guarded
 def demo(
+    release: Annotated[
+        Literal["embedded", "embedded-3.13"],
+        typer.Option("--release", help="Which edition of the kit: CPython 3.11 of Debian 12, 3.13 of 13."),
+    ] = "embedded",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Make the kit anew where Debian has newer packages.")
+    ] = False,
     output: Output = Path("out"),
     cache: Cache = None,
     as_json: Json = False,
@@ -171,12 +181,17 @@ def demo(
     from imagebuilder.cli import show
     from imagebuilder.cli.progress import Reporter
     from imagebuilder.host.tools import install, missing_tools
+    from imagebuilder.kit import prepare_kit
+    from imagebuilder.model.edition import EDITIONS
     from imagebuilder.pipeline import run_demo
     from imagebuilder.request import requests
 
     with Reporter(quiet=quiet, verbose=verbose) as log:
         install(missing_tools(("build", "sandbox", "kit", "boot")), log)
-        (request,) = requests(PROJECT, "demo", output=output, cache=cache)
+        config = _DEMOS[release]
+        (request,) = requests(PROJECT, config, output=output, cache=cache)
+        if fresh:
+            prepare_kit(EDITIONS[release], request.cache, log, fresh=True)
         place, result, answer = run_demo(request, log)
     if as_json:
         show.as_json({"folder": place, "result": result, "guest": answer})

@@ -28,7 +28,6 @@ def interpreters(
     """Show the Python variants of a release: versions, packages, flash; and what is not offered, and why."""
     from imagebuilder.cli import show
     from imagebuilder.load.library import Library
-    from imagebuilder.model.release import EMBEDDED
     from imagebuilder.python.overview import NOT_OFFERED
     from imagebuilder.python.overview import interpreters as offered
     from imagebuilder.python.variants import catalogue_series
@@ -37,7 +36,7 @@ def interpreters(
     series = catalogue_series(wanted)
     its_board = None if board is None else _board(Library(project), board, wanted)
     limit = None if its_board is None else _limit(its_board)
-    found = offered(series, embedded=wanted == EMBEDDED)
+    found = offered(wanted)
     if as_json:
         show.as_json(
             {

@@ -9,7 +9,7 @@ from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats import Read
 from imagebuilder.model.board import Board, Image, Profile
 from imagebuilder.model.firmware import Check, Level, Part, RootFacts
-from imagebuilder.model.release import EMBEDDED
+from imagebuilder.model.release import EMBEDDED, is_embedded
 
 # the formats of boards to the kinds of parts that such a file is
 CONTAINERS: dict[str, tuple[str, ...]] = {
@@ -82,7 +82,7 @@ def choose_profile(board: Board, target: str, release: str) -> tuple[Profile, tu
     if not release:
         return fitting[0], (check,)
     expected = " or ".join(one.releases for one in fitting)
-    own = any(one.releases == EMBEDDED for one in fitting) == (release == EMBEDDED)
+    own = any(one.releases == EMBEDDED for one in fitting) == is_embedded(release)
     level: Level = "warning" if own else "error"
     stated = holds("release of the image", bool(covering), expected=expected, found=release, level=level)
     return (covering or fitting)[0], (check, stated)

@@ -50,6 +50,18 @@ def disk_errors_explained(where: Path) -> Iterator[None]:
         raise
 
 
+def require_room(folder: Path, needed: int, what: str) -> None:
+    """HostError where the file system of a folder, which need not be there yet, has fewer than `needed` bytes
+    left. what: what they are for."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise HostError(
+            f"{what} needs {needed >> 20} MiB below {folder}, where {free >> 20} MiB are free",
+            hint="free some space (build.py clean --cache), or choose another place with --cache",
+        )
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that its name shows either all of the data or what was there before."""
     path.parent.mkdir(parents=True, exist_ok=True)

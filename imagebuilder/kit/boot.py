@@ -9,7 +9,7 @@ from pathlib import Path
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.kit.cpio import initramfs
 from imagebuilder.kit.disk import esp_size, genimage, make_overlay
-from imagebuilder.kit.kernel import load_order
+from imagebuilder.kit.kernel import load_order, module_file
 from imagebuilder.kit.layout import OVERLAY
 from imagebuilder.kit.materials import Materials
 from imagebuilder.kit.recipe import GUEST
@@ -26,7 +26,7 @@ def initramfs_tree(materials: Materials) -> FileTree:
     order = load_order(kernel, materials.recipe.initramfs_modules)
     entries: dict[str, Entry] = {path: folder() for path in _MOUNT_POINTS}
     entries |= {BUSYBOX: busybox, **applet_links(busybox)}
-    entries |= {f"/lib/modules/{name}.ko": file_at(kernel.modules[name]) for name in order}
+    entries |= {f"/lib/modules/{name}.ko": file_at(module_file(kernel, name)) for name in order}
     entries["/lib/modules/load"] = file_of("".join(f"{name}\n" for name in order).encode())
     return guest_tree("initramfs").merged(entries)
 

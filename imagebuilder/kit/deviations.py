@@ -1,4 +1,4 @@
-"""Debian's CPython made into OpenWrt's: deviations.toml as values, and as a change of the stage.
+"""Debian's CPython made into OpenWrt's: an edition's deviations as values, and as a change of the stage.
 
 Every entry must have an effect. One that has none is an error, as a rule of a strict filespec is.
 """
@@ -8,31 +8,42 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import cache, partial
 
 from imagebuilder.errors import UserError
-from imagebuilder.kit.recipe import HERE
+from imagebuilder.kit.recipe import HERE, Recipe, common_recipe
 from imagebuilder.model.base import Many, Model
+from imagebuilder.model.edition import Edition
 from imagebuilder.model.filetree import Entry, FileTree, file_of
 from imagebuilder.stage.filespec import Rule
 from imagebuilder.stage.filetree import content
 from imagebuilder.stage.shellglob import expand
 
-DATA = "deviations.toml"
-
 
 class DeviationError(UserError):
-    """Debian's Python is not the one that deviations.toml describes."""
+    """Debian's packages are not those that the edition's file describes."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, hint=f"the kit is for Debian 12; {DATA} states what differs from OpenWrt")
+        hint = "imagebuilder/kit/editions/debian-*.toml state what differs between Debian and OpenWrt"
+        super().__init__(message, hint=hint)
 
 
-class Move(Model):
-    """A path, or all below it, goes elsewhere."""
+class Rename(Model):
+    """A Debian package of packages.toml is called otherwise."""
 
     old: str
     new: str
+    reason: str
+
+
+class Move(Model):
+    """A path, or all below it, goes elsewhere. only: patterns, as in a shell, of the names in `old` that go;
+    none: all."""
+
+    old: str
+    new: str
+    only: Many[str] = ()
     reason: str
 
 
@@ -94,8 +105,11 @@ class Builtin(Model):
 
 
 class Deviations(Model):
-    """deviations.toml."""
+    """An edition's file. python: the Debian packages that CPython is cut from; all packages of it have the
+    version of the first."""
 
+    python: Many[str]
+    rename: Many[Rename] = ()
     move: Many[Move]
     drop: Many[Drop]
     edit: Many[Edit]
@@ -123,13 +137,27 @@ class Deviations(Model):
 
 
 @cache
-def deviations() -> Deviations:
-    """What deviations.toml states. pydantic's ValidationError where it cannot be read."""
-    return Deviations.model_validate(tomllib.loads((HERE / DATA).read_text("utf-8")))
+def deviations(edition: Edition) -> Deviations:
+    """What an edition's file states. pydantic's ValidationError where it cannot be read."""
+    file = HERE / "editions" / f"debian-{edition.debian}.toml"
+    return Deviations.model_validate(tomllib.loads(file.read_text("utf-8")))
+
+
+@cache
+def recipe(edition: Edition) -> Recipe:
+    """The recipe of an edition. DeviationError for a name that packages.toml does not have."""
+    changes, common = deviations(edition), common_recipe()
+    unknown = [entry.old for entry in changes.rename if entry.old not in common.debian_packages()]
+    if unknown:
+        raise DeviationError(f"packages.toml names no Debian package {', '.join(unknown)} to be renamed")
+    return common.renamed({entry.old: entry.new for entry in changes.rename}, tuple(changes.python))
 
 
 def _moved_path(path: str, move: Move) -> str:
     inside = path == move.old or path.startswith(move.old + "/")
+    if inside and move.only:
+        name = path[len(move.old) + 1 :].partition("/")[0]
+        inside = any(fnmatchcase(name, pattern) for pattern in move.only)
     return move.new + path[len(move.old) :] if inside else path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from imagebuilder.errors import UserError
 
 # modpost writes the names that a module needs into its .modinfo section; depmod reads the same
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
+# Debian 13 has all of /lib in /usr/lib
+_MODULES = ("lib/modules", "usr/lib/modules")
+_PACKED = ".xz"
 
 
 class KernelError(UserError):
@@ -19,17 +23,18 @@ class KernelError(UserError):
 
 @dataclass(frozen=True)
 class Kernel:
-    """release: what `uname -r` says. image: the bzImage. modules: module names, with `_`, to files.
-    builtin: the names of those that are part of the image."""
+    """release: what `uname -r` says. image: the bzImage. folder: where its modules are. modules: module
+    names, with `_`, to files (.ko or .ko.xz). builtin: the names of those that are part of the image."""
 
     release: str
     image: Path
+    folder: Path
     modules: Mapping[str, Path]
     builtin: frozenset[str]
 
 
 def _module_name(path: str) -> str:
-    return Path(path).name.removesuffix(".ko").replace("-", "_")
+    return Path(path).name.removesuffix(_PACKED).removesuffix(".ko").replace("-", "_")
 
 
 def read_kernel(root: Path) -> Kernel:
@@ -38,13 +43,34 @@ def read_kernel(root: Path) -> Kernel:
     if len(images) != 1:
         raise KernelError(f"one kernel was expected in {root}/boot, found {len(images)}")
     release = images[0].name.removeprefix("vmlinuz-")
-    modules = root / "lib/modules" / release
+    folders = [root / place / release for place in _MODULES if (root / place / release).is_dir()]
+    if len(folders) != 1:
+        raise KernelError(f"one folder of modules was expected for kernel {release}, found {len(folders)}")
+    (folder,) = folders
     return Kernel(
         release=release,
         image=images[0],
-        modules={_module_name(file.name): file for file in modules.rglob("*.ko")},
-        builtin=frozenset(map(_module_name, (modules / "modules.builtin").read_text("ascii").split())),
+        folder=folder,
+        modules={_module_name(file.name): file for file in folder.rglob("*.ko*")},
+        builtin=frozenset(map(_module_name, (folder / "modules.builtin").read_text("ascii").split())),
     )
+
+
+def module_file(kernel: Kernel, name: str) -> Path:
+    """The module as the kernel loads it, unpacked beside its packed file where it has one. KernelError for
+    one that is not there, or is damaged."""
+    if name not in kernel.modules:
+        raise KernelError(f"kernel {kernel.release} has no module {name}")
+    file = kernel.modules[name]
+    if file.suffix != _PACKED:
+        return file
+    plain = file.with_suffix("")
+    if not plain.exists():
+        try:
+            plain.write_bytes(lzma.decompress(file.read_bytes()))
+        except lzma.LZMAError as error:
+            raise KernelError(f"{file.name} is damaged: {error}") from error
+    return plain
 
 
 def _needs(file: Path) -> list[str]:
@@ -64,9 +90,7 @@ def load_order(kernel: Kernel, names: Sequence[str]) -> tuple[str, ...]:
     def visit(name: str) -> None:
         if name in order or name in kernel.builtin:
             return
-        if name not in kernel.modules:
-            raise KernelError(f"kernel {kernel.release} has no module {name}")
-        for needed in _needs(kernel.modules[name]):
+        for needed in _needs(module_file(kernel, name)):
             visit(needed)
         order.append(name)
 

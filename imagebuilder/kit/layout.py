@@ -11,7 +11,6 @@ from pathlib import Path
 from imagebuilder.errors import UserError
 
 DISTRIBUTION = "OpenWrt"
-VERSION = "embedded"
 BOARD = "x86"
 SUBTARGET = "64"
 ARCHITECTURE = "x86_64"

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.kit import debian
-from imagebuilder.kit.debian import Deb
-from imagebuilder.kit.deviations import Deviations, adapted, deviations
+from imagebuilder.kit.debian.archive import Deb
+from imagebuilder.kit.debian.deb import unpack
+from imagebuilder.kit.deviations import Deviations, adapted, deviations, recipe
 from imagebuilder.kit.kernel import Kernel, read_kernel
-from imagebuilder.kit.recipe import Recipe, recipe
+from imagebuilder.kit.recipe import Recipe
+from imagebuilder.model.edition import Edition
 from imagebuilder.model.filetree import FileTree
 from imagebuilder.stage.filetree import read_tree
 
@@ -20,11 +21,13 @@ MAIN = "main"
 
 @dataclass(frozen=True)
 class Materials:
-    """recipe, deviations: the kit's data. debs: Debian's packages by name. main: where CPython, programs and
-    libraries were unpacked, as Debian has them; boot: where systemd-boot was. stages: the trees that packages
-    are cut from, with OpenWrt's layout: MAIN, and one for each of the recipe's sites. certificates: Debian's
-    tree of them. scratch: a folder that lives as long as these. epoch: the kit's date, seconds since 1970."""
+    """edition: which kit it is. recipe, deviations: its data. debs: Debian's packages by name. main: where
+    CPython, programs and libraries were unpacked, as Debian has them; boot: where systemd-boot was. stages:
+    the trees that packages are cut from, with OpenWrt's layout: MAIN, and one for each of the recipe's sites.
+    certificates: Debian's tree of them. scratch: a folder that lives as long as these. epoch: the kit's date,
+    seconds since 1970."""
 
+    edition: Edition
     recipe: Recipe
     deviations: Deviations
     debs: Mapping[str, Deb]
@@ -44,7 +47,7 @@ class Materials:
     @property
     def kernel_version(self) -> str:
         """The version of the kernel's packages."""
-        return next(deb.plain_version for deb in self.debs.values() if debian.is_kernel(deb))
+        return next(deb.plain_version for deb in self.debs.values() if deb.is_kernel)
 
 
 def _newest(folder: Path) -> int:
@@ -53,26 +56,28 @@ def _newest(folder: Path) -> int:
     return max(int(file.lstat().st_mtime) for file in files)
 
 
-def gather(debs: Sequence[Deb], files: Path, scratch: Path) -> Materials:
-    """Unpack packages that lie in the folder `files` into a scratch folder, each where it is of use.
+def gather(edition: Edition, files: Mapping[Deb, Path], scratch: Path) -> Materials:
+    """Unpack an edition's packages, given with their files, into a scratch folder, each where it is of use.
 
-    Raises DeviationError where they are not what deviations.toml states, KernelError.
+    Raises DebianError for a damaged package, DeviationError where they are not what the edition's file
+    states, KernelError.
     """
-    plan, changes = recipe(), deviations()
-    named = {deb.name: deb for deb in debs}
+    plan, changes = recipe(edition), deviations(edition)
+    named = {deb.name: deb for deb in files}
     sites = {site.name: scratch / "site" / site.name for site in plan.site}
     main, boot, kernel, certificates = (scratch / name for name in ("main", "boot", "kernel", "certificates"))
     groups: dict[Path, Sequence[str]] = {
         main: plan.main_packages(),
         boot: plan.boot,
         certificates: (plan.certificates,),
-        kernel: [deb.name for deb in debs if debian.is_kernel(deb)],
+        kernel: [deb.name for deb in files if deb.is_kernel],
         **{sites[site.name]: site.debian for site in plan.site},
     }
     for folder, names in groups.items():
-        debian.unpack([named[name] for name in names], files, folder)
+        unpack((named[name] for name in names), files, folder)
     trees = {MAIN: read_tree(main)} | {name: read_tree(path) for name, path in sites.items()}
     return Materials(
+        edition=edition,
         recipe=plan,
         deviations=changes,
         debs=named,

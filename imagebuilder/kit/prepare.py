@@ -16,13 +16,15 @@ from pathlib import Path
 
 import imagebuilder
 from imagebuilder.errors import HostError
-from imagebuilder.host.fs import disk_errors_explained, remove_tree, replace_folder
-from imagebuilder.kit import debian, layout
+from imagebuilder.host.cache import Cache, OfflineError
+from imagebuilder.host.fs import disk_errors_explained, remove_tree, replace_folder, require_room
+from imagebuilder.kit import layout
 from imagebuilder.kit.boot import make_boot_parts
-from imagebuilder.kit.debian import Deb
+from imagebuilder.kit.debian.archive import Deb
+from imagebuilder.kit.deviations import recipe
 from imagebuilder.kit.materials import Materials, gather
 from imagebuilder.kit.python_packages import python_packages
-from imagebuilder.kit.recipe import HERE, recipe
+from imagebuilder.kit.recipe import HERE
 from imagebuilder.kit.system_packages import system_packages
 from imagebuilder.kit.tree import (
     fix_modes,
@@ -32,14 +34,15 @@ from imagebuilder.kit.tree import (
     write_packages,
 )
 from imagebuilder.log import Log
+from imagebuilder.model.edition import Edition
 from imagebuilder.python.catalogue import load_catalogue
-from imagebuilder.python.variants import EMBEDDED_SERIES
 
 ROOTFS_PARTITION_BYTES = 48 << 20
 BLOCK_BYTES = 256 << 10
 # zstd where OpenWrt takes xz: eight times as fast to pack, and faster to read under emulation
 COMPRESSOR = ("zstd", "-Xcompression-level", "9")
 UNUSED_SECONDS = 7 * 86400.0
+NEEDED_BYTES = 700 << 20  # measured: packages 90 MiB, unpacked 420, lists 60, the kit 80
 _PACKAGE = Path(imagebuilder.__file__).parent
 # what the kit's content depends on besides imagebuilder/kit itself
 _CODE = (
@@ -49,7 +52,6 @@ _CODE = (
         "stage/shellglob.py",
         "python/bytecode.py",
         "python/catalogue.py",
-        f"python/data/openwrt-{EMBEDDED_SERIES}.json",
         "feeds/opkg.py",
     ),
 )
@@ -62,10 +64,11 @@ def _files(places: Sequence[Path]) -> Iterator[Path]:
         yield from (path for path in inside if path.is_file() and "__pycache__" not in path.parts)
 
 
-def recipe_digest() -> str:
-    """SHA-256 in hex over the code, the data and the guest files that the kit is made with."""
-    whole = hashlib.sha256()
-    for path in _files([HERE, *(_PACKAGE / name for name in _CODE)]):
+def recipe_digest(edition: Edition) -> str:
+    """SHA-256 in hex over the edition, the code, the data and the guest files that a kit is made with."""
+    whole = hashlib.sha256(repr(edition).encode())
+    catalogue = _PACKAGE / f"python/data/openwrt-{edition.series}.json"
+    for path in _files([HERE, catalogue, *(_PACKAGE / name for name in _CODE)]):
         whole.update(f"{path.relative_to(_PACKAGE)}\0{path.stat().st_size}\0".encode())
         whole.update(path.read_bytes())
     return whole.hexdigest()
@@ -98,7 +101,7 @@ def _locked(folder: Path, log: Log) -> Iterator[None]:
 def _config(materials: Materials, code: str) -> layout.TreeConfig:
     return layout.TreeConfig(
         distribution=layout.DISTRIBUTION,
-        version=layout.VERSION,
+        version=materials.edition.release,
         version_code=code,
         target=f"{layout.BOARD}/{layout.SUBTARGET}",
         architecture=layout.ARCHITECTURE,
@@ -116,7 +119,7 @@ def _make(materials: Materials, tree: Path, code: str, log: Log) -> layout.TreeC
     config = _config(materials, code)
     contents = [
         *system_packages(materials, code),
-        *python_packages(materials, load_catalogue(EMBEDDED_SERIES), log),
+        *python_packages(materials, load_catalogue(materials.edition.series), log),
     ]
     log.progress(f"writing {len(contents)} packages")
     write_packages(contents, tree, epoch=materials.epoch, jobs=os.cpu_count() or 1)
@@ -127,50 +130,60 @@ def _make(materials: Materials, tree: Path, code: str, log: Log) -> layout.TreeC
     return config
 
 
-def _remove_unused(kits: Path, files: Path, debs: Sequence[Deb], kept: Path) -> None:
-    """Remove kits that nobody used for a week, and Debian packages of earlier kits."""
+def _remove_unused(kits: Path, kept: Path) -> None:
+    """Remove kits that nobody used for a week."""
     oldest = time.time() - UNUSED_SECONDS
     for kit in kits.iterdir():
         stamp = kit / layout.MANIFEST_OF_KIT
         if kit != kept and stamp.is_file() and stamp.stat().st_mtime < oldest:
             remove_tree(kit)
-    names = {deb.file for deb in debs}
-    for file in files.glob("*.deb"):
-        if file.name not in names:
-            file.unlink()
 
 
-def prepare(cache: Path, log: Log) -> Path:
+def prepare(edition: Edition, cache: Path, log: Log, *, fresh: bool = False, offline: bool = False) -> Path:
     """See imagebuilder.kit.prepare_kit()."""
     if platform.machine() != "x86_64":
         hint = "give an ImageBuilder with --imagebuilder"
         raise HostError("the embedded kit is for x86-64 machines", hint=hint)
-    recipe_hash = recipe_digest()
-    kits, files = cache / "kits", cache / "debian"
+    recipe_hash = recipe_digest(edition)
+    kits = cache / "kits"
     place = kits / _key(recipe_hash)
-    if not (place / layout.MANIFEST_OF_KIT).is_file():
+
+    def is_wanted() -> bool:
+        return fresh or not (place / layout.MANIFEST_OF_KIT).is_file()
+
+    if is_wanted():
+        if offline:
+            raise OfflineError([f"the embedded kit of Debian {edition.debian}"])
         with disk_errors_explained(kits), _locked(kits, log):
-            if not (place / layout.MANIFEST_OF_KIT).is_file():
-                _make_in_place(kits, files, place, recipe_hash, log)
+            if is_wanted():
+                _make_in_place(edition, Cache(cache), place, recipe_hash, log)
     os.utime(place / layout.MANIFEST_OF_KIT)
     return place
 
 
-def _make_in_place(kits: Path, files: Path, place: Path, recipe_hash: str, log: Log) -> None:
-    """Make a kit beside its place and move it there. Called under the lock."""
-    for stale in kits.glob(f"{_MAKING}*"):  # of a process that was killed
+def _make_in_place(edition: Edition, cache: Cache, place: Path, recipe_hash: str, log: Log) -> None:
+    """Make a kit beside its place and move it there, unless it is there, made of the same packages. Called
+    under the lock."""
+    # what speaks to servers is loaded only where one is spoken to
+    from imagebuilder.kit.debian.fetch import fetch  # noqa: PLC0415
+
+    for stale in place.parent.glob(f"{_MAKING}*"):  # of a process that was killed
         remove_tree(stale)
-    debs = debian.fetch(recipe().debian_packages(), files, log)
-    digest = _content_digest(recipe_hash, debs)
-    with tempfile.TemporaryDirectory(dir=kits, prefix=_MAKING) as name:
+    require_room(cache.folder, NEEDED_BYTES, "the embedded kit")
+    files = fetch(edition, recipe(edition).debian_packages(), cache, log)
+    digest = _content_digest(recipe_hash, tuple(files))
+    if (place / layout.MANIFEST_OF_KIT).is_file() and kit_digest(place) == digest:
+        log.note(f"Debian {edition.debian} has nothing newer than what the kit is made of")
+        return
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=_MAKING) as name:
         tree = Path(name) / "tree"
         tree.mkdir()
         log.progress("unpacking Debian's packages")
-        config = _make(gather(debs, files, Path(name)), tree, digest[:12], log)
-        write_kit_manifest(tree, debs, digest=digest, key=place.name, config=config)
+        config = _make(gather(edition, files, Path(name)), tree, digest[:12], log)
+        write_kit_manifest(tree, edition, files, digest=digest, key=place.name, config=config)
         fix_modes(tree)
         replace_folder(tree, place)
-    _remove_unused(kits, files, debs, place)
+    _remove_unused(place.parent, place)
     log.note(f"the embedded kit is ready: {place}")
 
 

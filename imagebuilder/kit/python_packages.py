@@ -1,7 +1,7 @@
 """CPython and its companions, cut into OpenWrt's packages by OpenWrt's filespecs, as bytecode.
 
 What users get to cut their own packages with is used here in earnest: stage.filespec, python.bytecode and
-python.catalogue. Debian's deviations are those of deviations.toml and no others.
+python.catalogue. Debian's deviations are those of the edition's file and no others.
 """
 
 from __future__ import annotations
@@ -19,15 +19,20 @@ from imagebuilder.stage.filespec import apply, from_triples
 from imagebuilder.stage.shellglob import expand
 
 SECTION = "lang"
+_LOADER = "ld-linux-x86-64.so.2"
 
 
 def kit_interpreter(unpacked: Path, catalogue: Catalogue) -> Interpreter:
     """The kit's own Python, run on this machine through its own loader and libraries, straight out of the
     folder into which Debian's packages were unpacked."""
-    folders = (unpacked / "lib/x86_64-linux-gnu", unpacked / "usr/lib/x86_64-linux-gnu")
+    # Debian 13 has all of /lib in /usr/lib
+    folders = [unpacked / place / "x86_64-linux-gnu" for place in ("lib", "usr/lib")]
+    loaders = [folder / _LOADER for folder in folders if (folder / _LOADER).exists()]
+    if not loaders:
+        raise DeviationError(f"Debian's libc6 has no {_LOADER} where it should be")
     return Interpreter(
         argv=(
-            str(folders[0] / "ld-linux-x86-64.so.2"),
+            str(loaders[0]),
             "--library-path",
             ":".join(map(str, folders)),
             str(unpacked / f"usr/bin/python{catalogue.python}"),

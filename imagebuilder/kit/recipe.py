@@ -1,8 +1,9 @@
-"""What the kit is made of: packages.toml as values."""
+"""What the kit is made of: packages.toml as values, with the names of an edition's Debian."""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -46,10 +47,11 @@ class Site(Model):
 
 
 class Recipe(Model):
-    """packages.toml. python, boot: names of Debian packages; certificates: the one with CA certificates;
-    default: what every image gets."""
+    """packages.toml. boot: names of Debian packages; certificates: the one with CA certificates;
+    default: what every image gets. python: the Debian packages that CPython is cut from, which the edition
+    names."""
 
-    python: Many[str]
+    python: Many[str] = ()
     certificates: str
     boot: Many[str]
     initramfs_modules: Many[str]
@@ -72,8 +74,31 @@ class Recipe(Model):
             names.update((part.debian, *part.also))
         return tuple(sorted(names))
 
+    def renamed(self, names: Mapping[str, str], python: tuple[str, ...]) -> Recipe:
+        """The recipe with other names for Debian packages (old to new), and CPython's."""
+
+        def new(old: str) -> str:
+            return names.get(old, old)
+
+        def every(olds: Many[str]) -> tuple[str, ...]:
+            return tuple(map(new, olds))
+
+        packages = (
+            part.model_copy(update={"debian": new(part.debian), "also": every(part.also)})
+            for part in self.package
+        )
+        return self.model_copy(
+            update={
+                "python": python,
+                "certificates": new(self.certificates),
+                "boot": every(self.boot),
+                "site": tuple(site.model_copy(update={"debian": every(site.debian)}) for site in self.site),
+                "package": tuple(packages),
+            }
+        )
+
 
 @cache
-def recipe() -> Recipe:
-    """The kit's recipe. pydantic's ValidationError where packages.toml is not one."""
+def common_recipe() -> Recipe:
+    """What packages.toml says for every edition. pydantic's ValidationError where it is no recipe."""
     return Recipe.model_validate(tomllib.loads((HERE / "packages.toml").read_text("utf-8")))

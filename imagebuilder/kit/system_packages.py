@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from imagebuilder.host.run import run
-from imagebuilder.kit.debian import Deb
-from imagebuilder.kit.kernel import Kernel, load_order
-from imagebuilder.kit.layout import ARCHITECTURE, BOARD, DISTRIBUTION, SUBTARGET, VERSION
+from imagebuilder.kit.debian.archive import Deb
+from imagebuilder.kit.kernel import Kernel, load_order, module_file
+from imagebuilder.kit.layout import ARCHITECTURE, BOARD, DISTRIBUTION, SUBTARGET
 from imagebuilder.kit.materials import Materials
 from imagebuilder.kit.recipe import GUEST, Module, Part
 from imagebuilder.model.filetree import EMPTY, Entry, FileTree, file_at, file_of, folder, symlink
@@ -67,12 +67,12 @@ def guest_tree(name: str) -> FileTree:
     return FileTree(entries)
 
 
-def _release_files(version_code: str) -> dict[str, Entry]:
+def _release_files(version: str, version_code: str) -> dict[str, Entry]:
     target = f"{BOARD}/{SUBTARGET}"
-    description = f"{DISTRIBUTION} {VERSION} {version_code}"
+    description = f"{DISTRIBUTION} {version} {version_code}"
     release = {
         "DISTRIB_ID": DISTRIBUTION,
-        "DISTRIB_RELEASE": VERSION,
+        "DISTRIB_RELEASE": version,
         "DISTRIB_REVISION": version_code,
         "DISTRIB_TARGET": target,
         "DISTRIB_ARCH": ARCHITECTURE,
@@ -81,10 +81,10 @@ def _release_files(version_code: str) -> dict[str, Entry]:
     }
     system = {
         "NAME": DISTRIBUTION,
-        "VERSION": VERSION,
+        "VERSION": version,
         "ID": DISTRIBUTION.lower(),
         "PRETTY_NAME": description,
-        "VERSION_ID": VERSION,
+        "VERSION_ID": version,
         "BUILD_ID": version_code,
         "OPENWRT_BOARD": target,
         "OPENWRT_ARCH": ARCHITECTURE,
@@ -98,13 +98,13 @@ def _release_files(version_code: str) -> dict[str, Entry]:
     return {path: file_of(text.encode()) for path, text in files.items()}
 
 
-def base_files(version_code: str) -> Content:
+def base_files(version: str, version_code: str) -> Content:
     """The folders, configuration and scripts of the guest."""
     tree = guest_tree("base-files").merged(
         {
             **{path: folder(mode) for path, mode in _FOLDERS.items()},
             **{path: symlink(target) for path, target in _LINKS.items()},
-            **_release_files(version_code),
+            **_release_files(version, version_code),
         }
     )
     files = (path for path, entry in tree.items() if entry.kind == "file")
@@ -161,8 +161,9 @@ def ca_bundle(deb: Deb, tree: FileTree) -> Content:
     )
 
 
-def part_package(part: Part, deb: Deb, stage: FileTree) -> Content:
-    """A program or library by its rules in packages.toml. FilespecError where the stage lacks something."""
+def part_package(part: Part, deb: Deb, stage: FileTree, more: Sequence[str] = ()) -> Content:
+    """A program or library by its rules in packages.toml; more: what it depends on besides. FilespecError
+    where the stage lacks something."""
     own: dict[str, Entry] = dict(guest_tree(part.name)) if (GUEST / part.name).is_dir() else {}
     own |= {path: symlink(target) for path, target in part.links.items()}
     rules = parse("\n".join(part.rules), origin=f"packages.toml, {part.name}")
@@ -177,7 +178,7 @@ def part_package(part: Part, deb: Deb, stage: FileTree) -> Content:
         summary=part.summary,
         section=part.section,
         tree=tree,
-        depends=(*libc, *part.depends),
+        depends=(*libc, *part.depends, *more),
         provides=part.provides,
         abi_version=part.name.removeprefix(plain).lstrip("-"),
     )
@@ -189,13 +190,13 @@ def _modules_folder(kernel: Kernel) -> str:
 
 def kernel_package(kernel: Kernel, version: str) -> Content:
     """What modules depend on. The kernel itself is in the ESP of the image."""
-    listed = kernel.image.parents[1] / "lib/modules" / kernel.release / "modules.builtin"
+    builtin = kernel.folder / "modules.builtin"
     return Content(
         name="kernel",
         version=version,
         summary=f"Kernel {kernel.release}",
         section="sys",
-        tree=FileTree({f"{_modules_folder(kernel)}/modules.builtin": file_at(listed)}),
+        tree=FileTree({f"{_modules_folder(kernel)}/{builtin.name}": file_at(builtin)}),
     )
 
 
@@ -204,7 +205,7 @@ def module_package(module: Module, kernel: Kernel, version: str, loaded: Iterabl
     there = set(loaded)
     names = [name for name in load_order(kernel, module.load) if name not in there]
     files: dict[str, Entry] = {
-        f"{_modules_folder(kernel)}/{name}.ko": file_at(kernel.modules[name]) for name in names
+        f"{_modules_folder(kernel)}/{name}.ko": file_at(module_file(kernel, name)) for name in names
     }
     listed = "".join(f"{name}\n" for name in names)
     files[f"/etc/modules.d/{module.name.removeprefix('kmod-')}"] = file_of(listed.encode())
@@ -220,14 +221,17 @@ def module_package(module: Module, kernel: Kernel, version: str, loaded: Iterabl
 
 def system_packages(materials: Materials, version_code: str) -> list[Content]:
     """All of them. FilespecError where Debian lacks what packages.toml names."""
-    plan, debs = materials.recipe, materials.debs
+    plan, changes, debs = materials.recipe, materials.deviations, materials.debs
     kernel, version = materials.kernel, materials.kernel_version
     loaded = load_order(kernel, plan.initramfs_modules)
     return [
-        base_files(version_code),
+        base_files(materials.edition.release, version_code),
         uci(version_code),
         ca_bundle(debs[plan.certificates], materials.certificates),
         kernel_package(kernel, version),
         *(module_package(module, kernel, version, loaded) for module in plan.module),
-        *(part_package(part, debs[part.debian], materials.main_stage) for part in plan.package),
+        *(
+            part_package(part, debs[part.debian], materials.main_stage, changes.dependencies_of(part.name))
+            for part in plan.package
+        ),
     ]

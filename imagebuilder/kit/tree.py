@@ -13,7 +13,7 @@ from pathlib import Path
 
 import imagebuilder
 from imagebuilder.errors import UserError
-from imagebuilder.kit.debian import Deb
+from imagebuilder.kit.debian.archive import Deb
 from imagebuilder.kit.feed import write_index
 from imagebuilder.kit.layout import (
     ARCHITECTURE,
@@ -30,6 +30,7 @@ from imagebuilder.kit.layout import (
 )
 from imagebuilder.kit.recipe import GUEST
 from imagebuilder.kit.system_packages import Content
+from imagebuilder.model.edition import Edition
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.stage.ipk import write_ipk
 
@@ -150,11 +151,14 @@ def write_description(tree: Path, config: TreeConfig) -> None:
     shutil.copyfile(GUEST / "tree/disk.cfg", tree / LINUX_DIR / DISK_CONFIG)
 
 
-def write_kit_manifest(tree: Path, debs: Iterable[Deb], *, digest: str, key: str, config: TreeConfig) -> None:
+def write_kit_manifest(
+    tree: Path, edition: Edition, debs: Iterable[Deb], *, digest: str, key: str, config: TreeConfig
+) -> None:
     """Write kit.json: the digest of the kit and all that went into it."""
     record = {
         "schema": KIT_SCHEMA,
         "what": f"{DISTRIBUTION} {config.version}: an ImageBuilder made from Debian packages",
+        "debian_release": f"{edition.debian} ({edition.codename})",
         "digest": digest,
         "key": key,
         "python": sys.executable,

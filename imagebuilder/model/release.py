@@ -1,4 +1,4 @@
-"""OpenWrt releases (`24.10.4`, `snapshot`, `embedded`) and expressions over them (`>=19.07`)."""
+"""OpenWrt releases (`24.10.4`, `snapshot`, `embedded-3.13`) and expressions over them (`>=19.07`)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,31 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator
 
-EMBEDDED = "embedded"
+from imagebuilder.model.edition import EDITIONS
+
+EMBEDDED = "embedded"  # the kit's first edition, and, as a range, all of them
 SNAPSHOT = "snapshot"
 LATEST = "latest"  # the newest stable release, once it is known which that is
-_NAMED = (EMBEDDED, SNAPSHOT)
+_NAMED_RANGES = (EMBEDDED, SNAPSHOT)
 _NUMBERED = re.compile(r"[0-9]{2}\.[0-9]{2}(\.[0-9]{1,2})?(-rc[0-9]{1,2})?")
 _FUTURE = Version("9999")
 
 
 def check_release(text: str) -> str:
-    """The release itself, if it is one: `24.10`, `24.10.4`, `24.10.0-rc1`, `latest`, `snapshot`, `embedded`.
+    """The release itself, if it is one: `24.10`, `24.10.4`, `24.10.0-rc1`, `latest`, `snapshot`, `embedded`,
+    `embedded-3.13`.
 
     Raises ValueError for anything else.
     """
-    if text in (*_NAMED, LATEST) or _NUMBERED.fullmatch(text):
+    if text in (SNAPSHOT, LATEST) or is_embedded(text) or _NUMBERED.fullmatch(text):
         return text
-    raise ValueError(f"'{text}' is no release; expected one such as 24.10.4, {SNAPSHOT} or {EMBEDDED}")
+    expected = ", ".join(("24.10.4", SNAPSHOT, *EDITIONS))
+    raise ValueError(f"'{text}' is no release; expected one such as {expected}")
+
+
+def is_embedded(release: str) -> bool:
+    """Whether it is an edition of the embedded kit."""
+    return release in EDITIONS
 
 
 def _specifiers(expression: str) -> SpecifierSet:
@@ -39,7 +48,7 @@ def check_release_range(expression: str) -> str:
 
     Raises ValueError for anything else.
     """
-    if expression in _NAMED:
+    if expression in _NAMED_RANGES:
         return expression
     try:
         if expression.strip():
@@ -54,10 +63,12 @@ def check_release_range(expression: str) -> str:
 
 
 def covers(expression: str, release: str) -> bool:
-    """Whether a release lies in the range. snapshot is newer than every numbered release; embedded
-    is covered by `embedded` alone."""
-    if expression in _NAMED or release == EMBEDDED:
-        return expression == release
+    """Whether a release lies in the range. snapshot is newer than every numbered release; the
+    editions of the kit are covered by `embedded` alone."""
+    if expression == EMBEDDED or is_embedded(release):
+        return expression == EMBEDDED and is_embedded(release)
+    if expression == SNAPSHOT:
+        return release == SNAPSHOT
     version = _FUTURE if release == SNAPSHOT else _version(release)
     return version is not None and version in _specifiers(expression)
 
@@ -71,7 +82,7 @@ def _version(release: str) -> Version | None:
 
 def lower_bound(expression: str) -> Version:
     """What ranges are ordered by: the newest range is the one that begins latest."""
-    if expression in _NAMED:
+    if expression in _NAMED_RANGES:
         return _FUTURE
     begins = (part.version for part in _specifiers(expression) if not part.operator.startswith("<"))
     return max((Version(begin.removesuffix(".*")) for begin in begins), default=Version("0"))

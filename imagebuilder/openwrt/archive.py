@@ -70,7 +70,7 @@ def unpack(archive: Path, folder: Path, log: Log) -> None:
                     )
                 if files % PROGRESS_FILES == 0:
                     log.progress(f"unpacking {archive.name}: {files} files", files)
-                _extract(tar, member, folder)
+                extract_member(tar, member, folder)
     except (tarfile.TarError, lzma.LZMAError, zstandard.ZstdError, zlib.error, EOFError) as error:
         raise ArchiveError(f"{archive} is damaged: {error}", hint="download it again") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
@@ -81,14 +81,18 @@ def unpack(archive: Path, folder: Path, log: Log) -> None:
         raise ArchiveError(f"{archive} is empty", hint="download it again")
 
 
-def check_member(archive: str, member: tarfile.TarInfo) -> None:
-    """ArchiveError for a member that is no file, folder or link, or that leaves the archive's folder."""
+def check_member(archive: str, member: tarfile.TarInfo, *, absolute_links: bool = False) -> None:
+    """ArchiveError for a member that is no file, folder or link, or that leaves the archive's folder.
+
+    absolute_links: symbolic links may name any place, as those of a root file system do; extract_member()
+    follows none.
+    """
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or len(os.fsencode(member.name)) > MAX_NAME_BYTES:
         raise ArchiveError(f"{archive} is unsafe: the path {member.name[:200]!r} leaves its folder")
     if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
         raise ArchiveError(f"{archive} is unsafe: {member.name!r} is a device or pipe")
-    if member.issym() or member.islnk():
+    if member.islnk() or (member.issym() and not absolute_links):
         base = name.parent if member.issym() else PurePosixPath(".")
         if _leaves(base, PurePosixPath(member.linkname)):
             raise ArchiveError(
@@ -109,9 +113,9 @@ def _leaves(base: PurePosixPath, target: PurePosixPath) -> bool:
     return False
 
 
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    """One checked member. A name may not pass through a link that an earlier member made: links that are
-    each harmless can together lead outside."""
+def extract_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write one member that check_member() let pass. A name may not pass through a link that an earlier
+    member made: links that are each harmless can together lead outside (ArchiveError)."""
     place = folder
     for part in PurePosixPath(member.name).parts[:-1]:
         place /= part
@@ -125,6 +129,7 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> Non
     place.unlink(missing_ok=True)
     if member.issym():
         place.symlink_to(member.linkname)
+        os.utime(place, (member.mtime, member.mtime), follow_symlinks=False)
     elif member.islnk():
         original = folder / member.linkname
         if not is_inside(folder, original) or not original.is_file():

@@ -20,7 +20,7 @@ from packaging.version import Version
 from imagebuilder.errors import UserError
 from imagebuilder.log import Log
 from imagebuilder.model.board import Board, Profile
-from imagebuilder.model.release import EMBEDDED, SNAPSHOT
+from imagebuilder.model.release import SNAPSHOT, is_embedded
 
 LATEST = "latest"
 VERSIONS_FILE = ".versions.json"
@@ -41,7 +41,7 @@ class ReleaseListError(UserError):
 
 def series_of(version: str) -> str:
     """`24.10` of `24.10.4` and of `24.10`; `snapshot` of itself."""
-    if version in (SNAPSHOT, EMBEDDED):
+    if version == SNAPSHOT or is_embedded(version):
         return version
     return ".".join(version.partition("-")[0].split(".")[:2])
 
@@ -85,7 +85,8 @@ class ReleaseList:
     def end_of_life(self, release: str) -> str | None:
         """A sentence for a release whose series gets no security fixes any more; None for others."""
         maintained = self.maintained_series()
-        if release in (SNAPSHOT, EMBEDDED) or not maintained or series_of(release) in maintained:
+        named = release == SNAPSHOT or is_embedded(release)
+        if named or not maintained or series_of(release) in maintained:
             return None
         if Version(series_of(release)) > max(map(Version, maintained)):
             return None
@@ -134,7 +135,7 @@ def resolve_release(wanted: str, known: ReleaseList, log: Log) -> str:
     A number above all that the list has of its series is believed, with a note: it may be newer than the
     list.
     """
-    if wanted in (SNAPSHOT, EMBEDDED):
+    if wanted == SNAPSHOT or is_embedded(wanted):
         return wanted
     if wanted == LATEST or _SERIES.fullmatch(wanted):
         found = known.newest(None if wanted == LATEST else wanted)

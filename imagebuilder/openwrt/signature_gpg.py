@@ -6,7 +6,7 @@ gpgv's status lines: GnuPG's doc/DETAILS. The user's own keyrings and settings a
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,19 +45,30 @@ def verify_gpg(data: bytes, signature: bytes, keys: Keys, what: str) -> GpgVerdi
     on this machine.
     """
     with tempfile.TemporaryDirectory(prefix="gpgv-") as home:
-        status = _gpgv(Path(home), data, signature, keys.gpg)
+        files = {"signature": signature, "data": data}
+        status = _gpgv(Path(home), files, keys.gpg)
     return read_status(status, keys, what)
 
 
-def _gpgv(home: Path, data: bytes, signature: bytes, keys: Sequence[GpgKey]) -> list[list[str]]:
-    """gpgv's status lines, each in words."""
-    files = {"keyring": b"".join(key.packets for key in keys), "signature": signature, "data": data}
-    for name, content in files.items():
+def verify_clearsigned(message: bytes, keys: Keys, what: str) -> tuple[GpgVerdict, bytes]:
+    """What is known of a clear-signed message (RFC 4880, section 7), and the text that it signs, which is
+    gpgv's own reading of it. what: the file's name, for messages. Errors as verify_gpg()."""
+    with tempfile.TemporaryDirectory(prefix="gpgv-") as home:
+        text = Path(home) / "text"
+        status = _gpgv(Path(home), {"message": message}, keys.gpg, "--output", str(text))
+        verdict = read_status(status, keys, what)
+        return verdict, text.read_bytes()
+
+
+def _gpgv(home: Path, files: Mapping[str, bytes], keys: Sequence[GpgKey], *options: str) -> list[list[str]]:
+    """gpgv's status lines, each in words. files: what it is to look at, by names, in its order."""
+    keyring = b"".join(key.packets for key in keys)
+    for name, content in {"keyring": keyring, **files}.items():
         (home / name).write_bytes(content)
     ended = run(
         [
             *("gpgv", "--homedir", str(home), "--keyring", str(home / "keyring"), "--status-fd", "1"),
-            *("--", str(home / "signature"), str(home / "data")),
+            *(*options, "--", *(str(home / name) for name in files)),
         ],
         env=clean_environment(HOME=str(home)),
         timeout=GPGV_SECONDS,

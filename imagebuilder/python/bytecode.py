@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.fs import disk_errors_explained, remove_tree
 from imagebuilder.host.run import Completed, clean_environment, run
 from imagebuilder.log import Log
 from imagebuilder.model.filetree import Entry, FileTree, file_at, file_of, parent_of
@@ -105,16 +105,20 @@ def _run_batch(
         PYTHONNOUSERSITE="1",
         **interpreter.environment,
     )
-    helper = (resources.files(__package__) / HELPER).read_text("utf-8")
-    # not -I: it would ignore PYTHONHASHSEED. The working folder, which -c puts on the path, holds no modules
+    # a file: from 3.13 on -c wants linecache, and -W wants warnings, which python3-base has not. Not -I: it
+    # would ignore PYTHONHASHSEED. The file's folder, which is put on the path, holds no other module
+    helper = into / f"batch-{start}" / HELPER
+    helper.parent.mkdir()
+    helper.write_bytes((resources.files(__package__) / HELPER).read_bytes())
     done = run(
-        [*interpreter.argv, "-S", "-W", "ignore", "-c", helper],
+        [*interpreter.argv, "-S", str(helper)],
         cwd=into,
         env=environment,
         stdin=marshal.dumps(manifest, 2).hex().encode(),  # a form that every Python 3 reads
         check=False,
         log=log,
     )
+    remove_tree(helper.parent)
     return _failures(interpreter, done)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imagebuilder.model.config import Variant
+from imagebuilder.model.release import is_embedded
 from imagebuilder.python.catalogue import load_catalogue, load_micropython
 from imagebuilder.python.sizes import FlashNeed, flash_need
 from imagebuilder.python.variants import (
     PYTHON2_ENDED,
     available_variants,
+    catalogue_series,
     family_of,
     python_packages,
 )
@@ -52,17 +54,17 @@ def _note(series: str, variant: Variant) -> str:
     return "ships sources, not bytecode: slow to start" if catalogue.shipped == "sources" else ""
 
 
-def interpreters(series: str, *, embedded: bool = False) -> tuple[Interpreter, ...]:
-    """The variants that a series has; embedded: as the kit makes them. CatalogueError for an unknown one."""
+def interpreters(release: str) -> tuple[Interpreter, ...]:
+    """The variants that a release has; the kit's as it makes them. CatalogueError for an unknown one."""
+    series = catalogue_series(release)
     found = []
     for variant in available_variants(series):
         family = family_of(variant)
         version = ""
         if family is not None:
             catalogue = load_catalogue(series, family)
-            version = (
-                catalogue.python if embedded else catalogue.version
-            )  # the kit's patch release is Debian's
+            # the kit's patch release is Debian's
+            version = catalogue.python if is_embedded(release) else catalogue.version
         if variant == "micropython":
             version = load_micropython(series).upstream
         found.append(
@@ -72,7 +74,7 @@ def interpreters(series: str, *, embedded: bool = False) -> tuple[Interpreter, .
                 packages=python_packages(series, variant).packages,
                 note=_note(series, variant),
                 ended=PYTHON2_ENDED if family == "python2" else None,
-                need=flash_need(series, variant, embedded=embedded),
+                need=flash_need(release, variant),
             )
         )
     return tuple(found)

@@ -295,12 +295,14 @@ def _lacks(facts: ModuleFacts, modules: Modules) -> bool:
     is_package = facts.name in modules.packages
     for imported in facts.units[0].imports if facts.units else ():
         name = absolute(imported, facts.name, is_package=is_package)
-        if imported.certain and name not in modules and not _is_alias(name):
+        if imported.certain and not _may_be_there(name, modules):
             return True
     return False
 
 
-def _is_alias(name: str) -> bool:
-    """Names that a module gives to another one in sys.modules while it is imported (Lib/os.py), and the one
-    that is always there."""
-    return name in {"os.path", "__main__"}
+def _may_be_there(name: str, modules: Modules) -> bool:
+    """Whether a module is there, or its parent is, which may put it into sys.modules when it is imported: so
+    do `os` with os.path, and from Python 3.13 on `collections` with collections.abc (Lib/os.py,
+    Lib/collections/__init__.py)."""
+    parent = name.rpartition(".")[0]
+    return name in modules or parent in modules or name == "__main__"

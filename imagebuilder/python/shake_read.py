@@ -184,13 +184,15 @@ def read_modules(
     """
     if not modules:
         return {}
-    helper = (resources.files(__package__) / HELPER).read_text("utf-8")
     environment = clean_environment(
         PYTHONDONTWRITEBYTECODE="1", PYTHONNOUSERSITE="1", PYTHONIOENCODING="utf-8", **interpreter.environment
     )
     work.mkdir(parents=True, exist_ok=True)
+    # a file: from 3.13 on -c wants linecache, and -W warnings, which are not in every root
+    helper = work / HELPER
+    helper.write_bytes((resources.files(__package__) / HELPER).read_bytes())
     done = run(
-        [*interpreter.argv, "-S", "-W", "ignore", "-c", helper],
+        [*interpreter.argv, "-S", str(helper.absolute())],
         cwd=work,
         env=environment,
         stdin=b"".join(_frames(modules, interpreter.magic_number)),

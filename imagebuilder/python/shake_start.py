@@ -11,6 +11,7 @@ from imagebuilder.log import Log
 from imagebuilder.python.shake_proof import ProofError
 from imagebuilder.python.shake_run import (
     RUN_SECONDS,
+    WORK,
     Root,
     command_words,
     emulator_argv,
@@ -63,9 +64,10 @@ def start_facts(root: Root, command: str, work: Path, log: Log, *, runs: int = R
 
 def _seconds(root: Root, command: str, work: Path, runs: int) -> list[float]:
     """Measured inside, by the root's own Python, so that the sandbox's start is not counted."""
-    text = (resources.files(__package__) / TIMER).read_text("utf-8")
+    work.mkdir(parents=True, exist_ok=True)
+    (work / TIMER).write_bytes((resources.files(__package__) / TIMER).read_bytes())
     argv = [*emulator_argv(root), *program_argv(root, command_words(command))]
-    timer = [root.interpreter, "-I", "-S", "-c", text, str(runs)]
+    timer = [root.interpreter, "-I", "-S", f"{WORK}/{TIMER}", str(runs)]
     done = run_in(root, [*timer, *argv], work, timeout=RUN_SECONDS)
     try:
         return [float(line) for line in done.stdout.split("\n") if line] or [float("nan")]

@@ -10,8 +10,11 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from imagebuilder.model.release import EMBEDDED, is_embedded
+from imagebuilder.python.variants import catalogue_series
+
 MEASURED_ELSEWHERE = 0.1  # how far the same packages, built for another processor, may be from the figure
-_MEASURED_SERIES, _SOURCES_SERIES, _KIT = "18.06", "17.01", "embedded"
+_MEASURED_SERIES, _SOURCES_SERIES = "18.06", "17.01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +41,21 @@ def _measured(series: str) -> tuple[Mapping[str, Any], str]:
     return found["variants"], found["where"]
 
 
-def flash_need(series: str, variant: str, *, embedded: bool = False) -> FlashNeed | None:
-    """What a variant of a release series takes; embedded: of the kit. None for `none` and `auto`, for the
-    kit's variants that were not measured, and for series before 17.01.
+def flash_need(release: str, variant: str) -> FlashNeed | None:
+    """What a variant of a release takes. None for `none` and `auto`, for the kit's variants that were not
+    measured, and for series before 17.01.
 
     18.06: measured, within 10 % for another processor. 17.01: package sizes, times what compression gave in
     18.06. Later series: no less than 18.06's, for Python only grew, and no more than the kit's of 23.05,
     which Debian builds for x86_64 with no thought of flash; for MicroPython the lower bound alone.
     """
-    kit, kit_source = _measured(_KIT)
-    measured, source = _measured(_MEASURED_SERIES)
-    if embedded:
+    if is_embedded(release):
+        kit, kit_source = _measured(release)
         facts = kit.get(variant)
         return facts and FlashNeed(*(facts["squashfs_bytes"],) * 2, facts["unpacked_bytes"], kit_source)
+    series = catalogue_series(release)
+    kit, kit_source = _measured(EMBEDDED)
+    measured, source = _measured(_MEASURED_SERIES)
     if variant not in measured:
         return None
     if series == _SOURCES_SERIES:

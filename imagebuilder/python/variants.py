@@ -9,7 +9,8 @@ from typing import get_args
 
 from imagebuilder.errors import UserError
 from imagebuilder.model.config import Variant
-from imagebuilder.model.release import EMBEDDED, SNAPSHOT
+from imagebuilder.model.edition import EDITIONS
+from imagebuilder.model.release import SNAPSHOT
 from imagebuilder.python.catalogue import (
     Catalogue,
     Family,
@@ -20,7 +21,6 @@ from imagebuilder.python.catalogue import (
 )
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
-EMBEDDED_SERIES = "23.05"  # the one whose packages the embedded kit makes
 PYTHON2_ENDED = "Python 2 ended on 1 January 2020: faults in it are no longer put right"
 _CPYTHON: Mapping[str, tuple[Family, PythonVariant]] = {
     "base": ("python3", "base"),
@@ -49,10 +49,13 @@ class PythonPackages:
 
 
 def catalogue_series(release: str) -> str:
-    """The catalogue's series of a release: '24.10' of '24.10.4' and '24.10-SNAPSHOT', 'snapshot' of itself.
-    A series that no catalogue knows comes back too; load_catalogue refuses it."""
-    if release in {EMBEDDED, SNAPSHOT}:
-        return EMBEDDED_SERIES if release == EMBEDDED else SNAPSHOT
+    """The catalogue's series of a release: '24.10' of '24.10.4' and '24.10-SNAPSHOT', 'snapshot' of itself,
+    of an edition of the kit the series whose packages it plays. A series that no catalogue knows comes back
+    too; load_catalogue refuses it."""
+    if release in EDITIONS:
+        return EDITIONS[release].series
+    if release == SNAPSHOT:
+        return SNAPSHOT
     found = re.match(r"\d{2}\.\d{2}", release)
     return found[0] if found else release
 

@@ -37,7 +37,6 @@ _MUSL = {
     "25.12": (1, 2),
     SNAPSHOT: (1, 2),
 }
-KIT_GLIBC = (2, 36)  # of Debian 12, which the embedded kit is made of
 # package/libs/toolchain, from 18.06 on
 GCC_LIBRARIES = {"libgcc_s.so.1": "libgcc1", "libstdc++.so.6": "libstdcpp6", "libatomic.so.1": "libatomic1"}
 _MUSL_SELF = re.compile(r"lib(c|pthread|rt|m|dl|util|xnet)\.")
@@ -173,7 +172,8 @@ def wheel_target(
     libraries: Mapping[str, str] | None = None,
 ) -> WheelTarget:
     """The target of a release series ('23.05', 'snapshot'). python: CPython's full version; glibc: its
-    version, where the tree is built with it instead of musl (KIT_GLIBC). libraries: by default GCC's.
+    version, where the tree is built with it instead of musl (the kit's stands in its edition). libraries: by
+    default GCC's.
 
     TargetError for an unknown series.
     """

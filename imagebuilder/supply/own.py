@@ -15,9 +15,9 @@ from imagebuilder.host.cache import Cache
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.model.app import ResolvedRequirements
 from imagebuilder.model.config import Config, Python
+from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
 from imagebuilder.model.python_package import PythonPackageUse
-from imagebuilder.model.release import EMBEDDED
 from imagebuilder.model.tree import Tree
 from imagebuilder.planning.install import Offers
 from imagebuilder.planning.python import ChosenPython, choose_python
@@ -41,7 +41,7 @@ from imagebuilder.python.requirements import resolve_requirements, wheels_of
 from imagebuilder.python.requirements_feed import feed_distributions
 from imagebuilder.python.variants import catalogue_series, family_of
 from imagebuilder.python.wheels import Wheel
-from imagebuilder.python.wheels_target import KIT_GLIBC, WheelTarget, wheel_target
+from imagebuilder.python.wheels_target import WheelTarget, wheel_target
 from imagebuilder.supply.feeds import Job
 
 
@@ -111,7 +111,7 @@ def open_own(
     _check_family(python, config.name)
     series = catalogue_series(tree.version)
     catalogue = load_catalogue(series)
-    glibc = KIT_GLIBC if tree.version == EMBEDDED else None
+    glibc = EDITIONS[tree.version].glibc if tree.version in EDITIONS else None
     target = wheel_target(catalogue.version, tree.arch, series, glibc=glibc)
     index = PackageIndex(Cache(job.request.cache), job.log, offline=job.request.offline)
     apps = tuple(open_app(use, root, target, index) for use in python.apps)

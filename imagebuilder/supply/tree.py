@@ -13,7 +13,7 @@ from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.board import Board
 from imagebuilder.model.config import Config
-from imagebuilder.model.release import EMBEDDED
+from imagebuilder.model.edition import EDITIONS
 from imagebuilder.openwrt.source import given_tree
 from imagebuilder.openwrt.tree import TreeError
 from imagebuilder.request import Request
@@ -41,13 +41,15 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> Sourc
         folder = given_tree(given, request.cache, log)
         require(["build", "genuine"])
         return Source(folder, given, "a local tree, as given")
-    if config.release == EMBEDDED:
+    edition = EDITIONS.get(config.release or "")
+    if edition is not None:
         require(["build", "kit"])
-        return Source(prepare_kit(request.cache, log), EMBEDDED, "made here from distribution packages")
+        kit = prepare_kit(edition, request.cache, log, offline=request.offline)
+        return Source(kit, edition.release, f"made here from the packages of Debian {edition.debian}")
     if config.release is None:
         raise TreeError(
             f"config '{config.name}' names no release, and no ImageBuilder was given",
-            hint=f'give one with --imagebuilder PATH, or say release = "24.10", or "{EMBEDDED}" for the kit',
+            hint='give one with --imagebuilder PATH, or say release = "24.10", or "embedded" for the kit',
         )
     require(["build", "genuine"])
     # what speaks to servers is loaded only where one is spoken to: it takes a fifth of a second

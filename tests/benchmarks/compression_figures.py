@@ -23,6 +23,7 @@ from pathlib import Path
 from imagebuilder.host.fs import user_cache
 from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
+from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.filetree import EMPTY, FileTree
 from imagebuilder.openwrt.measure import SquashfsOptions, measure_squashfs, squashfs_options
 from imagebuilder.openwrt.measure_records import installed_tree
@@ -100,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--imagebuilder", required=True, type=Path)
     tree = parser.parse_args().imagebuilder.resolve()
-    kit = prepare_kit(user_cache(), Log())
+    kit = prepare_kit(EDITIONS["embedded"], user_cache(), Log())
     genuine = packages_of(tree / "packages", tree / "dl")
     own = packages_of(kit / "packages")
     xz, zstd = squashfs_options(tree), squashfs_options(kit)

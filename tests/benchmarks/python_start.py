@@ -37,6 +37,7 @@ from shake_kit import (
 from imagebuilder.host.fs import user_cache
 from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
+from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.filetree import FileTree
 from imagebuilder.python.shake import standard_packages
 from imagebuilder.python.shake_run import Root
@@ -104,7 +105,7 @@ def measure(kit: Path, program: str, work: Path) -> dict[str, tuple[StartFacts, 
 
 def main() -> None:
     """The table."""
-    kit = prepare_kit(user_cache(), Log())
+    kit = prepare_kit(EDITIONS["embedded"], user_cache(), Log())
     with tempfile.TemporaryDirectory() as name:
         found = {program: measure(kit, program, Path(name) / program) for program in PROGRAMS}
     head = (

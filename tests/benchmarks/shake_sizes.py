@@ -24,6 +24,7 @@ from shake_kit import CATALOGUE, LIBRARY, chosen_packages, left_of, packages_of,
 from imagebuilder.host.fs import user_cache
 from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
+from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.filetree import FileTree
 from imagebuilder.openwrt.measure import SquashfsOptions, measure_squashfs, squashfs_options
 from imagebuilder.python.shake import standard_packages
@@ -100,7 +101,7 @@ def measure(kit: Path, case: Case, work: Path) -> None:
 
 def main() -> None:
     """All cases."""
-    kit = prepare_kit(user_cache(), Log())
+    kit = prepare_kit(EDITIONS["embedded"], user_cache(), Log())
     notes = chosen_packages(APPS / "notes.py")
     cases = (
         Case("hello.py", ("hello",), 0.25, ("python3-base",)),

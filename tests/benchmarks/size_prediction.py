@@ -27,6 +27,7 @@ from imagebuilder.host.run import clean_environment
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
+from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.filetree import EMPTY, FileTree
 from imagebuilder.model.package import Package
 from imagebuilder.openwrt.hermetic import base_packages, own_packages
@@ -191,7 +192,7 @@ def main() -> None:
     files = PROJECT / "imagebuilder/openwrt"  # Python's source code, as an app's files would be
     print(f"{'image':58} pkgs      real  predicted from index     after fetch        files before    after")
     rows = []
-    genuine, kit = options.imagebuilder.resolve(), prepare_kit(user_cache(), Log())
+    genuine, kit = options.imagebuilder.resolve(), prepare_kit(EDITIONS["embedded"], user_cache(), Log())
     for original, cases in ((genuine, GENUINE), (kit, KIT)):
         with tempfile.TemporaryDirectory() as folder:
             place = open_place(original, Path(folder))
