@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
-from imagebuilder.errors import HostError
 from imagebuilder.host.run import TAIL_LINES, BackgroundProgram
+from imagebuilder.host.uefi import find_uefi
 from imagebuilder.log import Log
 from imagebuilder.trial.console import Console, ConsoleClosedError
 from imagebuilder.trial.errors import TrialError
@@ -24,28 +24,11 @@ BOOT_SECONDS: Mapping[BootMode, float] = {"kernel": 60.0, "efi": 120.0}
 CONSOLE_SECONDS = 10.0
 # when this process dies, even by kill -9, the machine does not go on
 _DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
-# code and variables of Debian's ovmf, then of Fedora's and Arch's edk2 packages
-_FIRMWARE = (
-    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
-    ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
-    ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
-    ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
-)
 
 
 def _comma(path: Path) -> str:
     """A path in a QEMU option, where a comma separates."""
     return str(path.resolve()).replace(",", ",,")
-
-
-def _firmware() -> list[str]:
-    for code, variables in _FIRMWARE:
-        if Path(code).is_file() and Path(variables).is_file():
-            return [
-                *("-drive", f"if=pflash,format=raw,readonly=on,file={code}"),
-                *("-drive", f"if=pflash,format=raw,snapshot=on,file={variables}"),
-            ]
-    raise HostError("there is no UEFI firmware for QEMU on this machine", hint="Debian: apt-get install ovmf")
 
 
 def _network(forwards: Mapping[int, int] | None) -> list[str]:
@@ -58,7 +41,7 @@ def _network(forwards: Mapping[int, int] | None) -> list[str]:
 
 def _machine(image: Path, mode: BootMode, scratch: Path) -> list[str]:
     if mode == "efi":
-        return ["-machine", "q35", *_firmware()]
+        return ["-machine", "q35", *find_uefi().arguments()]
     files = take_boot_files(image, scratch)
     argv = ["-machine", "pc", "-kernel", str(files.kernel), "-append", files.options]
     return [*argv, "-initrd", str(files.initrd)] if files.initrd is not None else argv
