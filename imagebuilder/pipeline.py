@@ -13,6 +13,7 @@ from imagebuilder.budgeting import check_budget, open_budgeting, real_budget
 from imagebuilder.decision import Decided, Inputs, decide, load_inputs
 from imagebuilder.errors import UserError
 from imagebuilder.flashable import check_flashable, rootfs_sizes
+from imagebuilder.host.architecture import require_host_programs, require_x86_64
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.host.tools import require
 from imagebuilder.log import Event, Log, StepFinished, Warned
@@ -20,6 +21,7 @@ from imagebuilder.model.board import Board
 from imagebuilder.model.budget import Budgets, FlashBudget
 from imagebuilder.model.filespec import FilespecRecord, overlay_rules
 from imagebuilder.model.plan import Plan
+from imagebuilder.model.release import EMBEDDED
 from imagebuilder.model.result import ImageFile, InstalledPackage, Result, Start, StepTime, TreeFacts
 from imagebuilder.openwrt.collect import check_images, check_manifest, find_images, read_manifest
 from imagebuilder.openwrt.make import make_image
@@ -39,6 +41,7 @@ from imagebuilder.trying import tried
 from imagebuilder.workspace import Workspace, open_workspace
 
 BUILD_LOG = "build.log"
+RELEASED_FOR = "Linux-x86_64"  # in the names of OpenWrt's ImageBuilders
 
 
 @dataclass
@@ -82,8 +85,10 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
     record = _Record()
     log = log.also(record)
     inputs = load_inputs(request)
+    _check_machine(request, inputs)
     with open_workspace(request.output, inputs.loaded.config.name, inputs.board.id) as workspace:
         decided = decide(request, inputs, workspace.work, log)
+        require_host_programs(decided.source.folder)
         plan, view = decided.plan, decided.job.view
         check_budget(plan, decided.budgets)
         with log.step("fetch"):
@@ -134,8 +139,22 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
         return workspace.place, result, built
 
 
+def _check_machine(request: Request, inputs: Inputs) -> None:
+    """HostError where what make would call does not run here, before anything is fetched or made. What an
+    ImageBuilder that is given has inside is seen when it is unpacked."""
+    config = inputs.loaded.config
+    given = request.imagebuilder or config.imagebuilder
+    if given is None and config.release is not None:
+        require_x86_64(
+            "the embedded kit" if config.release.startswith(EMBEDDED) else "OpenWrt's ImageBuilder"
+        )
+    elif given is not None and RELEASED_FOR in given.rsplit("/", 1)[-1]:
+        require_x86_64(given)
+
+
 def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | int | float]]:
     """Build the demo's image, boot it, and let its Python answer (see trial.demo)."""
+    require_x86_64("the demo")
     require(["boot"])
     place, result = build_image(request, log)
     (image,) = (image for image in result.images if image.type == "combined-efi")

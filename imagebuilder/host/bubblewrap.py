@@ -41,11 +41,6 @@ _ETC = {
     "hosts": f"127.0.0.1 localhost {HOST_NAME}\n::1 localhost\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
 }
-_NO_NAMESPACES = (
-    "allow unprivileged user namespaces (as root: sysctl kernel.unprivileged_userns_clone=1"
-    " user.max_user_namespaces=15000 kernel.apparmor_restrict_unprivileged_userns=0, as far as they exist),"
-    " or build outside the sandbox with --no-sandbox"
-)
 
 
 def check_present() -> None:
@@ -57,11 +52,6 @@ def check_present() -> None:
             "make runs in a sandbox, and bubblewrap (bwrap) is not on this machine",
             hint="install bubblewrap (python3 build.py doctor --fix), or build without it: --no-sandbox",
         ) from error
-
-
-def unusable(reason: str) -> HostError:
-    """The error for a machine on which bubblewrap cannot work."""
-    return HostError(f"make cannot be shut into a sandbox here: {reason}", hint=_NO_NAMESPACES)
 
 
 def own_python() -> tuple[Path, ...]:

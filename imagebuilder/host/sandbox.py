@@ -20,6 +20,7 @@ from typing import Literal
 from imagebuilder.errors import HostError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.fs import remove_tree
+from imagebuilder.host.namespaces import sandbox_error
 from imagebuilder.host.run import ProgramError, ProgramTimeoutError, run
 from imagebuilder.log import Log
 
@@ -143,6 +144,15 @@ def shut_in(folder: Path, work: Path, *, readable: Sequence[Path] = (), network:
     return [*_TIED_TO_US, *bubblewrap.argv(folder.resolve(), work.resolve(), readable=readable, more=more)]
 
 
+def check_sandbox() -> None:
+    """HostError, with what helps, where make cannot be shut into a sandbox on this machine."""
+    with tempfile.TemporaryDirectory(prefix="sandbox-") as name:
+        folder, work = Path(name, "tree"), Path(name, "work")
+        folder.mkdir()
+        work.mkdir()
+        shut_in(folder, work)
+
+
 def _namespaces(folder: Path, work: Path) -> Sequence[str]:
     """bubblewrap's options without our own namespaces around it."""
     ways = (bubblewrap.USER_NAMESPACE, ()) if os.geteuid() else ((), bubblewrap.USER_NAMESPACE)
@@ -151,7 +161,7 @@ def _namespaces(folder: Path, work: Path) -> Sequence[str]:
         reason = _refusal((*_TIED_TO_US, *sandbox, "true"))
         if reason is None:
             return more
-    raise bubblewrap.unusable(reason or "")
+    raise sandbox_error(reason or "")
 
 
 def _sandboxed_copy(tree: Path, work: Path, refusal: str, log: Log) -> PrivateView:
