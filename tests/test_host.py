@@ -1,4 +1,4 @@
-"""The base: programs, files, private views, workspaces, host tools."""
+"""The base: programs, files, private views, workspaces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.errors import HostError
-from imagebuilder.host import sandbox, tools
+from imagebuilder.host import sandbox
 from imagebuilder.host.fs import (
     disk_errors_explained,
     is_inside,
@@ -243,37 +243,6 @@ def test_what_a_killed_build_left_is_removed_and_a_living_ones_is_not(tmp_path: 
         assert not dead.exists()
         assert living.work.exists()
         assert other.work.exists()
-
-
-# --- host tools
-
-
-def test_what_is_missing_is_named_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    lacking = (
-        tools.Tool("no-such-1", "package-1", "does this", "build"),
-        tools.Tool("/no/such/file", "package-2", "does that", "boot"),
-        tools.Tool("sh", "dash", "is there", "build"),
-    )
-    monkeypatch.setattr(tools, "TOOLS", lacking)
-    assert [tool.name for tool in tools.missing_tools(["build"])] == ["no-such-1"]
-    assert [tool.name for tool in tools.missing_tools(tools.USES)] == ["no-such-1", "/no/such/file"]
-    with pytest.raises(HostError, match=r"no-such-1 \(does this\)") as error:
-        tools.require(["build"])
-    assert "sudo apt-get install --no-install-recommends package-1" in (error.value.hint or "")
-
-
-def test_nothing_is_installed_without_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(HostError, match="by its administrator only") as error:
-        tools.install([tools.Tool("x", "package-x", "", "build")], Log())
-    assert "package-x" in (error.value.hint or "")
-    tools.install([], Log())
-
-
-def test_a_system_without_apt_is_told_what_to_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools.shutil, "which", lambda *_, **__: None)
-    command = tools.install_command([tools.Tool("x", "package-x", "", "build")])
-    assert command == "install, by your system's package manager, what Debian calls: package-x"
 
 
 def test_interrupting_stops_what_runs(tmp_path: Path) -> None:

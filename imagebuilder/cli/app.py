@@ -133,28 +133,25 @@ def releases(
 @app.command()
 @guarded
 def doctor(
-    fix: Annotated[bool, typer.Option("--fix", help="Install what is missing (apt, as root).")] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Install what is missing (as root; apt, dnf, pacman, zypper, apk).")
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say which host programs are missing and what each is for."""
+    """Say what this machine lacks, what for, and the one command that helps."""
     from imagebuilder.cli import show
     from imagebuilder.cli.progress import Reporter
-    from imagebuilder.host.tools import TOOLS, USES, install, install_command, missing_tools
+    from imagebuilder.host.diagnosis import diagnose
+    from imagebuilder.host.tools import install, missing_tools, possible_uses
 
     if fix:
         with Reporter(quiet=quiet, verbose=verbose) as log:
-            install(missing_tools(USES), log)
-    missing = missing_tools(USES)
-    present = [tool for tool in TOOLS if tool not in missing]
-    if as_json:
-        show.as_json({"missing": list(map(vars, missing)), "present": list(map(vars, present))})
-    else:
-        show.doctor(missing, present)
-        if missing:
-            print(f"to install what is missing: python3 build.py doctor --fix, or {install_command(missing)}")
-    if missing:
+            install(missing_tools(possible_uses()), log, partly=True)
+    found = diagnose()
+    (show.as_json if as_json else show.doctor)(found)
+    if not found.healthy:
         sys.exit(USER_FAULT)
 
 
@@ -180,12 +177,14 @@ def demo(
     """Build the demo image, boot it in QEMU with 128 MB, and let its Python answer."""
     from imagebuilder.cli import show
     from imagebuilder.cli.progress import Reporter
+    from imagebuilder.host.architecture import require_x86_64
     from imagebuilder.host.tools import install, missing_tools
     from imagebuilder.kit import prepare_kit
     from imagebuilder.model.edition import EDITIONS
     from imagebuilder.pipeline import run_demo
     from imagebuilder.request import requests
 
+    require_x86_64("the demo")
     with Reporter(quiet=quiet, verbose=verbose) as log:
         install(missing_tools(("build", "sandbox", "kit", "boot")), log)
         config = _DEMOS[release]
@@ -212,10 +211,10 @@ def test(context: typer.Context, imagebuilder: Imagebuilder = None) -> None:
     import pytest
 
     from imagebuilder.cli.progress import Reporter
-    from imagebuilder.host.tools import USES, install, missing_tools
+    from imagebuilder.host.tools import install, missing_tools, possible_uses
 
     with Reporter() as log:
-        install(missing_tools(USES), log)
+        install(missing_tools(possible_uses()), log)
     # with `=`: pytest would take the value for a folder of tests before it knows the option
     genuine = [f"--imagebuilder={Path(imagebuilder).resolve()}"] if imagebuilder else []
     os.chdir(PROJECT)

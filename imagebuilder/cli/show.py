@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from imagebuilder.host.tools import USES, Tool
 from imagebuilder.load.explain import Explained
 from imagebuilder.model.budget import Budgets
 from imagebuilder.model.config import Config
@@ -24,6 +23,7 @@ from imagebuilder.report.flash_bar import flash_bar, flash_picture, ram_lines
 
 if TYPE_CHECKING:
     from imagebuilder.host.cache import Cleaned
+    from imagebuilder.host.diagnosis import Diagnosis
     from imagebuilder.openwrt.obtain_lists import ShownReleases
 
 PIPE_COLUMNS = 200
@@ -165,11 +165,19 @@ def releases(found: ShownReleases) -> None:
     _console().print(f"{whence}from {found.origin}", markup=False)
 
 
-def doctor(missing: Sequence[Tool], present: Sequence[Tool]) -> None:
-    """Which host programs are there, and what the missing ones are for."""
-    rows = [("missing", tool.name, tool.package, f"{USES[tool.use]}: {tool.purpose}") for tool in missing]
-    rows += [("ok", tool.name, tool.package, f"{USES[tool.use]}: {tool.purpose}") for tool in present]
-    table(("", "program", "package", "for"), rows)
+def doctor(found: Diagnosis) -> None:
+    """Which host programs are there, what the missing ones are for, and what helps."""
+    states = sorted(found.tools, key=lambda tool: tool.lack is None)
+    lines = [
+        (tool.lack or "ok", tool.name, tool.package or "none", f"{', '.join(tool.uses)}: {tool.purpose}")
+        for tool in states
+    ]
+    table(("", "program", "package", "for"), lines)
+    for trouble in (found.architecture, found.sandbox):
+        if trouble is not None:
+            print(f"{trouble.message}\nhint: {trouble.hint}")
+    if found.install is not None:
+        print(f"to install what is missing: python3 build.py doctor --fix, or: {found.install}")
 
 
 def cleaned(removed: Sequence[Path], folder: Path, found: Cleaned | None) -> None:

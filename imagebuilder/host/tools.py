@@ -1,16 +1,21 @@
-"""The host programs that the work needs: what each is for, and the package that brings it."""
+"""The host programs that the work needs: what each is for, what brings it, and whether it is here."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from imagebuilder.errors import HostError
-from imagebuilder.host.run import CLEAN_PATH, clean_environment, stream
+from imagebuilder.host.architecture import runs_x86_64
+from imagebuilder.host.package_manager import ManagerName, PackageManager, find_manager, install_packages
+from imagebuilder.host.run import CLEAN_PATH, ProgramTimeoutError, run
+from imagebuilder.host.uefi import has_uefi
 from imagebuilder.log import Log
 
 Use = Literal["build", "sandbox", "genuine", "kit", "boot", "tests"]
@@ -22,112 +27,294 @@ USES: dict[Use, str] = {
     "boot": "booting images in QEMU",
     "tests": "the tests alone",
 }
+VERSION_SECONDS = 20.0
+_STAND_INS = ("busybox", "toybox")
+
+
+@dataclass(frozen=True)
+class Packages:
+    """The package that brings a tool, by package manager; "" where its distributions have none that is known.
+    elsewhere: what to do then."""
+
+    apt: str
+    dnf: str
+    pacman: str
+    zypper: str
+    apk: str
+    elsewhere: str = ""
+
+    def of(self, manager: ManagerName) -> str:
+        """The package's name for a manager."""
+        names = {
+            "apt": self.apt,
+            "dnf": self.dnf,
+            "pacman": self.pacman,
+            "zypper": self.zypper,
+            "apk": self.apk,
+        }
+        return names[manager]
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A program, or a file by its absolute path. package: Debian's and Ubuntu's name for what brings it."""
+    """A program. at_least: the oldest version with what we ask of it, which `version_option` makes it print.
+    simple_will_do: BusyBox's is enough. found: how it is looked for, where that is not by PATH."""
 
     name: str
-    package: str
+    packages: Packages
     purpose: str
-    use: Use
+    uses: tuple[Use, ...]
+    at_least: tuple[int, ...] = ()
+    version_option: str = "--version"
+    simple_will_do: bool = False
+    found: Callable[[], bool] | None = None
 
-    def present(self) -> bool:
-        """Whether it is on this machine."""
-        if self.name.startswith("/"):
-            return Path(self.name).exists()
-        return shutil.which(self.name, path=CLEAN_PATH) is not None
+    def lack(self) -> str | None:
+        """What is wrong with it on this machine; None if it is here and will do."""
+        if self.found is not None:
+            return None if self.found() else "not here"
+        place = shutil.which(self.name, path=CLEAN_PATH)
+        if place is None:
+            return "not here"
+        stand_in = Path(place).resolve().name
+        if stand_in in _STAND_INS and not self.simple_will_do:
+            return f"only {stand_in}'s is here"
+        version = _version(place, self.version_option) if self.at_least else ()
+        if version and version < self.at_least:  # one that does not say its version is taken as it is
+            return f"version {_dotted(version)} is here, {_dotted(self.at_least)} is needed"
+        return None
+
+    def package(self, manager: PackageManager | None) -> str:
+        """What a manager calls its package, or Debian; "" where that manager's distributions have none."""
+        return self.packages.of(manager.name if manager else "apt")
 
 
+@cache
+def _version(place: str, option: str) -> tuple[int, ...]:
+    """The first number that a program prints of itself; () if it prints none, or does not end."""
+    try:
+        ended = run([place, option], timeout=VERSION_SECONDS, check=False)
+    except ProgramTimeoutError:
+        return ()
+    found = re.search(r"\d{1,9}(?:\.\d{1,9})*", f"{ended.stdout}\n{ended.stderr}")
+    return tuple(map(int, found[0].split("."))) if found else ()
+
+
+def _dotted(version: Sequence[int]) -> str:
+    return ".".join(map(str, version))
+
+
+def _all(name: str) -> Packages:
+    return Packages(name, name, name, name, name)
+
+
+_UTIL_LINUX = Packages("util-linux", "util-linux", "util-linux", "util-linux", "util-linux-misc")
+_SQUASHFS = Packages("squashfs-tools", "squashfs-tools", "squashfs-tools", "squashfs", "squashfs-tools")
+_MTD = Packages("mtd-utils", "mtd-utils", "mtd-utils", "mtd-utils", "mtd-utils-jffs")
+_GENIMAGE = Packages(
+    *("genimage", "", "", "", "genimage"),
+    "no package of it is known for this distribution (Arch's users have one, AUR: genimage): build it from"
+    " https://github.com/pengutronix/genimage (autotools and libconfuse), into /usr/local",
+)
+
+# a row a tool: name; packages of apt, dnf, pacman, zypper, apk; purpose; uses; the oldest version that serves
 TOOLS = (
-    Tool("make", "make", "drives an ImageBuilder", "build"),
-    Tool("bash", "bash", "runs package scripts", "build"),
-    Tool("unshare", "util-linux", "gives each build its own view of the tree", "build"),
-    Tool("setpriv", "util-linux", "ends make when the builder dies", "build"),
-    Tool("mount", "mount", "gives each build its own view of the tree", "build"),
-    Tool("unsquashfs", "squashfs-tools", "reads root file systems back", "build"),
-    Tool("bwrap", "bubblewrap", "shuts make and package scripts in", "sandbox"),
-    Tool("gawk", "gawk", "reads package and target metadata", "genuine"),
-    Tool("perl", "perl", "reads package and target metadata", "genuine"),
-    Tool("python3", "python3", "writes profiles.json", "genuine"),
-    Tool("file", "file", "tells programs from data", "genuine"),
-    Tool("unzip", "unzip", "unpacks firmware blobs", "genuine"),
-    Tool("bzip2", "bzip2", "unpacks archives", "genuine"),
-    Tool("patch", "patch", "checked for by the tree", "genuine"),
-    Tool("diff", "diffutils", "checked for by the tree", "genuine"),
-    Tool("rsync", "rsync", "copies files into images", "genuine"),
-    Tool("wget", "wget", "downloads packages", "genuine"),
-    Tool("gpgv", "gpgv", "checks OpenWrt's signatures", "genuine"),
-    Tool("which", "debianutils", "finds the shell that runs package scripts", "genuine"),
-    Tool("apt-get", "apt", "fetches the packages that the kit is made of", "kit"),
-    Tool("dpkg-deb", "dpkg", "unpacks them", "kit"),
-    Tool("mksquashfs", "squashfs-tools", "makes the root file system", "kit"),
-    Tool("genimage", "genimage", "makes the disk", "kit"),
-    Tool("mkdosfs", "dosfstools", "makes the partition that the machine starts from", "kit"),
-    Tool("mcopy", "mtools", "fills that partition, and takes files out of it again", "kit"),
-    Tool("mke2fs", "e2fsprogs", "makes the partition for changed files", "kit"),
-    Tool("qemu-system-x86_64", "qemu-system-x86", "is the machine", "boot"),
-    Tool("/usr/share/OVMF/OVMF_CODE.fd", "ovmf", "is its UEFI", "boot"),
-    Tool("cpio", "cpio", "reads the kit's initramfs", "tests"),
-    Tool("mkimage", "u-boot-tools", "makes kernels to read", "tests"),
-    Tool("dtc", "device-tree-compiler", "makes FIT images to read, for mkimage", "tests"),
-    Tool("ubinize", "mtd-utils", "makes UBI images to read", "tests"),
-    Tool("mkfs.jffs2", "mtd-utils", "makes file systems to read", "tests"),
-    Tool("gpg", "gnupg", "makes signatures to check", "tests"),
-    Tool("qemu-x86_64", "qemu-user", "runs programs for other processors", "tests"),
-    Tool("ssh", "openssh-client", "logs in to a booted image", "tests"),
+    Tool("make", _all("make"), "drives an ImageBuilder", ("build",)),
+    Tool("bash", _all("bash"), "runs package scripts", ("build",)),
+    Tool("cp", _all("coreutils"), "copies trees as they are", ("build",)),
+    # setpriv --pdeathsig is there since 2.33, unshare --kill-child since 2.32
+    Tool("unshare", _UTIL_LINUX, "gives each build its own view of the tree", ("build",), (2, 32)),
+    Tool(
+        "setpriv",
+        Packages("util-linux", "util-linux", "util-linux", "util-linux", "setpriv"),
+        "ends make when the builder dies",
+        ("build",),
+        (2, 33),
+    ),
+    Tool(
+        "mount",
+        Packages("mount", "util-linux", "util-linux", "util-linux", "mount"),
+        "gives each build its own view of the tree",
+        ("build",),
+    ),
+    Tool("unsquashfs", _SQUASHFS, "reads root file systems back", ("build",)),
+    # --clearenv is there since 0.5.0, --bind-try since 0.3.1
+    Tool("bwrap", _all("bubblewrap"), "shuts make and package scripts in", ("sandbox",), (0, 5)),
+    Tool("gawk", _all("gawk"), "reads package and target metadata", ("genuine",)),
+    Tool("perl", _all("perl"), "reads package and target metadata", ("genuine",)),
+    Tool(
+        "python3",
+        Packages("python3", "python3", "python", "python3", "python3"),
+        "writes profiles.json",
+        ("genuine",),
+    ),
+    Tool("find", _all("findutils"), "lists a tree's files, for its scripts", ("genuine",)),
+    Tool("grep", _all("grep"), "reads text, for the tree's scripts", ("genuine",)),
+    Tool("tar", _all("tar"), "packs root file systems", ("genuine",)),
+    Tool("getopt", _UTIL_LINUX, "reads options, for the tree's scripts", ("genuine",)),
+    Tool("file", _all("file"), "tells programs from data", ("genuine",)),
+    Tool("unzip", _all("unzip"), "unpacks firmware blobs", ("genuine",)),
+    Tool("bzip2", _all("bzip2"), "unpacks archives", ("genuine",), simple_will_do=True),
+    Tool("patch", _all("patch"), "checked for by the tree", ("genuine",)),
+    Tool("diff", _all("diffutils"), "checked for by the tree", ("genuine",)),
+    Tool("rsync", _all("rsync"), "copies files into images", ("genuine",)),
+    Tool("wget", _all("wget"), "downloads packages", ("genuine",)),
+    Tool(
+        "gpgv",
+        Packages("gpgv", "/usr/bin/gpgv", "gnupg", "gpg2", "gpgv"),
+        "checks OpenWrt's and Debian's signatures",
+        ("genuine", "kit"),
+    ),
+    Tool(
+        "which",
+        Packages("debianutils", "which", "which", "which", "which"),
+        "finds the shell that runs package scripts",
+        ("genuine",),
+        simple_will_do=True,
+    ),
+    # -mkfs-time and -all-time
+    Tool("mksquashfs", _SQUASHFS, "makes the root file system", ("kit",), (4, 4), "-version"),
+    # partition-table-type
+    Tool("genimage", _GENIMAGE, "makes the disk", ("kit",), (15,)),
+    # --invariant
+    Tool(
+        "mkdosfs",
+        _all("dosfstools"),
+        "makes the partition that the machine starts from",
+        ("kit",),
+        (4, 2),
+        "--help",
+    ),
+    Tool("mcopy", _all("mtools"), "fills that partition, and takes files out of it again", ("kit", "boot")),
+    Tool("mke2fs", _all("e2fsprogs"), "makes the partition for changed files", ("kit",)),
+    Tool(
+        "qemu-system-x86_64",
+        Packages(
+            "qemu-system-x86", "qemu-system-x86-core", "qemu-system-x86", "qemu-x86", "qemu-system-x86_64"
+        ),
+        "is the machine",
+        ("boot",),
+    ),
+    Tool(
+        "UEFI firmware",
+        Packages("ovmf", "edk2-ovmf", "edk2-ovmf", "qemu-ovmf-x86_64", "ovmf"),
+        "is its UEFI",
+        ("boot",),
+        found=has_uefi,
+    ),
+    Tool("cpio", _all("cpio"), "reads the kit's initramfs", ("tests",)),
+    Tool(
+        "mkimage",
+        Packages("u-boot-tools", "uboot-tools", "uboot-tools", "u-boot-tools", "u-boot-tools"),
+        "makes kernels to read",
+        ("tests",),
+    ),
+    Tool(
+        "dtc",
+        Packages("device-tree-compiler", "dtc", "dtc", "dtc", "dtc"),
+        "makes FIT images to read, for mkimage",
+        ("tests",),
+    ),
+    Tool(
+        "ubinize",
+        Packages("mtd-utils", "mtd-utils-ubi", "mtd-utils", "mtd-utils", "mtd-utils-ubi"),
+        "makes UBI images to read",
+        ("tests",),
+    ),
+    Tool("mkfs.jffs2", _MTD, "makes file systems to read", ("tests",)),
+    Tool(
+        "gpg",
+        Packages("gnupg", "gnupg2", "gnupg", "gpg2", "gnupg"),
+        "makes signatures to check",
+        ("tests",),
+    ),
+    Tool(
+        "qemu-x86_64",
+        Packages("qemu-user", "qemu-user", "qemu-user", "qemu-linux-user", "qemu-x86_64"),
+        "runs programs for other processors",
+        ("tests",),
+    ),
+    Tool(
+        "ssh",
+        Packages("openssh-client", "openssh-clients", "openssh", "openssh-clients", "openssh-client-default"),
+        "logs in to a booted image",
+        ("tests",),
+    ),
 )
 
 
+def possible_uses() -> tuple[Use, ...]:
+    """The uses that this machine has at all: where x86-64 programs do not run, no kit is made."""
+    return tuple(use for use in USES if use != "kit" or runs_x86_64())
+
+
 def missing_tools(uses: Iterable[Use]) -> list[Tool]:
-    """The tools for these uses that are not on this machine."""
+    """The tools for these uses that are not on this machine, or too old."""
     wanted = set(uses)
-    return [tool for tool in TOOLS if tool.use in wanted and not tool.present()]
+    return [tool for tool in TOOLS if wanted.intersection(tool.uses) and tool.lack() is not None]
 
 
 def require(uses: Iterable[Use]) -> None:
     """HostError that names every tool these uses need and this machine lacks."""
     missing = missing_tools(uses)
     if missing:
-        names = ", ".join(f"{tool.name} ({tool.purpose})" for tool in missing)
+        names = ", ".join(f"{tool.name} ({tool.purpose}; {tool.lack()})" for tool in missing)
         raise HostError(
             f"this machine lacks: {names}",
-            hint=f"python3 build.py doctor --fix, or: {install_command(missing)}",
+            hint=f"python3 build.py doctor --fix, or: {install_command(missing, find_manager())}",
         )
 
 
-def install_command(tools: Sequence[Tool]) -> str:
-    """The command that installs them, for a person to run; on systems without apt, what to look for."""
-    packages = " ".join(packages_of(tools))
-    if shutil.which("apt-get", path=CLEAN_PATH) is None:
-        return f"install, by your system's package manager, what Debian calls: {packages}"
-    return f"sudo apt-get install --no-install-recommends {packages}"
+def install_command(tools: Sequence[Tool], manager: PackageManager | None) -> str:
+    """What a person does to have them: the one command, and what to do for tools without a package. manager:
+    None on a system whose package manager is not known."""
+    packages = packages_of(tools, manager)
+    parts = []
+    if manager is None:
+        parts = [f"install, by your system's package manager, what Debian calls: {' '.join(packages)}"]
+    elif packages:
+        parts = [manager.command(packages)]
+    parts += [f"{tool.name}: {tool.packages.elsewhere}" for tool in without_package(tools, manager)]
+    return "; and ".join(parts)
 
 
-def packages_of(tools: Sequence[Tool]) -> list[str]:
-    """The packages that bring them, each once."""
-    return list(dict.fromkeys(tool.package for tool in tools))
+def packages_of(tools: Sequence[Tool], manager: PackageManager | None) -> list[str]:
+    """The packages that bring them, each once, by the manager's names (Debian's where it is None)."""
+    return list(dict.fromkeys(name for tool in tools if (name := tool.package(manager))))
 
 
-def install(tools: Sequence[Tool], log: Log) -> None:
-    """Install what is missing with apt. HostError, with the command to run by hand, where that cannot be
-    done from here: without root, or on a system without apt."""
+def without_package(tools: Sequence[Tool], manager: PackageManager | None) -> list[Tool]:
+    """Those that the manager's distributions have no package of, as far as we know."""
+    return [tool for tool in tools if not tool.package(manager)]
+
+
+def install(
+    tools: Sequence[Tool], log: Log, manager: PackageManager | None = None, *, partly: bool = False
+) -> None:
+    """Install what is missing with this machine's package manager.
+
+    partly: also where some have no package; else nothing is installed then. HostError, with what to do by
+    hand, where it cannot be done from here (without root, with no package manager that is known, without a
+    package), and where the manager fails (see install_packages()).
+    """
     if not tools:
         return
-    command = install_command(tools)
-    if os.geteuid() != 0 or shutil.which("apt-get", path=CLEAN_PATH) is None:
+    manager = manager or find_manager()
+    command = install_command(tools, manager)
+    if os.geteuid() != 0 or manager is None:
         raise HostError("this machine's programs can be installed by its administrator only", hint=command)
-    environment = {**clean_environment(DEBIAN_FRONTEND="noninteractive"), **_proxy_settings()}
-    apt = ["apt-get", "-q", "-o", "Dpkg::Use-Pty=0"]
-    log.note(f"installing {', '.join(packages_of(tools))}")
-    stream([*apt, "update"], log.output, env=environment, log=log)
-    wanted = [*apt, "install", "--yes", "--no-install-recommends", *packages_of(tools)]
-    stream(wanted, log.output, env=environment, log=log)
-    still = [tool.name for tool in tools if not tool.present()]
+    homeless = without_package(tools, manager)
+    if homeless and not partly:
+        names = ", ".join(tool.name for tool in homeless)
+        raise HostError(f"{manager.name} has no package that brings: {names}", hint=command)
+    packages = packages_of(tools, manager)
+    if packages:
+        log.note(f"installing {', '.join(packages)}")
+        install_packages(manager, packages, log)
+    _version.cache_clear()
+    still = [f"{tool.name} ({lack})" for tool in tools if (lack := tool.lack())]
     if still:
-        raise HostError(f"installed {' '.join(packages_of(tools))}, and still missing: {', '.join(still)}")
-
-
-def _proxy_settings() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+        raise HostError(
+            f"installed {' '.join(packages) or 'nothing'}, and still missing: {', '.join(still)}",
+            hint="; ".join(f"{tool.name}: {tool.packages.elsewhere}" for tool in homeless) or None,
+        )

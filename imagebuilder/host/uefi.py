@@ -38,9 +38,9 @@ class FirmwareFile:
 
 @dataclass(frozen=True)
 class Uefi:
-    """Firmware that fits. mode: `split` has its variables in a file of their own, `combined` in the
-    program's, `stateless` and `memory` (not in a flash at all) keep none. origin: the descriptor's path, or "" for a
-    known file name."""
+    """Firmware that fits. mode: `split` has its variables in a file of their own, `combined` in the program's
+    own, `stateless` and `memory` (not in a flash at all) keep none. origin: the descriptor's path, or "" for
+    a known file name."""
 
     program: FirmwareFile
     variables: FirmwareFile | None
