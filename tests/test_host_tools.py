@@ -251,7 +251,7 @@ REFUSALS = {
         "ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 407 Proxy Authentication"
         " Required'))",
         {"https_proxy": "proxy:3128"},
-        "through https_proxy=proxy:3128: ProxyError",
+        "through https_proxy=proxy:3128: Tunnel connection failed: 407",
     ),
     "a proxy in a program's settings": (
         "curl: (5) Could not resolve proxy: x",

@@ -26,8 +26,8 @@ _NO_SPACE = re.compile(
     re.IGNORECASE,
 )
 _NO_PROXY = re.compile(
-    r"(?:407 |ProxyError|Cannot connect to proxy|connect to proxy|from proxy|resolve proxy|CONNECT tunnel|"
-    r"Tunnel connection failed)[^\n]*",
+    r"(?:407 |Cannot connect to proxy|connect to proxy|from proxy|resolve proxy|CONNECT tunnel"
+    r"|Tunnel connection failed)[^\n'\"]*",
     re.IGNORECASE,
 )
 _NO_NETWORK = re.compile(
@@ -35,7 +35,7 @@ _NO_NETWORK = re.compile(
     r"|No address associated|Network is unreachable|No route to host|Connection refused|timed out"
     r"|Failed to establish a new connection|Could not connect to|Couldn't connect"
     r"|Cannot initiate the connection|Connection reset"
-    r"|network error|temporary error|Curl error|Failed to retrieve)[^\n]*",
+    r"|network error|temporary error|Curl error|Failed to retrieve)[^\n'\"]*",
     re.IGNORECASE,
 )
 _NO_TRUST = re.compile(r"CERTIFICATE_VERIFY_FAILED|certificate verif|SSL certificate problem", re.IGNORECASE)
@@ -57,21 +57,28 @@ def explain_refusal(output: str, environment: Mapping[str, str]) -> Refusal | No
             "the server's certificate is not trusted here",
             "install ca-certificates; behind a proxy that opens TLS, PIP_CERT names its certificate for pip",
         )
-    found = _NO_PROXY.search(output)
-    if found or (proxies and _NO_NETWORK.search(output)):
+    through, network = _first_reason(_NO_PROXY, output), _first_reason(_NO_NETWORK, output)
+    if through or (proxies and network):
         named = " and ".join(proxies) or "the proxy"
-        words = (found or _NO_NETWORK.search(output) or [""])[0].strip()
         return Refusal(
-            f"the network cannot be reached through {named}: {words}",
+            f"the network cannot be reached through {named}: {through or network}",
             "correct http_proxy, https_proxy and no_proxy in the environment, or unset them",
         )
-    found = _NO_NETWORK.search(output)
-    if found:
+    if network:
         return Refusal(
-            f"the network cannot be reached: {found[0].strip()}",
+            f"the network cannot be reached: {network}",
             "connect this machine; behind a proxy, set http_proxy and https_proxy in the environment",
         )
     return _local(output)
+
+
+def _first_reason(pattern: re.Pattern[str], output: str) -> str:
+    """What the first line that matches says last: errors wrap each other, and the innermost tells most."""
+    for line in output.splitlines():
+        reasons = pattern.findall(line)
+        if reasons:
+            return str(reasons[-1]).strip(" .)")
+    return ""
 
 
 def _local(output: str) -> Refusal | None:
