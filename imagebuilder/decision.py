@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.budgeting import budgets
+from imagebuilder.host.fs import ready_cache
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.host.tools import require
 from imagebuilder.load.config import LoadedConfig, load_config
@@ -136,6 +137,6 @@ def _check_locked(locked: LockedBoard, fresh: LockedBoard, config: str) -> None:
 def decided(request: Request, log: Log) -> Iterator[tuple[Inputs, Decided]]:
     """The decision with a folder of its own for what is temporary, for those who only ask."""
     inputs = load_inputs(request)
-    request.cache.mkdir(parents=True, exist_ok=True)
+    ready_cache(request.cache)
     with tempfile.TemporaryDirectory(prefix="asking-", dir=request.cache) as folder:
         yield inputs, decide(request, inputs, Path(folder), log)

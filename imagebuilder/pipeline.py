@@ -14,6 +14,7 @@ from imagebuilder.decision import Decided, Inputs, decide, load_inputs
 from imagebuilder.errors import UserError
 from imagebuilder.flashable import check_flashable, rootfs_sizes
 from imagebuilder.host.architecture import require_host_programs, require_x86_64
+from imagebuilder.host.fs import ready_cache
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.host.tools import require
 from imagebuilder.log import Event, Log, StepFinished, Warned
@@ -86,6 +87,7 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
     log = log.also(record)
     inputs = load_inputs(request)
     _check_machine(request, inputs)
+    ready_cache(request.cache)
     with open_workspace(request.output, inputs.loaded.config.name, inputs.board.id) as workspace:
         decided = decide(request, inputs, workspace.work, log)
         require_host_programs(decided.source.folder)

@@ -15,6 +15,7 @@ from imagebuilder.host import sandbox
 from imagebuilder.host.fs import (
     disk_errors_explained,
     is_inside,
+    ready_cache,
     remove_tree,
     replace_folder,
     sha256_of,
@@ -124,6 +125,15 @@ def test_a_file_is_written_whole_or_not(tmp_path: Path) -> None:
     assert place.stat().st_mode & 0o777 == 0o644
     assert sha256_of(place) == "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3"
     assert [path.name for path in place.parent.iterdir()] == ["file"]
+
+
+def test_a_cache_that_cannot_be_made_names_the_way_out(tmp_path: Path) -> None:
+    ready_cache(tmp_path / "new/cache")
+    ready_cache(tmp_path / "new/cache")
+    (tmp_path / "file").touch()
+    with pytest.raises(HostError, match=f"cannot write {tmp_path}/file") as failed:
+        ready_cache(tmp_path / "file/cache")
+    assert "--cache PATH" in (failed.value.hint or "")
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:

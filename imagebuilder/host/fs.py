@@ -33,6 +33,17 @@ def user_cache() -> Path:
     return Path(home) / "openwrt-python-imagebuilder"
 
 
+def ready_cache(folder: Path) -> None:
+    """Make the cache's folder, if it is not there. HostError where it cannot be written to."""
+    hint = "choose another place with --cache PATH, or XDG_CACHE_HOME in the environment"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HostError(f"cannot write {error.filename or folder}: {error.strerror}", hint=hint) from error
+    if not os.access(folder, os.W_OK):
+        raise HostError(f"cannot write {folder}", hint=hint)
+
+
 @contextmanager
 def disk_errors_explained(where: Path) -> Iterator[None]:
     """Turn a full disk or a missing right into an error that the user can act on."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from imagebuilder.host.fs import ready_cache
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
 from imagebuilder.model.board import ImageFormat, Partition, TplinkHeader
@@ -38,8 +39,8 @@ def look_at_tree(given: str, cache: Path, log: Log) -> Tree:
 
     given: a folder or an archive. Raises as given_tree(), open_view() and read_tree() do.
     """
+    ready_cache(cache)
     folder = given_tree(given, cache, log)
-    cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="look-", dir=cache) as work:
         return read_tree(folder, open_view(folder, Path(work), log), log)
 
