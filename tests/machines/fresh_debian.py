@@ -25,6 +25,7 @@ of this machine, and the settings for proxies and pip that this script was start
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import re
@@ -259,8 +260,10 @@ def run_suite(suite: str, steps: Sequence[str], commit: str, options: argparse.N
     begun = time.monotonic()
     remove(root)
     log = fresh(logs / f"{suite}-root.log")
-    call("cp", "-a", "--reflink=auto", str(make_base(base / "bases", suite, options.mirror, log)), str(root))
+    made = make_base(base / "bases", suite, options.mirror, log)
     try:
+        if shut_in(["cp", "-a", "--reflink=auto", str(made), str(root)], log) != 0:
+            raise MachineError(f"the root could not be copied:\n{tail(log)}")
         settings = prepare(root, suite, options.mirror)
         clone(commit, root / CLONE.lstrip("/"))
         yield Row(suite, "root", 0, time.monotonic() - begun)
@@ -339,6 +342,11 @@ def main() -> int:
         print("what is not committed here is not tried: the roots get the commit", flush=True)
     for name in ("bases", "roots", "logs"):
         (options.base / name).mkdir(parents=True, exist_ok=True)
+    folder = os.open(options.base, os.O_RDONLY)  # let go when this script ends
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise MachineError(f"another run works in {options.base}: wait for it, or give --base") from None
     rows: list[Row] = []
     try:
         for suite in options.suites or SUITES:
