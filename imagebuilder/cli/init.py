@@ -10,6 +10,7 @@ import typer
 
 from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import PROJECT, Root
+from imagebuilder.host.fs import expand_home
 
 VARIANTS = ("none", "micropython", "base", "light", "full")  # of all, those that a new config may want
 Wifi = Literal["none", "client", "ap"]
@@ -62,7 +63,7 @@ def init(
     ssid = _ask("Network name (SSID)", ssid, "") if chosen != "none" else ""
     usual = Path("~/.ssh/id_ed25519.pub")
     key_file = _ask(
-        "ssh public key file (empty: none)", ssh_key, str(usual) if usual.expanduser().is_file() else ""
+        "ssh public key file (empty: none)", ssh_key, str(usual) if expand_home(usual).is_file() else ""
     )
     answers = Answers(
         board=board,

@@ -27,10 +27,31 @@ def is_inside(root: Path, path: Path) -> bool:
     return path.resolve().is_relative_to(root.resolve())
 
 
+def expand_home(path: str | Path) -> Path:
+    """The path with a ~ or ~user that it starts with as that user's home folder; as it is where there is no
+    such user or home, as a shell leaves it."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def user_folder(variable: str, usual: str) -> Path:
+    """The project's own folder below what the environment's variable says, or below `usual` in the user's
+    home folder. HostError where there is neither."""
+    given = os.environ.get(variable)
+    if not given and expand_home("~") == Path("~"):
+        raise HostError(
+            f"this user (number {os.geteuid()}) has no home folder",
+            hint=f"set HOME, or {variable} to a folder that may be written to",
+        )
+    return (Path(given) if given else expand_home(f"~/{usual}")) / "openwrt-python-imagebuilder"
+
+
 def user_cache() -> Path:
-    """Where finished downloads, trees and kits are kept: $XDG_CACHE_HOME or ~/.cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "openwrt-python-imagebuilder"
+    """Where finished downloads, trees and kits are kept: below $XDG_CACHE_HOME or ~/.cache. HostError as
+    user_folder() has it."""
+    return user_folder("XDG_CACHE_HOME", ".cache")
 
 
 def ready_cache(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import tomli_w
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import write_whole
+from imagebuilder.host.fs import expand_home, write_whole
 from imagebuilder.load.config import load_config
 from imagebuilder.load.library import Library
 from imagebuilder.model.board import Board
@@ -48,7 +48,7 @@ def config_values(answers: Answers, board: Board) -> dict[str, Any]:
 def read_public_key(path: Path) -> str:
     """The key in a file such as ~/.ssh/id_ed25519.pub. UserError if it holds none, or a private one."""
     try:
-        text = path.expanduser().read_text("utf-8")
+        text = expand_home(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read a public key from {path}") from error
     if "PRIVATE KEY" in text:

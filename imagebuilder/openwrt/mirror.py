@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from packaging.version import Version
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.fs import expand_home
 from imagebuilder.host.transfer_part import Source
 from imagebuilder.model.release import SNAPSHOT
 from imagebuilder.openwrt.releases import series_of
@@ -52,7 +52,7 @@ def parse_mirror(text: str) -> Mirror:
     """
     given = text.strip()
     if "://" not in given:
-        folder = Path(given).expanduser()
+        folder = expand_home(given)
         if not given or not folder.is_dir():
             raise MirrorError(
                 f"there is no folder '{given}' to be a mirror",

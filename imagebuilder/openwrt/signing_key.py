@@ -11,14 +11,13 @@ as long as they have none: nothing is laid there. Source: target/imagebuilder/fi
 from __future__ import annotations
 
 import errno
-import os
 import re
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from imagebuilder.host.fs import disk_errors_explained, remove_tree
+from imagebuilder.host.fs import disk_errors_explained, remove_tree, user_folder
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.openwrt.keys import KeyFileError, parse_usign_key
 from imagebuilder.openwrt.tree import config_settings
@@ -35,9 +34,8 @@ _MAKES_KEYS = re.compile(r"(?m)^_check_keys:")
 
 def user_keys() -> Path:
     """Where a user's signing keys are kept: below $XDG_DATA_HOME or ~/.local/share; no cache, since a lost
-    key cannot be made again."""
-    home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local/share")
-    return Path(home) / "openwrt-python-imagebuilder/signing-keys"
+    key cannot be made again. HostError as user_folder() has it."""
+    return user_folder("XDG_DATA_HOME", ".local/share") / "signing-keys"
 
 
 def lay_signing_key(tree: Path, view: PrivateView, kept: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from imagebuilder.host.fs import expand_home
 from imagebuilder.log import Log
 from imagebuilder.openwrt.archive import ENDINGS, is_archive, unpacked_tree
 from imagebuilder.openwrt.tree import TreeError, check_tree
@@ -14,7 +15,7 @@ def given_tree(given: str, cache: Path, log: Log) -> Path:
 
     TreeError if it is neither or holds no ImageBuilder; ArchiveError for a damaged or unsafe archive.
     """
-    path = Path(given).expanduser()
+    path = expand_home(given)
     if path.is_dir():
         folder = path.resolve()
     elif path.is_file() and is_archive(path):

@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.fs import expand_home
 from imagebuilder.model.app import (
     AppUse,
     Optimize,
@@ -83,7 +84,7 @@ def open_app(use: AppUse, project: Path, target: WheelTarget, index: PackageInde
     AppPackageError, ScriptError, SourceError, WheelError, HostBuildError, and NativeSourceError for a project
     with C code; OfflineError.
     """
-    path = project / Path(use.path).expanduser()
+    path = project / expand_home(use.path)
     if path.is_file() and not path.name.endswith(".whl"):
         script = read_script(path, target.version_pair)
         own = canonicalize_name(path.name.removesuffix(".py"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from imagebuilder.errors import HostError, UserError
+from imagebuilder.host.fs import expand_home
 from imagebuilder.host.run import ProgramError, clean_environment, find_program, run
 from imagebuilder.log import Log
 from imagebuilder.model.app import AppUse
@@ -89,7 +90,7 @@ def find_mpy_cross(version: str, log: Log, programs: Sequence[str] = ("mpy-cross
 
 def open_app(use: AppUse, project: Path) -> MicroPythonApp:
     """Read an app for MicroPython. AppError; check_imports() says what it lacks there."""
-    path = project / Path(use.path).expanduser()
+    path = project / expand_home(use.path)
     kind, files = app_files(path)
     stem = path.resolve().name
     stem = stem.partition("-")[0] if kind == "wheel" else stem.removesuffix(".py")

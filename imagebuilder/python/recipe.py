@@ -10,6 +10,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.fs import expand_home
 from imagebuilder.log import Log
 from imagebuilder.model.control import parse_depends, parse_names
 from imagebuilder.model.filespec import site_packages
@@ -110,7 +111,7 @@ def build(
 
 
 def _source(use: PythonPackageUse, project: Path) -> Path:
-    source = project / Path(use.source).expanduser()
+    source = project / expand_home(use.source)
     if not source.exists():
         raise RecipeError(
             f"package '{use.name}': there is no {source}", hint="source is a folder, an sdist or a wheel"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.fs import expand_home
 from imagebuilder.model.filespec import with_python
 from imagebuilder.model.filetree import DIR_MODE, FILE_MODE, Entry, FileTree, file_at
 from imagebuilder.model.python_package import InstalledFile, PythonPackageUse
@@ -37,7 +38,7 @@ def recipe_tree(use: PythonPackageUse, built: FileTree, project: Path, *, python
 
 def _installed(use: PythonPackageUse, place: str, file: InstalledFile, project: Path) -> dict[str, Entry]:
     """A file or a folder with all below it, in modes that do not depend on the host."""
-    source = project / Path(file.source).expanduser()
+    source = project / expand_home(file.source)
     mode = int(file.mode, 8) if file.mode is not None else None
     if source.is_file():
         return {place: file_at(source, _mode(source.stat().st_mode, mode))}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.fs import expand_home
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.config import Config, FeedUse
@@ -162,7 +163,7 @@ class Search:
         url = _filled(use, tree)
         if "://" in url:
             return url
-        folder = self.root / Path(url).expanduser()
+        folder = self.root / expand_home(url)
         if not folder.is_dir():
             hint = "its url is an address, or a folder"
             raise FeedUseError(f"feed '{use.name}': there is no folder {folder}", hint=hint)

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
-from imagebuilder.host.fs import sha256_of
+from imagebuilder.host.fs import expand_home, sha256_of
 from imagebuilder.model.app import ResolvedRequirements
 from imagebuilder.model.config import Config, Python
 from imagebuilder.model.edition import EDITIONS
@@ -86,7 +86,7 @@ class Own:
             return {app.use.path: _digest(app.path) for app in self.micropython}
         places = {app.use.path: app.path for app in self.sources.apps}
         recipes = [use for use in self.sources.recipes if use.source]
-        places |= {use.source: root / Path(use.source).expanduser() for use in recipes}
+        places |= {use.source: root / expand_home(use.source) for use in recipes}
         return {name: _digest(path) for name, path in places.items()}
 
 
