@@ -73,10 +73,11 @@ def target_interpreter(
             f"{program} is no interpreter: {reason}",
             hint=f"Python {python} (magic number {magic_number}) is needed: python3-base in its root",
         ) from error
-    if emulated is not None:
-        argv = (*emulated, str(program))
-    elif _is_native(elf):
-        argv = (*_loader(root), str(program))
+    native = _is_native(elf)
+    if native or emulated is not None:
+        # under QEMU too: what the root has not where its loader looks first, QEMU takes from this machine,
+        # and libraries of this machine's processor are there
+        argv = (*(emulated or ()), *(_loader(root) if native else ()), str(program))
     else:
         raise InterpreterError(
             f"{program} is for another processor (ELF machine {elf.machine})",
