@@ -36,7 +36,7 @@ def main() -> None:
     manifest = marshal.loads(bytes.fromhex(sys.stdin.read()))  # noqa: S302 - what bytecode.py has written
     optimize, validity, epoch = manifest["optimize"], manifest["validity"], manifest["epoch"]
     magic = int.from_bytes(MAGIC[:2], "little")
-    failures = []
+    failures, kept = [], []
     # another version is for the caller to refuse, who knows which one is wanted
     sources = manifest["sources"] if magic == manifest["magic"] else []
     for number, source in enumerate(sources, manifest["start"]):
@@ -46,8 +46,11 @@ def main() -> None:
         except (SyntaxError, ValueError, OSError, OverflowError, RecursionError, MemoryError) as error:
             failures.append((source["name"], f"{type(error).__name__}: {error}"))
         else:
+            # a second reference to it, or marshal leaves a flag out from 3.14 on that py_compile's .pyc has
+            kept.append(code)
             with open(f"{manifest['into']}/{number:06d}.pyc", "wb") as stream:  # noqa: PTH123 - the same
                 stream.write(header(text, validity, epoch) + marshal.dumps(code))
+            kept.clear()
     sys.stdout.write(ascii({"magic": magic, "version": sys.version.split()[0], "failures": failures}))
 
 
