@@ -22,7 +22,7 @@ from imagebuilder.model.board import Board
 from imagebuilder.model.budget import Budgets, FlashBudget
 from imagebuilder.model.filespec import FilespecRecord, overlay_rules
 from imagebuilder.model.plan import Plan
-from imagebuilder.model.release import EMBEDDED
+from imagebuilder.model.release import is_embedded
 from imagebuilder.model.result import ImageFile, InstalledPackage, Result, Start, StepTime, TreeFacts
 from imagebuilder.openwrt.collect import check_images, check_manifest, find_images, read_manifest
 from imagebuilder.openwrt.make import make_image
@@ -147,9 +147,7 @@ def _check_machine(request: Request, inputs: Inputs) -> None:
     config = inputs.loaded.config
     given = request.imagebuilder or config.imagebuilder
     if given is None and config.release is not None:
-        require_x86_64(
-            "the embedded kit" if config.release.startswith(EMBEDDED) else "OpenWrt's ImageBuilder"
-        )
+        require_x86_64("the embedded kit" if is_embedded(config.release) else "OpenWrt's ImageBuilder")
     elif given is not None and RELEASED_FOR in given.rsplit("/", 1)[-1]:
         require_x86_64(given)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.errors import HostError
+from imagebuilder.host import architecture
 from imagebuilder.host.cache import OfflineError
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.kit import prepare
@@ -452,7 +453,7 @@ def test_newer_packages_make_a_new_kit_only_where_they_are_asked_for(
 
 
 def test_another_machine_cannot_have_the_kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare.platform, "machine", lambda: "riscv64")
+    monkeypatch.setattr(architecture.platform, "machine", lambda: "riscv64")
     with pytest.raises(HostError, match="x86-64"):
         prepare.prepare(EDITION, tmp_path, Log())
 

@@ -177,20 +177,19 @@ def demo(
     """Build the demo image, boot it in QEMU with 128 MB, and let its Python answer."""
     from imagebuilder.cli import show
     from imagebuilder.cli.progress import Reporter
-    from imagebuilder.host.architecture import require_x86_64
     from imagebuilder.host.tools import install, missing_tools
-    from imagebuilder.kit import prepare_kit
+    from imagebuilder.kit import check_kit, prepare_kit
     from imagebuilder.model.edition import EDITIONS
     from imagebuilder.pipeline import run_demo
     from imagebuilder.request import requests
 
-    require_x86_64("the demo")
+    edition = EDITIONS[release]
+    (request,) = requests(PROJECT, _DEMOS[release], output=output, cache=cache)
+    check_kit(edition, request.cache)  # before minutes are spent on installing programs
     with Reporter(quiet=quiet, verbose=verbose) as log:
         install(missing_tools(("build", "sandbox", "kit", "boot")), log)
-        config = _DEMOS[release]
-        (request,) = requests(PROJECT, config, output=output, cache=cache)
         if fresh:
-            prepare_kit(EDITIONS[release], request.cache, log, fresh=True)
+            prepare_kit(edition, request.cache, log, fresh=True)
         place, result, answer = run_demo(request, log)
     if as_json:
         show.as_json({"folder": place, "result": result, "guest": answer})

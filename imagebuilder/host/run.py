@@ -31,11 +31,6 @@ def clean_environment(**extra: str) -> dict[str, str]:
     return {"PATH": CLEAN_PATH, "LC_ALL": "C", "LANG": "C", "TZ": "UTC", **extra}
 
 
-def proxy_environment() -> dict[str, str]:
-    """The user's proxy settings (`http_proxy` and its kin), for programs that speak to servers."""
-    return {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-
-
 @dataclass(frozen=True)
 class Completed:
     """A program that ended: what was called, its exit code, its standard output (or all of its

@@ -8,6 +8,14 @@ from imagebuilder.log import Log
 from imagebuilder.model.edition import Edition
 
 
+def check_kit(edition: Edition, cache: Path) -> None:
+    """HostError where an edition's kit cannot be made here, or used: on a machine that runs no x86-64
+    programs, in a cache that cannot be written to, or without the room to make it. Nothing is fetched."""
+    from imagebuilder.kit.prepare import check_possible  # noqa: PLC0415 - as below
+
+    check_possible(edition, cache)
+
+
 def prepare_kit(
     edition: Edition, cache: Path, log: Log, *, fresh: bool = False, offline: bool = False
 ) -> Path:

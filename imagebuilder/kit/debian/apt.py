@@ -13,7 +13,8 @@ from pathlib import Path
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.host.fs import sha256_of
-from imagebuilder.host.run import ProgramError, clean_environment, proxy_environment, run
+from imagebuilder.host.package_manager import proxy_settings
+from imagebuilder.host.run import ProgramError, clean_environment, run
 from imagebuilder.kit.debian.archive import ARCHITECTURE, Deb, DebianError, Suite
 from imagebuilder.log import Log
 from imagebuilder.openwrt.keys import Keys
@@ -125,4 +126,4 @@ def is_missing(error: UserError) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    return clean_environment(**proxy_environment())
+    return clean_environment(**proxy_settings())
