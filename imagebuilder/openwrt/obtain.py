@@ -15,16 +15,17 @@ from imagebuilder.host.transfer_part import NotThereError
 from imagebuilder.log import Log
 from imagebuilder.model.board import Board, Profile
 from imagebuilder.model.release import SNAPSHOT
-from imagebuilder.openwrt.archive import unpacked_tree
+from imagebuilder.openwrt.archive import ArchiveError, unpacked_tree
 from imagebuilder.openwrt.keys import Keys, keys_in, shipped_keys
 from imagebuilder.openwrt.mirror import Mirror, TargetPlace, parse_mirror
 from imagebuilder.openwrt.obtain_sums import (
     CACHED,
     MAX_ARCHIVE_BYTES,
+    SignedSums,
     SwappedFileError,
     known_releases,
     listed_file,
-    signed_sums,
+    with_signed_sums,
 )
 from imagebuilder.openwrt.releases import (
     ReleaseList,
@@ -186,14 +187,17 @@ def _signed(
     downloads: Downloads, mirrors: Sequence[Mirror], place: TargetPlace, keys: Keys
 ) -> tuple[Path, _Archive]:
     """The tree of the archive that the signed checksums name."""
-    sums = signed_sums(downloads, mirrors, place, keys)
-    name, sha256 = sums.archive()
-    archive = _Archive(name, sha256, sums.trust, sums.source)
-    tree = downloads.cache.use_tree(sha256)
-    if tree is not None:
-        return tree, archive
-    blob = listed_file(downloads, mirrors, f"{place.folder}/{name}", sha256, MAX_ARCHIVE_BYTES)
-    return _unpacked(downloads, blob, archive), archive
+
+    def tree_of(sums: SignedSums) -> tuple[Path, _Archive]:
+        name, sha256 = sums.archive()
+        archive = _Archive(name, sha256, sums.trust, sums.source)
+        tree = downloads.cache.use_tree(sha256)
+        if tree is not None:
+            return tree, archive
+        blob = listed_file(downloads, mirrors, f"{place.folder}/{name}", sha256, MAX_ARCHIVE_BYTES)
+        return _unpacked(downloads, blob, archive), archive
+
+    return with_signed_sums(downloads, mirrors, place, keys, tree_of)
 
 
 def _pinned(
@@ -229,7 +233,8 @@ def _pinned(
 
 
 def _unpacked(downloads: Downloads, blob: Path, archive: _Archive) -> Path:
-    """Unpack an archive once for all processes. What one that was killed had begun is removed first."""
+    """Unpack an archive once for all processes. What one that was killed had begun is removed first, and an
+    archive that is refused too."""
     cache, log = downloads.cache, downloads.log
     with cache.lock(f"tree {archive.sha256}", f"unpacking {archive.name}", log):
         tree = cache.use_tree(archive.sha256)
@@ -247,6 +252,9 @@ def _unpacked(downloads: Downloads, blob: Path, archive: _Archive) -> Path:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 if not place.exists():
                     fresh.rename(place)
+            except ArchiveError:
+                blob.unlink(missing_ok=True)
+                raise
             finally:
                 remove_tree(staging)
         return cache.use_tree(archive.sha256) or place

@@ -13,6 +13,7 @@ from imagebuilder.host.cache import OfflineError
 from imagebuilder.host.download import Downloads, Wanted, WrongContentError, together
 from imagebuilder.host.transfer_part import DownloadError, NotThereError
 from imagebuilder.model.release import SNAPSHOT
+from imagebuilder.openwrt.archive import ArchiveError
 from imagebuilder.openwrt.keys import Keys
 from imagebuilder.openwrt.mirror import Mirror, TargetPlace, release_folder
 from imagebuilder.openwrt.releases import (
@@ -32,7 +33,7 @@ from imagebuilder.openwrt.releases_devices import (
     parse_profiles,
 )
 from imagebuilder.openwrt.signature import NoSignatureError, TrustError
-from imagebuilder.openwrt.signature_seen import accept_index
+from imagebuilder.openwrt.signature_seen import accept_index, refuse_older
 from imagebuilder.openwrt.signature_sums import GPG, SUMS, USIGN, SumsError, Trust, parse_sums, verify_sums
 
 MAX_SUMS_BYTES = 16 << 20
@@ -42,6 +43,7 @@ MAX_ARCHIVE_BYTES = 4 << 30
 CACHED = "the cache"
 
 Parsed = TypeVar("Parsed")
+Result = TypeVar("Result")
 
 
 class SwappedFileError(TrustError):
@@ -50,12 +52,14 @@ class SwappedFileError(TrustError):
 
 @dataclass(frozen=True)
 class SignedSums:
-    """A target's checksums, by file name, and why they are believed. source: the mirror, or the cache."""
+    """A target's checksums, by file name, and why they are believed. source: the mirror, or the cache; files:
+    the list and its signatures, as they are there."""
 
     place: TargetPlace
     sums: dict[str, str]
     trust: Trust
     source: str
+    files: dict[str, bytes]
 
     def archive(self) -> tuple[str, str]:
         """Name and SHA-256 of the ImageBuilder's archive. SumsError if none is listed."""
@@ -69,29 +73,69 @@ class SignedSums:
         )
 
 
-def signed_sums(
-    downloads: Downloads, mirrors: Sequence[Mirror], place: TargetPlace, keys: Keys
-) -> SignedSums:
-    """The checksums of a target's files, their signature verified, at most as old as any seen before.
+def with_signed_sums(
+    downloads: Downloads,
+    mirrors: Sequence[Mirror],
+    place: TargetPlace,
+    keys: Keys,
+    use: Callable[[SignedSums], Result],
+) -> Result:
+    """What `use` makes of the checksums of a target's files, their signature verified, at most as old as any
+    seen before.
 
-    A numbered release does not change: once verified it is taken from the cache, and verified again. A
-    snapshot is asked for each time. TrustError and its kinds, OfflineError, DownloadError.
+    A numbered release does not change: once used they are taken from the cache, and verified again. A
+    snapshot is asked for each time. Checksums are kept, and count as seen, once `use` has ended well. Where a
+    file is refused by the cache's, the mirrors are asked for theirs: they may have been put right since.
+
+    TrustError and its kinds, OfflineError, DownloadError; what `use` raises.
     """
     cached = _cached(downloads, place, keys)
     if cached is not None and (downloads.offline or place.release != SNAPSHOT):
-        return cached
+        try:
+            return use(cached)
+        except (SwappedFileError, NotThereError, ArchiveError):
+            fresh = _corrected(downloads, mirrors, cached, keys)
+            if fresh is None:
+                raise
+    else:
+        fresh = _signed(downloads, mirrors, place, keys)
+    result = use(fresh)
+    name = f"{place.folder}/{SUMS}"
+    sha256 = hashlib.sha256(fresh.files[SUMS]).hexdigest()
+    accept_index(name, sha256, downloads.cache, downloads.log, signed=fresh.trust.signed)
+    kept = {file: downloads.cache.add(data) for file, data in fresh.files.items()}
+    downloads.cache.remember(name, kept)
+    return result
+
+
+def _corrected(
+    downloads: Downloads, mirrors: Sequence[Mirror], refused: SignedSums, keys: Keys
+) -> SignedSums | None:
+    """Other checksums than the refused ones, which mirrors have now; None where they have the same, or where
+    there is none to ask."""
+    try:
+        fresh = _signed(downloads, mirrors, refused.place, keys)
+    except (DownloadError, OfflineError):
+        return None
+    if fresh.files[SUMS] == refused.files[SUMS]:
+        return None
+    folder = refused.place.folder
+    downloads.log.note(f"{folder}: by the checksums in the cache a file is wrong; {fresh.source} has others")
+    return fresh
+
+
+def _signed(downloads: Downloads, mirrors: Sequence[Mirror], place: TargetPlace, keys: Keys) -> SignedSums:
+    """The checksums that mirrors have, verified."""
     try:
         files, source = _asked(downloads, mirrors, place)
     except OfflineError:
         names = (SUMS, f"{USIGN} or {GPG}", place.archive_names()[0])
         raise OfflineError([f"{place.folder}/{name}" for name in names]) from None
     trust = verify_sums(files, keys, place.release, downloads.log)
-    signed = SignedSums(place, parse_sums(files[SUMS]), trust, source)
+    signed = SignedSums(place, parse_sums(files[SUMS]), trust, source, files)
     signed.archive()
     sha256 = hashlib.sha256(files[SUMS]).hexdigest()
-    accept_index(f"{place.folder}/{SUMS}", sha256, downloads.cache, downloads.log, signed=trust.signed)
-    kept = {name: downloads.cache.add(data) for name, data in files.items()}
-    downloads.cache.remember(f"{place.folder}/{SUMS}", kept)
+    refuse_older(f"{place.folder}/{SUMS}", sha256, downloads.cache, downloads.log, signed=trust.signed)
     return signed
 
 
@@ -138,13 +182,16 @@ def target_devices(
     downloads: Downloads, mirrors: Sequence[Mirror], place: TargetPlace, keys: Keys
 ) -> TargetDevices:
     """A target's profiles.json, verified as the archive is. SumsError for releases that have none (before
-    21.02), DeviceListError, and as signed_sums()."""
-    sums = signed_sums(downloads, mirrors, place, keys).sums
-    if PROFILES_FILE not in sums:
-        raise SumsError(f"{place.folder} has no {PROFILES_FILE}: OpenWrt writes them from 21.02 on")
-    path = f"{place.folder}/{PROFILES_FILE}"
-    file = listed_file(downloads, mirrors, path, sums[PROFILES_FILE], MAX_LIST_BYTES)
-    return parse_profiles(file.read_bytes(), path)
+    21.02), DeviceListError, and as with_signed_sums()."""
+
+    def devices(signed: SignedSums) -> TargetDevices:
+        if PROFILES_FILE not in signed.sums:
+            raise SumsError(f"{place.folder} has no {PROFILES_FILE}: OpenWrt writes them from 21.02 on")
+        path = f"{place.folder}/{PROFILES_FILE}"
+        file = listed_file(downloads, mirrors, path, signed.sums[PROFILES_FILE], MAX_LIST_BYTES)
+        return parse_profiles(file.read_bytes(), path)
+
+    return with_signed_sums(downloads, mirrors, place, keys, devices)
 
 
 def release_devices(
@@ -172,7 +219,7 @@ def _cached(downloads: Downloads, place: TargetPlace, keys: Keys) -> SignedSums 
         return None
     try:
         trust = verify_sums(whole, keys, place.release, downloads.log)
-        return SignedSums(place, parse_sums(whole[SUMS]), trust, CACHED)
+        return SignedSums(place, parse_sums(whole[SUMS]), trust, CACHED, whole)
     except TrustError as error:
         if downloads.offline:
             raise

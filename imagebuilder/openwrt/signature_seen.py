@@ -54,21 +54,34 @@ def accept_index(feed: str, sha256: str, cache: Cache, log: Log, *, signed: date
     """
     place = _place(feed, cache)
     with cache.lock(f"seen {feed}", f"looking at {feed}", log):
-        seen = _read(place)
+        seen = _not_older(feed, sha256, cache, signed)
         if seen and seen[-1].sha256 == sha256:
             return
-        for entry in seen:
-            if entry.sha256 == sha256:
-                raise _older(
-                    feed, f"it was here on {entry.first:%Y-%m-%d}, and was replaced since", seen, place
-                )
-        latest = max((entry.signed for entry in seen if entry.signed is not None), default=None)
-        if signed is not None and latest is not None and signed < latest:
-            how = f"it was signed on {signed:%Y-%m-%d %H:%M}, another on {latest:%Y-%m-%d %H:%M} UTC"
-            raise _older(feed, how, seen, place)
         seen.append(Seen(sha256, datetime.fromtimestamp(int(cache.clock()), UTC), signed))
         with cache_disk_errors(cache.folder):
             write_whole(place, _text(feed, seen[-MAX_SEEN:]))
+
+
+def refuse_older(feed: str, sha256: str, cache: Cache, log: Log, *, signed: datetime | None = None) -> None:
+    """As accept_index(), but nothing is recorded: for one of which it is not yet known whether it is used."""
+    with cache.lock(f"seen {feed}", f"looking at {feed}", log):
+        _not_older(feed, sha256, cache, signed)
+
+
+def _not_older(feed: str, sha256: str, cache: Cache, signed: datetime | None) -> list[Seen]:
+    """What was seen, if the index is not older than the newest of that."""
+    place = _place(feed, cache)
+    seen = _read(place)
+    if seen and seen[-1].sha256 == sha256:
+        return seen
+    for entry in seen:
+        if entry.sha256 == sha256:
+            raise _older(feed, f"it was here on {entry.first:%Y-%m-%d}, and was replaced since", seen, place)
+    latest = max((entry.signed for entry in seen if entry.signed is not None), default=None)
+    if signed is not None and latest is not None and signed < latest:
+        how = f"it was signed on {signed:%Y-%m-%d %H:%M}, another on {latest:%Y-%m-%d %H:%M} UTC"
+        raise _older(feed, how, seen, place)
+    return seen
 
 
 def _older(feed: str, why: str, seen: list[Seen], place: Path) -> OlderIndexError:
