@@ -19,6 +19,7 @@ from imagebuilder.log import Log
 from imagebuilder.openwrt.keys import (
     KeyFileError,
     Keys,
+    feed_keys,
     keys_in,
     parse_gpg_key,
     parse_usign_key,
@@ -121,7 +122,13 @@ def test_any_packets_as_a_key_are_a_key_or_one_clear_error(data: bytes, armoured
 
 def test_the_shipped_keys_are_what_their_list_says() -> None:
     keys = shipped_keys()
-    assert {key.number for key in keys.usign} == {"2f8b0b98e08306bf", "b5043e70f9a75cde"}
+    assert {key.number: key.releases for key in keys.usign} == {
+        "792d9d9b39f180dc": ("17.01",),
+        "1035ac73cc4e59e3": ("18.06",),
+        "f94b9dd6febac963": ("19.07",),
+        "2f8b0b98e08306bf": ("21.02",),
+        "b5043e70f9a75cde": ("snapshot",),
+    }
     folder = Path(parse_usign_key.__code__.co_filename).with_name("data") / "keys"
     listed = json.loads((folder / "keys.json").read_text())["keys"]
     assert {entry["file"] for entry in listed} == {path.name for path in folder.iterdir()} - {"keys.json"}
@@ -138,9 +145,21 @@ def test_a_key_is_believed_for_its_own_releases() -> None:
 
     assert names("25.12.5") == names("24.10.4") == names("23.05.5") == {"877742E911"[-8:]}
     assert names("21.02.7") == {"2f8b0b98e08306bf", "8F681580"}
-    assert names("19.07.10") == {"2074BE7A"}
-    assert names("18.06.9") == names("17.01.7") == set()
+    assert names("19.07.10") == {"2074BE7A", "f94b9dd6febac963"}
+    assert names("18.06.9") == {"1035ac73cc4e59e3"}
+    assert names("17.01.7") == {"792d9d9b39f180dc"}
     assert names("snapshot") == {"b5043e70f9a75cde", "626471F1", "877742E911"[-8:]}
+
+
+def test_a_trees_feeds_are_believed_by_its_own_keys_and_its_releases(tmp_path: Path) -> None:
+    def numbers(release: str) -> set[str]:
+        return {key.number for key in feed_keys(tmp_path, release).usign}
+
+    assert numbers("17.01.7") == {"792d9d9b39f180dc"}
+    assert numbers("24.10.4") == set()
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / SIGNER.number).write_bytes(SIGNER.key_file())
+    assert numbers("18.06.9") == {"1035ac73cc4e59e3", SIGNER.number}
 
 
 def test_a_users_keys(tmp_path: Path) -> None:

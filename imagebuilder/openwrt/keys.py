@@ -121,6 +121,12 @@ def tree_keys(folder: Path) -> Keys:
     return Keys(tuple(key for path in numbered for key in read_key_file(path).usign))
 
 
+def feed_keys(folder: Path, release: str) -> Keys:
+    """What the indexes of a verified tree's own feeds are believed by: the tree's keys, and OpenWrt's for its
+    release, which a tree of 17.01 has in no place of its own."""
+    return tree_keys(folder) + shipped_keys().for_release(release)
+
+
 def key_bytes(path: Path) -> bytes:
     """What is in a file that should be a key. KeyFileError where it cannot be read or is too large."""
     try:
