@@ -171,15 +171,31 @@ GOOD = index([LIBRARY, PYTHON])
         (b"ADB.indx" + struct.pack("<I", 3), "a block of no size"),
         (b"ADB.indx" + block(0, b"\1" + bytes(7)), "of an unknown version"),
         (b"ADB.indx" + struct.pack("<I", 0x3FFFFFFF) + bytes(99), "a block of 1073741819 bytes"),
-        (index([{**PYTHON, "name": "a b"}]), "'a b' '3.13.9-r2' has no name or version"),
-        (index([{**PYTHON, "name": "../x"}]), "has no name or version"),
-        (index([{**PYTHON, "version": "--root=/"}]), "has no name or version"),
     ],
 )
 def test_what_is_wrong_with_an_index_is_said(data: bytes, complaint: str) -> None:
     with pytest.raises(AdbError, match=complaint) as error:
         parse_index(data, origin="the index of feed x")
     assert error.value.message.startswith("the index of feed x is ")
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "reason"),
+    [
+        ({"name": "a b"}, "a b", "'a b' '3.13.9-r2' is no name and version"),
+        ({"name": "../x"}, "../x", "is no name and version"),
+        ({"version": "--root=/"}, str(PYTHON["name"]), "is no name and version"),
+        ({"name": "a\nb"}, "a?b", "is no name and version"),
+    ],
+)
+def test_what_an_index_says_of_one_package_costs_no_other(
+    change: dict[str, str], name: str, reason: str
+) -> None:
+    packages = parse_index(index([LIBRARY, {**PYTHON, **change}, {**PYTHON, "name": "other"}]))
+    assert {each.name for each in packages} == {str(LIBRARY["name"]), "other"}
+    (unusable,) = packages.unusable
+    assert unusable.name == name
+    assert reason in unusable.reason
 
 
 def values(*words: int) -> Values:

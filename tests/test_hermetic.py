@@ -31,6 +31,7 @@ from imagebuilder.openwrt.feed import (
     FEED,
     FeedError,
     Wanted,
+    architectures_of,
     feeds_of,
     in_folder,
     lay_feed,
@@ -94,6 +95,25 @@ def test_a_feed_holds_exactly_the_packages_and_their_index(make_package: MakePac
     names = sorted(path.name for path in feed.iterdir())
     assert names == ["Packages", "Packages.gz", "luci_1_all.ipk", "uhttpd_1_all.ipk"]
     assert read_index(feed / "Packages") == read_index(feed / "Packages.gz") == (luci, uhttpd)
+
+
+def test_a_size_that_the_index_does_not_tell_is_not_compared(
+    make_package: MakePackage, tmp_path: Path
+) -> None:
+    luci = make_package("luci")
+    for number, size in enumerate((0, luci.size)):
+        wanted = [Wanted(replace(luci, size=size), ("luci",))]
+        assert lay_feed(tmp_path / f"feed{number}", wanted, [in_folder(tmp_path / "dl")], format_index)
+    for other in (replace(luci, size=luci.size + 1), replace(luci, size=0, sha256="0" * 64)):
+        with pytest.raises(FeedError, match="is damaged"):
+            lay_feed(tmp_path / "no", [Wanted(other, ("luci",))], [in_folder(tmp_path / "dl")], format_index)
+        (tmp_path / "no").rmdir()
+
+
+def test_the_architectures_that_a_tree_takes(tmp_path: Path) -> None:
+    lines = "src imagebuilder file:packages\n  arch  other 10\n#arch no 5\narch mips_24kc 200\narch broken\n"
+    (tmp_path / "repositories.conf").write_text(lines)
+    assert architectures_of(tmp_path, "mips_24kc") == ("all", "mips_24kc", "other")
 
 
 def test_what_the_tree_has_itself_comes_from_no_feed(make_package: MakePackage) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagebuilder.feeds.index_cache import cached_index, keep_index, pack_index, unpack_index
-from imagebuilder.model.package import Dependency, Package
+from imagebuilder.model.package import Dependency, Package, PackageList, UnusablePackage
 
 DIGEST = "ab" * 32
 TEXT = st.text(max_size=6)
@@ -38,13 +38,18 @@ PACKAGES = st.builds(
     identity=TEXT,
     provided_versions=st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
 )
-SOME = (Package("a", "1", depends=((Dependency("b", ">=", "2"), Dependency("c")),), essential=True),)
+UNUSABLE = st.builds(UnusablePackage, TEXT, TEXT, st.integers(0, 9))
+SOME = PackageList(
+    [Package("a", "1", depends=((Dependency("b", ">=", "2"), Dependency("c")),), essential=True)],
+    [UnusablePackage("b", "it has no version", 7)],
+)
 
 
-@given(st.lists(PACKAGES, max_size=4))
-def test_packages_come_back_as_they_went_in(packages: list[Package]) -> None:
-    again = unpack_index(pack_index(packages, DIGEST), DIGEST)
+@given(st.lists(PACKAGES, max_size=4), st.lists(UNUSABLE, max_size=2))
+def test_packages_come_back_as_they_went_in(packages: list[Package], unusable: list[UnusablePackage]) -> None:
+    again = unpack_index(pack_index(PackageList(packages, unusable), DIGEST), DIGEST)
     assert again == tuple(packages)
+    assert again.unusable == tuple(unusable)
     assert [each.extra for each in again or ()] == [each.extra for each in packages]
 
 

@@ -16,11 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imagebuilder.feeds.opkg import parse_index
 from imagebuilder.model.control import parse_depends
 from imagebuilder.model.filetree import FileTree, file_at, file_of, folder, symlink
 from imagebuilder.model.package import Package
 from imagebuilder.stage.filetree import digest
 from imagebuilder.stage.ipk import PackageFileError, write_ipk
+from imagebuilder.stage.ipk_index import index_of
 from imagebuilder.stage.ipk_reader import Limits, read_control, read_ipk
 
 EPOCH = 1_700_000_000
@@ -257,9 +259,34 @@ def test_other_files_are_refused_with_a_reason(tmp_path: Path) -> None:
     assert "it has no control.tar.gz, data.tar.gz" in refused(path)
     assert "has no control file" in refused(ipk_of(tmp_path, packed(), control=packed()))
     nameless = packed((member("./control"), b"Version: 1\n"))
-    assert "has no Package field" in refused(ipk_of(tmp_path, packed(), control=nameless))
+    assert "it has no name" in refused(ipk_of(tmp_path, packed(), control=nameless))
     refused(tmp_path)
     refused(tmp_path / "none.ipk")
+
+
+def test_a_control_file_is_read_as_opkg_reads_it(tmp_path: Path) -> None:
+    text = b"Package: a\nnonsense\nVersion: 1\nDepends: b (>=1) (<2),\n folded\nProvides: x y\n"
+    text += b"Description: \xe9\n"
+    control = packed((member("./control"), text + b"\nPackage: another\n"))
+    found = read_control(ipk_of(tmp_path, packed(), control=control)).control
+    assert (found.name, found.version, found.provides, found.description) == ("a", "1", ("x", "y"), "\ufffd")
+    assert found.depends == parse_depends("b (>= 1)")
+
+
+def test_the_file_that_names_the_format_need_not_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "x.ipk"
+    control = packed((member("./control"), b"Package: a\nVersion: 1\n"))
+    path.write_bytes(packed((member("./control.tar.gz"), control), (member("./data.tar.gz"), packed())))
+    assert read_ipk(path).control.name == "a"
+
+
+def test_a_file_that_is_no_package_does_not_cost_the_index(tmp_path: Path) -> None:
+    made = write_ipk(tmp_path, PACKAGE, FileTree({"/x": file_of(b"x")}), epoch=EPOCH)
+    (tmp_path / "broken_1_all.ipk").write_bytes(b"nothing")
+    packages = parse_index(index_of(tmp_path, sorted(tmp_path.glob("*.ipk"))))
+    assert [each.filename for each in packages] == [made.path.name]
+    (unusable,) = packages.unusable
+    assert (unusable.name, unusable.reason) == ("broken", "it has no name (Package)")
 
 
 def test_a_flipped_bit_in_the_data_is_found(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from imagebuilder.model.adb import AdbError, Values, database, index_container
-from imagebuilder.model.package import Dependency, Package
+from imagebuilder.model.package import Dependency, Package, PackageList, UnusablePackage
 
 MAX_PACKAGES = 500_000
 ABI_TAG = "openwrt:abiversion="
@@ -40,14 +40,19 @@ _VARIABLE = re.compile(r"\$\{([^}:]*)(?::(\d{1,3}))?\}")
 _Dependencies = tuple[tuple[Dependency, ...], tuple[Dependency, ...]]
 
 
-def parse_index(data: bytes, *, origin: str = "the package index") -> tuple[Package, ...]:
-    """The packages of a `packages.adb`, in its order. origin: whose it is, for messages. Nothing is verified
-    (see openwrt/signature_adb.py). Raises AdbError."""
+class _UnusableError(Exception):
+    """What an index says of one package makes no sense."""
+
+
+def parse_index(data: bytes, *, origin: str = "the package index") -> PackageList:
+    """The packages of a `packages.adb`, in its order; one of which it says what cannot be costs that package.
+    origin: whose it is, for messages. Nothing is verified (see openwrt/signature_adb.py). Raises AdbError for
+    values that are damaged."""
     values = Values(database(index_container(data, origin))[0], origin)
     return _Index(values).packages()
 
 
-def read_index(path: Path) -> tuple[Package, ...]:
+def read_index(path: Path) -> PackageList:
     """The packages of a `packages.adb` file. Raises AdbError."""
     try:
         data = path.read_bytes()
@@ -113,21 +118,28 @@ class _Index:
         self._abi: dict[int, str] = {0: ""}
         self._spec = FILE_NAME
 
-    def packages(self) -> tuple[Package, ...]:
+    def packages(self) -> PackageList:
         root = (*self._values.slots(self._values.root), 0, 0, 0)
         self._spec = self._text(root[2]) or FILE_NAME
         found = self._values.slots(root[1])
         if len(found) > MAX_PACKAGES:
             raise self._values.damaged(f"it lists {len(found)} packages")
-        return tuple(map(self._package, found))
+        packages: list[Package] = []
+        unusable: list[UnusablePackage] = []
+        for value in found:
+            slots = self._values.slots(value)
+            try:
+                packages.append(self._package(slots + _EMPTY[len(slots) :]))
+            except _UnusableError as error:
+                name = self._text((*slots, 0)[0])
+                shown = "".join(each if each.isprintable() else "?" for each in name)[:60]
+                unusable.append(UnusablePackage(shown, str(error)))
+        return PackageList(packages, unusable)
 
-    def _package(self, value: int) -> Package:
-        slots = self._values.slots(value)
-        if len(slots) < len(_EMPTY):
-            slots += _EMPTY[len(slots) :]
+    def _package(self, slots: tuple[int, ...]) -> Package:
         name, version, arch = self._text(slots[0]), self._text(slots[1]), self._text(slots[4])
         if not (_NAME.fullmatch(name) and _VERSION.fullmatch(version)):
-            raise self._values.damaged(f"the package {name[:40]!r} {version[:40]!r} has no name or version")
+            raise _UnusableError(f"{name[:40]!r} {version[:40]!r} is no name and version")
         identity = self._values.blob(slots[2]).hex()
         integer = self._values.integer
         depends, conflicts = self._terms(slots[14])
@@ -179,7 +191,7 @@ class _Index:
         match = self._values.integer(slots[2])
         operator = _OPERATORS.get(match & ~_CONFLICT)
         if not name or (version and operator is None):
-            raise self._values.damaged(f"the dependency {name[:40]!r} {version[:40]!r} is none")
+            raise _UnusableError(f"{name[:40]!r} {version[:40]!r} is no dependency")
         term = Dependency(name, operator, version) if version else Dependency(name)
         self._dependency[value] = term, bool(match & _CONFLICT)
         return self._dependency[value]

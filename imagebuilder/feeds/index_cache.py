@@ -8,7 +8,7 @@ of another version of this project or of another file counts as not cached.
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from itertools import starmap
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,9 +16,9 @@ from zlib import crc32
 
 from imagebuilder.feeds.bulk import collector_paused
 from imagebuilder.host.fs import write_whole
-from imagebuilder.model.package import Dependency, Package
+from imagebuilder.model.package import Dependency, Package, PackageList, UnusablePackage
 
-FORMAT = "imagebuilder package list 1"
+FORMAT = "imagebuilder package list 2"
 _TEXTS = ("name", "version", "architecture", "filename", "sha256", "section", "description", "abi_version")
 _TEXT_COLUMNS = (*_TEXTS, "identity")
 _NUMBERS = ("size", "installed_size")
@@ -27,7 +27,7 @@ _VERSIONED = ("operator", "version")
 T = TypeVar("T", bound=Hashable)
 
 
-def cached_index(folder: Path, digest: str) -> tuple[Package, ...] | None:
+def cached_index(folder: Path, digest: str) -> PackageList | None:
     """The packages of the list that has this digest, or None. digest: hex, of the list's file."""
     try:
         data = _place(folder, digest).read_bytes()
@@ -36,7 +36,7 @@ def cached_index(folder: Path, digest: str) -> tuple[Package, ...] | None:
     return unpack_index(data, digest)
 
 
-def keep_index(folder: Path, digest: str, packages: Sequence[Package]) -> None:
+def keep_index(folder: Path, digest: str, packages: PackageList) -> None:
     """Write a list's packages for cached_index(). HostError where the folder cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(_place(folder, digest), pack_index(packages, digest))
@@ -46,7 +46,7 @@ def _place(folder: Path, digest: str) -> Path:
     return folder / f"{digest}.packages"
 
 
-def pack_index(packages: Sequence[Package], digest: str) -> bytes:
+def pack_index(packages: PackageList, digest: str) -> bytes:
     """The packages as bytes."""
     terms: dict[Dependency, int] = {}
     groups: dict[tuple[int, ...], int] = {}
@@ -71,6 +71,7 @@ def pack_index(packages: Sequence[Package], digest: str) -> bytes:
         [each.name for each in terms],
         *([getattr(each, key) for each in terms] for key in _VERSIONED),
     ]
+    columns["unusable"] = [(each.name, each.reason, each.line) for each in packages.unusable]
     body = json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
     return f"{FORMAT} {digest} {crc32(body):08x}\n".encode() + body
 
@@ -79,7 +80,7 @@ def _number(table: dict[T, int], value: T) -> int:
     return table.setdefault(value, len(table))
 
 
-def unpack_index(data: bytes, digest: str) -> tuple[Package, ...] | None:
+def unpack_index(data: bytes, digest: str) -> PackageList | None:
     """The packages of pack_index(), None for other bytes."""
     head, _, body = data.partition(b"\n")
     if head != f"{FORMAT} {digest} {crc32(body):08x}".encode():
@@ -91,7 +92,7 @@ def unpack_index(data: bytes, digest: str) -> tuple[Package, ...] | None:
         return None
 
 
-def _packages(columns: dict[str, Any]) -> tuple[Package, ...]:
+def _packages(columns: dict[str, Any]) -> PackageList:
     for name in _TEXT_COLUMNS:
         _check(columns[name], str)
     for name in (*_NUMBERS, "essential"):
@@ -117,7 +118,10 @@ def _packages(columns: dict[str, Any]) -> tuple[Package, ...]:
         [tuple(map(tuple, each)) if each else nothing for each in columns["provided_versions"]],
         strict=True,
     )
-    return tuple([Package(*row) for row in rows])
+    unusable = columns["unusable"]
+    for at, kind in enumerate((str, str, int)):
+        _check([each[at] for each in unusable], kind)
+    return PackageList([Package(*row) for row in rows], [UnusablePackage(*each) for each in unusable])
 
 
 def _check(column: list[object], kind: type) -> None:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePosixPath
 
 from imagebuilder.errors import UserError
 from imagebuilder.feeds.bulk import collector_paused
-from imagebuilder.model.control import ControlError, fields_of, format_fields, package_of, parse_fields
-from imagebuilder.model.package import Package
+from imagebuilder.model.control import (
+    ControlError,
+    fields_of,
+    format_fields,
+    package_of,
+    paragraphs,
+    parse_fields,
+)
+from imagebuilder.model.package import Package, PackageList, UnusablePackage
 
+_FIELD = re.compile(r"^(?:Package|Version|Architecture|Filename):", re.MULTILINE)
 GZIP_MAGIC = b"\x1f\x8b"
 INDEX_BYTES = 256 << 20  # the largest real one, of snapshots, is below 10 MiB
 
@@ -20,26 +29,53 @@ class PackageIndexError(UserError):
     """A package list that cannot be read: damaged, or something else."""
 
 
-def parse_index(text: str, *, origin: str = "the package list") -> tuple[Package, ...]:
-    """The packages of a `Packages` text, in its order. origin: whose it is, for messages.
-    Raises PackageIndexError, naming the line or the package."""
+def parse_index(text: str, *, origin: str = "the package list") -> PackageList:
+    """The packages of a `Packages` text, in its order; a paragraph that cannot be read costs its own package.
+    origin: whose it is, for messages. Raises PackageIndexError for a text that is no package list: there is
+    something in it, and no package."""
+    packages: list[Package] = []
+    unusable: list[UnusablePackage] = []
     with collector_paused():
-        return tuple(_packages(text, origin))
-
-
-def _packages(text: str, origin: str) -> list[Package]:
-    packages = []
-    line = 1
-    for paragraph in text.split("\n\n"):
-        begin = paragraph.lstrip("\n")
-        if begin:
+        for line, paragraph in paragraphs(text):
             try:
-                packages.append(package_of(parse_fields(begin)))
+                packages.append(package_of(parse_fields(paragraph, first_line=line)))
             except ControlError as error:
-                where = line + len(paragraph) - len(begin) + max(error.line - 1, 0)
-                raise PackageIndexError(f"{origin}, line {where}: {error.message}", hint=error.hint) from None
-        line += paragraph.count("\n") + 2
-    return packages
+                unusable.append(UnusablePackage(_name_in(paragraph), error.message, error.line or line))
+    if unusable and not packages and _FIELD.search(text) is None:
+        raise PackageIndexError(
+            f"{origin} is no package list: no line of it is a field such as `Package: NAME`",
+            hint="does the address, or the file, belong to a feed of opkg's?",
+        )
+    return PackageList(packages, unusable)
+
+
+def _name_in(paragraph: str) -> str:
+    """What a paragraph that cannot be read is about, so that it can be told when that package is wanted: its
+    name, or the begin of its file's name."""
+    values = dict(line.split(":", 1) for line in reversed(paragraph.split("\n")) if ":" in line)
+    file = PurePosixPath(values.get("Filename", "").strip()).name
+    name = values.get("Package", "").strip() or file.partition("_")[0]
+    return "".join(each if each.isprintable() else "?" for each in name)[:60]
+
+
+def for_architectures(packages: PackageList, known: Collection[str]) -> PackageList:
+    """The packages of these architectures: opkg passes over others, and those that name none."""
+    if {package.architecture for package in packages} <= set(known):
+        return packages
+    taken = " and ".join(known)
+    others = [
+        UnusablePackage(
+            each.name,
+            f"its architecture is {each.architecture!r}, and the tree takes {taken}"
+            if each.architecture
+            else "it names no architecture",
+        )
+        for each in packages
+        if each.architecture not in known
+    ]
+    return PackageList(
+        (each for each in packages if each.architecture in known), (*packages.unusable, *others)
+    )
 
 
 def _unpacked(raw: bytes, origin: str) -> bytes:
@@ -57,7 +93,7 @@ def _unpacked(raw: bytes, origin: str) -> bytes:
     return data
 
 
-def read_index(path: Path) -> tuple[Package, ...]:
+def read_index(path: Path) -> PackageList:
     """The packages of a `Packages` or `Packages.gz` file; which it is, is seen from its content.
     Raises PackageIndexError."""
     try:

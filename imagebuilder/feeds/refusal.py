@@ -36,12 +36,15 @@ def missing(
     elif near := [name for each in group for name in universe.nearest(each.name) if name != each.name]:
         hint = f"did you mean {' or '.join(near[:3])}?"
     who = f"{arrows(chain)} needs" if chain else "which was asked for"
+    lame = tuple(universe.unusable[each.name] for each in group if each.name in universe.unusable)
+    if lame:
+        hint = "take it from another feed, or tell those who keep this one"
     return ResolutionError(
-        f"no feed has {wanted}, " + (f"which {who}" if chain else who),
+        "\n".join((f"no feed has {wanted}, " + (f"which {who}" if chain else who), *lame)),
         missing=wanted,
         chain=(*chain, group[0].name),
         hint=hint,
-        facts=(f"{who} {wanted}, which no feed has" if chain else f"no feed has {wanted}",),
+        facts=(f"{who} {wanted}, which no feed has" if chain else f"no feed has {wanted}", *lame),
         asked=_asked(origins, chain) if chain else (wanted,),
     )
 

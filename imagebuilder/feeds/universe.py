@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from imagebuilder.feeds.version import Key, satisfies, version_key
@@ -41,10 +41,12 @@ def clash(one: Package, other: Package) -> bool:
 
 class Universe:
     """What the feeds hold. Of packages equal in name, version and architecture the one that was given first
-    counts: opkg takes the one that it reads last, so give the feeds in the reverse of repositories.conf."""
+    counts: opkg takes the one that it reads last, so give the feeds in the reverse of repositories.conf.
+    unusable: by the name of a package that cannot be used, a sentence that says why."""
 
-    def __init__(self, packages: Iterable[Package]) -> None:
+    def __init__(self, packages: Iterable[Package], unusable: Mapping[str, str] | None = None) -> None:
         self.packages = tuple(packages)
+        self.unusable = unusable or {}
         self._named: dict[str, list[Package]] = {}
         self._providers: dict[str, dict[str, None]] = {}
         self._nearest: dict[str, list[str]] = {}  # looking through ten thousand names takes its time

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imagebuilder.firmware.reader import ImageFormatError
 from imagebuilder.firmware.rootfs import RootFs, place_of
-from imagebuilder.model.control import ControlError, parse_fields
+from imagebuilder.model.control import ControlError, paragraphs, parse_fields
 from imagebuilder.model.firmware import PackageShare, PythonInside, RootFacts, RootFile
 
 OPKG = "/usr/lib/opkg"
@@ -59,11 +59,9 @@ def parse_release(text: str) -> dict[str, str]:
 def parse_status(text: str) -> dict[str, str]:
     """opkg's list of installed packages as names to versions. ImageFormatError where it cannot be read."""
     packages: dict[str, str] = {}
-    for paragraph in text.split("\n\n"):
-        if not paragraph.strip():
-            continue
+    for _, paragraph in paragraphs(text):
         try:
-            fields = parse_fields(paragraph.strip("\n"))
+            fields = parse_fields(paragraph)
         except ControlError as error:
             raise ImageFormatError(f"the image's package list {OPKG}/status: {error.message}") from error
         if fields.get("Status", "installed").split(" ")[-1] == "installed" and "Package" in fields:

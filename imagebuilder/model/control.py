@@ -1,35 +1,40 @@
-"""Package facts as text: the `Name: value` paragraphs of control files and opkg indexes.
+"""Package facts as text: the `Name: value` paragraphs of control files and opkg indexes, as opkg reads them.
 
-The format is Debian's (deb822) as far as opkg reads it: a value goes on in lines that begin with a blank, a
-paragraph ends with an empty line. Pure; files and streams are the callers'.
+Source: opkg-lede, libopkg/pkg_parse.c, parse_util.c and pkg_depends.c (parseDepends, parse_providelist,
+parse_replacelist), the same from 17.01 to 24.10, and what genuine ones of 17.01.7, 18.06.9, 19.07.0, 21.02.3
+and 24.10.4 print. Where opkg reads what lies behind a text, or ends with a segmentation fault, the package
+cannot be used, or a blank that says nothing is passed over. Pure; files and streams are the callers'.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from imagebuilder.errors import UserError
 from imagebuilder.model.package import Dependency, Package
 
-# opkg reads the single signs of old packages as "or equal"
-OPERATORS = {"<<": "<<", "<=": "<=", "=": "=", ">=": ">=", ">>": ">>", "<": "<=", ">": ">=", "==": "="}
-# opkg takes everything up to a blank or a bracket as the name: `a=1`, which real lists hold, is a name
-TERM = re.compile(r"([^\s()|,]+)\s*(?:\(\s*([<>=]{1,2})\s*([^\s()<>=][^\s()]*)\s*\))?")
-KNOWN = frozenset(
-    (
-        "Package",
-        "Version",
-        "Architecture",
-        "Depends",
-        "Provides",
-        "Conflicts",
-        "Replaces",
-        "Section",
-        "Essential",
-    )
-) | {"Description", "ABIVersion", "Installed-Size", "Filename", "Size", "SHA256sum"}
+# in the order in which opkg compares; the single signs of old packages mean "or equal"
+OPERATORS = {"<<": "<<", "<=": "<=", ">=": ">=", ">>": ">>", "=": "=", "<": "<=", ">": ">="}
+BLANKS = " \t\n\v\f\r"  # of isspace()
+# what opkg takes for the names in Provides and Replaces; it takes the parts of `(= 4)` for names too, which
+# nothing can want
+_LISTED = re.compile(r"([^, ]+)(?: +\(([^(),]*)\)(?=[, ]|$))?")
+_ODD = re.compile(r"^[ \t\v\f\r]+$|\0", re.MULTILINE)
+_NOTHING_SAID = re.compile(r"^Description.?[ \t\v\f\r]*$", re.MULTILINE)
+_FIELD_NAME = re.compile(r"[!-9;-~]+")
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+_NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?)(0[xX][0-9A-Fa-f]+|0[0-7]*|[1-9][0-9]*)")
+_MOST_DIGITS = 18
+_VERSION = re.compile(r"(?:([0-9]{1,9}):)?([^\x00-\x20\x7f:-][^\x00-\x20\x7f]*(?<!-))")
+_ONCE = frozenset(("Package", "Version", "Architecture", "Filename", "SHA256sum"))
+_LISTS = frozenset(("Depends", "Pre-Depends", "Provides", "Conflicts", "Replaces"))
+_READ = frozenset((*_ONCE, *_LISTS, "Size", "Installed-Size", "Essential"))
+# the second of these writes behind the first one's end
+_TEXTS = frozenset(("ABIVersion", "Maintainer", "Priority", "Section", "Tags"))
+_BEGINNINGS = tuple(sorted(_READ))
+KNOWN = _READ | {"Section", "Description", "ABIVersion"}
 
 
 class ControlError(UserError):
@@ -42,16 +47,23 @@ class ControlError(UserError):
 
 @lru_cache(maxsize=65536)
 def _dependency(text: str) -> Dependency:
-    found = TERM.fullmatch(text)
-    if found is None or (found[2] is not None and found[2] not in OPERATORS):
-        raise ControlError(f"{text!r} is no dependency; one reads `name` or `name (>= version)`")
-    return Dependency(found[1], OPERATORS[found[2]] if found[2] else None, found[3])
+    """A name up to a blank, and what the bracket right behind that blank holds; the rest is passed over."""
+    name, _, rest = text.lstrip(" ").partition(" ")
+    operator = version = None
+    if rest.startswith("("):
+        bracket, _, rest = rest[1:].lstrip(")").partition(")")
+        sign = next((sign for sign in OPERATORS if bracket.startswith(sign)), None)
+        if sign is not None:
+            operator, version = OPERATORS[sign], bracket.removeprefix(sign).strip(BLANKS)
+    if rest.lstrip(" ").startswith("*"):
+        raise ControlError(f"it wants all that provide {name!r} (`*`), which is not known here")
+    return Dependency(name, operator, version)
 
 
 @lru_cache(maxsize=65536)
 def _alternatives(group: str) -> tuple[Dependency, ...]:
     """`a (>= 1) | b` with blanks around it; nothing for blanks alone."""
-    return tuple(_dependency(term.strip()) for term in group.split("|")) if group.strip() else ()
+    return tuple(_dependency(term) for term in group.split("|") if term.strip(" "))
 
 
 def forget_dependencies() -> None:
@@ -66,56 +78,154 @@ def parse_depends(text: str) -> tuple[tuple[Dependency, ...], ...]:
 
 
 def parse_names(text: str) -> tuple[Dependency, ...]:
-    """`a, b (= 1)` as a tuple; no alternatives. Raises ControlError."""
-    return tuple(_dependency(term.strip()) for term in text.split(",") if term.strip())
+    """`a, b (= 1)` as a tuple; alternatives count as any others. Raises ControlError."""
+    return tuple(term for group in parse_depends(text) for term in group)
+
+
+def parse_provides(text: str) -> tuple[str, ...]:
+    """`a, b (= 1)` and `a b` as names, without versions."""
+    return tuple([name for name, _ in _LISTED.findall(text)])
+
+
+def parse_replaces(text: str) -> tuple[Dependency, ...]:
+    """`a, b (<= 1)` and `a b` as a tuple. opkg does not look at the versions."""
+    return tuple(
+        [_dependency(f"{name} ({bracket})" if bracket else name) for name, bracket in _LISTED.findall(text)]
+    )
+
+
+def paragraphs(text: str) -> Iterator[tuple[int, str]]:
+    """The paragraphs of a text, each with the number of its first line, from 1. A line of blanks ends one
+    too, if no description goes on in it, and so does a line with a zero byte, which ends there."""
+    if _ODD.search(text) is not None and _NOTHING_SAID.search(text) is not None:
+        yield from _by_lines(text.split("\n"), 1)
+        return
+    line = 1
+    for part in text.split("\n\n"):
+        begin = part.lstrip("\n")
+        number = line + len(part) - len(begin)
+        if _ODD.search(begin) is None:
+            if begin:
+                yield number, begin
+        else:
+            yield from _by_lines(begin.split("\n"), number)
+        line += part.count("\n") + 2
+
+
+def _by_lines(lines: list[str], number: int) -> Iterator[tuple[int, str]]:
+    """The same, line by line as in pkg_parse_line(), where a description without a text is waited for until
+    one comes, be it paragraphs later."""
+    kept: list[str] = []
+    described = said = listed = False
+    for at, whole in enumerate(lines, start=number):
+        line, cut, _ = whole.partition("\0")
+        goes_on = line.startswith(" ") and (described or listed)
+        ends = not goes_on and not line.strip(BLANKS)
+        if line.startswith("Description"):
+            described, said, listed = True, bool(line[len("Description:") :].strip(BLANKS)), False
+        elif line.startswith("Conffiles"):
+            described, listed = False, True
+        elif goes_on:
+            said = said or described
+        else:
+            described, listed = described and not said, False
+        if not ends:
+            kept.append(line)
+        if ends or cut:
+            if kept:
+                yield at - len(kept) + (not ends), "\n".join(kept)
+            kept = []
+    if kept:
+        yield number + len(lines) - len(kept), "\n".join(kept)
 
 
 def parse_fields(paragraph: str, *, first_line: int = 1) -> dict[str, str]:
     """One paragraph as names to values, in their order; lines of a value that goes on keep their own text,
-    joined by line feeds. first_line: the number of its first line, for errors. Raises ControlError."""
+    joined by line feeds. What is no field is passed over. first_line: the number of its first line, for
+    errors.
+
+    Raises ControlError for what opkg may read otherwise than it is meant: a line that begins as a field that
+    it reads, and goes on otherwise than with a colon, and a field that is there twice and can be there once.
+    """
     fields: dict[str, str] = {}
     name = ""
     for number, line in enumerate(paragraph.split("\n"), start=first_line):
-        if line[:1] in (" ", "\t"):
-            if not name:
-                raise ControlError("a value goes on before there is one", line=number)
-            fields[name] += "\n" + line
-        elif line:
-            name, colon, value = line.partition(":")
-            if not colon or not name or " " in name:
-                raise ControlError(f"{line[:60]!r} is no `Name: value`", line=number)
-            if name in fields:
+        if line.startswith(" "):
+            if name:
+                fields[name] += "\n" + line
+            continue
+        name, colon, value = line.partition(":")
+        if colon and name in _READ:
+            if name in fields and name in _ONCE:
                 raise ControlError(f"{name} is there twice", line=number)
-            fields[name] = value.strip()
+            fields[name] = _value(name, value, fields.get(name))
+            name = ""
+        elif line.startswith(_BEGINNINGS):
+            raise ControlError(f"opkg takes {line[:60]!r} for another field than it is", line=number)
+        elif name in fields and name in _TEXTS:
+            raise ControlError(f"{name} is there twice", line=number)
+        elif colon and _FIELD_NAME.fullmatch(name):
+            fields[name] = value.strip(BLANKS)
+        else:
+            name = ""
     return fields
 
 
+def _value(name: str, value: str, before: str | None) -> str:
+    """A value as opkg keeps it, beside the one that the same field had before."""
+    if name in _LISTS:
+        return value.strip(" ") if before is None or name == "Replaces" else f"{before},{value}"
+    return value.lstrip(BLANKS) if name == "Architecture" else value.strip(BLANKS)
+
+
 def _bytes_field(fields: Mapping[str, str], name: str) -> int:
-    text = fields.get(name, "0")
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise ControlError(f"{name} is {text[:40]!r}, not a number of bytes")
-    return int(text)
+    """A number as strtoul() reads it, whatever follows; 0, which means unknown, where there is none."""
+    found = _NUMBER.match(fields.get(name, "0"))
+    if found is None:
+        return 0
+    sign, digits = found.groups()
+    if sign == "-" or len(digits) > _MOST_DIGITS:
+        raise ControlError(f"{name} is {fields[name][:40]!r}, not a number of bytes")
+    octal = digits.startswith("0") and digits[1:2] not in ("x", "X")
+    return int(digits, 8 if octal else 0)
+
+
+def _version(text: str) -> str:
+    """A version as opkg writes it: without an epoch of 0."""
+    found = _VERSION.fullmatch(text)
+    if found is None or (":" in text and found[1] is None):
+        raise ControlError(f"{text[:60]!r} is no version")
+    epoch, rest = found.groups()
+    return f"{int(epoch)}:{rest}" if epoch and int(epoch) else rest
 
 
 def package_of(fields: Mapping[str, str]) -> Package:
     """A package from the fields of its paragraph; fields without a place of their own go to `extra`.
     Raises ControlError."""
     name, version = fields.get("Package", ""), fields.get("Version", "")
-    if not name or not version:
-        raise ControlError(f"the package {name!r} has no {'Version' if name else 'Package'} field")
+    if not name:
+        raise ControlError("it has no name (Package)")
+    if not version:
+        raise ControlError("it has no version (Version)")
+    if not name.isprintable() or " " in name:
+        raise ControlError(f"{name[:60]!r} is no name")
     get = fields.get
+    depends = parse_depends(fields["Depends"]) if "Depends" in fields else ()
+    if "Pre-Depends" in fields:
+        depends = parse_depends(fields["Pre-Depends"]) + depends
+    sha256 = get("SHA256sum", "")
     return Package(
         name,
-        version,
-        get("Architecture", "all"),
-        parse_depends(fields["Depends"]) if "Depends" in fields else (),
-        tuple([each.name for each in parse_names(fields["Provides"])]) if "Provides" in fields else (),
+        _version(version),
+        get("Architecture", ""),
+        depends,
+        parse_provides(fields["Provides"]) if "Provides" in fields else (),
         parse_names(fields["Conflicts"]) if "Conflicts" in fields else (),
-        parse_names(fields["Replaces"]) if "Replaces" in fields else (),
+        parse_replaces(fields["Replaces"]) if "Replaces" in fields else (),
         get("Filename", ""),
         _bytes_field(fields, "Size"),
         _bytes_field(fields, "Installed-Size"),
-        get("SHA256sum", ""),
+        sha256 if _SHA256.fullmatch(sha256) else "",
         get("Section", ""),
         get("Description", ""),
         get("ABIVersion", ""),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +49,30 @@ class Package:
         """The name as users write it: without the ABI version that it ends in, if it has one."""
         bare = self.name.removesuffix(self.abi_version)
         return bare.removesuffix("-") if bare and self.abi_version else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class UnusablePackage:
+    """A package of an index that cannot be used. name: "" where nothing tells it; reason: a clause; line: of
+    the index's text, from 1, or 0."""
+
+    name: str
+    reason: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        place = f"line {self.line}: " if self.line else ""
+        return f"{self.name or 'a package without a name'} ({place}{self.reason})"
+
+
+class PackageList(tuple[Package, ...]):
+    """The packages of an index, in its order. unusable: those that are not among them, and why: what an index
+    says of one package can cost that package, and no other."""
+
+    unusable: tuple[UnusablePackage, ...]
+
+    def __new__(cls, packages: Iterable[Package] = (), unusable: Iterable[UnusablePackage] = ()) -> Self:
+        """Both in the order of the index."""
+        made = super().__new__(cls, packages)
+        made.unusable = tuple(unusable)
+        return made

@@ -23,6 +23,8 @@ FEED = "feed"  # below the work folder: host/bubblewrap.py shows it by this name
 FEED_NAME = "hermetic"
 OWN_FEED = "src imagebuilder file:packages"
 _SOURCE = re.compile(r"^\s*src(?:/gz)?\s+(\S+)\s+(\S+)")
+_ARCHITECTURE = re.compile(r"^\s*arch\s+(\S+)\s+\d+")
+ANY_ARCHITECTURE = "all"
 _SIGNED = re.compile(r"^\s*option\s+check_signature\b")
 
 Finder = Callable[[Package], Path | None]
@@ -46,6 +48,13 @@ def feeds_of(tree: Path) -> dict[str, str]:
     """The feeds that the tree's repositories.conf names besides folders, in their order: name to URL."""
     found = (_SOURCE.match(line) for line in _repositories(tree))
     return {match[1]: match[2] for match in found if match and not match[2].startswith("file:")}
+
+
+def architectures_of(tree: Path, own: str) -> tuple[str, ...]:
+    """The architectures of packages that the tree's opkg takes: `all` and its own, which the Makefile names
+    (--add-arch), and those that repositories.conf adds."""
+    found = (_ARCHITECTURE.match(line) for line in _repositories(tree))
+    return tuple(dict.fromkeys((ANY_ARCHITECTURE, own, *(match[1] for match in found if match))))
 
 
 def used_indexes(tree: Path) -> dict[str, Path]:
@@ -119,7 +128,7 @@ def checked_file(package: Package, finders: Sequence[Finder]) -> tuple[Path | No
     return first_right(
         package,
         finders,
-        lambda file: file.stat().st_size == package.size and sha256_of(file) == package.sha256.lower(),
+        lambda file: package.size in (0, file.stat().st_size) and sha256_of(file) == package.sha256.lower(),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from imagebuilder.errors import UserError
@@ -33,15 +33,18 @@ class Candidate:
 @dataclass(frozen=True)
 class Offers:
     """What an image can be made from. packages: of each feed; "" is the tree itself, and of equal versions
-    the one that comes first counts. given: libc and kernel, which opkg trees install by their files."""
+    the one that comes first counts. given: libc and kernel, which opkg trees install by their files.
+    unusable: as for Universe."""
 
     packages: Mapping[str, Sequence[Package]]
     given: tuple[Package, ...] = ()
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def universe(self) -> Universe:
         """All of them, to be looked up."""
-        return Universe(package for packages in self.packages.values() for package in packages)
+        everything = (package for packages in self.packages.values() for package in packages)
+        return Universe(everything, self.unusable)
 
 
 def with_packages(plan: Plan, offers: Offers) -> Plan:

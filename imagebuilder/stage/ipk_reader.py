@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from imagebuilder.model.control import ControlError, package_of, parse_fields
+from imagebuilder.model.control import ControlError, package_of, paragraphs, parse_fields
 from imagebuilder.model.filetree import EMPTY, Entry, FileTree, FileTreeError, file_of, folder, symlink
 from imagebuilder.model.package import Package
 from imagebuilder.stage.ipk import PackageFileError
@@ -185,13 +185,14 @@ def _read(path: Path, limits: Limits, *, with_data: bool) -> Ipk:
         if path.stat().st_size > limits.file:
             raise PackageFileError(f"it has more than {limits.file} bytes")
         parts = _files(path.read_bytes(), limits.file, "the file")
-        missing = {"debian-binary", "control.tar.gz", "data.tar.gz"} - parts.keys()
+        missing = {"control.tar.gz", "data.tar.gz"} - parts.keys()
         if missing:
             raise PackageFileError(f"it has no {', '.join(sorted(missing))}", hint="it is no .ipk package")
         inner = _files(parts["control.tar.gz"], limits.control, "control.tar.gz")
         if "control" not in inner:
             raise PackageFileError("control.tar.gz has no control file")
-        fields = parse_fields(inner.pop("control").decode("utf-8", "replace").strip("\n"))
+        control = inner.pop("control").decode("utf-8", "replace")
+        fields = parse_fields(next((text for _, text in paragraphs(control)), ""))
         kept = inner.pop("conffiles", b"").decode("utf-8", "replace").split("\n")
         return Ipk(
             control=package_of(fields),

@@ -48,6 +48,7 @@ from imagebuilder.supply.feeds import (
     LOCAL,
     LOCAL_FOLDER,
     Feed,
+    FeedUseError,
     Job,
     Search,
     Supply,
@@ -130,6 +131,7 @@ def plan_apk(
     indexes = [own, *(feed.index for feed in supply.feeds)]
     indexes += [_local_packages(job, local)] if local else []
     chosen = plan_install(job.view, job.work, indexes, words, job.log, arch=plan.tree.arch)
+    _check_usable([each.name for each in chosen], supply)
     packages = picked(((each.name, each.version) for each in chosen), everything)
     feeds = {id(package): feed for feed, each in offers.items() for package in each}
     reasons = {suffixed: plan.reasons[name] for suffixed, name in zip(names, plan.wanted, strict=True)}
@@ -146,6 +148,15 @@ def plan_apk(
     }
     install = tuple(planned(each, feeds[id(each)], whys[each.name]) for each in packages)
     return plan.model_copy(update={"install": install, "back": back})
+
+
+def _check_usable(chosen: Sequence[str], supply: Supply) -> None:
+    """FeedUseError where apk, which reads the indexes itself, chose a package that cannot be used here."""
+    lame = [supply.offers.unusable[name] for name in chosen if name in supply.offers.unusable]
+    there = {package.name for packages in supply.offers.packages.values() for package in packages}
+    if lame and not there.issuperset(chosen):
+        hint = "take it from another feed, or tell those who keep this one"
+        raise FeedUseError("\n".join(lame), hint=hint)
 
 
 def fetch_apk(job: Job, supply: Supply, wanted: Sequence[tuple[Feed, Package]]) -> list[Finder]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from imagebuilder.host.fs import expand_home
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.config import Config, FeedUse
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import Package, PackageList
 from imagebuilder.model.plan import Plan, PlannedPackage
 from imagebuilder.model.tree import Tree
 from imagebuilder.openwrt.feed import Finder, Wanted, in_folder
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from imagebuilder.openwrt.mirror import Mirror
 
 LOCAL = "local"  # the feed of what is made here
+MOST_TOLD = 20
 LOCAL_FOLDER = "a folder of this machine, as given"
 
 
@@ -43,7 +44,7 @@ class Feed:
     fetched: the path is the feed's folder in each mirror."""
 
     name: str
-    packages: tuple[Package, ...] = ()
+    packages: PackageList = field(default_factory=PackageList)
     trust: str = ""
     sha256: str = ""
     index: bytes = b""
@@ -63,7 +64,7 @@ class Supply:
     no index."""
 
     tree: Path
-    own: tuple[Package, ...]
+    own: PackageList
     own_index: Path | bytes
     feeds: tuple[Feed, ...]
     given: tuple[Package, ...] = ()
@@ -72,7 +73,25 @@ class Supply:
     def offers(self) -> Offers:
         """The packages by feed, to choose from."""
         packages = {feed.name: feed.packages for feed in self.feeds}
-        return Offers({"": self.own, **packages}, self.given)
+        lame = {
+            each.name: f"{source} has it, and it cannot be used: {each}"
+            for source, found in reversed(self._sources())
+            for each in found.unusable
+            if each.name
+        }
+        return Offers({"": self.own, **packages}, self.given, lame)
+
+    def _sources(self) -> list[tuple[str, PackageList]]:
+        return [("the tree", self.own), *((f"feed {feed.name}", feed.packages) for feed in self.feeds)]
+
+    def note_unusable(self, log: Log) -> None:
+        """Tell which packages cannot be used, and why: the first of each feed, and how many more."""
+        for source, packages in self._sources():
+            if packages.unusable:
+                told = [str(each) for each in packages.unusable[:MOST_TOLD]]
+                more = len(packages.unusable) - len(told)
+                rest = f", and {more} more" if more else ""
+                log.note(f"{source} has packages that cannot be used: {', '.join(told)}{rest}")
 
     def indexes(self) -> dict[str, str]:
         """The SHA-256 of each feed's index."""

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 from imagebuilder.feeds.fixed import first_packages
 from imagebuilder.feeds.index_cache import cached_index, keep_index
-from imagebuilder.feeds.opkg import format_index, parse_index, read_index
+from imagebuilder.feeds.opkg import for_architectures, format_index, parse_index, read_index
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.model.config import FeedUse
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import Package, PackageList
 from imagebuilder.model.tree import Tree
 from imagebuilder.openwrt.feed import (
     FEED,
     Finder,
     Wanted,
+    architectures_of,
     feeds_of,
     in_folder,
     lay_feed,
@@ -59,12 +60,16 @@ def open_opkg(search: Search, tree: Tree) -> Supply:
             packages, digest = _indexed(used[name], cache), sha256_of(used[name])
             feed = Feed(name, packages, USED_TREE, digest, folder=folder / "dl", mirrors=mirrors, path=path)
         else:
-            feed = _signed(search, Feed(name, mirrors=mirrors, path=path), _keys(search, folder))
+            feed = _signed(search, Feed(name, mirrors=mirrors, path=path), _keys(search, tree))
         feeds.append(feed)
-    return Supply(folder, (*_indexed(own, cache), *base), own, tuple(feeds), first_packages(base))
+    known = architectures_of(folder, tree.arch)
+    feeds = [replace(feed, packages=for_architectures(feed.packages, known)) for feed in feeds]
+    listed = for_architectures(_indexed(own, cache), known)
+    mine = PackageList((*listed, *base), listed.unusable)
+    return Supply(folder, mine, own, tuple(feeds), first_packages(base))
 
 
-def _indexed(file: Path, cache: Path) -> tuple[Package, ...]:
+def _indexed(file: Path, cache: Path) -> PackageList:
     """The packages of an index's file, parsed once."""
     digest = sha256_of(file)
     packages = cached_index(cache, digest)
@@ -79,11 +84,12 @@ def _base_package(file: Path) -> Package:
     return replace(control, filename=file.name, size=file.stat().st_size, sha256=sha256_of(file))
 
 
-def _keys(search: Search, tree: Path) -> Keys:
-    """What the indexes of the tree's own feeds are believed by: keys of the tree and of the user."""
-    from imagebuilder.openwrt.keys import tree_keys  # noqa: PLC0415
+def _keys(search: Search, tree: Tree) -> Keys:
+    """What the indexes of the tree's own feeds are believed by: keys of the tree and its release, and of the
+    user."""
+    from imagebuilder.openwrt.keys import feed_keys  # noqa: PLC0415
 
-    return tree_keys(tree) + search.user_keys()
+    return feed_keys(Path(tree.folder), tree.version) + search.user_keys()
 
 
 def _extra_feed(search: Search, tree: Tree, use: FeedUse) -> Feed:
@@ -155,7 +161,9 @@ def _fetched(downloads: Downloads, lacking: Sequence[tuple[Feed, Package]]) -> d
         found = {sha: downloads.cache.find(sha, downloads.log) for sha in shas}
         return {sha: path for sha, path in found.items() if path is not None}
     wanted = [
-        wanted_file(feed.mirrors, feed.path, FeedFile(package.filename, package.sha256.lower(), package.size))
+        wanted_file(
+            feed.mirrors, feed.path, FeedFile(package.filename, package.sha256.lower(), package.size or None)
+        )
         for feed, package in lacking
     ]
     return dict(zip(shas, downloads.get_all(wanted, "packages"), strict=True))

@@ -36,7 +36,9 @@ def open_supply(job: Job, config: Config, tree: Tree) -> Supply:
     """
     job.request.cache.mkdir(parents=True, exist_ok=True)
     search = Search(job, config)
-    return open_apk(search, tree) if tree.package_manager == "apk" else open_opkg(search, tree)
+    supply = open_apk(search, tree) if tree.package_manager == "apk" else open_opkg(search, tree)
+    supply.note_unusable(job.log)
+    return supply
 
 
 def choose_packages(
