@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -154,6 +156,36 @@ def test_an_index_has_the_fields_in_their_order() -> None:
         "Package: a\nVersion: 1-1\nDepends: libc, b (>= 2)\nArchitecture: x86_64\nInstalled-Size: 5\n"
         f"Filename: a_1-1_x86_64.ipk\nSize: 7\nSHA256sum: {'ab' * 32}\nDescription: Text\n\n"
     )
+
+
+LISTS = json.loads((Path(__file__).parent / "data/opkg-lists.json").read_text("utf-8"))["lists"]
+
+
+@pytest.mark.parametrize("recorded", LISTS, ids=[str(number) for number in range(len(LISTS))])
+def test_what_genuine_opkgs_took_from_a_list(recorded: dict[str, Any]) -> None:
+    packages = for_architectures(parse_index(recorded["index"]), ("all", "mips_24kc"))
+    ours = {(each.name, each.version): each for each in packages}
+    theirs = {(name, version): more for name, version, *more in recorded["taken"]}
+    assert ours.keys() <= theirs.keys()
+    assert len(theirs.keys() - ours.keys()) <= len(packages.unusable)
+    for key, package in ours.items():
+        depends, provides = theirs[key]
+        wanted = [[[each.name, each.operator, each.version] for each in group] for group in package.depends]
+        assert wanted == depends
+        # to opkg the parts of a version in brackets are names too
+        others = [name for name in provides if name not in package.provides]
+        assert set(package.provides) <= set(provides)
+        assert all(
+            "(" in name or ")" in name or f"({name}" in recorded["index"] for name in others if name != "4"
+        )
+
+
+def test_there_is_enough_of_what_genuine_opkgs_took() -> None:
+    taken = [package for recorded in LISTS for package in recorded["taken"]]
+    ours = [package for recorded in LISTS for package in parse_index(recorded["index"])]
+    assert len(LISTS) > 100
+    assert len(ours) > 100
+    assert sum(len(depends) for _, _, depends, _ in taken) > 200
 
 
 NEXT = "\nPackage: next\nVersion: 2\n"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from download_server import RELEASE, Server, Signer, Site
+from download_server import RELEASE, Server, Signer, Site, Told
 from kit_fixtures import kit  # noqa: F401
 
 from imagebuilder.errors import UserError
@@ -29,6 +29,7 @@ from imagebuilder.openwrt.signature import NoSignatureError, TrustError, Unknown
 from imagebuilder.openwrt.signature_seen import OlderIndexError
 from imagebuilder.openwrt.signature_sums import TruncatedSumsError
 from imagebuilder.pipeline import build_image
+from imagebuilder.planning.install import PlanError
 from imagebuilder.planning.lock import LockError
 from imagebuilder.request import Request, requests
 from imagebuilder.stage.ipk import write_ipk
@@ -40,7 +41,6 @@ pytestmark = pytest.mark.kit
 TARGET = "x86/64"
 ARCHIVE = f"openwrt-imagebuilder-{RELEASE}-x86-64.Linux-x86_64"
 BOARD = "loopback"
-ZSTD = b"\x28\xb5\x2f\xfd"
 FEED = f"releases/{RELEASE}/packages/x86_64/packages"
 REPOSITORIES = f"""\
 src/gz openwrt_packages https://downloads.openwrt.org/{FEED}
@@ -258,11 +258,31 @@ def test_what_is_not_to_be_believed_stops_and_leaves_nothing(
     kept = {path.read_bytes()[:9] for path in asked.cache.glob("blobs/*/*")}
     assert not any(content.startswith(b"Package:") for content in kept)
     trees = [path for path in asked.cache.glob("trees/*") if not path.name.startswith(".")]
-    if kind is SwappedFileError:  # the checksums were good, and may stay
-        assert not any(content.startswith(ZSTD) for content in kept)
-    elif "feed" not in spoil.__name__:
+    if "feed" not in spoil.__name__:
         assert not kept
     assert bool(trees) == ("feed" in spoil.__name__)
+
+
+def test_what_an_index_says_of_one_package_costs_that_package(asking: Asking, mirror: Mirror) -> None:
+    odd = "Package: odd\nVersion: 1 2\nArchitecture: all\n\nFilename: __.ipk\nSize: 1\n\n"
+    odd += "Package: other\nVersion: 1\nArchitecture: mips_24kc\n\n"
+    odd += "Package: nginx\nVersion: 1\nArchitecture: all\nDepends: python3-base (>=0.1) (<2)\n\n"
+    index = mirror.feed / "Packages"
+    index.write_text(odd + index.read_text())
+    mirror.sign_feed()
+    for _ in range(2):  # the second time the index is in the cache
+        told = Told()
+        plan = plan_image(asking('[packages]\nadd = ["nginx"]\n'), told.log)
+        assert {"nginx", "python3-base"} <= {each.name for each in plan.install}
+        assert "feed openwrt_packages has packages that cannot be used: odd (line 2: '1 2'" in told.notes
+        assert "a package without a name (line 5: it has no name (Package))" in told.notes
+        assert "other (its architecture is 'mips_24kc', and the tree takes all and x86_64)" in told.notes
+        for name, reason in (("odd", "'1 2' is no version"), ("other", "its architecture is 'mips_24kc'")):
+            with pytest.raises(PlanError) as error:
+                plan_image(asking(f'[packages]\nadd = ["{name}"]\n'), told.log)
+            assert f"feed openwrt_packages has it, and it cannot be used: {name} (" in error.value.message
+            assert reason in error.value.message
+            assert error.value.hint == "take it from another feed, or tell those who keep this one"
 
 
 def test_an_index_older_than_one_already_seen(asking: Asking, mirror: Mirror) -> None:
