@@ -274,7 +274,7 @@ def test_what_an_index_says_of_one_package_costs_that_package(asking: Asking, mi
         told = Told()
         plan = plan_image(asking('[packages]\nadd = ["nginx"]\n'), told.log)
         assert {"nginx", "python3-base"} <= {each.name for each in plan.install}
-        assert "feed openwrt_packages has packages that cannot be used: odd (line 2: '1 2'" in told.notes
+        assert "feed openwrt_packages has packages that cannot be used: odd (line 1: '1 2'" in told.notes
         assert "a package without a name (line 5: it has no name (Package))" in told.notes
         assert "other (its architecture is 'mips_24kc', and the tree takes all and x86_64)" in told.notes
         for name, reason in (("odd", "'1 2' is no version"), ("other", "its architecture is 'mips_24kc'")):
