@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -110,6 +112,30 @@ def real_packages(tree: Path) -> tuple[Package, ...]:
             for path in (tree / "packages").glob(pattern)
         ]
     return tuple(replace(package, sha256="", size=0, installed_size=1) for package in packages)
+
+
+def test_odd_lists_are_taken_as_they_were_by_other_opkgs(opkg: Path, tmp_path: Path) -> None:
+    recorded = json.loads((Path(__file__).parent / "data/opkg-lists.json").read_text("utf-8"))["lists"]
+    (tmp_path / "root/tmp").mkdir(parents=True)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "conf").write_text("src local file:/none\ndest root /\narch all 100\narch mips_24kc 200\n")
+    argv = [str(opkg), "-f", str(tmp_path / "conf"), "--lists-dir", "/../lists"]
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "TMPDIR": str(tmp_path / "root/tmp")}
+    different = []
+    for each in recorded:
+        (tmp_path / "lists/local").write_text(each["index"])
+        ended = subprocess.run(
+            [*argv, "--offline-root", str(tmp_path / "root"), "info"],
+            env=environment,
+            capture_output=True,
+            check=True,
+        )
+        said = re.findall(
+            r"^Package: (.*)(?:\nVersion: (.*))?", ended.stdout.decode("utf-8", "replace"), re.MULTILINE
+        )
+        if said != [(name, version) for name, version, *_ in each["taken"]]:
+            different.append((each["index"], said))
+    assert different == []
 
 
 def test_versions_compare_as_the_genuine_opkg_says(opkg: Path, tmp_path: Path) -> None:

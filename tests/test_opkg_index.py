@@ -272,7 +272,9 @@ def test_a_description_without_a_text_is_waited_for() -> None:
 
 def test_fields_that_are_there_twice() -> None:
     text = "Package: a\nVersion: 1\nDepends: b\nDepends: c\nProvides: x\nProvides: y\nSize: 1\nSize: 2\n"
+    text += "Essential: yes\nEssential: no\n"
     (package,) = parse_index(text + "Pre-Depends: p\nReplaces: r\nReplaces: s\nSource: u\nSource: v\n")
+    assert package.essential
     assert package.depends == ((Dependency("p"),), (Dependency("b"),), (Dependency("c"),))
     assert (package.provides, package.size, package.replaces) == (("x", "y"), 2, (Dependency("s"),))
     assert package.extra == {"Source": "v"}

@@ -173,6 +173,8 @@ def parse_fields(paragraph: str, *, first_line: int = 1) -> dict[str, str]:
 
 def _value(name: str, value: str, before: str | None) -> str:
     """A value as opkg keeps it, beside the one that the same field had before."""
+    if name == "Essential" and before == "yes":
+        return before
     if name in _LISTS:
         return value.strip(" ") if before is None or name == "Replaces" else f"{before},{value}"
     return value.lstrip(BLANKS) if name == "Architecture" else value.strip(BLANKS)
