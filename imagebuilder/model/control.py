@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import Literal
 
 from imagebuilder.errors import UserError
 from imagebuilder.model.package import Dependency, Package
@@ -21,18 +22,20 @@ BLANKS = " \t\n\v\f\r"  # of isspace()
 # what opkg takes for the names in Provides and Replaces; it takes the parts of `(= 4)` for names too, which
 # nothing can want
 _LISTED = re.compile(r"([^, ]+)(?: +\(([^(),]*)\)(?=[, ]|$))?")
-_ODD = re.compile(r"^[ \t\v\f\r]+$|\0", re.MULTILINE)
+_BLANK_LINE = re.compile(r"\n[ \t\v\f\r]+(?:\n|\Z)")
 _NOTHING_SAID = re.compile(r"^Description.?[ \t\v\f\r]*$", re.MULTILINE)
 _FIELD_NAME = re.compile(r"[!-9;-~]+")
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?)(0[xX][0-9A-Fa-f]+|0[0-7]*|[1-9][0-9]*)")
 _MOST_DIGITS = 18
 _VERSION = re.compile(r"(?:([0-9]{1,9}):)?([^\x00-\x20\x7f:-][^\x00-\x20\x7f]*(?<!-))")
-_ONCE = frozenset(("Package", "Version", "Architecture", "Filename", "SHA256sum"))
+# the second of a text would write behind the first one's end
+_ONCE = frozenset(
+    ("Package", "Version", "Architecture", "Filename", "SHA256sum", "ABIVersion", "Maintainer", "Priority")
+) | {"Section", "Tags"}
 _LISTS = frozenset(("Depends", "Pre-Depends", "Provides", "Conflicts", "Replaces"))
-_READ = frozenset((*_ONCE, *_LISTS, "Size", "Installed-Size", "Essential"))
-# the second of these writes behind the first one's end
-_TEXTS = frozenset(("ABIVersion", "Maintainer", "Priority", "Section", "Tags"))
+_READ = _LISTS | {"Package", "Version", "Architecture", "Filename", "SHA256sum"}
+_READ |= {"Size", "Installed-Size", "Essential"}
 _BEGINNINGS = tuple(sorted(_READ))
 KNOWN = _READ | {"Section", "Description", "ABIVersion"}
 
@@ -97,19 +100,24 @@ def parse_replaces(text: str) -> tuple[Dependency, ...]:
 def paragraphs(text: str) -> Iterator[tuple[int, str]]:
     """The paragraphs of a text, each with the number of its first line, from 1. A line of blanks ends one
     too, if no description goes on in it, and so does a line with a zero byte, which ends there."""
-    if _ODD.search(text) is not None and _NOTHING_SAID.search(text) is not None:
+    if _NOTHING_SAID.search(text) is not None and _is_odd(text):
         yield from _by_lines(text.split("\n"), 1)
         return
     line = 1
     for part in text.split("\n\n"):
         begin = part.lstrip("\n")
         number = line + len(part) - len(begin)
-        if _ODD.search(begin) is None:
+        if not _is_odd(begin):
             if begin:
                 yield number, begin
         else:
             yield from _by_lines(begin.split("\n"), number)
         line += part.count("\n") + 2
+
+
+def _is_odd(text: str) -> bool:
+    """Whether there are lines of blanks in it, or zero bytes."""
+    return text[:1] in BLANKS or _BLANK_LINE.search(text) is not None or "\0" in text
 
 
 def _by_lines(lines: list[str], number: int) -> Iterator[tuple[int, str]]:
@@ -155,20 +163,28 @@ def parse_fields(paragraph: str, *, first_line: int = 1) -> dict[str, str]:
                 fields[name] += "\n" + line
             continue
         name, colon, value = line.partition(":")
-        if colon and name in _READ:
-            if name in fields and name in _ONCE:
-                raise ControlError(f"{name} is there twice", line=number)
-            fields[name] = _value(name, value, fields.get(name))
-            name = ""
-        elif line.startswith(_BEGINNINGS):
+        kind = _kind(name) if colon else "odd" if line.startswith(_BEGINNINGS) else "none"
+        if kind == "odd":
             raise ControlError(f"opkg takes {line[:60]!r} for another field than it is", line=number)
-        elif name in fields and name in _TEXTS:
+        if name in fields and name in _ONCE:
             raise ControlError(f"{name} is there twice", line=number)
-        elif colon and _FIELD_NAME.fullmatch(name):
+        if kind == "other":
             fields[name] = value.strip(BLANKS)
-        else:
-            name = ""
+            continue
+        if kind == "read":
+            fields[name] = _value(name, value, fields.get(name))
+        name = ""
     return fields
+
+
+@lru_cache(maxsize=4096)
+def _kind(name: str) -> Literal["read", "other", "odd", "none"]:
+    """Whether opkg reads the field, or passes over it, or takes it for one that it reads; or it is none."""
+    if name in _READ:
+        return "read"
+    if name.startswith(_BEGINNINGS):
+        return "odd"
+    return "other" if _FIELD_NAME.fullmatch(name) else "none"
 
 
 def _value(name: str, value: str, before: str | None) -> str:
