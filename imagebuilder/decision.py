@@ -74,7 +74,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         asked = config.model_copy(update={"release": locked.tree.version}) if locked else config
         source = find_tree(request, asked if config.release else config, inputs.board, log)
         view = open_view(source.folder, work, log, sandbox=request.sandbox)
-        tree = read_tree(source.folder, view, log)
+        tree = read_tree(source.folder, view, request.cache, log, series=config.series)
         job = Job(request, view, work, log)
     with log.step("plan"):
         profile = choose_profile(inputs.board, tree)

@@ -25,6 +25,7 @@ from imagebuilder.model.filetree import EMPTY
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.result import ImageFile
+from imagebuilder.model.tree import Places
 from imagebuilder.openwrt import reproducible
 from imagebuilder.openwrt.collect import BuildError
 from imagebuilder.openwrt.feed import (
@@ -94,6 +95,19 @@ def test_a_feed_holds_exactly_the_packages_and_their_index(make_package: MakePac
     names = sorted(path.name for path in feed.iterdir())
     assert names == ["Packages", "Packages.gz", "luci_1_all.ipk", "uhttpd_1_all.ipk"]
     assert read_index(feed / "Packages") == read_index(feed / "Packages.gz") == (luci, uhttpd)
+
+
+def test_laying_a_feed_changes_nothing_of_the_files_that_it_takes(
+    make_package: MakePackage, tmp_path: Path
+) -> None:
+    """Not even the time of their status, by which make (find -cnewer) tells whether an index is old."""
+    package = make_package("luci")
+    file = tmp_path / "dl/luci_1_all.ipk"
+    before = file.stat()
+    wanted = [Wanted(package, ("luci",))]
+    (laid,) = lay_feed(tmp_path / "feed", wanted, [in_folder(tmp_path / "dl")], format_index)
+    assert laid.read_bytes() == file.read_bytes()
+    assert (file.stat().st_ctime_ns, file.stat().st_nlink) == (before.st_ctime_ns, 1)
 
 
 def test_what_the_tree_has_itself_comes_from_no_feed(make_package: MakePackage) -> None:
@@ -167,6 +181,8 @@ def test_the_views_repositories(tmp_path: Path) -> None:
     ]
 
 
+PLACES = Places(root="build_dir/target-x/root-y")
+
 # --- the index of the tree's own packages
 
 INDEX_TREE = """\
@@ -175,16 +191,23 @@ image:
 package_reload:
 \t@test -z "`find packages -cnewer packages/Packages.gz`" && echo up to date || echo made anew
 """
+# as LEDE's first releases and forks of them
+INLINE_TREE = """\
+image:
+\t$(MAKE) -s _call_image
+_call_image:
+\t@test -z "`find packages -cnewer packages/Packages.gz`" && echo up to date || echo made anew
+"""
 
 
 def test_the_own_index_is_kept_and_is_the_files(make_package: MakePackage, tmp_path: Path) -> None:
     packages = tmp_path / "tree/packages"
     one = make_package("one", "libc", folder=packages)
     make_package("libc", folder=packages)
-    make_package("kernel", folder=tmp_path / "tree/build_dir/target-x/linux-y")
+    make_package("kernel", folder=packages)
     index = own_index(tmp_path / "tree", tmp_path / "cache", index_of)
     assert read_index(index) == (one,)
-    names = [path.name for path in base_packages(tmp_path / "tree")]
+    names = [path.name for path in base_packages(tmp_path / "tree", Places())]
     assert names == ["libc_1_all.ipk", "kernel_1_all.ipk"]
 
     def never(*_: object) -> str:
@@ -195,19 +218,43 @@ def test_the_own_index_is_kept_and_is_the_files(make_package: MakePackage, tmp_p
     assert own_index(tmp_path / "tree", tmp_path / "cache", index_of) != index
 
 
+def test_libc_and_kernel_lie_where_the_makefile_looks(make_package: MakePackage, tmp_path: Path) -> None:
+    """From 21.02 on beside the kernel's .config; before that its folder is not looked at."""
+    linux = "build_dir/target-mips_24kc_musl/linux-ath79_generic/linux-5.15.137"
+    places = Places(linux=linux)
+    for folder in ("packages", linux):
+        for name in ("libc", "kernel"):
+            make_package(name, folder=tmp_path / folder)
+    (tmp_path / "Makefile").write_text(
+        "\t$(OPKG) install $(firstword $(wildcard $(LINUX_DIR)/kernel_*.ipk $(PACKAGE_DIR)/kernel_*.ipk))\n"
+    )
+    found = base_packages(tmp_path, places)
+    assert [(path.parent, path.name) for path in found] == [
+        (tmp_path / linux, "libc_1_all.ipk"),
+        (tmp_path / linux, "kernel_1_all.ipk"),
+    ]
+    found[1].unlink()
+    assert base_packages(tmp_path, places)[1] == tmp_path / "packages/kernel_1_all.ipk"
+    (tmp_path / "Makefile").write_text(
+        "\t$(OPKG) install $(firstword $(wildcard $(PACKAGE_DIR)/libc_*.ipk))\n"
+    )
+    assert {path.parent for path in base_packages(tmp_path, places)} == {tmp_path / "packages"}
+
+
+@pytest.mark.parametrize("makefile", [INDEX_TREE, INLINE_TREE])
 @pytest.mark.parametrize("kind", ["overlay", "copy"])
 def test_make_finds_the_laid_index_up_to_date(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kind: str, makefile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind == "copy":
         monkeypatch.setattr("imagebuilder.host.sandbox._OUTSIDE_BUBBLEWRAP", (("false",),) * 2)
     tree, work = tmp_path / "tree", tmp_path / "work"
     (tree / "packages").mkdir(parents=True)
-    (tree / "Makefile").write_text(INDEX_TREE)
+    (tree / "Makefile").write_text(makefile)
     (work / "make").mkdir(parents=True)
     (tmp_path / "index").write_text("Package: x\nVersion: 1\n\n")
     lay_own_index(tmp_path / "index", work / "make")
-    (work / "make/hooks.mk").write_text(index_makefile(Path("/builder/work/make")))
+    (work / "make/hooks.mk").write_text(index_makefile(tree, Path("/builder/work/make")))
     view = open_view(tree, work, Log())
     for _ in range(3):
         run(view.command(["sh", "-c", "ls packages; touch packages/more.ipk"]))
@@ -361,13 +408,18 @@ def test_what_differs_is_named(tmp_path: Path) -> None:
     (rootfs / "stamp").write_text("1")
     (rootfs / "link").symlink_to("a")
     one, two = tmp_path / "one", tmp_path / "two"
-    first = record_build(one, [image(one, b"abc"), image(one, b"x", "factory")], tmp_path)
+    first = record_build(
+        one,
+        [image(one, b"abc"), image(one, b"x", "factory")],
+        tmp_path,
+        PLACES,
+    )
     (rootfs / "stamp").write_text("2")
     (rootfs / "stamp").chmod(0o755)
     (rootfs / "link").unlink()
     (rootfs / "link").symlink_to("b")
     (rootfs / "new").touch()
-    second = record_build(two, [image(two, b"abd")], tmp_path)
+    second = record_build(two, [image(two, b"abd")], tmp_path, PLACES)
     assert differences(first, second) == (
         "the sysupgrade image differs, first at byte 2 of 3",
         "only the first build made the factory image",
@@ -392,7 +444,10 @@ def built(tree: Path, folder: Path, plan: Plan, *, with_feed: bool) -> tuple[Bui
     assert view.sandboxed
     if with_feed:
         own = own_index(tree, folder.parents[1] / "cache", index_of)
-        mine = [*read_index(own), *(read_control(path).control for path in base_packages(tree))]
+        mine = [
+            *read_index(own),
+            *(read_control(path).control for path in base_packages(tree, plan.tree.places)),
+        ]
         others = [package for index in used_indexes(tree).values() for package in read_index(index)]
         wanted = from_feeds(plan.wanted, mine, others)
         lay_feed(folder / FEED, wanted, [in_folder(tree / "dl")], format_index)
@@ -401,7 +456,7 @@ def built(tree: Path, folder: Path, plan: Plan, *, with_feed: bool) -> tuple[Bui
     log = folder / "build.log"
     make_image(view, plan, folder, log, Log())
     made = [image_at(path) for path in sorted((folder / "bin").glob("*-squashfs-*"))]
-    return record_build(folder / "bin", made, view.changed), log.read_text()
+    return record_build(folder / "bin", made, view.changed, plan.tree.places), log.read_text()
 
 
 def image_at(path: Path) -> ImageFile:

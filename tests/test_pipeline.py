@@ -145,7 +145,7 @@ def test_plan_and_make_command(
 def test_an_image_that_make_left_out_is_an_error(
     request_for: Callable[..., Request], small_tree: Path, tmp_path: Path, behaviour: str, words: str
 ) -> None:
-    root = "build_dir/target-mips/root-ath79"
+    root = "build_dir/target-x/root-ath79"
     (small_tree / "behaviour").write_text(
         f"{behaviour}\nmkdir -p {root}/usr/lib/opkg/info {root}/etc\n"
         f"head -c 90000 /dev/zero > {root}/big\nhead -c 10 /dev/zero > {root}/etc/x\n"

@@ -122,7 +122,7 @@ def _write_hooks(plan: Plan, view: PrivateView, folder: Path, *, hermetic: bool)
         text += _CACHE_MK.format(folder=view.work / "dl")
     folder.mkdir(exist_ok=True)
     if (folder / INDEX).exists():
-        text += index_makefile(view.work / folder.name)
+        text += index_makefile(Path(plan.tree.folder), view.work / folder.name)
     (folder / HOOKS).write_text(text + _LAST_MK, "utf-8")
 
 

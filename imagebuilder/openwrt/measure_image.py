@@ -14,6 +14,7 @@ from typing import TypedDict
 
 from imagebuilder.model.budget import Amount
 from imagebuilder.model.tplink import FLASH_LAYOUTS
+from imagebuilder.model.tree import Places
 from imagebuilder.openwrt.device_facts import TPLINK_KEPT, make_size
 from imagebuilder.openwrt.image_makefile import DeviceDefinition, read_image_makefiles
 from imagebuilder.openwrt.makefile_text import UNKNOWN
@@ -74,7 +75,7 @@ class ImageSize:
         return max(0, what - self.limit) if what is not None and self.limit is not None else 0
 
 
-def image_facts(tree: Path, target: str, profile: str) -> ImageFacts:
+def image_facts(tree: Path, places: Places, target: str, profile: str) -> ImageFacts:
     """What the tree says of one of its profiles (`tl-wr740n-v4`); whatever it does not say is missing."""
     settings = config_settings((tree / ".config").read_text("utf-8", "replace"))
     makefiles = read_image_makefiles(tree, target, {f"CONFIG_{k}": v for k, v in settings.items()})
@@ -82,7 +83,7 @@ def image_facts(tree: Path, target: str, profile: str) -> ImageFacts:
     partsize = settings.get("TARGET_ROOTFS_PARTSIZE", "")
     partition = int(partsize) * _MEBIBYTE if re.fullmatch(r"[0-9]{1,7}", partsize) else None
     return ImageFacts(
-        kernel=_kernel(tree, profile, definition.values.get("KERNEL_SUFFIX", "-kernel.bin")),
+        kernel=_kernel(tree, places, profile, definition.values.get("KERNEL_SUFFIX", "-kernel.bin")),
         recipes=definition.recipes,
         values=definition.values,
         partition=partition,
@@ -102,14 +103,12 @@ def _kit_disk(tree: Path, rootfs: int | None) -> _Disk:
     return {"overlay": sizes[1], "disks": {"combined-efi": whole}}
 
 
-def _kernel(tree: Path, profile: str, suffix: str) -> Amount | None:
+def _kernel(tree: Path, places: Places, profile: str, suffix: str) -> Amount | None:
     """The profile's kernel as its image recipes append it: KDIR_KERNEL_IMAGE of include/image.mk."""
-    found = (
-        sorted(tree.glob(f"build_dir/target-*/linux-*/{profile}{suffix}")) if UNKNOWN not in suffix else []
-    )
-    if not found:
+    if UNKNOWN in suffix or not places.kernel:
         return None
-    return Amount(bytes=found[0].stat().st_size, source=str(found[0].relative_to(tree)))
+    name = f"{places.kernel}/{profile}{suffix}"
+    return Amount(bytes=(tree / name).stat().st_size, source=name) if (tree / name).is_file() else None
 
 
 def image_sizes(facts: ImageFacts, rootfs: int) -> dict[str, ImageSize]:

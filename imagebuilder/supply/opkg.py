@@ -48,7 +48,8 @@ def open_opkg(search: Search, tree: Tree) -> Supply:
     """The packages of a tree with opkg, of its feeds and of the config's."""
     folder = Path(tree.folder)
     own = own_index(folder, search.request.cache, index_of)
-    base = tuple(map(_base_package, base_packages(folder)))
+    files = base_packages(folder, tree.places)
+    base = tuple(map(_base_package, files))
     cache = search.request.cache / "indexes"
     urls, used = feeds_of(folder), used_indexes(folder)
     search.check_names(urls)
@@ -61,7 +62,9 @@ def open_opkg(search: Search, tree: Tree) -> Supply:
         else:
             feed = _signed(search, Feed(name, mirrors=mirrors, path=path), _keys(search, folder))
         feeds.append(feed)
-    return Supply(folder, (*_indexed(own, cache), *base), own, tuple(feeds), first_packages(base))
+    mine = (*_indexed(own, cache), *base)
+    named = {path.name: path for path in files}
+    return Supply(folder, mine, own, tuple(feeds), first_packages(base), named)
 
 
 def _indexed(file: Path, cache: Path) -> tuple[Package, ...]:
