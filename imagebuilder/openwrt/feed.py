@@ -7,15 +7,13 @@ download cache is an empty folder of the view (see openwrt.make).
 from __future__ import annotations
 
 import gzip
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import disk_errors_explained, sha256_of
+from imagebuilder.host.fs import copy_file, disk_errors_explained, sha256_of
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.model.package import Package
 
@@ -77,8 +75,8 @@ def lay_feed(
     """Lay the wanted packages and their index (Packages, Packages.gz) into `folder`, which is made; the
     package files, in the order of `wanted`.
 
-    finders: asked in turn; a file that is not what the index says is as good as none. Files are hard links
-    where that can be. FeedError names every package that is missing or damaged, and what wants it.
+    finders: asked in turn; a file that is not what the index says is as good as none. FeedError
+    names every package that is missing or damaged, and what wants it.
     """
     with disk_errors_explained(folder):
         laid = lay_files(folder, wanted, finders, checked_file)
@@ -102,7 +100,7 @@ def lay_files(
             problems.append(f"package '{each.package.name}' {problem}{_wanted_by(each)}")
             continue
         name = PurePosixPath(each.package.filename).name
-        _link(file, folder / name)
+        copy_file(file, folder / name)
         laid.append(replace(each.package, filename=name))
     if problems:
         raise FeedError(
@@ -141,13 +139,6 @@ def first_right(
 def _wanted_by(wanted: Wanted) -> str:
     chain = wanted.why[:-1]
     return f" ({' -> '.join(chain)} needs it)" if chain else " (it was asked for)"
-
-
-def _link(file: Path, place: Path) -> None:
-    try:
-        os.link(file, place)
-    except OSError:  # another file system, or a file of somebody else
-        shutil.copyfile(file, place)
 
 
 def lay_repositories(tree: Path, view: PrivateView) -> None:
