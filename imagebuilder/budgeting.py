@@ -16,7 +16,7 @@ from imagebuilder.model.config import Config
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.size import human_size
 from imagebuilder.openwrt.measure import MeasureError, squashfs_options
-from imagebuilder.openwrt.measure_image import image_facts
+from imagebuilder.openwrt.measure_image import check_kernel, image_facts
 from imagebuilder.openwrt.releases import series_of, shipped_releases
 from imagebuilder.planning.advice import advise
 from imagebuilder.planning.advice_moves import Situation
@@ -85,6 +85,7 @@ def open_budgeting(
     board = board.for_profile(plan.profile)
     try:
         images = image_facts(tree, places, plan.tree.target, plan.profile.name)
+        check_kernel(tree, plan.profile.name, images)
         said = Tree(squashfs_options(tree, places), plan.tree.arch, plan.tree.release, images)
     except MeasureError as error:
         return error.message

@@ -101,6 +101,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
             disabled_services=plan.disabled_services if tree.disables_services else (),
             extra_name=config.image.extra_name,
             rootfs_partsize=config.image.rootfs_partsize,
+            sizes_rootfs=tree.sizes_rootfs,
         )
         plan = plan.model_copy(update={"make": tuple(arguments)})
         found = budgets(plan, config, inputs.board, inputs.overlays, offers)

@@ -92,7 +92,8 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
         with log.step("stage"):
             filespecs += _stage(request.library.root, inputs, workspace.work, log)
         with _log_kept_on_failure(workspace), log.step("build"):
-            report = make_image(view, plan, workspace.work, workspace.result / BUILD_LOG, log)
+            build_log = workspace.result / BUILD_LOG
+            report = make_image(view, plan, workspace.work, build_log, log, cache=request.cache)
         with _log_kept_on_failure(workspace), log.step("verify"):
             images, packages = _verify(inputs.board, plan, view, report, workspace)
             checks = check_flashable(inputs.board, images, workspace.result, plan.tree.release)

@@ -20,7 +20,7 @@ from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.inquiry import plan_image
-from imagebuilder.log import Log
+from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.filetree import EMPTY
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.model.plan import Plan
@@ -350,9 +350,10 @@ def tools(tmp_path: Path) -> Callable[..., str]:
     for name in ("mksquashfs4", "ubinize", "mkfs.fat", "mcopy"):
         (tree / reproducible.TOOLS / name).write_text(ECHO)
         (tree / reproducible.TOOLS / name).chmod(0o755)
-    view = view_on(tmp_path / "upper")
-    assert steady_tools(tree, view) == ("mksquashfs4", "ubinize", "mkfs.fat", "mcopy")
-    assert steady_tools(tree, view) != ()  # again, on the same view
+    view = PrivateView("overlay", tmp_path / "upper", tmp_path, tmp_path / "upper")
+    view.changed.mkdir()
+    assert steady_tools(tree, view, Log()) == ("mksquashfs4", "ubinize", "mkfs.fat", "mcopy")
+    assert steady_tools(tree, view, Log()) != ()  # again, on the same view
 
     def call(name: str, *arguments: str) -> str:
         env = clean_environment(SOURCE_DATE_EPOCH=str(EPOCH))
@@ -391,7 +392,97 @@ def test_a_program_that_does_not_race_is_left_alone(tmp_path: Path) -> None:
     program = tmp_path / reproducible.TOOLS / "mksquashfs4"
     program.parent.mkdir(parents=True)
     program.write_text("mksquashfs version 4.3-git")
-    assert steady_tools(tmp_path, view_on(tmp_path / "upper")) == ()
+    assert steady_tools(tmp_path, view_on(tmp_path / "upper"), Log()) == ()
+
+
+# as OpenWrt's bundle-libraries.sh of 15.05 wrote it, and forks have it in 2019; here without a loader
+BUNDLED = """\
+#!/usr/bin/env bash
+dir="$(dirname "$0")"
+bin="$(basename "$0")"
+exec "$dir/bundled/lib/run" "$dir/bundled/$bin" "$@"
+"""
+
+
+def bundled_tree(tree: Path, **programs: str) -> Path:
+    """A tree whose programs are links to one wrapper, which runs what lies in bundled/."""
+    bundled = tree / reproducible.TOOLS / "bundled"
+    (bundled / "lib").mkdir(parents=True)
+    files = {"run.sh": BUNDLED, "lib/run": '#!/bin/sh\nexec "$@"\n', **programs}
+    for name, text in files.items():
+        (bundled / name).write_text(text)
+        (bundled / name).chmod(0o755)
+    for name in programs:
+        (tree / reproducible.TOOLS / name).symlink_to("./bundled/run.sh")
+    return tree
+
+
+@pytest.mark.parametrize("kind", ["overlay", "copy"])
+def test_stand_ins_for_programs_in_bundled_work(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "copy":
+        monkeypatch.setattr("imagebuilder.host.sandbox._OUTSIDE_BUBBLEWRAP", (("false",),) * 2)
+    squashfs = '#!/bin/sh\n# mksquashfs version 4.2 (2011)\necho squashfs "$@"\n'
+    tree = bundled_tree(tmp_path / "tree", mksquashfs4=squashfs, ubinize='#!/bin/sh\necho ubinize "$@"\n')
+    (tree / "Makefile").touch()
+    (tmp_path / "work/tmp").mkdir(parents=True)
+    view, warned = open_view(tree, tmp_path / "work", Log()), Warnings()
+    assert steady_tools(tree, view, Log([warned])) == ("mksquashfs4", "ubinize")
+    assert warned == []
+    called = run(
+        view.command([f"{view.tree}/staging_dir/host/bin/ubinize", "config"]),
+        env=clean_environment(SOURCE_DATE_EPOCH="7"),
+    )
+    assert called.stdout == "ubinize -Q 7 config\n"
+
+
+class Warnings(list[str]):
+    """What a log warned of."""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            self.append(event.text)
+
+
+# does what it is told, but knows no -Q
+OLD_UBINIZE = '#!/bin/sh\ncase "$*" in *-Q*) echo "invalid option -- Q" >&2; exit 1 ;; esac\necho old "$@"\n'
+
+
+@pytest.mark.parametrize("kind", ["overlay", "copy"])
+def test_a_stand_in_that_does_not_work_is_left_out_with_a_warning(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "copy":
+        monkeypatch.setattr("imagebuilder.host.sandbox._OUTSIDE_BUBBLEWRAP", (("false",),) * 2)
+    broken = "#!/bin/sh\nexit 3\n"
+    tree = bundled_tree(tmp_path / "tree", ubinize=OLD_UBINIZE, **{"mkfs.fat": broken})
+    (tree / "Makefile").touch()
+    (tmp_path / "work/tmp").mkdir(parents=True)
+    view, warned = open_view(tree, tmp_path / "work", Log()), Warnings()
+    for _ in range(2):
+        assert steady_tools(tree, view, Log([warned]), tmp_path / "cache") == ()
+    assert len(warned) == 2
+    assert "the tree's ubinize cannot be made deterministic here (invalid option -- Q)" in warned[0]
+    program = f"{view.tree}/staging_dir/host/bin/ubinize"
+    assert run(view.command([program, "config"])).stdout == "old config\n"
+
+
+def test_stand_ins_are_tried_once_with_the_same_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = bundled_tree(tmp_path / "tree", ubinize=OLD_UBINIZE)
+    (tree / "Makefile").touch()
+    (tmp_path / "work/tmp").mkdir(parents=True)
+    view = open_view(tree, tmp_path / "work", Log())
+    tried: list[int] = []
+    trying = reproducible._tried
+    monkeypatch.setattr(reproducible, "_tried", lambda *given: tried.append(1) or trying(*given))
+    assert [steady_tools(tree, view, Log(), tmp_path / "cache") for _ in range(3)] == [(), (), ()]
+    assert len(tried) == 1
+    (tree / reproducible.TOOLS / "bundled/run.sh").write_text(BUNDLED + "# another\n")
+    steady_tools(tree, view, Log(), tmp_path / "cache")
+    assert len(tried) == 2
 
 
 def image(folder: Path, content: bytes, kind: str = "sysupgrade") -> ImageFile:
@@ -547,7 +638,7 @@ def test_the_genuine_programs_behind_the_stand_ins(genuine_tree: Path, tmp_path:
     plain = run(view.command(["bash", "-c", FAT])).stdout.split()[::2]
     assert plain[0] != plain[2]
     assert plain[1] != plain[3]
-    assert len(steady_tools(genuine_tree, view)) == 4
+    assert len(steady_tools(genuine_tree, view, Log())) == 4
     disk, ubi, disk2, ubi2 = run(view.command(["bash", "-c", FAT])).stdout.split()[::2]
     assert (disk, ubi) == (disk2, ubi2)
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagebuilder.host.fs import remove_tree
+from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.load.library import Library
 from imagebuilder.log import CommandRun, Log
@@ -25,6 +26,7 @@ from imagebuilder.openwrt.source import given_tree
 from imagebuilder.openwrt.tree import ProfileError, TreeError, choose_profile, parse_info, read_tree
 from imagebuilder.openwrt.tree_make import VARIABLES, Answer, ask_make, parse_answer
 from imagebuilder.openwrt.tree_series import names_a_series
+from imagebuilder.openwrt.tree_whole import IncompleteTreeError, check_whole
 
 INFO_24 = """\
 Current Target: "ath79/generic"
@@ -337,7 +339,7 @@ def test_make_is_asked_once_until_something_that_it_read_changes(
     small_tree: Path, tmp_path: Path, name: str
 ) -> None:
     (small_tree / "scripts").mkdir()
-    (small_tree / "scripts/metadata.pl").write_text("#!/usr/bin/perl\n")
+    (small_tree / "scripts/metadata.pl").write_text("# perl\n")
     makefile = small_tree / "Makefile"
     makefile.write_text(makefile.read_text() + "-include new.mk\n")
     asked: list[str] = []
@@ -442,3 +444,64 @@ def test_what_is_older_than_17_01_is_refused_with_the_reason(
 )
 def test_which_versions_name_a_series(version: str, named: bool) -> None:
     assert names_a_series(version) is named
+
+
+# --- trees that are not whole
+
+PROGRAMS = Path("staging_dir/host/bin")
+
+
+@pytest.fixture
+def with_programs(small_tree: Path) -> Path:
+    """The small tree with programs, a script and links, as an archive holds them."""
+    (small_tree / PROGRAMS).mkdir(parents=True)
+    (small_tree / "scripts").mkdir()
+    for name in (PROGRAMS / "fwtool", PROGRAMS / ".fwtool.bin", Path("scripts/metadata.pl")):
+        (small_tree / name).write_text("#!/bin/sh\n")
+        (small_tree / name).chmod(0o755)
+    (small_tree / PROGRAMS / "elf").write_bytes(b"\x7fELF and more")
+    (small_tree / PROGRAMS / "elf").chmod(0o755)
+    (small_tree / PROGRAMS / "notes").write_text("what somebody wrote about this folder")
+    (small_tree / PROGRAMS / "empty").touch()
+    (small_tree / PROGRAMS / "gunzip").symlink_to("fwtool")
+    (small_tree / PROGRAMS / "python").symlink_to("/usr/bin/python-is-not-here")
+    (small_tree / "scripts/functions.sh").write_text("#!/bin/sh\n")
+    return small_tree
+
+
+def test_a_whole_tree_is_whole(with_programs: Path) -> None:
+    check_whole(with_programs)
+
+
+@pytest.mark.parametrize(
+    "name", ["staging_dir/host/bin/fwtool", "staging_dir/host/bin/elf", "scripts/metadata.pl"]
+)
+def test_lost_execute_bits_are_named_with_what_mends_them(
+    with_programs: Path, tmp_path: Path, name: str
+) -> None:
+    (with_programs / name).chmod(0o644)
+    with view_of(with_programs, tmp_path / "work") as view, pytest.raises(IncompleteTreeError) as error:
+        read_tree(with_programs, view, tmp_path / "cache", Log())
+    assert error.value.message == f"1 programs of {with_programs} have lost their execute bit: {name}"
+    mend = str(error.value.hint).partition("mend it: ")[2]
+    run(["sh", "-c", mend])
+    check_whole(with_programs)
+
+
+@pytest.mark.parametrize("target", ["fwtool", "../../../scripts/metadata.pl", "/bin/sh"])
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+def test_links_that_became_files_are_named(with_programs: Path, target: str, mode: int) -> None:
+    link = with_programs / PROGRAMS / "gunzip"
+    link.unlink()
+    link.write_text(target)
+    link.chmod(mode)
+    with pytest.raises(IncompleteTreeError, match="1 symbolic links .* have become files: .*/gunzip"):
+        check_whole(with_programs)
+
+
+def test_what_make_complained_of_is_told(small_tree: Path, tmp_path: Path) -> None:
+    """make info ends well although the list of profiles could not be made."""
+    (small_tree / "Makefile").write_text("info:\n\t@echo x: Permission denied >&2\n")
+    with view_of(small_tree, tmp_path / "work") as view, pytest.raises(TreeError) as error:
+        read_tree(small_tree, view, tmp_path / "cache", Log())
+    assert error.value.message.endswith("but says:\nx: Permission denied")

@@ -56,7 +56,7 @@ def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series:
     """What the tree says of itself, in its files and by its make (run in the view: it may write).
 
     series: of OpenWrt, as somebody says who knows it. TreeError if make fails, a fact is missing or the tree
-    is older than 17.01.
+    is older than 17.01; IncompleteTreeError.
     """
     check_tree(folder)
     settings, makefile = config_settings(_text(folder / ".config")), _text(folder / "Makefile")

@@ -18,6 +18,7 @@ from imagebuilder.host.fs import disk_errors_explained, write_whole
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
+from imagebuilder.openwrt.tree_whole import check_whole
 
 INFO_SECONDS = 120.0
 TOP = "CURDIR"
@@ -63,12 +64,13 @@ def _below(top: str, name: str) -> str:
 def ask_make(folder: Path, view: PrivateView, cache: Path, log: Log) -> Answer:
     """Ask the tree in `folder`, in its view, or take what it said last time if nothing that it read changed.
 
-    ProgramError if make fails; that is not kept.
+    ProgramError if make fails, IncompleteTreeError if it cannot work; neither is kept.
     """
     kept = cache / _KEPT / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()}.make"
     answer = _kept_answer(kept, folder)
     if answer is not None:
         return answer
+    check_whole(folder)
     done = run(
         view.command(["make", "--no-print-directory", f"--eval={_EVAL}", "info", _GOAL]),
         env=clean_environment(HOME="/nonexistent"),

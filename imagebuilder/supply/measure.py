@@ -24,7 +24,7 @@ def measured_bytes(
     if plan.tree.package_manager == "apk":
         return None
     epoch = source_date_epoch(supply.tree)
-    steady_tools(supply.tree, job.view)
+    steady_tools(supply.tree, job.view, job.log, job.request.cache)
     with scratch_folder(job.work, "measure-") as place:
         root = place / "root"
         write_tree(installed_tree(_unpacked(job, supply, plan), over), root, mtime=epoch)

@@ -97,7 +97,7 @@ def open_place(original: Path, folder: Path) -> Place:
     for path in (tree / "dl").glob("*.ipk"):
         path.rename(tree / "packages" / path.name)
     (tree / "repositories.conf").write_text("src imagebuilder file:packages\n")
-    steady_tools(tree, PrivateView("copy", tree, tree, tree))
+    steady_tools(tree, PrivateView("copy", tree, tree, tree), Log())
     epoch = source_date_epoch(tree)
     places = look_at_tree(str(tree), folder / "cache", Log()).places
     packages = own_packages(tree)
