@@ -185,8 +185,9 @@ def _verify(
     """The images that the board needs exist and fit, and the manifest can be read; both go to the result."""
     bin_dir = workspace.work / "bin"
     board = board.for_profile(plan.profile)
-    images = find_images(bin_dir, board, plan.profile.name)
-    check_images(board, images, report, sizes_by_package(view.changed, plan.tree.places))
+    images = find_images(bin_dir, board, plan.profile.name, plan.tree.profiles)
+    made = sorted(path.name for path in bin_dir.iterdir() if path.is_file())
+    check_images(board, images, report, sizes_by_package(view.changed, plan.tree.places), made)
     manifest, packages = read_manifest(bin_dir)
     check_manifest(plan, packages)
     for image in images:

@@ -12,7 +12,7 @@ from imagebuilder.log import Log
 from imagebuilder.model.plan import Plan
 from imagebuilder.openwrt.collect import BuildError, check_packages
 from imagebuilder.openwrt.hermetic import INDEX, index_makefile
-from imagebuilder.openwrt.host_check import pass_obsolete_check
+from imagebuilder.openwrt.host_check import pass_host_check
 from imagebuilder.openwrt.output import MakeReport, read_output, stage_of
 from imagebuilder.openwrt.reproducible import settle_makefile, source_date_epoch, steady_tools
 from imagebuilder.openwrt.signing_key import keep_signing_key, lay_signing_key, user_keys
@@ -84,7 +84,7 @@ def make_image(
         (work / name).mkdir(exist_ok=True)
     _write_hooks(plan, view, work / "make", hermetic=(work / "feed").exists())
     steady_tools(tree, view, log, cache)
-    pass_obsolete_check(tree, view)
+    pass_host_check(tree, view)
     keys = keys or user_keys()
     lay_signing_key(tree, view, keys)
     environment = clean_environment(

@@ -87,7 +87,7 @@ def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series:
         default_packages=default_packages,
         profiles=profiles,
         disables_services="DISABLED_SERVICES" in makefile,
-        sizes_rootfs="ROOTFS_PARTSIZE" in makefile,
+        sizes_rootfs=re.search(r"(?<!\w)ROOTFS_PARTSIZE", makefile) is not None,
         places=_places(answer),
         series=series or computed,
     )
