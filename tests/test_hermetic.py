@@ -31,11 +31,14 @@ from imagebuilder.openwrt import reproducible
 from imagebuilder.openwrt.collect import BuildError
 from imagebuilder.openwrt.feed import (
     FEED,
+    FEED_NAME,
+    OWN_FEED,
     FeedError,
     Wanted,
     feeds_of,
     in_folder,
     lay_feed,
+    lay_lists,
     lay_repositories,
     used_indexes,
 )
@@ -183,6 +186,26 @@ def test_the_views_repositories(tmp_path: Path) -> None:
 
 
 PLACES = Places(root="build_dir/target-x/root-y")
+
+
+def test_opkg_finds_its_lists_where_a_fork_does_not_update_them(
+    make_package: MakePackage, tmp_path: Path
+) -> None:
+    package = make_package("luci")
+    for name in ("dl", "make"):
+        (tmp_path / "work" / name).mkdir(parents=True)
+    own = tmp_path / "work/make/Packages"
+    lay_lists(tmp_path / "work", own)  # a build that takes all from the tree's dl/
+    assert not list((tmp_path / "work/dl").iterdir())
+    own.write_text("Package: own\nVersion: 1\n\n")
+    feed = tmp_path / "work" / FEED
+    lay_feed(feed, [Wanted(package, ("luci",))], [in_folder(tmp_path / "dl")], format_index)
+    lay_lists(tmp_path / "work", own)
+    lists = {path.name: path for path in (tmp_path / "work/dl").iterdir()}
+    assert set(lists) == {FEED_NAME, OWN_FEED.split()[1]}  # as repositories.conf names them
+    assert read_index(lists[FEED_NAME]) == (package,)
+    assert lists["imagebuilder"].read_text() == own.read_text()
+
 
 # --- the index of the tree's own packages
 

@@ -141,6 +141,17 @@ def _wanted_by(wanted: Wanted) -> str:
     return f" ({' -> '.join(chain)} needs it)" if chain else " (it was asked for)"
 
 
+def lay_lists(work: Path, own_index: Path) -> None:
+    """Put the lists of the hermetic feed and of the tree's own packages where opkg looks: forks leave
+    out `opkg update`, which would do that (GL.iNet's, seen in 19.07).
+
+    work: of a build, with its `dl`. own_index: of packages/. What is not there is not laid.
+    """
+    for name, index in ((FEED_NAME, work / FEED / "Packages"), (OWN_FEED.split()[1], own_index)):
+        if index.is_file():
+            copy_file(index, work / "dl" / name)
+
+
 def lay_repositories(tree: Path, view: PrivateView) -> None:
     """Give the view a repositories.conf that names the hermetic feed and the tree's own packages, and no
     other. Signatures are not asked for: every file was checked against an index that we believe."""

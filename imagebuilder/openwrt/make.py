@@ -11,6 +11,7 @@ from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.plan import Plan
 from imagebuilder.openwrt.collect import BuildError, check_packages
+from imagebuilder.openwrt.feed import lay_lists
 from imagebuilder.openwrt.hermetic import INDEX, index_makefile
 from imagebuilder.openwrt.host_check import pass_host_check
 from imagebuilder.openwrt.output import MakeReport, read_output, stage_of
@@ -83,6 +84,7 @@ def make_image(
     for name in ("bin", "home", "tmp", "dl"):
         (work / name).mkdir(exist_ok=True)
     _write_hooks(plan, view, work / "make", hermetic=(work / "feed").exists())
+    lay_lists(work, work / "make" / INDEX)
     steady_tools(tree, view, log, cache)
     pass_host_check(tree, view)
     keys = keys or user_keys()
