@@ -456,7 +456,9 @@ def with_programs(small_tree: Path) -> Path:
     """The small tree with programs, a script and links, as an archive holds them."""
     (small_tree / PROGRAMS).mkdir(parents=True)
     (small_tree / "scripts").mkdir()
-    for name in (PROGRAMS / "fwtool", PROGRAMS / ".fwtool.bin", Path("scripts/metadata.pl")):
+    (small_tree / "staging_dir/host/lib").mkdir()
+    loader = Path("staging_dir/host/lib/ld-linux-x86-64.so.2")
+    for name in (PROGRAMS / "fwtool", PROGRAMS / ".fwtool.bin", loader, Path("scripts/metadata.pl")):
         (small_tree / name).write_text("#!/bin/sh\n")
         (small_tree / name).chmod(0o755)
     (small_tree / PROGRAMS / "elf").write_bytes(b"\x7fELF and more")
@@ -473,9 +475,10 @@ def test_a_whole_tree_is_whole(with_programs: Path) -> None:
     check_whole(with_programs)
 
 
-@pytest.mark.parametrize(
-    "name", ["staging_dir/host/bin/fwtool", "staging_dir/host/bin/elf", "scripts/metadata.pl"]
-)
+LOADER = "staging_dir/host/lib/ld-linux-x86-64.so.2"
+
+
+@pytest.mark.parametrize("name", [f"{PROGRAMS}/fwtool", f"{PROGRAMS}/elf", "scripts/metadata.pl", LOADER])
 def test_lost_execute_bits_are_named_with_what_mends_them(
     with_programs: Path, tmp_path: Path, name: str
 ) -> None:

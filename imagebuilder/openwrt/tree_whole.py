@@ -12,11 +12,14 @@ from pathlib import Path
 from imagebuilder.errors import UserError
 
 _PROGRAMS = Path("staging_dir/host/bin")
+# the loaders that OpenWrt's wrappers start these programs with (scripts/bundle-libraries.sh)
+_LOADERS = ("staging_dir/host/lib", "staging_dir/host/bin/bundled/lib")
 # scripts that every series has there and calls by themselves; others are sourced, and need no execute bit
 _SCRIPTS = tuple(
     Path("scripts", name)
     for name in ("target-metadata.pl", "metadata.pl", "ipkg-make-index.sh", "opkg-key", "getver.sh")
 )
+_WITH_PROGRAMS = ("scripts", "staging_dir", "build_dir")  # the last one: dtc
 _HEADS = (b"\x7fELF", b"#!")
 _LONGEST_LINK = 200  # bytes: longer files are not looked at
 SHOWN = 3
@@ -31,7 +34,7 @@ def check_whole(folder: Path) -> None:
     path."""
     stuck = [path for path in _programs(folder) if not path.stat().st_mode & 0o111 and _is_program(path)]
     if stuck:
-        places = shlex.join([str(folder / _PROGRAMS), str(folder / "scripts")])
+        places = shlex.join(str(folder / name) for name in _WITH_PROGRAMS if (folder / name).is_dir())
         raise IncompleteTreeError(
             f"{len(stuck)} programs of {folder} have lost their execute bit: {_named(folder, stuck)}",
             hint="unpack the archive with tar, not through a zip file or a repository; or mend it:"
@@ -49,6 +52,8 @@ def _programs(folder: Path) -> Iterator[Path]:
     place = folder / _PROGRAMS
     if place.is_dir():
         yield from sorted(Path(entry.path) for entry in os.scandir(place) if _is_plain(entry))
+    for loaders in _LOADERS:
+        yield from sorted((folder / loaders).glob("ld-linux*"))
     yield from (folder / name for name in _SCRIPTS if (folder / name).is_file())
 
 
