@@ -417,6 +417,30 @@ def test_large_files_come_first_in_a_squashfs(tools: Callable[..., str], tmp_pat
     assert tools("mksquashfs4", "root", "image", "-sort", "mine") == "<root><image><-sort><mine>"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        (["+%s"], str(EPOCH)),
+        (["-u", "+%Y-%m-%d"], "2019-06-21"),
+        (["-u", "-d", "@0", "+%Y"], "1970"),
+        (["-u", "--date=@0", "+%Y"], "1970"),
+    ],
+)
+def test_a_trees_makefiles_ask_for_the_time_of_its_sources(
+    tmp_path: Path, arguments: list[str], printed: str
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / reproducible.TOOLS).mkdir(parents=True)
+    steady_tools(tree, view_on(tmp_path / "upper"), Log())
+    program = str(tmp_path / "upper" / reproducible.TOOLS / "date")
+    env = clean_environment(SOURCE_DATE_EPOCH=str(EPOCH))
+    assert run([program, *arguments], env=env).stdout.strip() == printed
+    (tmp_path / "file").touch()
+    os.utime(tmp_path / "file", (5, 5))
+    assert run([program, "-r", str(tmp_path / "file"), "+%s"], env=env).stdout == "5\n"
+    assert int(run([program, "+%s"], env=clean_environment()).stdout) > EPOCH
+
+
 def test_a_program_that_does_not_race_is_left_alone(tmp_path: Path) -> None:
     program = tmp_path / reproducible.TOOLS / "mksquashfs4"
     program.parent.mkdir(parents=True)

@@ -8,8 +8,9 @@ What differs between two builds on LEDE 17.01, each seen there, and what is done
 - mksquashfs 4.2 writes a finished block of small files between two larger files, wherever its other thread
   has come to. Given the larger files first (-sort), it has nothing to choose; 0.04 % larger than otherwise.
 - ubinize invents an image sequence number, mkfs.fat a volume's, and mcopy dates files by the clock.
+- A fork's makefiles ask `date` for the time that it is.
 
-The last two are stand-ins, laid into the private view, for the tree's programs. Time zone, locale, user,
+The last three are stand-ins, laid into the private view, for the tree's programs. Time zone, locale, user,
 host name and paths are the sandbox's, the same everywhere.
 """
 
@@ -126,6 +127,18 @@ echo tried
 """
 _ALL_TRIED = "tried"
 
+# a fork's makefiles ask for the time that it is (GL.iNet's put it into the metadata of images)
+_DATE = """\
+#!/usr/bin/env bash
+# laid here by the builder, so that two builds are equal: the time of the sources, where none is named
+PATH=/usr/local/bin:/usr/bin:/bin
+case " $* " in
+	*" -d"*|*" --date"*|*" -r"*|*" --ref"*|*" -f"*|*" --file"*|*" --help"*|*" --version"*) exec date "$@" ;;
+esac
+[ -n "$SOURCE_DATE_EPOCH" ] || exec date "$@"
+exec date -d "@$SOURCE_DATE_EPOCH" "$@"
+"""
+
 _STAND_INS: Mapping[str, str] = {
     "mksquashfs4": _MKSQUASHFS,
     "ubinize": _UBINIZE,
@@ -188,6 +201,7 @@ def steady_tools(tree: Path, view: PrivateView, log: Log, cache: Path | None = N
     """Lay the stand-ins into the view, for those programs that the tree has and that need them; their
     names. Each is tried first, with the same programs once only where there is a cache; one that does not
     work is left out, with a warning. HostError where nothing can be tried."""
+    _lay_date(tree, view)
     laid = _lay(tree, view)
     failed = _failed(tree, view, laid, cache) if laid else {}
     for name, reason in failed.items():
@@ -200,6 +214,16 @@ def steady_tools(tree: Path, view: PrivateView, log: Log, cache: Path | None = N
             " images where they need it"
         )
     return tuple(name for name in laid if name not in failed)
+
+
+def _lay_date(tree: Path, view: PrivateView) -> None:
+    """A `date` for the tree's makefiles, where it has programs: that folder is the first in their PATH."""
+    if (tree / TOOLS).is_dir():
+        place = view.changed / TOOLS / "date"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        place.write_text(_DATE, "utf-8")
+        place.chmod(0o755)
 
 
 def _lay(tree: Path, view: PrivateView) -> list[str]:
