@@ -19,7 +19,7 @@ _SCRIPTS = tuple(
     Path("scripts", name)
     for name in ("target-metadata.pl", "metadata.pl", "ipkg-make-index.sh", "opkg-key", "getver.sh")
 )
-_WITH_PROGRAMS = ("scripts", "staging_dir", "build_dir")  # the last one: dtc
+_WITH_PROGRAMS = ("scripts", "staging_dir", "target", "build_dir")  # the last one: dtc
 _HEADS = (b"\x7fELF", b"#!")
 _LONGEST_LINK = 200  # bytes: longer files are not looked at
 SHOWN = 3
