@@ -122,6 +122,19 @@ def test_the_size_of_the_root_file_system_reaches_the_make_that_makes_images(
     assert "size 32" in (place / "build.log").read_text().splitlines()
 
 
+def test_a_tree_without_feeds_gets_the_index_of_its_packages_too(
+    request_for: Callable[..., Request], small_tree: Path
+) -> None:
+    """In a fork's tree of 3,403 packages make takes minutes to make one."""
+    makefile = (small_tree / "Makefile").read_text()
+    (small_tree / "Makefile").write_text(
+        f"{makefile}image: package_reload\npackage_reload:\n\t@zcat packages/Packages.gz | grep ^Package:\n"
+    )
+    place, _ = build_image(request_for(), Log())
+    assert "Package: busybox" in (place / "build.log").read_text().splitlines()
+    assert not (small_tree / "packages/Packages.gz").exists()
+
+
 def test_plan_and_make_command(
     request_for: Callable[..., Request], add_config: AddConfig, tmp_path: Path
 ) -> None:

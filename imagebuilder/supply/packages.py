@@ -15,6 +15,7 @@ from imagebuilder.model.plan import Plan
 from imagebuilder.model.tree import Tree
 from imagebuilder.openwrt.feed import Finder, Wanted, checked_file, in_folder, lay_files
 from imagebuilder.openwrt.feed_apk import checked_apk
+from imagebuilder.openwrt.hermetic import lay_own_index
 from imagebuilder.planning.install import Offers, with_packages
 from imagebuilder.planning.lock import only_locked
 from imagebuilder.stage.apk_reader import read_apk
@@ -125,6 +126,8 @@ def lay_packages(
     """
     ours = [each for each in plan.install if each.feed == LOCAL]
     if not (supply.feeds or ours):
+        if isinstance(supply.own_index, Path):  # of a tree that holds all that it installs
+            lay_own_index(supply.own_index, job.work / "make")
         return ()
     apk = plan.tree.package_manager == "apk"
     feeds = {feed.name: feed for feed in supply.feeds}
