@@ -16,7 +16,7 @@ from imagebuilder.model.config import Config
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.size import human_size
 from imagebuilder.openwrt.measure import MeasureError, squashfs_options
-from imagebuilder.openwrt.measure_image import image_facts
+from imagebuilder.openwrt.measure_image import check_kernel, image_facts
 from imagebuilder.openwrt.releases import series_of, shipped_releases
 from imagebuilder.planning.advice import advise
 from imagebuilder.planning.advice_moves import Situation
@@ -81,11 +81,12 @@ def open_budgeting(
     plan: Plan, config: Config, board: Board, overlays: Sequence[LoadedOverlay]
 ) -> Budgeting | str:
     """What is needed to budget a plan; or, in words, why the tree does not say how large its images are."""
-    tree = Path(plan.tree.folder)
+    tree, places = Path(plan.tree.folder), plan.tree.places
     board = board.for_profile(plan.profile)
     try:
-        images = image_facts(tree, plan.tree.target, plan.profile.name)
-        said = Tree(squashfs_options(tree), plan.tree.arch, plan.tree.version, images)
+        images = image_facts(tree, places, plan.tree.target, plan.profile.name)
+        check_kernel(tree, plan.profile.name, images)
+        said = Tree(squashfs_options(tree, places), plan.tree.arch, plan.tree.release, images)
     except MeasureError as error:
         return error.message
     return Budgeting(plan, config, board, tuple(overlays), said)
@@ -95,7 +96,7 @@ def budgets(
     plan: Plan, config: Config, board: Board, overlays: Sequence[LoadedOverlay], offers: Offers
 ) -> Budgets:
     """Flash and RAM before anything is fetched, and advice where the image does not fit."""
-    needs = ram_needs(plan.tree.version, plan.tree.arch, config.python.variant, apps=bool(config.python.apps))
+    needs = ram_needs(plan.tree.release, plan.tree.arch, config.python.variant, apps=bool(config.python.apps))
     ram = ram_budget(board, needs, wanted_free=config.budget.ram_free)
     found = open_budgeting(plan, config, board, overlays)
     if isinstance(found, str):
@@ -132,7 +133,7 @@ def fitted(
 def situation(found: Budgeting) -> Situation:
     """What the config asks for, and what else it could ask for."""
     plan, config = found.plan, found.config
-    series = catalogue_series(plan.tree.version)
+    series = catalogue_series(plan.tree.release)
     python = config.python
     variants: dict[str, tuple[str, ...]] = {}
     if python.variant != "none":
@@ -149,7 +150,7 @@ def situation(found: Budgeting) -> Situation:
         variants=variants,
         sources=tuple(name for name in plan.wanted if name.startswith(_PYTHON) and name.endswith("-src")),
         files={path: file.stat().st_size for path, file in overlay_files(found.overlays).items()},
-        older=_older(found.board, plan.tree.version),
+        older=_older(found.board, plan.tree.release),
     )
 
 
@@ -176,10 +177,10 @@ def overlay_files(overlays: Iterable[LoadedOverlay]) -> dict[str, Path]:
 def real_budget(found: Budgeting, changed: Path) -> FlashBudget | None:
     """The flash with the root file system that make has made. changed: where the view keeps what make wrote.
     None where no squashfs was made."""
-    made = sorted(changed.glob("build_dir/target-*/linux-*/root.squashfs"))
-    if not made:
+    made = changed / found.plan.tree.places.kernel / "root.squashfs"
+    if not made.is_file():
         return None
-    with made[0].open("rb") as stream:
+    with made.open("rb") as stream:
         head = stream.read(_BYTES_USED + 8)
     (size,) = struct.unpack_from("<Q", head, _BYTES_USED)
     return measured_budget(found, size)

@@ -75,7 +75,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         asked = config.model_copy(update={"release": locked.tree.version}) if locked else config
         source = find_tree(request, asked if config.release else config, inputs.board, log)
         view = open_view(source.folder, work, log, sandbox=request.sandbox)
-        tree = read_tree(source.folder, view, log)
+        tree = read_tree(source.folder, view, request.cache, log, series=config.series)
         job = Job(request, view, work, log)
     with log.step("plan"):
         profile = choose_profile(inputs.board, tree)
@@ -102,6 +102,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
             disabled_services=plan.disabled_services if tree.disables_services else (),
             extra_name=config.image.extra_name,
             rootfs_partsize=config.image.rootfs_partsize,
+            sizes_rootfs=tree.sizes_rootfs,
         )
         plan = plan.model_copy(update={"make": tuple(arguments)})
         found = budgets(plan, config, inputs.board, inputs.overlays, offers)

@@ -99,13 +99,14 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
         with log.step("stage"):
             filespecs += _stage(request.library.root, inputs, workspace.work, log)
         with _log_kept_on_failure(workspace), log.step("build"):
-            report = make_image(view, plan, workspace.work, workspace.result / BUILD_LOG, log)
+            build_log = workspace.result / BUILD_LOG
+            report = make_image(view, plan, workspace.work, build_log, log, cache=request.cache)
         with _log_kept_on_failure(workspace), log.step("verify"):
             images, packages = _verify(inputs.board, plan, view, report, workspace)
-            checks = check_flashable(inputs.board, images, workspace.result, plan.tree.version)
+            checks = check_flashable(inputs.board, images, workspace.result, plan.tree.release)
             starts = _tried(inputs, decided)
             flash = _check_flash(inputs, plan, view)
-            for service in sorted(set(plan.disabled_services) - services(view.changed)):
+            for service in sorted(set(plan.disabled_services) - services(view.changed, plan.tree.places)):
                 log.warn(f"services.disabled names '{service}', which this image does not have")
         with log.step("report"):
             result = Result(
@@ -136,7 +137,7 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
                 steps=tuple(record.steps),
             )
             write_result(result, workspace.result)
-        built = record_build(workspace.place, images, view.changed)
+        built = record_build(workspace.place, images, view.changed, plan.tree.places)
         workspace.hand_over()
         return workspace.place, result, built
 
@@ -185,7 +186,7 @@ def _stage(project: Path, inputs: Inputs, work: Path, log: Log) -> tuple[Filespe
 def _uncompiled(plan: Plan, view: PrivateView, log: Log) -> tuple[str, ...]:
     """The Python sources in the image that the device would compile at each start."""
     version = next((each.version for each in plan.install if each.name == "python3-base"), None)
-    root = find_rootfs(view.changed)
+    root = find_rootfs(view.changed, plan.tree.places)
     if version is None or root is None:
         return ()
     found = uncompiled(read_tree(root), ".".join(version.split(".")[:2]))
@@ -203,8 +204,9 @@ def _verify(
     """The images that the board needs exist and fit, and the manifest can be read; both go to the result."""
     bin_dir = workspace.work / "bin"
     board = board.for_profile(plan.profile)
-    images = find_images(bin_dir, board, plan.profile.name)
-    check_images(board, images, report, sizes_by_package(view.changed))
+    images = find_images(bin_dir, board, plan.profile.name, plan.tree.profiles)
+    made = sorted(path.name for path in bin_dir.iterdir() if path.is_file())
+    check_images(board, images, report, sizes_by_package(view.changed, plan.tree.places), made)
     manifest, packages = read_manifest(bin_dir)
     check_manifest(plan, packages)
     for image in images:
@@ -215,7 +217,7 @@ def _verify(
 
 def _tried(inputs: Inputs, decided: Decided) -> tuple[Start, ...]:
     """The interpreter and the config's commands, run in the root file system that make has built."""
-    job, root = decided.job, find_rootfs(decided.job.view.changed)
+    job, root = decided.job, find_rootfs(decided.job.view.changed, decided.plan.tree.places)
     if root is None:
         return ()
     commands, dropped = inputs.loaded.config.python.trace, decided.local.dropped

@@ -9,6 +9,7 @@ from pathlib import Path
 from imagebuilder.errors import HostError
 from imagebuilder.firmware.extract import ROOT, extract
 from imagebuilder.firmware.inspection import inspect
+from imagebuilder.host.run import killed_by
 from imagebuilder.log import Log
 from imagebuilder.model.board import Board
 from imagebuilder.model.firmware import Check
@@ -38,15 +39,16 @@ def tried(
     modules that were shaken off, for messages.
 
     ProofError naming what a command lacks; RootError. Nothing, with a note, where this machine has no
-    emulator for the board's processor.
+    emulator for the board's processor; with a warning, where the interpreter dies of a signal under it.
     """
     python = python_of(root)
     if python is None:
         return ()
     # many images have no Python, and what tries it takes a while to load
-    from imagebuilder.python.shake_proof import prove  # noqa: PLC0415
+    from imagebuilder.python.shake_proof import CrashError, prove  # noqa: PLC0415
     from imagebuilder.python.shake_run import Root  # noqa: PLC0415
     from imagebuilder.python.shake_start import start_facts  # noqa: PLC0415
+    from imagebuilder.python.shake_trace import trace  # noqa: PLC0415
 
     try:
         emulated = emulation(board, Path("/"))
@@ -54,10 +56,18 @@ def tried(
         log.note(f"the image's programs were not tried: {error.message}")
         return ()
     place = Root(root, python, emulated)
-    prove(place, commands, work, log, dropped=dropped)
     # an empty script: -c wants linecache from 3.13 on, which python3-base has not
     whole = [f"/usr/bin/python{python} /dev/null", *commands]
-    facts = [start_facts(place, command, work, log, runs=RUNS) for command in whole]
+    try:
+        prove(place, commands, work, log, dropped=dropped)
+        facts = [start_facts(place, command, work, log, runs=RUNS) for command in whole]
+    except CrashError as error:
+        (alone,) = trace(place, whole[:1], work, log)
+        if not emulated or killed_by(alone.code) is None:
+            raise
+        # that says nothing of the image: the emulated processor may lack instructions that the device has
+        log.warn(f"the image's programs were not tried: {error.message}\n{error.hint}")
+        return ()
     return tuple(
         Start(command=each.command, modules=each.modules, look_ups=each.look_ups, seconds=each.seconds)
         for each in facts

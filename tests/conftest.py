@@ -23,6 +23,10 @@ settings.load_profile("here")
 
 # Obeys the calls of OpenWrt's ImageBuilder and writes images of the size that SIZE says; no OpenWrt in it.
 SMALL_MAKEFILE = """\
+KERNEL_BUILD_DIR := $(CURDIR)/build_dir/target-x/linux-ath79_tiny
+LINUX_DIR := $(KERNEL_BUILD_DIR)/linux-5.15
+TARGET_DIR := $(CURDIR)/build_dir/target-x/root-ath79
+PACKAGE_DIR := $(CURDIR)/packages
 DIST := $(BIN_DIR)/openwrt-23.05.5-ath79-tiny-tplink_tl-wr740n-v4
 info:
 \t@echo 'Current Target: "ath79/tiny"'

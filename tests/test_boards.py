@@ -12,7 +12,7 @@ import pytest
 from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.load.library import Library
 from imagebuilder.log import Log
-from imagebuilder.model.board import Board, Profile
+from imagebuilder.model.board import Board, Image, Profile
 from imagebuilder.openwrt.board_check import covered
 from imagebuilder.openwrt.collect import find_images, named_image
 from imagebuilder.openwrt.device_facts import look_at_tree
@@ -186,6 +186,32 @@ def compare_images(board: Board, profile: Profile, entry: Facts) -> None:
 def test_the_reference_has_no_board_that_we_forgot_by_mistake() -> None:
     left = set(reference()) - set(BOARDS.values())
     assert left == {"tplink_tl-wr740n-v1", "tplink_tl-wr740n-v3", "tplink_tl-wr740n-v6"}
+
+
+# --- names of images
+
+FORKS = "PandoraBox-ralink-mt7621-"
+REVISION = "2019-02-01-git-0231ad4b5"
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ([f"{FORKS}k2p-{REVISION}-squashfs-sysupgrade.bin"], 0),
+        ([f"{FORKS}k2p-{REVISION}-squashfs-sysupgrade.bin", f"{FORKS}k2p-squashfs-sysupgrade.bin"], 1),
+        ([f"{FORKS}k2p-{REVISION}-ext4-sysupgrade.bin.gz"], 0),
+        ([f"{FORKS}k2p-a9-{REVISION}-squashfs-sysupgrade.bin"], None),  # another profile's
+        ([f"{FORKS}k2p-b-{REVISION}-squashfs-sysupgrade.bin"], 0),
+        ([f"{FORKS}k2p-{REVISION}-squashfs-factory.bin"], None),
+        ([f"{FORKS}hc5962-{REVISION}-squashfs-sysupgrade.bin"], None),
+        ([f"{FORKS}k2p-{REVISION}-sysupgrade.bin"], None),
+    ],
+)
+def test_a_fork_may_put_more_into_the_names_of_images(names: list[str], found: int | None) -> None:
+    image = Image(format="uimage-squashfs")
+    assert named_image(names, "k2p", "sysupgrade", image, ("k2p-a9",)) == (
+        None if found is None else names[found]
+    )
 
 
 # --- the model

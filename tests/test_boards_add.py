@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.run import run
 from imagebuilder.inquiry import plan_image
-from imagebuilder.load.boards_write import board_text, places_to_fill_in, write_board
+from imagebuilder.load.boards_write import FILL_IN, _emulation, board_text, places_to_fill_in, write_board
 from imagebuilder.load.library import Library
 from imagebuilder.load.toml import parse_toml
 from imagebuilder.log import Log
@@ -431,3 +433,43 @@ def test_the_shipped_boards_agree_with_the_genuine_tree(genuine_tree: Path, boar
     ended = boards("check", "--imagebuilder", genuine_tree)
     assert ended.returncode == 0, ended.stdout
     assert "3 boards, 32 facts compared, 0 differ" in ended.stdout
+
+
+# --- how its programs are emulated
+
+
+@pytest.mark.parametrize(
+    ("arch", "processor"),
+    [
+        ("mips_24kc", ("mips", "24Kc")),
+        ("mipsel_24kc", ("mipsel", "24Kc")),
+        ("mipsel_24kc_24kf", ("mipsel", "24Kf")),
+        ("mipsel_24kec_dsp", ("mipsel", "24KEc")),
+        ("mipsel_1004kc_dsp", ("mipsel", "34Kf")),
+        ("mips_34kc_dsp", ("mips", "34Kf")),
+        ("mipsel_74kc_dsp2", ("mipsel", "74Kf")),
+        ("mips64_octeonplus", ("mips64", "Octeon68XX")),
+        ("arm_cortex-a7_neon-vfpv4", ("arm", "cortex-a7")),
+        ("arm_cortex-a5_vfpv4", ("arm", "cortex-a7")),
+        ("arm_arm926ej-s", ("arm", "arm926")),
+        ("aarch64_cortex-a53", ("aarch64", "cortex-a53")),
+        ("i386_pentium4", ("i386", "n270")),
+        ("riscv64_riscv64", ("riscv64", "rv64")),
+        ("x86_64", ("x86_64", "qemu64")),
+    ],
+)
+def test_the_emulated_processor_knows_the_architectures_instructions(
+    arch: str, processor: tuple[str, str]
+) -> None:
+    written = "\n".join(_emulation(arch, ()))
+    assert f'binary = "{processor[0]}", cpu = "{processor[1]}"' in written
+    named = shutil.which(f"qemu-{processor[0]}")
+    if named is not None:  # its own list, where it is on this machine
+        assert processor[1].lower() in run([named, "-cpu", "help"], check=False).stdout.lower()
+
+
+@pytest.mark.parametrize("arch", ["mipsel_interaptiv_msa", "arc_archs", "mips_r6", "sparc"])
+def test_an_architecture_that_nobody_knows_is_left_to_be_filled_in(arch: str) -> None:
+    (_, line) = _emulation(arch, ())
+    assert FILL_IN in line
+    assert arch in line

@@ -188,6 +188,15 @@ def test_a_program_that_is_no_python_is_refused(tmp_path: Path, argv: tuple[str,
         compile_sources({"/a.py": file_of(b"")}, Interpreter(argv, "3.11", 3495), tmp_path, epoch=EPOCH)
 
 
+@pytest.mark.parametrize("how", ["kill -ILL $$", "sh -c 'kill -SEGV $$'; exit $?"])
+def test_an_interpreter_that_dies_of_a_signal_is_told_apart(tmp_path: Path, how: str) -> None:
+    """Such as one that is emulated on a processor without its instructions."""
+    died = Interpreter(("/bin/sh", "-c", how, "python3.11"), "3.11", 3495)
+    with pytest.raises(InterpreterError, match=r"was killed by signal .* instead of compiling") as caught:
+        compile_sources({"/a.py": file_of(b"")}, died, tmp_path, epoch=EPOCH)
+    assert "[emulation]" in str(caught.value.hint)
+
+
 def test_modules_in_the_way_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("json", "marshal", "base64"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(9)\n")

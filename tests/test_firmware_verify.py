@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import firmware_images as images
 import firmware_writers as make
@@ -11,7 +12,7 @@ import pytest
 
 from imagebuilder.errors import UserError
 from imagebuilder.firmware.verify import verify
-from imagebuilder.firmware.verify_device import machine_of
+from imagebuilder.firmware.verify_device import machine_of, name_checks
 from imagebuilder.model.board import Board
 from imagebuilder.model.firmware import Check
 
@@ -119,6 +120,19 @@ def test_what_is_wrong_with_a_tplink_image_is_named(tmp_path: Path, image: bytes
 def test_a_region_with_its_text_is_let_through(tmp_path: Path) -> None:
     image = images.tplink(region=1, region_text=b"55530000")
     assert images.refusing(checks_of(tmp_path, image, WR740)) == []
+
+
+def test_a_flash_layout_of_a_forks_tool_is_let_through_with_a_warning(tmp_path: Path) -> None:
+    """Such as 32Mlzma, on a board whose chip was changed; a board with a known layout still refuses it."""
+    image = images.tplink(length=0x1F00000)
+    board = images.board(WR740)
+    assert board.tplink is not None
+    changed = board.model_copy(update={"tplink": board.tplink.model_copy(update={"flash_layout": "32Mlzma"})})
+    checks = checks_of(tmp_path, image, changed)
+    assert images.refusing(checks) == []
+    warned = {check.what for check in checks if not check.ok}
+    assert {"flash layout", "firmware length of a known flash layout"} <= warned
+    assert any(line.startswith("flash layout") for line in images.refusing(checks_of(tmp_path, image, WR740)))
 
 
 def test_a_factory_image_has_the_length_of_the_firmware_area(tmp_path: Path) -> None:
@@ -249,3 +263,22 @@ def test_a_header_made_right_again_does_not_hide_a_cut_rootfs(tmp_path: Path) ->
     cut = image[: root + 30000]
     cut = cut[:0x8C] + struct.pack(">I", 30000) + cut[0x90:]
     assert images.refusing(checks_of(tmp_path, make.sign_tplink(cut), WR740))
+
+
+@pytest.mark.parametrize(
+    ("devices", "ok"),
+    [
+        (["glinet,gl-mt300n-v2", "mediatek,mt7628an-soc"], True),
+        (["gl-mt300n-v2"], True),
+        (["glinet,gl-mt300n-v1", "mediatek,mt7628an-soc"], False),
+        (["gl-mt300n-v2,other"], False),
+    ],
+)
+def test_a_device_tree_may_name_the_vendor_where_the_profile_does_not(devices: list[str], ok: bool) -> None:
+    """As in 19.07's ramips, and in forks of it."""
+    code = b"Linux version 4.14.241 (x) " + make.noise(3000) + make.device_tree(devices)
+    subject = SimpleNamespace(
+        part=images.read(make.gz(code)), board=images.board(WR740), names=lambda: ("gl-mt300n-v2",)
+    )
+    found = [check for check in name_checks(subject) if check.what == "device tree of the kernel"]  # type: ignore[arg-type]
+    assert [check.ok for check in found] == [ok]

@@ -27,6 +27,8 @@ from imagebuilder.host.run import (
     ProgramError,
     ProgramTimeoutError,
     clean_environment,
+    how_it_ended,
+    killed_by,
     run,
     stream,
 )
@@ -47,6 +49,26 @@ def test_a_program_gets_a_clean_environment_and_umask(monkeypatch: pytest.Monkey
     assert {"LC_ALL=C", "TZ=UTC"} <= set(printed.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (0, "exited with 0"),
+        (1, "exited with 1"),
+        (-11, "was killed by signal 11 (SIGSEGV)"),
+        (139, "was killed by signal 11 (SIGSEGV)"),
+        (132, "was killed by signal 4 (SIGILL)"),
+        (129, "exited with 129"),
+        (143, "exited with 143"),
+        (-15, "was killed by signal 15 (SIGTERM)"),
+        (-99, "exited with -99"),
+        (255, "exited with 255"),
+    ],
+)
+def test_a_signal_is_told_apart_from_a_failure(code: int, said: str) -> None:
+    assert how_it_ended(code) == said
+    assert (killed_by(code) is None) is said.startswith("exited")
+
+
 def test_output_input_and_errors() -> None:
     ended = run(["sh", "-c", "cat; echo oops >&2; exit 3"], stdin=b"a\xffb", check=False)
     assert (ended.code, ended.stdout, ended.stderr) == (3, "a\N{REPLACEMENT CHARACTER}b", "oops\n")
@@ -55,6 +77,8 @@ def test_output_input_and_errors() -> None:
     assert failed.value.code == 3
     with pytest.raises(ProgramError, match="killed by signal 9"):
         run(["sh", "-c", "kill -9 $$"])
+    with pytest.raises(ProgramError, match=r"sh was killed by signal 4 \(SIGILL\)"):
+        run(["sh", "-c", "sh -c 'kill -ILL $$'; exit $?"])  # as bubblewrap says it
     with pytest.raises(HostError, match="'no-such-program' is not on this machine"):
         run(["no-such-program"])
 

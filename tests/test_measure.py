@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagebuilder.log import Log
 from imagebuilder.model.filetree import EMPTY, FileTree, file_of, symlink
 from imagebuilder.model.package import Package
+from imagebuilder.model.tree import Places
+from imagebuilder.openwrt.device_facts import look_at_tree
 from imagebuilder.openwrt.measure import MeasureError, measure_squashfs, squashfs_options
 from imagebuilder.openwrt.measure_image import image_facts
 from imagebuilder.openwrt.measure_records import installed_tree
@@ -49,6 +52,9 @@ class Read:
     conffiles: tuple[str, ...] = ()
 
 
+PLACES = Places(kernel="build_dir/target-x/linux-x", linux="build_dir/target-x/linux-x/linux-5.15")
+
+
 def tree_with(folder: Path, config: str, makefile: str = IMAGE_MK, kernel: str = "") -> Path:
     (folder / "include").mkdir(exist_ok=True)
     (folder / ".config").write_text(config)
@@ -62,7 +68,7 @@ def tree_with(folder: Path, config: str, makefile: str = IMAGE_MK, kernel: str =
 
 def test_options_of_a_tree(tmp_path: Path) -> None:
     options = squashfs_options(
-        tree_with(tmp_path, 'CONFIG_TARGET_SQUASHFS_BLOCK_SIZE=256\nCONFIG_ARCH="mips"\n')
+        tree_with(tmp_path, 'CONFIG_TARGET_SQUASHFS_BLOCK_SIZE=256\nCONFIG_ARCH="mips"\n'), PLACES
     )
     assert (options.compressor, options.block, options.filters) == ("xz", 262144, False)
     assert " ".join(options.arguments) == (
@@ -76,7 +82,7 @@ def test_options_of_a_tree(tmp_path: Path) -> None:
 )
 def test_machine_code_is_filtered_where_xz_can(tmp_path: Path, arch: str, name: str | None) -> None:
     config = f'CONFIG_TARGET_SQUASHFS_BLOCK_SIZE=256\nCONFIG_ARCH="{arch}"\n'
-    options = squashfs_options(tree_with(tmp_path, config))
+    options = squashfs_options(tree_with(tmp_path, config), PLACES)
     assert options.filters is (name is not None)
     assert ("-Xbcj" in options.arguments) is (name is not None)
     if name:
@@ -87,33 +93,33 @@ def test_a_kernel_without_xz_gets_gzip(tmp_path: Path) -> None:
     tree = tree_with(
         tmp_path, "CONFIG_TARGET_SQUASHFS_BLOCK_SIZE=64\n", kernel="# CONFIG_SQUASHFS_XZ is not set\n"
     )
-    options = squashfs_options(tree)
+    options = squashfs_options(tree, PLACES)
     assert (options.compressor, options.block) == ("gzip", 65536)
     assert "-Xpreset" not in options.arguments
 
 
 def test_selinux_keeps_attributes(tmp_path: Path) -> None:
     tree = tree_with(tmp_path, "CONFIG_TARGET_SQUASHFS_BLOCK_SIZE=256\nCONFIG_SELINUX=y\n")
-    assert "-xattrs" in squashfs_options(tree).arguments
+    assert "-xattrs" in squashfs_options(tree, PLACES).arguments
 
 
 def test_the_kits_own_compressor(tmp_path: Path) -> None:
     config = (
         'CONFIG_TARGET_SQUASHFS_BLOCK_SIZE=256\nCONFIG_KIT_SQUASHFS_COMPRESSOR="zstd -Xcompression-level 9"\n'
     )
-    options = squashfs_options(tree_with(tmp_path, config))
+    options = squashfs_options(tree_with(tmp_path, config), PLACES)
     assert (options.program, options.compressor) == ("mksquashfs", "zstd")
 
 
 @pytest.mark.parametrize("config", ["", "CONFIG_TARGET_SQUASHFS_BLOCK_SIZE=0\n"])
 def test_a_tree_without_squashfs(tmp_path: Path, config: str) -> None:
     with pytest.raises(MeasureError, match="blocks"):
-        squashfs_options(tree_with(tmp_path, config))
+        squashfs_options(tree_with(tmp_path, config), PLACES)
 
 
 def test_a_makefile_without_mksquashfs(tmp_path: Path) -> None:
     with pytest.raises(MeasureError, match="mksquashfs4"):
-        squashfs_options(tree_with(tmp_path, "CONFIG_TARGET_SQUASHFS_BLOCK_SIZE=256\n", "all:\n"))
+        squashfs_options(tree_with(tmp_path, "CONFIG_TARGET_SQUASHFS_BLOCK_SIZE=256\n", "all:\n"), PLACES)
 
 
 @given(text=st.text(max_size=200), config=st.text(max_size=80))
@@ -124,7 +130,7 @@ def test_any_makefile_gives_options_or_one_error(
         tmp_path_factory.mktemp("tree"), "CONFIG_TARGET_SQUASHFS_BLOCK_SIZE=256\n" + config, text
     )
     try:
-        assert squashfs_options(tree).block
+        assert squashfs_options(tree, PLACES).block
     except MeasureError as error:
         assert error.hint
 
@@ -182,7 +188,7 @@ def test_the_trees_own_program_is_called(fake_tree: Path, tmp_path: Path) -> Non
     (tmp_path / "root").mkdir()
     image = tmp_path / "image"
     image.write_bytes(b"of an earlier run")
-    options = squashfs_options(fake_tree)
+    options = squashfs_options(fake_tree, PLACES)
     size = measure_squashfs(fake_tree, options, tmp_path / "root", image, epoch=7)
     said = image.read_text()
     assert size == len(said)
@@ -196,7 +202,7 @@ def test_a_program_in_a_view(fake_tree: Path, tmp_path: Path) -> None:
         called.append(list(argv))  # type: ignore[call-overload]
         return ["sh", "-c", f"echo x > {tmp_path / 'image'}"]
 
-    options = squashfs_options(fake_tree)
+    options = squashfs_options(fake_tree, PLACES)
     seen = {"seen_tree": Path("/builder/tree"), "seen": lambda path: Path("/builder/work") / path.name}
     size = measure_squashfs(fake_tree, options, tmp_path / "root", tmp_path / "image", wrap=wrap, **seen)  # type: ignore[arg-type]
     assert size == 2
@@ -209,17 +215,20 @@ def test_a_program_in_a_view(fake_tree: Path, tmp_path: Path) -> None:
 
 def test_a_program_that_fails_says_why(fake_tree: Path, tmp_path: Path) -> None:
     with pytest.raises(MeasureError, match="no folder"):
-        measure_squashfs(fake_tree, squashfs_options(fake_tree), tmp_path / "missing", tmp_path / "image")
+        measure_squashfs(
+            fake_tree, squashfs_options(fake_tree, PLACES), tmp_path / "missing", tmp_path / "image"
+        )
 
 
 @pytest.mark.genuine
 def test_a_genuine_trees_squashfs_and_facts(genuine_tree: Path, tmp_path: Path) -> None:
-    options = squashfs_options(genuine_tree)
+    places = look_at_tree(str(genuine_tree), tmp_path / "cache", Log()).places
+    options = squashfs_options(genuine_tree, places)
     assert (options.compressor, options.block, options.filters) == ("xz", 262144, False)
     write_tree(FileTree({"/a": file_of(b"x" * 100_000)}), tmp_path / "root")
     assert 96 < measure_squashfs(genuine_tree, options, tmp_path / "root", tmp_path / "image") < 1000
-    facts = image_facts(genuine_tree, "ar71xx/generic", "tl-wr740n-v4")
+    facts = image_facts(genuine_tree, places, "ar71xx/generic", "tl-wr740n-v4")
     assert facts.kernel is not None
     assert facts.kernel.bytes == pytest.approx(1_276_388, abs=1000)
     assert set(facts.recipes) == {"sysupgrade.bin", "factory.bin"}
-    assert image_facts(genuine_tree, "ar71xx/generic", "no-such-device").kernel is None
+    assert image_facts(genuine_tree, places, "ar71xx/generic", "no-such-device").kernel is None

@@ -103,6 +103,38 @@ def test_make_gets_a_clean_world(
     assert "755 \n" in printed  # the folder itself: its mode becomes that of /
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_size_of_the_root_file_system_reaches_the_make_that_makes_images(
+    request_for: Callable[..., Request], add_config: AddConfig, small_tree: Path, known: bool
+) -> None:
+    """17.01 to 21.02.0 know no ROOTFS_PARTSIZE: there it is the setting of .config that counts."""
+    add_config("mine", 'extends = "router"\n[image]\nrootfs_partsize = 32\n')
+    with (small_tree / ".config").open("a") as stream:
+        stream.write("CONFIG_TARGET_ROOTFS_PARTSIZE=104\n")
+    given = "$(if $(ROOTFS_PARTSIZE),CONFIG_TARGET_ROOTFS_PARTSIZE=$(ROOTFS_PARTSIZE))" if known else ""
+    makefile = (small_tree / "Makefile").read_text()
+    (small_tree / "Makefile").write_text(
+        f"include .config\n{makefile}image: size\nsize:\n"
+        f"\t@(unset MAKEFLAGS; $(MAKE) -s say-size {given})\n"
+        "say-size:\n\t@echo size $(CONFIG_TARGET_ROOTFS_PARTSIZE)\n"
+    )
+    place, _ = build_image(request_for("mine"), Log())
+    assert "size 32" in (place / "build.log").read_text().splitlines()
+
+
+def test_a_tree_without_feeds_gets_the_index_of_its_packages_too(
+    request_for: Callable[..., Request], small_tree: Path
+) -> None:
+    """In a fork's tree of 3,403 packages make takes minutes to make one."""
+    makefile = (small_tree / "Makefile").read_text()
+    (small_tree / "Makefile").write_text(
+        f"{makefile}image: package_reload\npackage_reload:\n\t@zcat packages/Packages.gz | grep ^Package:\n"
+    )
+    place, _ = build_image(request_for(), Log())
+    assert "Package: busybox" in (place / "build.log").read_text().splitlines()
+    assert not (small_tree / "packages/Packages.gz").exists()
+
+
 def test_plan_and_make_command(
     request_for: Callable[..., Request], add_config: AddConfig, tmp_path: Path
 ) -> None:
@@ -118,7 +150,7 @@ def test_plan_and_make_command(
         "PROFILE=tplink_tl-wr740n-v4",
         "PACKAGES=python3-base tcpdump-mini -busybox",
         "EXTRA_IMAGE_NAME=x",
-        "ROOTFS_PARTSIZE=32",
+        "CONFIG_TARGET_ROOTFS_PARTSIZE=32",
     )
     assert plan.wanted == ("python3-base", "tcpdump-mini", "base-files", "kernel", "rssileds")
     assert plan.reasons["base-files"] == "the default packages of ath79/tiny"
@@ -145,7 +177,7 @@ def test_plan_and_make_command(
 def test_an_image_that_make_left_out_is_an_error(
     request_for: Callable[..., Request], small_tree: Path, tmp_path: Path, behaviour: str, words: str
 ) -> None:
-    root = "build_dir/target-mips/root-ath79"
+    root = "build_dir/target-x/root-ath79"
     (small_tree / "behaviour").write_text(
         f"{behaviour}\nmkdir -p {root}/usr/lib/opkg/info {root}/etc\n"
         f"head -c 90000 /dev/zero > {root}/big\nhead -c 10 /dev/zero > {root}/etc/x\n"
@@ -158,6 +190,7 @@ def test_an_image_that_make_left_out_is_an_error(
     with pytest.raises(BuildError) as error:
         build_image(request_for(), Log())
     assert f"make left out the factory image of {BOARD}" in error.value.message
+    assert "\nit made environment, openwrt-23.05.5-ath79-tiny-" in error.value.message
     assert words in error.value.message
     assert "files from overlays 87.9 KiB, small 10 bytes" in error.value.message
     assert leftovers(tmp_path / "out") == [f"{BOARD}.failed.log"]

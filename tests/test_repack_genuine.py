@@ -23,6 +23,7 @@ from imagebuilder.model.plan import Plan
 from imagebuilder.openwrt.apk_file import check_apk_file
 from imagebuilder.openwrt.apk_tool import make_index, plan_install
 from imagebuilder.openwrt.collect import read_manifest
+from imagebuilder.openwrt.device_facts import look_at_tree
 from imagebuilder.openwrt.feed import FEED, Wanted, in_folder, lay_feed, lay_repositories, used_indexes
 from imagebuilder.openwrt.feed_apk import own_apk_index
 from imagebuilder.openwrt.hermetic import base_packages, lay_own_index, own_index
@@ -48,7 +49,8 @@ RULES = {
 def indexes(tree: Path, cache: Path) -> tuple[list[Package], list[Package]]:
     """What the tree has itself, and what its feeds have."""
     own = read_index(own_index(tree, cache, index_of))
-    mine = [*own, *(read_control(path).control for path in base_packages(tree))]
+    places = look_at_tree(str(tree), cache, Log()).places
+    mine = [*own, *(read_control(path).control for path in base_packages(tree, places))]
     return mine, [package for index in used_indexes(tree).values() for package in read_index(index)]
 
 
@@ -68,7 +70,7 @@ def build(tree: Path, work: Path, plan: Plan, wanted: Sequence[Wanted], local: P
     lay_repositories(tree, view)
     lay_own_index(own_index(tree, work.parent / "cache", index_of), work / "make")
     make_image(view, plan, work, work / "build.log", Log())
-    root = find_rootfs(view.changed)
+    root = find_rootfs(view.changed, plan.tree.places)
     assert root is not None
     return root
 

@@ -24,6 +24,7 @@ from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.filetree import EMPTY
 from imagebuilder.model.package import Package
+from imagebuilder.model.tree import Places
 from imagebuilder.openwrt.rootfs import find_rootfs
 from imagebuilder.stage.ipk import write_ipk
 
@@ -238,7 +239,7 @@ def _spied(tree: Path, work: Path, *, sandbox: bool) -> list[str]:
     (work / "bin").mkdir(parents=True)
     view = open_view(tree, work, Log(), sandbox=sandbox)
     run(view.command(["make", "image", "PACKAGES=spy", f"BIN_DIR={view.work}/bin"]))
-    rootfs = find_rootfs(view.changed)
+    rootfs = find_rootfs(view.changed, Places(root="build_dir/target-x86_64/root-x86"))
     assert rootfs is not None
     assert list((work / "bin").glob("*.manifest"))
     return (rootfs / "spy-report").read_text().splitlines()

@@ -15,14 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagebuilder.host.fs import remove_tree
+from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.load.library import Library
-from imagebuilder.log import Log
+from imagebuilder.log import CommandRun, Log
 from imagebuilder.model.tree import Tree, TreeProfile
 from imagebuilder.openwrt.archive import ArchiveError, check_member, unpack, unpacked_tree
 from imagebuilder.openwrt.output import TooBig, Unsatisfied, read_output, stage_of
 from imagebuilder.openwrt.source import given_tree
 from imagebuilder.openwrt.tree import ProfileError, TreeError, choose_profile, parse_info, read_tree
+from imagebuilder.openwrt.tree_make import VARIABLES, Answer, ask_make, parse_answer
+from imagebuilder.openwrt.tree_series import names_a_series
+from imagebuilder.openwrt.tree_whole import IncompleteTreeError, check_whole
 
 INFO_24 = """\
 Current Target: "ath79/generic"
@@ -71,7 +75,7 @@ def view_of(tree: Path, work: Path) -> Iterator[PrivateView]:
 
 def test_a_tree_says_what_it_is(small_tree: Path, tmp_path: Path) -> None:
     with view_of(small_tree, tmp_path / "work") as view:
-        tree = read_tree(small_tree, view, Log())
+        tree = read_tree(small_tree, view, tmp_path / "cache", Log())
     assert (tree.distribution, tree.version, tree.target) == ("OpenWrt", "23.05.5", "ath79/tiny")
     assert (tree.arch, tree.package_manager, tree.disables_services) == ("mips_24kc", "opkg", False)
     assert tree.profiles["tplink_tl-wr740n-v4"].packages == ("-dnsmasq", "rssileds")
@@ -87,7 +91,7 @@ def test_a_version_can_stand_in_version_mk(small_tree: Path, tmp_path: Path) -> 
         "VERSION_NUMBER:=$(if $(VERSION_NUMBER),$(VERSION_NUMBER),17.01.7)\n"
     )
     with view_of(small_tree, tmp_path / "work") as view:
-        tree = read_tree(small_tree, view, Log())
+        tree = read_tree(small_tree, view, tmp_path / "cache", Log())
     assert (tree.distribution, tree.version) == ("LEDE", "17.01.7")
 
 
@@ -119,7 +123,7 @@ def test_choosing_a_profile(library: Library) -> None:
         choose_profile(board, tree_with(["tplink_tl-wr740n-v4"], arch="mips_4kec"))
 
 
-@pytest.mark.parametrize("lacking", ["Makefile", ".config", ".targetinfo", "packages"])
+@pytest.mark.parametrize("lacking", ["Makefile", ".config", ".targetinfo"])
 def test_a_folder_that_is_no_tree(small_tree: Path, tmp_path: Path, lacking: str) -> None:
     remove_tree(small_tree / lacking)
     with pytest.raises(TreeError, match=f"it has no {lacking}"):
@@ -307,3 +311,200 @@ def test_stages() -> None:
 @given(st.lists(st.text(max_size=80), max_size=20))
 def test_any_output_gives_a_report(lines: list[str]) -> None:
     assert all(image.excess >= 0 or image.limit for image in read_output(lines).too_big)
+
+
+# --- what its make says
+
+
+def answer_of(tree: Path, work: Path, cache: Path, commands: list[str]) -> Answer:
+    """What make says in a fresh view of the tree; commands: gets what was run to know it."""
+    log = Log([lambda event: commands.append("make") if isinstance(event, CommandRun) else None])
+    with view_of(tree, work) as view:
+        return ask_make(tree, view, cache, log)
+
+
+def test_where_things_are_is_what_make_says(small_tree: Path, tmp_path: Path) -> None:
+    """However deep a tree nests its folders."""
+    makefile = (small_tree / "Makefile").read_text()
+    makefile = makefile.replace("KERNEL_BUILD_DIR := ", "KERNEL_BUILD_DIR = $(CURDIR)/of the fork/a/b\n#")
+    (small_tree / "Makefile").write_text(makefile + "TARGET_DIR := elsewhere/root\nBIN_DIR := /srv/images\n")
+    with view_of(small_tree, tmp_path / "work") as view:
+        places = read_tree(small_tree, view, tmp_path / "cache", Log()).places
+    assert (places.kernel, places.linux) == ("of the fork/a/b", "of the fork/a/b/linux-5.15")
+    assert (places.root, places.packages, places.bin) == ("elsewhere/root", "packages", "")
+
+
+@pytest.mark.parametrize("name", ["Makefile", ".config", ".targetinfo", "scripts/metadata.pl", "new.mk"])
+def test_make_is_asked_once_until_something_that_it_read_changes(
+    small_tree: Path, tmp_path: Path, name: str
+) -> None:
+    (small_tree / "scripts").mkdir()
+    (small_tree / "scripts/metadata.pl").write_text("# perl\n")
+    makefile = small_tree / "Makefile"
+    makefile.write_text(makefile.read_text() + "-include new.mk\n")
+    asked: list[str] = []
+    first = answer_of(small_tree, tmp_path / "1", tmp_path / "cache", asked)
+    assert answer_of(small_tree, tmp_path / "2", tmp_path / "cache", asked) == first
+    assert len(asked) == 1
+    with (small_tree / name).open("a") as stream:
+        stream.write("# changed\n")
+    assert answer_of(small_tree, tmp_path / "3", tmp_path / "cache", asked) == first
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("kept", [b"", b"{", b"[]", b'{"form": 1}', b'{"form": 1, "state": {}, "answer": 1}'])
+def test_what_is_damaged_in_the_cache_is_asked_again(small_tree: Path, tmp_path: Path, kept: bytes) -> None:
+    asked: list[str] = []
+    first = answer_of(small_tree, tmp_path / "1", tmp_path / "cache", asked)
+    (file,) = (tmp_path / "cache/indexes").glob("*.make")
+    file.write_bytes(kept)
+    assert answer_of(small_tree, tmp_path / "2", tmp_path / "cache", asked) == first
+    assert len(asked) == 2
+
+
+@given(st.text(max_size=200))
+def test_any_output_of_make_gives_an_answer(text: str) -> None:
+    answer, read = parse_answer(text, "")
+    assert all(isinstance(name, str) for name in (*answer.variables, *read))
+    for name in (*VARIABLES, *answer.variables):
+        assert ".." not in Path(answer.place(name)).parts
+
+
+# --- forks, and trees that are too old
+
+INCLUDE = {
+    "17.01": ("image-commands.mk", "host.mk", "rootfs.mk"),
+    "18.06": ("image-commands.mk", "rootfs.mk"),
+    "19.07": ("image-commands.mk", "rootfs.mk"),
+    "21.02": ("image-commands.mk", "rootfs.mk"),
+    "22.03": ("image-commands.mk", "rootfs.mk", "bpf.mk"),
+    "23.05": ("image-commands.mk", "rootfs.mk", "bpf.mk", "openssl-module.mk"),
+    "24.10": ("image-commands.mk", "rootfs.mk", "bpf.mk", "openssl-module.mk", "default-packages.mk"),
+}
+MAKEFILES = {
+    "17.01": "",
+    "18.06": "",
+    "19.07": "# DISABLED_SERVICES\n",
+    **dict.fromkeys(("21.02", "22.03", "23.05", "24.10"), "# DISABLED_SERVICES\n_check_keys:\n"),
+}
+
+
+def as_fork(tree: Path, version: str, series: str) -> None:
+    """Give the small tree a version of its own, and the makefiles of a series."""
+    config = (tree / ".config").read_text()
+    (tree / ".config").write_text(config.replace('"23.05.5"', f'"{version}"'))
+    for name in INCLUDE.get(series, ("host.mk",)):
+        (tree / "include" / name).touch()
+    with (tree / "Makefile").open("a") as stream:
+        stream.write(MAKEFILES.get(series, "") + f"COMMIT := {version}\nVERSION_NUMBER := $(COMMIT)\n")
+
+
+@pytest.mark.parametrize("series", INCLUDE)
+@pytest.mark.parametrize("version", ["r460", "4.1", "0", "19.02", "14.09"])
+def test_a_fork_follows_the_series_whose_makefiles_it_has(
+    small_tree: Path, tmp_path: Path, series: str, version: str
+) -> None:
+    as_fork(small_tree, version, series)
+    with view_of(small_tree, tmp_path / "work") as view:
+        tree = read_tree(small_tree, view, tmp_path / "cache", Log())
+    assert (tree.version, tree.series, tree.release) == (version, series, series)
+
+
+def test_a_config_can_say_the_series(small_tree: Path, tmp_path: Path) -> None:
+    as_fork(small_tree, "4.1", "18.06")
+    with view_of(small_tree, tmp_path / "work") as view:
+        tree = read_tree(small_tree, view, tmp_path / "cache", Log(), series="21.02")
+    assert (tree.version, tree.release) == ("4.1", "21.02")
+
+
+@pytest.mark.parametrize("version", ["15.05.1", "14.07", "r460"])
+def test_what_is_older_than_17_01_is_refused_with_the_reason(
+    small_tree: Path, tmp_path: Path, version: str
+) -> None:
+    as_fork(small_tree, version, "15.05")
+    with view_of(small_tree, tmp_path / "work") as view, pytest.raises(TreeError, match="manifest") as error:
+        read_tree(small_tree, view, tmp_path / "cache", Log())
+    assert "17.01" in str(error.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("version", "named"),
+    [
+        ("23.05.5", True),
+        ("24.10-SNAPSHOT", True),
+        ("25.12.0-rc1", True),
+        ("27.04.1", True),
+        ("snapshot", True),
+        ("15.05.1", False),
+        ("19.02", False),
+        ("19.07.8.1", False),
+        ("$(COMMIT_VERSION)", False),
+        ("", False),
+    ],
+)
+def test_which_versions_name_a_series(version: str, named: bool) -> None:
+    assert names_a_series(version) is named
+
+
+# --- trees that are not whole
+
+PROGRAMS = Path("staging_dir/host/bin")
+
+
+@pytest.fixture
+def with_programs(small_tree: Path) -> Path:
+    """The small tree with programs, a script and links, as an archive holds them."""
+    (small_tree / PROGRAMS).mkdir(parents=True)
+    (small_tree / "scripts").mkdir()
+    (small_tree / "staging_dir/host/lib").mkdir()
+    loader = Path("staging_dir/host/lib/ld-linux-x86-64.so.2")
+    for name in (PROGRAMS / "fwtool", PROGRAMS / ".fwtool.bin", loader, Path("scripts/metadata.pl")):
+        (small_tree / name).write_text("#!/bin/sh\n")
+        (small_tree / name).chmod(0o755)
+    (small_tree / PROGRAMS / "elf").write_bytes(b"\x7fELF and more")
+    (small_tree / PROGRAMS / "elf").chmod(0o755)
+    (small_tree / PROGRAMS / "notes").write_text("what somebody wrote about this folder")
+    (small_tree / PROGRAMS / "empty").touch()
+    (small_tree / PROGRAMS / "gunzip").symlink_to("fwtool")
+    (small_tree / PROGRAMS / "python").symlink_to("/usr/bin/python-is-not-here")
+    (small_tree / "scripts/functions.sh").write_text("#!/bin/sh\n")
+    return small_tree
+
+
+def test_a_whole_tree_is_whole(with_programs: Path) -> None:
+    check_whole(with_programs)
+
+
+LOADER = "staging_dir/host/lib/ld-linux-x86-64.so.2"
+
+
+@pytest.mark.parametrize("name", [f"{PROGRAMS}/fwtool", f"{PROGRAMS}/elf", "scripts/metadata.pl", LOADER])
+def test_lost_execute_bits_are_named_with_what_mends_them(
+    with_programs: Path, tmp_path: Path, name: str
+) -> None:
+    (with_programs / name).chmod(0o644)
+    with view_of(with_programs, tmp_path / "work") as view, pytest.raises(IncompleteTreeError) as error:
+        read_tree(with_programs, view, tmp_path / "cache", Log())
+    assert error.value.message == f"1 programs of {with_programs} have lost their execute bit: {name}"
+    mend = str(error.value.hint).partition("mend it: ")[2]
+    run(["sh", "-c", mend])
+    check_whole(with_programs)
+
+
+@pytest.mark.parametrize("target", ["fwtool", "../../../scripts/metadata.pl", "/bin/sh"])
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+def test_links_that_became_files_are_named(with_programs: Path, target: str, mode: int) -> None:
+    link = with_programs / PROGRAMS / "gunzip"
+    link.unlink()
+    link.write_text(target)
+    link.chmod(mode)
+    with pytest.raises(IncompleteTreeError, match="1 symbolic links .* have become files: .*/gunzip"):
+        check_whole(with_programs)
+
+
+def test_what_make_complained_of_is_told(small_tree: Path, tmp_path: Path) -> None:
+    """make info ends well although the list of profiles could not be made."""
+    (small_tree / "Makefile").write_text("info:\n\t@echo x: Permission denied >&2\n")
+    with view_of(small_tree, tmp_path / "work") as view, pytest.raises(TreeError) as error:
+        read_tree(small_tree, view, tmp_path / "cache", Log())
+    assert error.value.message.endswith("but says:\nx: Permission denied")

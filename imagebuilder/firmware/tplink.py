@@ -13,7 +13,7 @@ from imagebuilder.firmware.padding import behind
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.firmware.squashfs import is_squashfs
-from imagebuilder.model.firmware import Check, Field, Part
+from imagebuilder.model.firmware import Check, Field, Level, Part
 from imagebuilder.model.tplink import FLASH_LAYOUTS
 
 KIND = "tplink-v1"
@@ -23,6 +23,7 @@ BOOT_SALT = bytes.fromhex("8cef335bd5c5cefaa79c28dab2e90f42")  # for images that
 MD5_AT, MD5_BYTES = 0x4C, 16
 ERASE_BLOCK = 0x10000
 _FIRST_FIXED_ROOTFS = 0x80000
+_ERASE_BLOCK, _LARGEST_AREA = 0x10000, 64 << 20
 _ZEROS = ((0x5C, 4), (0x60, 16), (0x70, 4), (0x90, 4), (0x98, 6), (0x9E, 130), (0x160, 160))
 _REGIONS = {0: "universal, Europe or Brazil", 1: "United States"}
 
@@ -97,7 +98,10 @@ def _checks(view: View) -> list[Check]:
     checks.append(equal("checksum in the TP-Link header (MD5)", stored.hex(), checksum(view, salt).hex()))
     known = length in FLASH_LAYOUTS.values()
     areas = " or ".join(hex(area) for area in sorted(set(FLASH_LAYOUTS.values())))
-    checks.append(holds("firmware length of a known flash layout", known, expected=areas, found=hex(length)))
+    # a fork's tool may know more layouts (32Mlzma, seen); whether it is the board's is another check
+    level: Level = "warning" if length % _ERASE_BLOCK == 0 and length <= _LARGEST_AREA else "error"
+    what = "firmware length of a known flash layout"
+    checks.append(holds(what, known, expected=areas, found=hex(length), level=level))
     whole = f"at most {length} bytes"
     checks.append(
         holds("image fits the firmware length", view.size <= length, expected=whole, found=f"{view.size}")

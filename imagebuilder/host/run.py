@@ -42,6 +42,28 @@ class Completed:
     stderr: str = ""
 
 
+# what a program dies of that does something impossible, or that is stopped by force
+_DEADLY = (
+    *(signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE),
+    *(signal.SIGKILL, signal.SIGSEGV, signal.SIGSYS),
+)
+
+
+def killed_by(code: int) -> signal.Signals | None:
+    """The signal that ended a program, by its exit code; None if it ended by itself. Shells and bubblewrap,
+    which stand between it and us, say 128 and the signal's number."""
+    number = -code if code < 0 else code - 128
+    if code < 0 and number in {each.value for each in signal.Signals}:
+        return signal.Signals(number)
+    return next((each for each in _DEADLY if each.value == number), None)
+
+
+def how_it_ended(code: int) -> str:
+    """`exited with 2`, or `was killed by signal 4 (SIGILL)`."""
+    by = killed_by(code)
+    return f"exited with {code}" if by is None else f"was killed by signal {by.value} ({by.name})"
+
+
 class ProgramError(UserError):
     """A program ended with an exit code other than 0 (negative: the signal that killed it)."""
 
@@ -49,9 +71,10 @@ class ProgramError(UserError):
         self.argv = tuple(argv)
         self.code = code
         self.tail = tail
-        how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
         last = f", saying last:\n{tail}" if tail else " and said nothing"
-        super().__init__(f"{argv[0]} {how}{last}", hint=hint or f"run by hand: {shlex.join(argv)}")
+        super().__init__(
+            f"{argv[0]} {how_it_ended(code)}{last}", hint=hint or f"run by hand: {shlex.join(argv)}"
+        )
 
 
 class ProgramTimeoutError(UserError):

@@ -130,11 +130,13 @@ class Budget(Model):
 class Differences(Model):
     """What can be said for all boards, and again for one board. imagebuilder: a tree's folder or archive.
 
+    series: of OpenWrt (`21.02`), which a tree follows whose own version does not say it, such as a vendor's.
     trust: `sha256:…` of the ImageBuilder's archive, for a release without a signature that can be checked.
     """
 
     release: Release | None = None
     imagebuilder: str | None = None
+    series: Annotated[str, Field(pattern=r"^[0-9]{2}\.[0-9]{2}$")] | None = None
     mirror: MirrorOptions = MirrorOptions()
     feed: Many[FeedUse] = ()
     trust: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None

@@ -15,8 +15,25 @@ class TreeProfile(Model):
     packages: Many[str] = ()
 
 
+class Places(Model):
+    """Folders in which the tree's own make keeps things, relative to the tree; "" where it does not say.
+
+    kernel: kernels as images take them (KERNEL_BUILD_DIR); linux: the kernel's .config and, from 21.02 on,
+    its package (LINUX_DIR); root: the root file system (TARGET_DIR); packages: the tree's own (PACKAGE_DIR);
+    bin: images, where nothing else is said (BIN_DIR).
+    """
+
+    kernel: str = ""
+    linux: str = ""
+    root: str = ""
+    packages: str = "packages"
+    bin: str = ""
+
+
 class Tree(Model):
-    """An unpacked ImageBuilder. folder: where it lies. disables_services: make knows DISABLED_SERVICES."""
+    """An unpacked ImageBuilder. folder: where it lies. version: as the tree calls its release; series: of
+    OpenWrt, where version does not name it (a fork's). disables_services: make knows DISABLED_SERVICES;
+    sizes_rootfs: it knows ROOTFS_PARTSIZE."""
 
     folder: str
     distribution: str
@@ -27,3 +44,11 @@ class Tree(Model):
     default_packages: Many[str]
     profiles: dict[str, TreeProfile]
     disables_services: bool
+    sizes_rootfs: bool = True
+    places: Places = Places()
+    series: str = ""
+
+    @property
+    def release(self) -> str:
+        """The release of OpenWrt whose rules the tree follows: its version, or a fork's series."""
+        return self.series or self.version

@@ -46,7 +46,7 @@ def check_boards(
 def covered(board: Board, tree: Tree) -> Profile | None:
     """The board's profile for the tree's release and target, the newest that the tree has; None if the
     board's file names none."""
-    candidates = [each for each in board.profiles_for(tree.version) if each.target == tree.target]
+    candidates = [each for each in board.profiles_for(tree.release) if each.target == tree.target]
     there = [each for each in candidates if each.name in tree.profiles]
     return next(iter(there or candidates), None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from imagebuilder.errors import UserError
@@ -23,15 +23,18 @@ class BuildError(UserError):
     """make did not build what was asked for."""
 
 
-def find_images(bin_dir: Path, board: Board, profile: str) -> tuple[ImageFile, ...]:
+def find_images(
+    bin_dir: Path, board: Board, profile: str, others: Iterable[str] = ()
+) -> tuple[ImageFile, ...]:
     """The images in bin_dir of the types that the board's file names, in its order.
 
-    board: as the tree's releases know it (Board.for_profile).
+    board: as the tree's releases know it (Board.for_profile); others: all profiles of the tree.
     """
+    longer = tuple(name for name in others if name.startswith(f"{profile}-"))
     names = sorted(path.name for path in bin_dir.iterdir() if path.is_file() and not path.is_symlink())
     found = []
     for image_type, image in board.images.items():
-        name = named_image(names, profile, image_type, image)
+        name = named_image(names, profile, image_type, image, longer)
         if name is not None:
             path = bin_dir / name
             found.append(
@@ -46,14 +49,29 @@ def find_images(bin_dir: Path, board: Board, profile: str) -> tuple[ImageFile, .
     return tuple(found)
 
 
-def named_image(names: Sequence[str], profile: str, image_type: str, image: Image) -> str | None:
+def named_image(
+    names: Sequence[str], profile: str, image_type: str, image: Image, longer: Collection[str] = ()
+) -> str | None:
     """The file of that type among names: `…-PROFILE-FILESYSTEM-TYPE.EXT`, or what the board's file says it
-    ends in, with or without .gz. squashfs comes before other file systems."""
+    ends in, with or without .gz. squashfs comes before other file systems.
+
+    A fork may put its revision behind the profile (`…-k2p-2019-02-01-git-0231ad4b5-squashfs-sysupgrade.bin`):
+    such a name counts where no plain one is there. longer: other profiles whose names begin as this one's.
+    """
     shape = image.file or f"{profile}-{{fs}}-{image_type}"
-    for filesystem in _FILESYSTEMS:
-        named = shape.replace("{fs}", filesystem)
+    plain = [shape.replace("{fs}", filesystem) for filesystem in _FILESYSTEMS]
+    for named in plain:
         ending = re.compile(rf"-{re.escape(named)}(\.[a-z0-9]+)?(\.gz)?$")
         found = next((name for name in names if ending.search(name)), None)
+        if found is not None:
+            return found
+    if image.file is not None:
+        return None
+    mine = [name for name in names if not any(f"-{other}-" in name for other in longer)]
+    for filesystem in _FILESYSTEMS:
+        middle = rf"-{re.escape(profile)}-[A-Za-z0-9_.+-]+-{filesystem}-{re.escape(image_type)}"
+        ending = re.compile(rf"{middle}(\.[a-z0-9]+)?(\.gz)?$")
+        found = next((name for name in mine if ending.search(name)), None)
         if found is not None:
             return found
     return None
@@ -130,15 +148,18 @@ def check_images(
     images: Sequence[ImageFile],
     report: MakeReport,
     largest: Sequence[tuple[str, int]],
+    made: Sequence[str] = (),
 ) -> None:
     """BuildError for a required image that is missing or larger than its partition.
 
     board: as the tree's releases know it (Board.for_profile). largest: what fills the root file system,
-    (name, bytes before compression), the largest first.
+    (name, bytes before compression), the largest first. made: the names of all files that make left.
     """
     present = {image.type for image in images}
     missing = [name for name, image in board.images.items() if image.required and name not in present]
     lines = [f"make left out the {name} image of {board.id}" for name in missing]
+    if missing:
+        lines.append(f"it made {', '.join(made)}" if made else "it made no file at all")
     if report.too_big and missing:
         lines.append(_too_big(board, report))
     for image in images:

@@ -42,7 +42,7 @@ def look_at_tree(given: str, cache: Path, log: Log) -> Tree:
     ready_cache(cache)
     folder = given_tree(given, cache, log)
     with tempfile.TemporaryDirectory(prefix="look-", dir=cache) as work:
-        return read_tree(folder, open_view(folder, Path(work), log), log)
+        return read_tree(folder, open_view(folder, Path(work), log), cache, log)
 
 
 def known_profile(tree: Tree, name: str) -> str:
@@ -71,7 +71,7 @@ def device_facts(tree: Tree, profile: str) -> DeviceFacts:
     makefiles = read_image_makefiles(folder, tree.target, {f"CONFIG_{k}": v for k, v in settings.items()})
     definition = makefiles.device(profile) or DeviceDefinition({}, {})
     info = parse_targetinfo(_text(folder / ".targetinfo"), tree.target, profile)
-    made = _profile_json(folder, tree.target, profile)
+    made = _profile_json(folder, tree.places.bin or f"bin/targets/{tree.target}", profile)
     values = definition.values
     images = image_formats(definition) or _json_images(made)
     header = tplink_header(values) if "tplink-v1" in images.values() else None
@@ -81,7 +81,7 @@ def device_facts(tree: Tree, profile: str) -> DeviceFacts:
         profile=profile,
         title=" ".join(tree.profiles[profile].title.split()),
         distribution=tree.distribution,
-        version=tree.version,
+        version=tree.release,
         target=tree.target,
         arch=tree.arch,
         soc=values.get("SOC") or None,
@@ -185,12 +185,12 @@ def _supported_devices(
     return tuple(info.get("SupportedDevices", "").split()) or None
 
 
-def _profile_json(folder: Path, target: str, profile: str) -> Mapping[str, Any]:
+def _profile_json(folder: Path, bin_dir: str, profile: str) -> Mapping[str, Any]:
     """What profiles.json says of the profile, if there is one: in a tree that was built with, or beside it.
 
     TreeError for one that is not as OpenWrt writes it.
     """
-    for path in (folder / "profiles.json", folder / "bin/targets" / target / "profiles.json"):
+    for path in (folder / "profiles.json", folder / bin_dir / "profiles.json"):
         if not path.is_file():
             continue
         try:

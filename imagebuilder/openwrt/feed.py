@@ -7,15 +7,13 @@ download cache is an empty folder of the view (see openwrt.make).
 from __future__ import annotations
 
 import gzip
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import disk_errors_explained, sha256_of
+from imagebuilder.host.fs import copy_file, disk_errors_explained, sha256_of
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.model.package import Package
 
@@ -86,8 +84,8 @@ def lay_feed(
     """Lay the wanted packages and their index (Packages, Packages.gz) into `folder`, which is made; the
     package files, in the order of `wanted`.
 
-    finders: asked in turn; a file that is not what the index says is as good as none. Files are hard links
-    where that can be. FeedError names every package that is missing or damaged, and what wants it.
+    finders: asked in turn; a file that is not what the index says is as good as none. FeedError
+    names every package that is missing or damaged, and what wants it.
     """
     with disk_errors_explained(folder):
         laid = lay_files(folder, wanted, finders, checked_file)
@@ -111,7 +109,7 @@ def lay_files(
             problems.append(f"package '{each.package.name}' {problem}{_wanted_by(each)}")
             continue
         name = PurePosixPath(each.package.filename).name
-        _link(file, folder / name)
+        copy_file(file, folder / name)
         laid.append(replace(each.package, filename=name))
     if problems:
         raise FeedError(
@@ -152,11 +150,15 @@ def _wanted_by(wanted: Wanted) -> str:
     return f" ({' -> '.join(chain)} needs it)" if chain else " (it was asked for)"
 
 
-def _link(file: Path, place: Path) -> None:
-    try:
-        os.link(file, place)
-    except OSError:  # another file system, or a file of somebody else
-        shutil.copyfile(file, place)
+def lay_lists(work: Path, own_index: Path) -> None:
+    """Put the lists of the hermetic feed and of the tree's own packages where opkg looks: forks leave
+    out `opkg update`, which would do that (GL.iNet's, seen in 19.07).
+
+    work: of a build, with its `dl`. own_index: of packages/. What is not there is not laid.
+    """
+    for name, index in ((FEED_NAME, work / FEED / "Packages"), (OWN_FEED.split()[1], own_index)):
+        if index.is_file():
+            copy_file(index, work / "dl" / name)
 
 
 def lay_repositories(tree: Path, view: PrivateView) -> None:

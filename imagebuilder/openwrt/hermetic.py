@@ -11,21 +11,28 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from imagebuilder.host.fs import disk_errors_explained, write_whole
+from imagebuilder.model.tree import Places
 
 _FORM = "1"  # of what is kept; another number makes all indexes anew
+_BESIDE_KERNEL = b"$(LINUX_DIR)/kernel_"
 _NOT_LISTED = ("libc", "kernel")  # as ipkg-make-index.sh: make installs these two by their files, in order
 INDEX = "Packages"
 # reading a folder of an overlay can change its status, once: so it is read before the index's own is changed
 _INDEX_MK = """\
-package_reload: index_from_cache
+{goal}: index_from_cache
 .PHONY: index_from_cache
 index_from_cache:
-\t@cp -f {folder}/{index} {folder}/{index}.gz packages/ && ls packages >/dev/null && touch packages/{index}.gz
+\t@mkdir -p packages && cp -f {folder}/{index} {folder}/{index}.gz packages/ && \\
+\t\tls packages >/dev/null && touch packages/{index}.gz
 """
+# where make looks whether the index is up to date: 17.01 and newer have a goal for it, some forks have not
+_LOOKS = re.compile(r"(?m)^package_reload:")
+_LOOKS_INLINE = "_call_image"
 
 IndexOf = Callable[[Path, Sequence[Path]], str]
 
@@ -36,11 +43,19 @@ def own_packages(tree: Path) -> tuple[Path, ...]:
     return tuple(path for path in found if path.name.partition("_")[0] not in _NOT_LISTED)
 
 
-def base_packages(tree: Path) -> tuple[Path, ...]:
-    """libc and kernel, which no index lists: in packages/, from 23.05 on beside the kernel's image."""
-    folders = [tree / "packages", tree / "packages/base", *sorted(tree.glob("build_dir/target-*/linux-*"))]
-    found = (sorted(folder.glob(f"{name}_*.ipk")) for name in _NOT_LISTED for folder in folders)
-    return tuple(path for paths in found for path in paths)
+def base_packages(tree: Path, places: Places) -> tuple[Path, ...]:
+    """The files of libc and kernel, which no index lists, as make takes them: from 21.02 on beside the
+    kernel's .config if they lie there, else in packages/. Source: package_install of the ImageBuilder's
+    Makefile, which looks in these folders in turn and takes the first."""
+    makefile = tree / "Makefile"
+    beside = makefile.is_file() and _BESIDE_KERNEL in makefile.read_bytes()
+    folders = [places.linux] if beside and places.linux else []
+    folders += [places.packages, f"{places.packages}/base"]
+    found = (
+        next((path for folder in folders for path in sorted((tree / folder).glob(f"{name}_*.ipk"))), None)
+        for name in _NOT_LISTED
+    )
+    return tuple(path for path in found if path is not None)
 
 
 def own_index(tree: Path, cache: Path, index_of: IndexOf) -> Path:
@@ -72,6 +87,8 @@ def lay_own_index(index: Path, folder: Path) -> None:
     (folder / f"{INDEX}.gz").write_bytes(gzip.compress(text, mtime=0))
 
 
-def index_makefile(folder: Path) -> str:
+def index_makefile(tree: Path, folder: Path) -> str:
     """The makefile that puts the index from `folder`, as programs in the view see it, into packages/."""
-    return _INDEX_MK.format(folder=folder, index=INDEX)
+    makefile = (tree / "Makefile").read_text("utf-8", "replace")
+    goal = "package_reload" if _LOOKS.search(makefile) else _LOOKS_INLINE
+    return _INDEX_MK.format(goal=goal, folder=folder, index=INDEX)

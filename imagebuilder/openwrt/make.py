@@ -11,8 +11,9 @@ from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.plan import Plan
 from imagebuilder.openwrt.collect import BuildError, check_packages
+from imagebuilder.openwrt.feed import lay_lists
 from imagebuilder.openwrt.hermetic import INDEX, index_makefile
-from imagebuilder.openwrt.host_check import pass_obsolete_check
+from imagebuilder.openwrt.host_check import pass_host_check
 from imagebuilder.openwrt.output import MakeReport, read_output, stage_of
 from imagebuilder.openwrt.reproducible import settle_makefile, source_date_epoch, steady_tools
 from imagebuilder.openwrt.signing_key import keep_signing_key, lay_signing_key, user_keys
@@ -34,6 +35,7 @@ _CACHE_MK = "override DL_DIR := {folder}\n"
 # OpenWrt's prereq.mk calls make with the first of the makefiles that were read, and means itself
 _LAST_MK = "MAKEFILE_LIST :=\n"
 HOOKS = "hooks.mk"
+_SETTING = "CONFIG_TARGET_"
 
 
 def make_arguments(
@@ -43,20 +45,30 @@ def make_arguments(
     disabled_services: Sequence[str] = (),
     extra_name: str | None = None,
     rootfs_partsize: int | None = None,
+    sizes_rootfs: bool = True,
 ) -> list[str]:
-    """`image` and its variables, all but the paths. rootfs_partsize: MiB."""
+    """`image` and its variables, all but the paths. rootfs_partsize: MiB; sizes_rootfs: make knows
+    ROOTFS_PARTSIZE, which it is from some 21.02 on. Older ones get the setting of .config that it stands
+    for, which make_image() makes good."""
     arguments = ["image", f"PROFILE={profile}", f"PACKAGES={' '.join(packages)}"]
     if disabled_services:
         arguments.append(f"DISABLED_SERVICES={' '.join(disabled_services)}")
     if extra_name:
         arguments.append(f"EXTRA_IMAGE_NAME={extra_name}")
     if rootfs_partsize:
-        arguments.append(f"ROOTFS_PARTSIZE={rootfs_partsize}")
+        arguments.append(f"{'' if sizes_rootfs else _SETTING}ROOTFS_PARTSIZE={rootfs_partsize}")
     return arguments
 
 
 def make_image(
-    view: PrivateView, plan: Plan, work: Path, build_log: Path, log: Log, *, keys: Path | None = None
+    view: PrivateView,
+    plan: Plan,
+    work: Path,
+    build_log: Path,
+    log: Log,
+    *,
+    keys: Path | None = None,
+    cache: Path | None = None,
 ) -> MakeReport:
     """Run `make image` in the view and write all it prints to build_log; what it complains of.
 
@@ -64,15 +76,17 @@ def make_image(
     its `bin`. If there is a `feed` in it (openwrt.feed), packages come from there and from the tree's own
     packages/ only; if there is an index in its `make` (openwrt.hermetic), that is the index of packages/.
     Two builds of one plan give equal images (openwrt.reproducible), signed alike: keys is the folder in which
-    the user's signing keys are kept (openwrt.signing_key), by default user_keys(). BuildError if make fails
+    the user's signing keys are kept (openwrt.signing_key), by default user_keys(). cache: what was found out
+    about the tree's tools is kept there. BuildError if make fails
     or a package does not go in; HostError if the disk is full; KeyFileError for a damaged signing key.
     """
     tree = Path(plan.tree.folder)
     for name in ("bin", "home", "tmp", "dl"):
         (work / name).mkdir(exist_ok=True)
     _write_hooks(plan, view, work / "make", hermetic=(work / "feed").exists())
-    steady_tools(tree, view)
-    pass_obsolete_check(tree, view)
+    lay_lists(work, work / "make" / INDEX)
+    steady_tools(tree, view, log, cache)
+    pass_host_check(tree, view)
     keys = keys or user_keys()
     lay_signing_key(tree, view, keys)
     environment = clean_environment(
@@ -118,11 +132,15 @@ def _write_hooks(plan: Plan, view: PrivateView, folder: Path, *, hermetic: bool)
         text += _DISABLE_MK.format(services=" ".join(plan.disabled_services))
         after.append(_DISABLE_GOAL)
     text += settle_makefile(after)
+    # a variable of the command line does not reach the make that _call_image calls; a makefile does
+    for name, _, value in (word.partition("=") for word in plan.make):
+        if name.startswith(_SETTING):
+            text += f"override {name} := {value}\n"
     if hermetic:
         text += _CACHE_MK.format(folder=view.work / "dl")
     folder.mkdir(exist_ok=True)
     if (folder / INDEX).exists():
-        text += index_makefile(view.work / folder.name)
+        text += index_makefile(Path(plan.tree.folder), view.work / folder.name)
     (folder / HOOKS).write_text(text + _LAST_MK, "utf-8")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.run import clean_environment, find_program, run
+from imagebuilder.model.tree import Places
 from imagebuilder.openwrt.tree import config_settings
 
 SQUASHFS_SECONDS = 600.0
@@ -47,7 +48,7 @@ class SquashfsOptions:
     arguments: tuple[str, ...]
 
 
-def squashfs_options(tree: Path) -> SquashfsOptions:
+def squashfs_options(tree: Path, places: Places) -> SquashfsOptions:
     """What include/image.mk and .config of a tree say. Source: include/image.mk, which in this is the same
     from 17.01 to 25.12. MeasureError where they do not say it."""
     settings = config_settings((tree / ".config").read_text("utf-8", "replace"))
@@ -63,8 +64,9 @@ def squashfs_options(tree: Path) -> SquashfsOptions:
     if not makefile.is_file():
         raise MeasureError(f"{makefile} is missing", hint="is that an ImageBuilder's tree?")
     # whether the target's kernel reads xz stands in its own .config, which make reads too
-    kernels = sorted(tree.glob("build_dir/target-*/linux-*/linux-*/.config"))
-    kernel = kernels[0].read_text("utf-8", "replace") if kernels else "CONFIG_SQUASHFS_XZ=y"
+    config = tree / places.linux / ".config"
+    known = bool(places.linux) and config.is_file()
+    kernel = config.read_text("utf-8", "replace") if known else "CONFIG_SQUASHFS_XZ=y"
     settings = {**settings, "SQUASHFS_XZ": config_settings(kernel).get("SQUASHFS_XZ", "n")}
     return _makefile_options(makefile.read_text("utf-8", "replace"), settings, int(block) * _KIB)
 

@@ -14,10 +14,11 @@ from typing import TypedDict
 
 from imagebuilder.model.budget import Amount
 from imagebuilder.model.tplink import FLASH_LAYOUTS
+from imagebuilder.model.tree import Places
 from imagebuilder.openwrt.device_facts import TPLINK_KEPT, make_size
 from imagebuilder.openwrt.image_makefile import DeviceDefinition, read_image_makefiles
 from imagebuilder.openwrt.makefile_text import UNKNOWN
-from imagebuilder.openwrt.tree import config_settings
+from imagebuilder.openwrt.tree import TreeError, config_settings
 
 TPLINK_HEADER = 0x200
 UIMAGE_HEADER = 64
@@ -40,7 +41,8 @@ class _Disk(TypedDict):
 @dataclass(frozen=True)
 class ImageFacts:
     """What a tree says of one profile's images. kernel: the file that goes into them, None where there is
-    none; recipes: for each image (`sysupgrade.bin`) its steps; values: the device's own variables.
+    none; kernel_file: where make looks for it, relative to the tree, "" where it does not
+    say; recipes: for each image (`sysupgrade.bin`) its steps; values: the device's own variables.
     partition: of the root file system on a disk, in bytes (CONFIG_TARGET_ROOTFS_PARTSIZE), if the tree has
     one; overlay: of what is written to, where that is a partition of its own; disks: images whose size does
     not depend on what is in them. block: of the flash, in bytes."""
@@ -52,6 +54,7 @@ class ImageFacts:
     block: int
     overlay: int | None = None
     disks: Mapping[str, int] = field(default_factory=dict)
+    kernel_file: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,18 @@ class ImageSize:
         return max(0, what - self.limit) if what is not None and self.limit is not None else 0
 
 
-def image_facts(tree: Path, target: str, profile: str) -> ImageFacts:
+def image_facts(tree: Path, places: Places, target: str, profile: str) -> ImageFacts:
     """What the tree says of one of its profiles (`tl-wr740n-v4`); whatever it does not say is missing."""
     settings = config_settings((tree / ".config").read_text("utf-8", "replace"))
     makefiles = read_image_makefiles(tree, target, {f"CONFIG_{k}": v for k, v in settings.items()})
     definition = makefiles.device(profile) or DeviceDefinition({}, {})
+    kernel_file = _kernel_file(places, profile, definition.values.get("KERNEL_SUFFIX", "-kernel.bin"))
+    kernel = tree / kernel_file if kernel_file and (tree / kernel_file).is_file() else None
     partsize = settings.get("TARGET_ROOTFS_PARTSIZE", "")
     partition = int(partsize) * _MEBIBYTE if re.fullmatch(r"[0-9]{1,7}", partsize) else None
     return ImageFacts(
-        kernel=_kernel(tree, profile, definition.values.get("KERNEL_SUFFIX", "-kernel.bin")),
+        kernel=Amount(bytes=kernel.stat().st_size, source=kernel_file) if kernel else None,
+        kernel_file=kernel_file,
         recipes=definition.recipes,
         values=definition.values,
         partition=partition,
@@ -102,14 +108,21 @@ def _kit_disk(tree: Path, rootfs: int | None) -> _Disk:
     return {"overlay": sizes[1], "disks": {"combined-efi": whole}}
 
 
-def _kernel(tree: Path, profile: str, suffix: str) -> Amount | None:
+def _kernel_file(places: Places, profile: str, suffix: str) -> str:
     """The profile's kernel as its image recipes append it: KDIR_KERNEL_IMAGE of include/image.mk."""
-    found = (
-        sorted(tree.glob(f"build_dir/target-*/linux-*/{profile}{suffix}")) if UNKNOWN not in suffix else []
-    )
-    if not found:
-        return None
-    return Amount(bytes=found[0].stat().st_size, source=str(found[0].relative_to(tree)))
+    return f"{places.kernel}/{profile}{suffix}" if places.kernel and UNKNOWN not in suffix else ""
+
+
+def check_kernel(tree: Path, profile: str, facts: ImageFacts) -> None:
+    """TreeError where make looks for a device's kernel and there is none: each image of a device has it as a
+    prerequisite, and an ImageBuilder makes none. Source: Device/Build/image and Device/Build/kernel of
+    include/image.mk, 17.01 to 25.12."""
+    if facts.kernel is None and facts.kernel_file and facts.recipes:
+        raise TreeError(
+            f"the tree has no kernel for '{profile}': {tree / facts.kernel_file} is missing",
+            hint="the tree is not whole: unpack the ImageBuilder's archive again (git repositories of trees"
+            " often lack the largest files)",
+        )
 
 
 def image_sizes(facts: ImageFacts, rootfs: int) -> dict[str, ImageSize]:

@@ -8,26 +8,38 @@ What differs between two builds on LEDE 17.01, each seen there, and what is done
 - mksquashfs 4.2 writes a finished block of small files between two larger files, wherever its other thread
   has come to. Given the larger files first (-sort), it has nothing to choose; 0.04 % larger than otherwise.
 - ubinize invents an image sequence number, mkfs.fat a volume's, and mcopy dates files by the clock.
+- A fork's makefiles ask `date` for the time that it is.
 
-The last two are stand-ins, laid into the private view, for the tree's programs. Time zone, locale, user,
+The last three are stand-ins, laid into the private view, for the tree's programs. Time zone, locale, user,
 host name and paths are the sandbox's, the same everywhere.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
 import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from imagebuilder.errors import HostError
+from imagebuilder.host.fs import disk_errors_explained, write_whole
+from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.log import Log
 from imagebuilder.openwrt.tree import TreeError
 
 TOOLS = Path("staging_dir/host/bin")
+TRY_SECONDS = 60.0
 # where the programs lie that stand-ins stand for: beside bin/, since OpenWrt's own wrappers look for ../lib,
 # and under their own names, since some do what they are called
 _GENUINE = Path("staging_dir/host/bin-of-the-tree")
+# a program itself, or what OpenWrt's wrapper of that name runs
+_FORMS = ("{}", ".{}.bin", "bundled/{}")
 _RACING = b"mksquashfs version 4.2 "
 _EPOCH_MK = re.compile(r"(?m)^SOURCE_DATE_EPOCH:=(\d+)$")
 _EPOCH_OF_KIT = re.compile(r'(?m)^CONFIG_KIT_SOURCE_DATE_EPOCH="?(\d+)"?$')
@@ -84,6 +96,47 @@ for word in "$@"; do
 	esac
 done
 exec "$program" -m "$@"
+"""
+
+# each stand-in makes something small. $1: the stand-ins' folder, $2: the genuine programs', rest: names
+_TRY = """\
+folder="$1" genuine="$2" place="$(mktemp -d)"
+shift 2
+cd "$place" || exit 1
+mkdir root
+echo content > root/file
+printf '[v]\\nmode=ubi\\nimage=root/file\\nvol_id=0\\nvol_type=static\\nvol_name=v\\n' > ubi.ini
+try() {
+	rm -rf made
+	case "$2" in
+		mksquashfs4) "$1/$2" root made -noappend -b 65536 ;;
+		ubinize) "$1/$2" -o made -m 2048 -p 128KiB ubi.ini ;;
+		mkfs.fat) "$1/$2" -C made 1440 ;;
+		mcopy)
+			[ -x "$1/mkfs.fat" ] || { "$1/$2" -V; return; }
+			"$1/mkfs.fat" -C made 1440 && "$1/$2" -i made root/file ::file ;;
+	esac > said 2>&1
+}
+for name in "$@"; do
+	try "$folder" "$name" && continue
+	reason="$(tail -n 1 said)"
+	if try "$genuine" "$name"; then echo "alone $name $reason"; else echo "both $name"; fi
+done
+rm -rf "$place"
+echo tried
+"""
+_ALL_TRIED = "tried"
+
+# a fork's makefiles ask for the time that it is (GL.iNet's put it into the metadata of images)
+_DATE = """\
+#!/usr/bin/env bash
+# laid here by the builder, so that two builds are equal: the time of the sources, where none is named
+PATH=/usr/local/bin:/usr/bin:/bin
+case " $* " in
+	*" -d"*|*" --date"*|*" -r"*|*" --ref"*|*" -f"*|*" --file"*|*" --help"*|*" --version"*) exec date "$@" ;;
+esac
+[ -n "$SOURCE_DATE_EPOCH" ] || exec date "$@"
+exec date -d "@$SOURCE_DATE_EPOCH" "$@"
 """
 
 _STAND_INS: Mapping[str, str] = {
@@ -144,9 +197,36 @@ def _built_at(package: Path) -> int:
     return int(member.mtime)
 
 
-def steady_tools(tree: Path, view: PrivateView) -> tuple[str, ...]:
+def steady_tools(tree: Path, view: PrivateView, log: Log, cache: Path | None = None) -> tuple[str, ...]:
     """Lay the stand-ins into the view, for those programs that the tree has and that need them; their
-    names."""
+    names. Each is tried first, with the same programs once only where there is a cache; one that does not
+    work is left out, with a warning. HostError where nothing can be tried."""
+    _lay_date(tree, view)
+    laid = _lay(tree, view)
+    failed = _failed(tree, view, laid, cache) if laid else {}
+    for name, reason in failed.items():
+        _take_out(tree, view, name)
+        if reason is None:
+            log.note(f"the tree's {name} does not run here")
+            continue
+        log.warn(
+            f"the tree's {name} cannot be made deterministic here ({reason}): two builds may give different"
+            " images where they need it"
+        )
+    return tuple(name for name in laid if name not in failed)
+
+
+def _lay_date(tree: Path, view: PrivateView) -> None:
+    """A `date` for the tree's makefiles, where it has programs: that folder is the first in their PATH."""
+    if (tree / TOOLS).is_dir():
+        place = view.changed / TOOLS / "date"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        place.write_text(_DATE, "utf-8")
+        place.chmod(0o755)
+
+
+def _lay(tree: Path, view: PrivateView) -> list[str]:
     laid = []
     for name, script in _STAND_INS.items():
         program = tree / TOOLS / name
@@ -159,22 +239,77 @@ def steady_tools(tree: Path, view: PrivateView) -> tuple[str, ...]:
         place.write_text(_STAND_IN.format(genuine=_GENUINE.name) + script, "utf-8")
         place.chmod(0o755)
         laid.append(name)
-    return tuple(laid)
+    return laid
+
+
+def _failed(tree: Path, view: PrivateView, names: Sequence[str], cache: Path | None) -> dict[str, str | None]:
+    """As _tried(), or what it found with the very same programs before."""
+    facts: list[tuple[object, ...]] = [(_TRY, *(_STAND_INS[name] for name in names))]
+    for name in names:
+        for path in (tree / TOOLS / form.format(name) for form in _FORMS):
+            if path.is_file():
+                facts.append((str(path), path.stat().st_size, path.stat().st_mtime_ns))
+    known = repr(facts)
+    place = cache / "indexes" / f"{hashlib.sha256(known.encode()).hexdigest()}.tools" if cache else None
+    if place is not None and place.is_file():
+        with suppress(ValueError):
+            kept = json.loads(place.read_bytes())
+            if isinstance(kept, dict) and kept.keys() <= set(names):
+                os.utime(place)  # last used now
+                return kept
+    failed = _tried(view, names)
+    if place is not None:
+        with disk_errors_explained(place.parent):
+            write_whole(place, json.dumps(failed).encode())
+    return failed
+
+
+def _tried(view: PrivateView, names: Sequence[str]) -> dict[str, str | None]:
+    """Those stand-ins that fail in the view, each with what it said last; None where the tree's own program
+    fails in the same way, so that no image needs it."""
+    folders = view.tree / TOOLS, view.tree / _GENUINE
+    done = run(
+        view.command(["bash", "-c", _TRY, "try", *map(str, folders), *names]),
+        env=clean_environment(SOURCE_DATE_EPOCH="1"),
+        timeout=TRY_SECONDS,
+        check=False,
+    )
+    failed: dict[str, str | None] = {}
+    for line in done.stdout.splitlines():
+        kind, _, rest = line.partition(" ")
+        name, _, reason = rest.partition(" ")
+        if kind in ("alone", "both") and name in names:
+            failed[name] = reason if kind == "alone" else None
+    if _ALL_TRIED not in done.stdout.splitlines():
+        raise HostError(
+            f"the stand-ins for the tree's tools could not be tried: {done.stderr.strip()[-500:]}",
+            hint="does bash run on this machine?",
+        )
+    return failed
+
+
+def _take_out(tree: Path, view: PrivateView, name: str) -> None:
+    """Show the tree's own program again."""
+    place = view.changed / TOOLS / name
+    place.unlink()
+    if view.kind == "copy":
+        shutil.copy2(tree / TOOLS / name, place, follow_symlinks=False)
 
 
 def _keep_genuine(program: Path, folder: Path) -> None:
-    """Copy a program of the tree, and show beside it what OpenWrt's wrapper runs: `.NAME.bin`."""
+    """Copy a program of the tree, and show beside it what OpenWrt's wrappers run: `.NAME.bin`, or what lies
+    in `bundled/`."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy2(program, folder / program.name)
-    for name in {program.name, program.resolve().name}:
-        wrapped = f".{name}.bin"
-        if (program.parent / wrapped).exists() and not (folder / wrapped).is_symlink():
-            (folder / wrapped).symlink_to(Path("..", TOOLS.name, wrapped))
+    for entry in os.scandir(program.parent):
+        place = folder / entry.name
+        if (entry.name.startswith(".") or entry.is_dir()) and not place.is_symlink():
+            place.symlink_to(Path("..", TOOLS.name, entry.name))
 
 
 def _races(tree: Path) -> bool:
     """Whether the tree's mksquashfs is the one whose threads race; later ones wait for one another."""
-    programs = (tree / TOOLS / name for name in (".mksquashfs4.bin", "mksquashfs4"))
+    programs = (tree / TOOLS / form.format("mksquashfs4") for form in _FORMS)
     return any(program.is_file() and _RACING in program.read_bytes() for program in programs)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import CHUNK_BYTES, sha256_of
 from imagebuilder.model.result import ImageFile
+from imagebuilder.model.tree import Places
 from imagebuilder.openwrt.rootfs import find_rootfs
 
 SHOWN = 10  # files of a root file system that a message names
@@ -30,9 +31,9 @@ class BuildRecord:
     files: Mapping[str, str]
 
 
-def record_build(folder: Path, images: Sequence[ImageFile], changed: Path) -> BuildRecord:
-    """The record of a build whose view still exists. changed: the view's."""
-    rootfs = find_rootfs(changed)
+def record_build(folder: Path, images: Sequence[ImageFile], changed: Path, places: Places) -> BuildRecord:
+    """The record of a build whose view still exists. changed: the view's; places: the tree's."""
+    rootfs = find_rootfs(changed, places)
     return BuildRecord(folder, tuple(images), {} if rootfs is None else _described(rootfs))
 
 

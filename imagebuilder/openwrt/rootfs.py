@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from imagebuilder.model.tree import Places
+
 OVERLAY_FILES = "files from overlays"
 
 
-def find_rootfs(tree: Path) -> Path | None:
-    """`build_dir/target-ARCH/root-TARGET`, where make put one. Newer trees keep a `root.orig-` beside it."""
-    found = sorted(tree.glob("build_dir/target-*/root-*"))
-    return found[0] if found else None
+def find_rootfs(tree: Path, places: Places) -> Path | None:
+    """The folder of the root file system (TARGET_DIR), where make has made one."""
+    root = tree / places.root
+    return root if places.root and root.is_dir() else None
 
 
-def sizes_by_package(tree: Path) -> list[tuple[str, int]]:
+def sizes_by_package(tree: Path, places: Places) -> list[tuple[str, int]]:
     """(package, bytes of its files before compression), the largest first, by opkg's lists of files.
     What no package owns came from overlays (or was made by package scripts)."""
-    rootfs = find_rootfs(tree)
+    rootfs = find_rootfs(tree, places)
     if rootfs is None:
         return []
     owners: dict[str, str] = {}
@@ -33,6 +35,7 @@ def sizes_by_package(tree: Path) -> list[tuple[str, int]]:
     return sizes.most_common()
 
 
-def services(tree: Path) -> set[str]:
+def services(tree: Path, places: Places) -> set[str]:
     """The names of the root file system's init scripts."""
-    return {path.name for path in tree.glob("build_dir/target-*/root-*/etc/init.d/*")}
+    rootfs = find_rootfs(tree, places)
+    return set() if rootfs is None else {path.name for path in rootfs.glob("etc/init.d/*")}

@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Literal
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.run import ProgramError, clean_environment, run
+from imagebuilder.host.run import ProgramError
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.board import Board, Profile
 from imagebuilder.model.release import SNAPSHOT
-from imagebuilder.model.tree import Tree, TreeProfile
+from imagebuilder.model.tree import Places, Tree, TreeProfile
+from imagebuilder.openwrt.tree_make import Answer, ask_make
+from imagebuilder.openwrt.tree_series import OLDEST, names_a_series, series_by_parts
 
-INFO_SECONDS = 120.0
-
-_NEEDED = ("Makefile", ".config", ".targetinfo", "packages")
+# not packages/: from 21.02 on make does without, and git keeps no empty folder
+_NEEDED = ("Makefile", ".config", ".targetinfo")
+COMPLAINTS_SHOWN = 5
+_INFO_HINT = "does `make info` work in a copy of it? It must be an ImageBuilder as OpenWrt ships it"
+_TOO_OLD = "its make writes no manifest, so that nobody could tell which packages went into an image"
 _NEEDED_BY = {"opkg": ("repositories.conf",), "apk": ("staging_dir/host/bin/apk",)}
 
 
@@ -48,42 +52,71 @@ def package_manager(folder: Path) -> Literal["opkg", "apk"]:
     return "apk" if config_settings(_text(folder / ".config")).get("USE_APK") == "y" else "opkg"
 
 
-def read_tree(folder: Path, view: PrivateView, log: Log) -> Tree:
-    """What the tree says of itself, in its files and by `make info` (run in the view: it may write).
+def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series: str | None = None) -> Tree:
+    """What the tree says of itself, in its files and by its make (run in the view: it may write).
 
-    TreeError if make fails or a fact is missing.
+    series: of OpenWrt, as somebody says who knows it. TreeError if make fails, a fact is missing or the tree
+    is older than 17.01; IncompleteTreeError.
     """
     check_tree(folder)
-    settings = config_settings((folder / ".config").read_text("utf-8", "replace"))
+    settings, makefile = config_settings(_text(folder / ".config")), _text(folder / "Makefile")
     try:
-        info = run(
-            view.command(["make", "--no-print-directory", "info"]),
-            env=clean_environment(HOME="/nonexistent"),
-            timeout=INFO_SECONDS,
-            log=log,
-        )
+        answer = ask_make(folder, view, cache, log)
     except ProgramError as error:
-        hint = "does `make info` work in a copy of it? It must be an ImageBuilder as OpenWrt ships it"
-        raise TreeError(f"`make info` failed in {folder}:\n{error.tail}", hint=hint) from error
-    default_packages, profiles = parse_info(info.stdout)
+        raise TreeError(f"`make info` failed in {folder}:\n{error.tail}", hint=_INFO_HINT) from error
+    default_packages, profiles = parse_info(answer.info)
     if not profiles:
-        raise TreeError(f"`make info` lists no profiles in {folder}")
+        raise TreeError(
+            f"`make info` lists no profiles in {folder}{_said(answer.complaints)}", hint=_INFO_HINT
+        )
     board, subtarget = settings.get("TARGET_BOARD"), settings.get("TARGET_SUBTARGET") or "generic"
     arch = settings.get("TARGET_ARCH_PACKAGES")
     if not board or not arch:
         raise TreeError(f"{folder}/.config names no target: CONFIG_TARGET_BOARD or _ARCH_PACKAGES is missing")
-    version_mk = _text(folder / "include/version.mk")
+    version_mk, manager = _text(folder / "include/version.mk"), package_manager(folder)
+    version = answer.variables.get("VERSION_NUMBER") or settings.get("VERSION_NUMBER")
+    version = _release_name(version or _default_of("VERSION_NUMBER", version_mk))
+    computed = "" if names_a_series(version) else _series(folder, makefile, apk=manager == "apk")
     return Tree(
         folder=str(folder),
         distribution=settings.get("VERSION_DIST") or _default_of("VERSION_DIST", version_mk) or "OpenWrt",
-        version=_release_name(settings.get("VERSION_NUMBER") or _default_of("VERSION_NUMBER", version_mk)),
+        version=version,
         target=f"{board}/{subtarget}",
         arch=arch,
-        package_manager=package_manager(folder),
+        package_manager=manager,
         default_packages=default_packages,
         profiles=profiles,
-        disables_services="DISABLED_SERVICES" in (folder / "Makefile").read_text("utf-8", "replace"),
+        disables_services="DISABLED_SERVICES" in makefile,
+        sizes_rootfs=re.search(r"(?<!\w)ROOTFS_PARTSIZE", makefile) is not None,
+        places=_places(answer),
+        series=series or computed,
     )
+
+
+def _places(answer: Answer) -> Places:
+    return Places(
+        kernel=answer.place("KERNEL_BUILD_DIR"),
+        linux=answer.place("LINUX_DIR"),
+        root=answer.place("TARGET_DIR"),
+        packages=answer.place("PACKAGE_DIR") or "packages",
+        bin=answer.place("BIN_DIR"),
+    )
+
+
+def _series(folder: Path, makefile: str, *, apk: bool) -> str:
+    """Of a tree whose version does not name it."""
+    found = series_by_parts(folder, makefile, apk=apk)
+    if found is None:
+        raise TreeError(
+            f"{folder} is an ImageBuilder from before {OLDEST}: {_TOO_OLD}",
+            hint=f"use the ImageBuilder of a newer release for the same device, {OLDEST} or later",
+        )
+    return found
+
+
+def _said(complaints: str) -> str:
+    lines = complaints.splitlines()[-COMPLAINTS_SHOWN:]
+    return ", but says:\n" + "\n".join(lines) if lines else ""
 
 
 def parse_info(text: str) -> tuple[tuple[str, ...], dict[str, TreeProfile]]:
@@ -109,7 +142,7 @@ def parse_info(text: str) -> tuple[tuple[str, ...], dict[str, TreeProfile]]:
 
 def choose_profile(board: Board, tree: Tree) -> Profile:
     """The board's profile in this tree. ProfileError if its target, release or profile do not fit."""
-    candidates = [profile for profile in board.profiles_for(tree.version) if profile.target == tree.target]
+    candidates = [profile for profile in board.profiles_for(tree.release) if profile.target == tree.target]
     for profile in candidates:
         if profile.name in tree.profiles and profile.arch == tree.arch:
             return profile

@@ -68,7 +68,7 @@ def with_packages(plan: Plan, offers: Offers) -> Plan:
 
 def _refused(plan: Plan, offers: Offers, error: ResolutionError) -> PlanError:
     """The fewest of the names that cannot be had together, and who asked for each."""
-    rules = rules_of(plan.tree.package_manager, plan.tree.version)
+    rules = rules_of(plan.tree.package_manager, plan.tree.release)
     conflict = shortest_conflict(plan.wanted, offers.universe, rules, given=offers.given)
     if conflict is None:
         return PlanError(error.message, hint=error.hint)
@@ -78,7 +78,7 @@ def _refused(plan: Plan, offers: Offers, error: ResolutionError) -> PlanError:
 
 def _fixed(plan: Plan) -> list[FixedPackage]:
     """Packages that stay although they were removed. PlanError for one without which nothing starts."""
-    vain = removed_in_vain(plan.tree.version, _removed(plan))
+    vain = removed_in_vain(plan.tree.release, _removed(plan))
     for each in vain:
         if not each.stays:
             raise PlanError(
@@ -103,7 +103,7 @@ def _removed(plan: Plan) -> list[str]:
 
 
 def _resolve(plan: Plan, requested: Sequence[str], removed: Sequence[str], offers: Offers) -> Resolution:
-    rules = rules_of(plan.tree.package_manager, plan.tree.version)
+    rules = rules_of(plan.tree.package_manager, plan.tree.release)
     return resolve(requested, removed, offers.universe, rules, given=offers.given)
 
 

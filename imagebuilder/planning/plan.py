@@ -33,7 +33,7 @@ def make_plan(
     packages = (*added, *(f"-{name}" for name in removed))
     device = tree.profiles[profile.name].packages
     wanted = package_list(
-        (*tree.default_packages, "kernel"), device, added, removed, release=tree.version
+        (*tree.default_packages, "kernel"), device, added, removed, release=tree.release
     ).names
     asked = dict.fromkeys(tree.default_packages, f"the default packages of {tree.target}")
     asked |= dict.fromkeys(device, f"the profile {profile.name}")

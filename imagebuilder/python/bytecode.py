@@ -20,7 +20,7 @@ from typing import Literal
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import disk_errors_explained, remove_tree
-from imagebuilder.host.run import Completed, clean_environment, run
+from imagebuilder.host.run import Completed, clean_environment, how_it_ended, killed_by, run
 from imagebuilder.log import Log
 from imagebuilder.model.filetree import Entry, FileTree, file_at, file_of, parent_of
 
@@ -129,6 +129,12 @@ def _failures(interpreter: Interpreter, done: Completed) -> list[tuple[str, str]
         magic, failures = int(answer["magic"]), [(str(name), str(why)) for name, why in answer["failures"]]
     except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError) as error:
         last = "\n".join((done.stderr or done.stdout).splitlines()[-5:])
+        if killed_by(done.code) is not None:
+            raise InterpreterError(
+                f"{interpreter.argv[-1]} {how_it_ended(done.code)} instead of compiling: {last}",
+                hint="is it for this processor? Where it is emulated, [emulation] user in the board's file"
+                " must name one that knows all instructions of the packages' architecture",
+            ) from error
         raise InterpreterError(
             f"{interpreter.argv[-1]} did not compile (exit code {done.code}): {last}",
             hint=f"Python {interpreter.python} is needed, able to run on this machine",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.run import how_it_ended, killed_by
 from imagebuilder.log import Log
 from imagebuilder.python.shake_run import RUN_SECONDS, Root
 from imagebuilder.python.shake_trace import Traced, trace
@@ -20,6 +21,16 @@ _NO_LIBRARY = re.compile(r"ImportError: (\S+\.so\S*): cannot open shared object 
 
 class ProofError(UserError):
     """A command that does not work in the root file system that was built."""
+
+
+class CrashError(ProofError):
+    """A program that did not fail, but died of a signal, as one does that is for another processor."""
+
+
+CRASH_HINT = (
+    "where it is emulated, see that [emulation] user in the board's file names a processor that knows all"
+    " instructions of the packages' architecture; else the program is broken, or was given too little memory"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,9 @@ def prove(
 def _proved(run: Traced, dropped: Collection[str]) -> Proved:
     if run.code == 0:
         return Proved(run.command, tuple(sorted(set(run.modules) & set(dropped))))
-    how = f"exited with {run.code}" if run.code > 0 else f"was killed by signal {-run.code}"
+    how = how_it_ended(run.code)
+    if killed_by(run.code) is not None:
+        raise CrashError(f"{run.command!r} {how} in the image:\n{run.output}", hint=CRASH_HINT)
     found = lacking(run.output)
     missed = sorted(set(run.modules) & set(dropped))
     if found is not None:

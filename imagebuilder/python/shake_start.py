@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from imagebuilder.host.run import how_it_ended, killed_by
 from imagebuilder.log import Log
-from imagebuilder.python.shake_proof import ProofError
+from imagebuilder.python.shake_proof import CRASH_HINT, CrashError, ProofError
 from imagebuilder.python.shake_run import (
     RUN_SECONDS,
     WORK,
@@ -47,9 +48,14 @@ def start_facts(root: Root, command: str, work: Path, log: Log, *, runs: int = R
     """Start a command, which must end by itself with 0, in a root: once to count, then `runs` times to
     measure. Its options decide (an app's site and isolated): they stand in its program's first line.
 
-    ProofError if it fails or is no Python; RootError; HostError; ProgramTimeoutError.
+    CrashError if it dies of a signal, ProofError if it fails otherwise or is no Python; RootError;
+    HostError; ProgramTimeoutError.
     """
     (traced,) = trace(root, [command], work, log)
+    if killed_by(traced.code) is not None:
+        raise CrashError(
+            f"{command!r} {how_it_ended(traced.code)} in the image:\n{traced.output}", hint=CRASH_HINT
+        )
     if traced.code != 0:
         raise ProofError(
             f"{command!r} exited with {traced.code}:\n{traced.output}",

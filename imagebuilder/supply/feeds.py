@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -61,13 +61,14 @@ class Feed:
 class Supply:
     """All that an image can be made from. own: the packages in the tree; own_index: the index of packages/,
     of opkg's a file, of apk's its bytes. given: libc and kernel of opkg's trees, which are in own too, and in
-    no index."""
+    no index; base: their files, by name."""
 
     tree: Path
     own: PackageList
     own_index: Path | bytes
     feeds: tuple[Feed, ...]
     given: tuple[Package, ...] = ()
+    base: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property
     def offers(self) -> Offers:
@@ -198,7 +199,7 @@ def _filled(use: FeedUse, tree: Tree) -> str:
     """The feed's address with the tree's facts in it."""
     facts = {
         "release": tree.version,
-        "series": series_of(tree.version),
+        "series": series_of(tree.release),
         "arch": tree.arch,
         "target": tree.target,
     }

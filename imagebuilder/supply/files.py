@@ -6,7 +6,6 @@ from pathlib import Path
 
 from imagebuilder.model.package import Package
 from imagebuilder.openwrt.feed import in_folder
-from imagebuilder.openwrt.hermetic import base_packages
 from imagebuilder.stage.ipk_reader import read_ipk
 from imagebuilder.supply.feeds import Job, Supply
 
@@ -22,8 +21,7 @@ def files_of(job: Job, tree: Path, supply: Supply, feed: str, package: Package) 
 
 def _file(job: Job, tree: Path, supply: Supply, feed: str, package: Package) -> Path | None:
     if not feed:
-        named = {path.name: path for path in base_packages(tree)}
-        return named.get(package.filename) or in_folder(tree / "packages")(package)
+        return supply.base.get(package.filename) or in_folder(tree / "packages")(package)
     folder = next((each.folder for each in supply.feeds if each.name == feed), None)
     here = in_folder(folder)(package) if folder is not None else None
     if here is not None or not package.sha256:

@@ -167,7 +167,7 @@ class Maker:
         self._job, self._local, self._plan, self._config = job, local, plan, config
         self._unpack = unpack
         self._epoch = source_date_epoch(Path(plan.tree.folder))
-        self._series = catalogue_series(plan.tree.version)
+        self._series = catalogue_series(plan.tree.release)
         self._compiler: Compiler | None = None
         self._recipes: dict[str, LocalPackage] = {}
 
@@ -274,7 +274,7 @@ class Maker:
             wanted = made if theirs else for_apk(made)
             written = write_apk(folder, wanted, job.view, job.work, job.log, epoch=self._epoch)
             return replace(written.package, identity=identity_of(written.path))
-        unpacked = tree.version >= _SINCE_UNPACKED_SIZES and tree.version[:1].isdigit()
+        unpacked = tree.release >= _SINCE_UNPACKED_SIZES and tree.release[:1].isdigit()
         return write_ipk(
             folder,
             made.package,

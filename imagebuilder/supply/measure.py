@@ -8,7 +8,6 @@ from imagebuilder.host.sandbox import scratch_folder
 from imagebuilder.model.filetree import FileTree
 from imagebuilder.model.plan import Plan
 from imagebuilder.openwrt.feed import FEED, in_folder
-from imagebuilder.openwrt.hermetic import base_packages
 from imagebuilder.openwrt.measure import SquashfsOptions, measure_squashfs
 from imagebuilder.openwrt.measure_records import installed_tree
 from imagebuilder.openwrt.reproducible import source_date_epoch, steady_tools
@@ -25,7 +24,7 @@ def measured_bytes(
     if plan.tree.package_manager == "apk":
         return None
     epoch = source_date_epoch(supply.tree)
-    steady_tools(supply.tree, job.view)
+    steady_tools(supply.tree, job.view, job.log, job.request.cache)
     with scratch_folder(job.work, "measure-") as place:
         root = place / "root"
         write_tree(installed_tree(_unpacked(job, supply, plan), over), root, mtime=epoch)
@@ -45,7 +44,6 @@ def measured_bytes(
 def _unpacked(job: Job, supply: Supply, plan: Plan) -> Sequence[Ipk]:
     """The packages of a plan, in its order."""
     laid, own = in_folder(job.work / FEED), in_folder(supply.tree / "packages")
-    base = {path.name: path for path in base_packages(supply.tree)}
     packages = {
         (feed, package.name, package.version): package
         for feed, offered in supply.offers.packages.items()
@@ -54,7 +52,7 @@ def _unpacked(job: Job, supply: Supply, plan: Plan) -> Sequence[Ipk]:
     files = []
     for each in plan.install:
         package = packages.get((each.feed, each.name, each.version))
-        found = base.get(each.filename) if not each.feed else None
+        found = supply.base.get(each.filename) if not each.feed else None
         if found is None and package is not None:
             found = own(package) if not each.feed else laid(package)
         if found is None:  # made here: its file has the name that its facts give it

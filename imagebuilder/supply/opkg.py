@@ -49,7 +49,8 @@ def open_opkg(search: Search, tree: Tree) -> Supply:
     """The packages of a tree with opkg, of its feeds and of the config's."""
     folder = Path(tree.folder)
     own = own_index(folder, search.request.cache, index_of)
-    base = tuple(map(_base_package, base_packages(folder)))
+    files = base_packages(folder, tree.places)
+    base = tuple(map(_base_package, files))
     cache = search.request.cache / "indexes"
     urls, used = feeds_of(folder), used_indexes(folder)
     search.check_names(urls)
@@ -66,7 +67,8 @@ def open_opkg(search: Search, tree: Tree) -> Supply:
     feeds = [replace(feed, packages=for_architectures(feed.packages, known)) for feed in feeds]
     listed = for_architectures(_indexed(own, cache), known)
     mine = PackageList((*listed, *base), listed.unusable)
-    return Supply(folder, mine, own, tuple(feeds), first_packages(base))
+    named = {path.name: path for path in files}
+    return Supply(folder, mine, own, tuple(feeds), first_packages(base), named)
 
 
 def _indexed(file: Path, cache: Path) -> PackageList:

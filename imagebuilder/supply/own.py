@@ -105,13 +105,13 @@ def open_own(
     python, root = config.python, job.request.library.root
     offered = {each.name for packages in offers.packages.values() for each in packages}
     if not (python.apps or python.requirements or python.package):
-        return Own(choose_python(python, root, tree.version, offered))
+        return Own(choose_python(python, root, tree.release, offered))
     if python.variant == "micropython" and not (python.requirements or python.package):
-        return _micropython(python, root, tree, choose_python(python, root, tree.version, offered))
+        return _micropython(python, root, tree, choose_python(python, root, tree.release, offered))
     _check_family(python, config.name)
-    series = catalogue_series(tree.version)
+    series = catalogue_series(tree.release)
     catalogue = load_catalogue(series)
-    glibc = EDITIONS[tree.version].glibc if tree.version in EDITIONS else None
+    glibc = EDITIONS[tree.release].glibc if tree.release in EDITIONS else None
     target = wheel_target(catalogue.version, tree.arch, series, glibc=glibc)
     index = PackageIndex(Cache(job.request.cache), job.log, offline=job.request.offline)
     apps = tuple(open_app(use, root, target, index) for use in python.apps)
@@ -123,7 +123,7 @@ def open_own(
     wheels = {str(name): wheel for name, wheel in wheels_of(resolved, target, index).items()}
     scans = [_scan(app, catalogue) for app in apps]
     libraries = [scan_app(wheel.path, python=catalogue.version_pair) for wheel in wheels.values()]
-    chosen = choose_python(python, root, tree.version, offered, apps=scans, libraries=libraries)
+    chosen = choose_python(python, root, tree.release, offered, apps=scans, libraries=libraries)
     names = local_names(resolved.pins, offered)
     sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
     return _declared(sources, chosen, root, tree.package_manager)
@@ -132,7 +132,7 @@ def open_own(
 def _micropython(python: Python, root: Path, tree: Tree, chosen: ChosenPython) -> Own:
     """Apps for MicroPython, their imports checked against what it has."""
     apps = tuple(micropython.open_app(use, root) for use in python.apps)
-    check_imports([app.path for app in apps], catalogue_series(tree.version), chosen.packages)
+    check_imports([app.path for app in apps], catalogue_series(tree.release), chosen.packages)
     manager = tree.package_manager
     declared = {app.name: micropython.declare_app(app, chosen.packages, manager) for app in apps}
     wanted = {app.name: "python.apps" for app in apps}

@@ -15,7 +15,7 @@ from imagebuilder.model.plan import Plan
 from imagebuilder.model.tree import Tree
 from imagebuilder.openwrt.feed import Finder, Wanted, checked_file, in_folder, lay_files
 from imagebuilder.openwrt.feed_apk import checked_apk
-from imagebuilder.openwrt.hermetic import base_packages
+from imagebuilder.openwrt.hermetic import lay_own_index
 from imagebuilder.planning.install import Offers, with_packages
 from imagebuilder.planning.lock import only_locked
 from imagebuilder.stage.apk_reader import read_apk
@@ -88,8 +88,11 @@ def _contents(job: Job, supply: Supply, plan: Plan, local: Local) -> dict[str, L
     own = {(each.name, each.version) for each in plan.install if not each.feed}
     theirs = [each for each in supply.own if (each.name, each.version) in own]
     others = [Wanted(each, ("shake",)) for each in (*theirs, *(package for _, package in repacked))]
-    base = {path.name: path for path in base_packages(supply.tree)}
-    places = [*finders, in_folder(supply.tree / "packages"), lambda package: base.get(package.filename)]
+    places = [
+        *finders,
+        in_folder(supply.tree / "packages"),
+        lambda package: supply.base.get(package.filename),
+    ]
     folder = job.work / "contents"
     checked = checked_apk if apk else checked_file
     laid = lay_files(folder, [*supply.wanted(plan), *others], places, checked)
@@ -125,6 +128,8 @@ def lay_packages(
     """
     ours = [each for each in plan.install if each.feed == LOCAL]
     if not (supply.feeds or ours):
+        if isinstance(supply.own_index, Path):  # of a tree that holds all that it installs
+            lay_own_index(supply.own_index, job.work / "make")
         return ()
     apk = plan.tree.package_manager == "apk"
     feeds = {feed.name: feed for feed in supply.feeds}
@@ -157,12 +162,13 @@ def _unpack(supply: Supply, plan: Plan, finders: list[Finder], root: Path) -> No
     chosen = {
         (each.feed, each.name, each.version) for each in plan.install if not each.name.startswith("kmod-")
     }
-    base = {path.name: path for path in base_packages(supply.tree)}
     for feed, packages in supply.offers.packages.items():
         for package in packages:
             if (feed, package.name, package.version) not in chosen:
                 continue
-            file = base.get(package.filename) or next(filter(None, (find(package) for find in finders)), None)
+            file = supply.base.get(package.filename) or next(
+                filter(None, (find(package) for find in finders)), None
+            )
             if file is not None:
                 apk = plan.tree.package_manager == "apk"
                 write_tree(read_apk(file, package).tree if apk else read_ipk(file).tree, root)

@@ -43,7 +43,7 @@ def shaken_plan(
 
     ShakeUseError, ShakeError, RootError; what tracing and making the image's own packages raises.
     """
-    catalogue = load_catalogue(catalogue_series(plan.tree.version))
+    catalogue = load_catalogue(catalogue_series(plan.tree.release))
     if _INTERPRETER not in {each.name for each in plan.install}:
         raise ShakeUseError(
             f"config {config.name}: python.shake cuts CPython 3, and this image has none",

@@ -25,6 +25,7 @@ from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.filetree import EMPTY, FileTree
+from imagebuilder.openwrt.device_facts import look_at_tree
 from imagebuilder.openwrt.measure import SquashfsOptions, measure_squashfs, squashfs_options
 from imagebuilder.openwrt.measure_records import installed_tree
 from imagebuilder.planning.flash_kinds import Figure, kind_of
@@ -104,7 +105,9 @@ def main() -> None:
     kit = prepare_kit(EDITIONS["embedded"], user_cache(), Log())
     genuine = packages_of(tree / "packages", tree / "dl")
     own = packages_of(kit / "packages")
-    xz, zstd = squashfs_options(tree), squashfs_options(kit)
+    xz, zstd = (
+        squashfs_options(place, look_at_tree(str(place), user_cache(), Log()).places) for place in (tree, kit)
+    )
     runs = [
         (genuine, "mips_24kc", tree, with_block(xz, 256 << 10), "LEDE 17.01.7 ar71xx/generic"),
         (genuine, "mips_24kc", tree, with_block(xz, 1 << 20), "LEDE 17.01.7 ar71xx/generic"),

@@ -26,6 +26,7 @@ from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.filetree import FileTree
+from imagebuilder.model.tree import Places
 from imagebuilder.openwrt.measure import SquashfsOptions, measure_squashfs, squashfs_options
 from imagebuilder.python.shake import standard_packages
 from imagebuilder.python.shake_proof import prove
@@ -75,7 +76,7 @@ def measure(kit: Path, case: Case, work: Path) -> None:
     proved = prove(root, case.commands, work, Log(), dropped=result.dropped)
     print(f"\n{case.script}: {', '.join(case.packages)}; {' and '.join(case.commands)} run in what is left")
     print(f"{'':24}{'before':>12}{'after':>12}{'share':>9}")
-    for title, options in (("as the kit packs", squashfs_options(kit)), ("xz, 256 KiB", XZ)):
+    for title, options in (("as the kit packs", squashfs_options(kit, Places())), ("xz, 256 KiB", XZ)):
         parts = (
             ("library part", [library_part(whole)], [library_part(left)]),
             ("root", whole.values(), left.values()),

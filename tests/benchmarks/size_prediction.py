@@ -30,6 +30,8 @@ from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.filetree import EMPTY, FileTree
 from imagebuilder.model.package import Package
+from imagebuilder.model.tree import Places
+from imagebuilder.openwrt.device_facts import look_at_tree
 from imagebuilder.openwrt.hermetic import base_packages, own_packages
 from imagebuilder.openwrt.measure import measure_squashfs, squashfs_options
 from imagebuilder.openwrt.measure_image import ImageSize, image_facts, image_sizes
@@ -71,6 +73,7 @@ class Place:
     """A tree that may be written to. files: the package files by name; offered: what its index says."""
 
     tree: Path
+    places: Places
     target: str
     said: Tree
     files: dict[str, Path]
@@ -95,25 +98,26 @@ def open_place(original: Path, folder: Path) -> Place:
     for path in (tree / "dl").glob("*.ipk"):
         path.rename(tree / "packages" / path.name)
     (tree / "repositories.conf").write_text("src imagebuilder file:packages\n")
-    steady_tools(tree, PrivateView("copy", tree, tree, tree))
+    steady_tools(tree, PrivateView("copy", tree, tree, tree), Log())
     epoch = source_date_epoch(tree)
+    places = look_at_tree(str(tree), folder / "cache", Log()).places
     packages = own_packages(tree)
     offered = [
         *parse_index(index_of(tree / "packages", packages)),
-        *(read_control(path).control for path in base_packages(tree)),
+        *(read_control(path).control for path in base_packages(tree, places)),
     ]
-    files = {read_control(path).control.name: path for path in (*packages, *base_packages(tree))}
+    files = {read_control(path).control.name: path for path in (*packages, *base_packages(tree, places))}
     settings = config_settings((tree / ".config").read_text())
     defaults, profiles = parse_info(quietly(["make", "--no-print-directory", "info"], tree))
     target = f"{settings['TARGET_BOARD']}/{settings.get('TARGET_SUBTARGET') or 'generic'}"
     said = Tree(
-        squashfs=squashfs_options(tree),
+        squashfs=squashfs_options(tree, places),
         arch=settings["TARGET_ARCH_PACKAGES"],
         version="17.01.7" if target.startswith("ar71xx") else "embedded",
-        images=image_facts(tree, target, ""),
+        images=image_facts(tree, places, target, ""),
     )
     named = {name: profile.packages for name, profile in profiles.items()}
-    return Place(tree, target, said, files, offered, defaults, named, epoch)
+    return Place(tree, places, target, said, files, offered, defaults, named, epoch)
 
 
 def wanted(place: Place, profile: str, packages: str) -> tuple[Package, ...]:
@@ -163,7 +167,7 @@ def worst(sizes: dict[str, ImageSize], images: Sequence[Path], profile: str) -> 
 def row(place: Place, profile: str, packages: str, files: Path | None) -> tuple[float, float]:
     over = read_tree(files) if files else EMPTY
     plan = wanted(place, profile, packages)
-    facts = image_facts(place.tree, place.target, profile)
+    facts = image_facts(place.tree, place.places, place.target, profile)
     contents = (content(entry) for entry in over.values() if entry.kind == "file")
     added = compressed_files(contents, place.said.squashfs)
     before = predict_rootfs(plan, place.said, added).amount
