@@ -41,7 +41,7 @@ pytestmark = pytest.mark.kit
 
 APPS = Path(__file__).parent / "data/apps"
 QEMU = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
-NEEDED = {"encodings", "encodings.aliases", "encodings.utf_8", "encodings.ascii", "encodings.latin_1", "os"}
+NEEDED = {"encodings", "encodings.aliases", "encodings.utf_8", "encodings.ascii", "os"}
 
 
 def left_root(contents: Contents, result: Shaken, folder: Path) -> Root:

@@ -38,7 +38,8 @@ class Python(Model):
 
     source: also the sources: of feed packages their -src twins, of one's own beside the bytecode, or "only"
     them. pip, setuptools: these too. optimize: 1 drops assert statements, 2 docstrings too. pyc: how
-    bytecode knows its source, where that is beside it. apps: scripts,
+    bytecode knows its source, where that is beside it (None: by a hash that is believed; Python 3.6 knows
+    the timestamp alone). apps: scripts,
     project folders or wheels, by their paths in the project. requirements: PEP 508. package: recipes. shake:
     cut the standard library to what these reach; keep: modules that stay all the same (`encodings.*`); trace:
     commands that run in the image, what they import stays, and they prove the image afterwards.
@@ -49,7 +50,7 @@ class Python(Model):
     pip: bool = False
     setuptools: bool = False
     optimize: Optimize = 0
-    pyc: Literal["unchecked-hash", "checked-hash", "timestamp"] = "unchecked-hash"
+    pyc: Literal["unchecked-hash", "checked-hash", "timestamp"] | None = None
     apps: Many[Annotated[AppUse, BeforeValidator(_app)]] = ()
     requirements: Many[RequirementText] = ()
     package: Many[PythonPackageUse] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 OVERLAY_FILES = "files from overlays"
@@ -12,6 +13,17 @@ def find_rootfs(tree: Path) -> Path | None:
     """`build_dir/target-ARCH/root-TARGET`, where make put one. Newer trees keep a `root.orig-` beside it."""
     found = sorted(tree.glob("build_dir/target-*/root-*"))
     return found[0] if found else None
+
+
+def package_files(rootfs: Path, names: Collection[str]) -> set[str]:
+    """The paths of these packages' files, by the package manager's lists in a root file system."""
+    found: set[str] = set()
+    for folder in ("usr/lib/opkg/info", "lib/apk/packages"):
+        for name in names:
+            listing = rootfs / folder / f"{name}.list"
+            if listing.is_file() and not listing.is_symlink():
+                found.update(line.strip() for line in listing.read_text("utf-8", "replace").splitlines())
+    return found
 
 
 def sizes_by_package(tree: Path) -> list[tuple[str, int]]:

@@ -16,6 +16,7 @@ from imagebuilder.python.bytecode import (
     Validity,
     compile_sources,
     shipped_tree,
+    usual_validity,
 )
 from imagebuilder.python.bytecode_check import cached_path
 
@@ -24,14 +25,14 @@ from imagebuilder.python.bytecode_check import cached_path
 class Compiler:
     """Compiles for the target. into: a folder for bytecode, which must stay as long as results are used;
     epoch: SOURCE_DATE_EPOCH in seconds since 1970; python: the target's, '3.11'; validity: of bytecode that
-    has its source beside it."""
+    has its source beside it, None for what the version is best at."""
 
     interpreter: Interpreter
     into: Path
     epoch: int
     python: str
     log: Log
-    validity: Validity = "unchecked-hash"
+    validity: Validity | None = None
 
     def ship(
         self, name: str, tree: FileTree, source: SourceKind, optimize: Optimize, *, lenient: bool = False
@@ -47,7 +48,7 @@ class Compiler:
         sources = {
             path: entry for path, entry in tree.items() if entry.kind == "file" and path.endswith(".py")
         }
-        form = Form(optimize, self.validity)
+        form = Form(optimize, self.validity or usual_validity(self.python))
         try:
             bytecode = self._compile(name, sources, form)
         except CompileError as error:

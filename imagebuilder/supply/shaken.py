@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from imagebuilder.errors import UserError
+from imagebuilder.errors import HostError, UserError
 from imagebuilder.model.board import Board
 from imagebuilder.model.config import Config
 from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan, ShakenPackage
+from imagebuilder.python.bytecode_interpreter import can_run
 from imagebuilder.python.catalogue import load_catalogue
 from imagebuilder.python.shake import Shaken, ShakeRequest, shake, standard_packages
 from imagebuilder.python.shake_run import Root
@@ -54,14 +55,17 @@ def shaken_plan(
     ours = [each.name for each in plan.install if each.feed == LOCAL]
     mine = {name: maker.content(name, _no_original)[0] for name in ours if name not in local.originals}
     whole = {**contents, **mine}
-    traced = _traced(job, config, board, whole, catalogue.python)
+    place = _root(job, board, whole, config, catalogue.python)
+    traced = _traced(job, config, place)
     standard = standard_packages(catalogue)
     asked = [name for name in plan.wanted if name not in standard]
     apps = [
         *mine,
         *(name for name in config.packages.add if name.startswith("python3-") and name not in standard),
     ]
-    request = ShakeRequest(whole, installed, asked, apps, config.python.keep, traced)
+    request = ShakeRequest(
+        whole, installed, asked, apps, config.python.keep, traced, started=_started(job, place)
+    )
     work = job.work / "shake"
     work.mkdir()
     found = shake(request, catalogue, maker.interpreter(catalogue), work, job.log)
@@ -101,13 +105,40 @@ def _unpack(contents: Mapping[str, LocalPackage], root: Path) -> None:
         write_tree(each.tree, root)
 
 
-def _traced(
-    job: Job, config: Config, board: Board, contents: Mapping[str, LocalPackage], python: str
-) -> Mapping[str, str]:
-    """What the config's commands import, run in a root of all packages."""
-    if not config.python.trace:
-        return {}
+def _root(
+    job: Job, board: Board, contents: Mapping[str, LocalPackage], config: Config, python: str
+) -> Root | None:
+    """A root file system of all packages to run Python in; None where this machine cannot. HostError where a
+    command is to be traced and there is no emulator."""
+    try:
+        emulated = emulation(board, Path("/"))
+    except HostError as error:
+        if config.python.trace:
+            raise
+        job.log.note(f"what the interpreter imports by itself was not tried: {error.message}")
+        return None
     root = job.work / "traced"
     _unpack(contents, root)
-    place = Root(root, python, emulation(board, Path("/")))
+    place = Root(root, python, emulated)
+    return place if config.python.trace or can_run(root, python, emulated) else None
+
+
+def _started(job: Job, place: Root | None) -> Collection[str] | None:
+    """The modules that the interpreter imports before any program, as a run of it shows; None where it
+    cannot be run here, so that what is known of its version has to do."""
+    if place is None:
+        return None
+    (run,) = trace(place, [f"{place.interpreter} -c pass"], job.work / "tracing", job.log)
+    if run.code != 0:
+        job.log.note(
+            f"the interpreter does not start on this machine, before anything is shaken: {run.output}"
+        )
+        return None
+    return run.modules
+
+
+def _traced(job: Job, config: Config, place: Root | None) -> Mapping[str, str]:
+    """What the config's commands import, run in a root of all packages."""
+    if place is None or not config.python.trace:
+        return {}
     return traced_modules(trace(place, config.python.trace, job.work / "tracing", job.log))
