@@ -103,7 +103,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
             rootfs_partsize=config.image.rootfs_partsize,
         )
         plan = plan.model_copy(update={"make": tuple(arguments)})
-        found = budgets(plan, config, inputs.board, inputs.overlays, offers)
+        found = budgets(plan, config, inputs.board, inputs.overlays, offers, contents=local.known())
         decided = Decided(source, job, supply, offers, local, plan, found)
         if locked is not None:
             _check_locked(locked, entry_of(inputs, decided), config.name)

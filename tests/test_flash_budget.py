@@ -16,7 +16,6 @@ from imagebuilder.model.budget import Amount
 from imagebuilder.openwrt.measure_image import ImageFacts, erase_block, image_sizes, recipe_size
 from imagebuilder.planning.flash import (
     at_most,
-    compressed_files,
     flash_budget,
     measured_rootfs,
     package_cost,
@@ -24,6 +23,7 @@ from imagebuilder.planning.flash import (
     predict_rootfs,
 )
 from imagebuilder.planning.flash_kinds import figures, kind_of, ratio_for
+from imagebuilder.planning.flash_known import compressed_files
 from imagebuilder.report.flash_bar import flash_bar, flash_picture, segments
 
 KERNEL = 1276413

@@ -37,9 +37,10 @@ class Python(Model):
     """Which Python goes in, and what of one's own.
 
     source: also the sources: of feed packages their -src twins, of one's own beside the bytecode, or "only"
-    them. pip, setuptools: these too. optimize: 1 drops assert statements, 2 docstrings too. pyc: how
-    bytecode knows its source, where that is beside it (None: by a hash that is believed; Python 3.6 knows
-    the timestamp alone). apps: scripts,
+    them. compile: feed packages that hold sources go in as bytecode (None: in releases whose packages hold
+    sources, 17.01, where an app or `auto` is used). pip, setuptools: these too. optimize: 1 drops assert
+    statements, 2 docstrings too. pyc: how bytecode knows its source, where that is beside it (None: by a hash
+    that is believed; Python 3.6 knows the timestamp alone). apps: scripts,
     project folders or wheels, by their paths in the project. requirements: PEP 508. package: recipes. shake:
     cut the standard library to what these reach; keep: modules that stay all the same (`encodings.*`); trace:
     commands that run in the image, what they import stays, and they prove the image afterwards.
@@ -47,6 +48,7 @@ class Python(Model):
 
     variant: Variant = "none"
     source: bool | Literal["only"] = False
+    compile: bool | None = None
     pip: bool = False
     setuptools: bool = False
     optimize: Optimize = 0
@@ -57,6 +59,12 @@ class Python(Model):
     shake: bool = False
     keep: Many[ModulePattern] = ()
     trace: Many[str] = ()
+
+    @model_validator(mode="after")
+    def _sources_or_bytecode(self) -> Python:
+        if self.compile and self.source == "only":
+            raise ValueError('compile = true and source = "only" contradict one another: leave one out')
+        return self
 
 
 class Packages(Model):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import lzma
 import math
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -30,6 +28,8 @@ from imagebuilder.planning.flash_place import place_of
 
 JFFS2_BLOCKS = 5  # JFFS2 does not mount with fewer erase blocks
 PYTHON_SOURCES = ("17.01",)  # series whose Python packages hold .py files (its index; no bytecode)
+KNOWN = "known content"  # the kind of a package that is packed here, instead of estimated
+_KNOWN_DOUBT = 0.01  # where blocks begin and end among files that are not known
 _FILES_DOUBT = 0.1  # other files stand in one block with the overlays'
 
 
@@ -91,30 +91,26 @@ def package_cost(package: Sized, tree: Tree) -> PackageCost:
     )
 
 
-def compressed_files(contents: Iterable[bytes], how: SquashfsOptions) -> int:
-    """What the overlays' files add to the squashfs, in bytes: they are known before anything is fetched, and
-    are compressed here as mksquashfs does it, large ones in blocks and small ones together."""
-    total, small = 0, b""
-    for content in contents:
-        whole = len(content) // how.block * how.block
-        total += sum(_packed(content[at : at + how.block], how) for at in range(0, whole, how.block))
-        small += content[whole:]
-        if len(small) >= how.block:
-            total, small = total + _packed(small[: how.block], how), small[how.block :]
-    return total + _packed(small, how)
+def _known_cost(name: str, size: int) -> PackageCost:
+    """What a package adds whose content was packed here."""
+    return PackageCost(name=name, bytes=size, uncertainty=round(size * _KNOWN_DOUBT), kind=KNOWN)
 
 
-def _packed(block: bytes, how: SquashfsOptions) -> int:
-    packed = lzma.compress(block) if how.compressor == "xz" else zlib.compress(block, 9)
-    return min(len(packed), len(block))
-
-
-def predict_rootfs(packages: Iterable[Sized], tree: Tree, files: int = 0) -> Rootfs:
-    """The squashfs before anything is fetched. files: bytes that compressed_files() found.
+def predict_rootfs(
+    packages: Iterable[Sized], tree: Tree, files: int = 0, known: Mapping[str, int] | None = None
+) -> Rootfs:
+    """The squashfs before it is made. files: bytes that compressed_files() found; known: those that
+    known_bytes() found, of packages whose content is at hand, by their names.
 
     Its uncertainty: packages of a kind are wrong together, the kinds independently of each other.
     """
-    costs = tuple(package_cost(package, tree) for package in packages)
+    known = known or {}
+    costs = tuple(
+        _known_cost(package.name, known[package.name])
+        if package.name in known
+        else package_cost(package, tree)
+        for package in packages
+    )
     each, spread = record_bytes(tree.squashfs.compressor)
     records = round(each * len(costs))
     doubts: dict[str, float] = {"records": 2 * spread * len(costs), "files": files * _FILES_DOUBT}
@@ -122,7 +118,9 @@ def predict_rootfs(packages: Iterable[Sized], tree: Tree, files: int = 0) -> Roo
         doubts[cost.kind] = doubts.get(cost.kind, 0.0) + cost.uncertainty
     total = sum(cost.bytes for cost in costs) + records + files
     doubt = math.sqrt(sum(value**2 for value in doubts.values()))
-    source = f"{len(costs)} packages of the index, by measured figures for {tree.squashfs.compressor}"
+    here = sum(cost.kind == KNOWN for cost in costs)
+    source = f"{len(costs) - here} packages of the index, by measured figures for {tree.squashfs.compressor}"
+    source += f"; {here} packed here" if here else ""
     amount = Amount(bytes=total, uncertainty=round(doubt), source=source)
     return Rootfs(amount, tuple(sorted(costs, key=lambda cost: -cost.bytes)), files, records)
 

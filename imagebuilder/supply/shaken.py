@@ -6,12 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from imagebuilder.errors import HostError, UserError
+from imagebuilder.errors import HostError
 from imagebuilder.model.board import Board
 from imagebuilder.model.config import Config
 from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan, ShakenPackage
+from imagebuilder.python.bytecode import Interpreter
 from imagebuilder.python.bytecode_interpreter import can_run
 from imagebuilder.python.catalogue import load_catalogue
 from imagebuilder.python.shake import Shaken, ShakeRequest, shake, standard_packages
@@ -20,14 +21,8 @@ from imagebuilder.python.shake_trace import trace, traced_modules
 from imagebuilder.python.variants import catalogue_series
 from imagebuilder.stage.filetree import write_tree
 from imagebuilder.stage.shaken import shaken_package
-from imagebuilder.supply.feeds import LOCAL, Job
-from imagebuilder.supply.local import Local, Maker, emulation
-
-_INTERPRETER = "python3-base"
-
-
-class ShakeUseError(UserError):
-    """python.shake where there is nothing to shake."""
+from imagebuilder.supply.feeds import Job
+from imagebuilder.supply.local import Local, emulation
 
 
 def shaken_plan(
@@ -35,25 +30,20 @@ def shaken_plan(
     plan: Plan,
     local: Local,
     config: Config,
+    interpreter: Interpreter,
     *,
     contents: Mapping[str, LocalPackage],
     installed: Sequence[Package],
-) -> tuple[Plan, Local]:
+) -> tuple[Plan, Local, frozenset[str]]:
     """The plan without what nobody needs any more, and the packages that are left of CPython's, to be
-    resolved again. contents: of feeds' packages in the plan; installed: all packages of the plan.
+    resolved again; the names of those that nobody needs. interpreter: whose bytecode is the target's;
+    contents: of feeds' packages in the plan; installed: all packages of the plan.
 
-    ShakeUseError, ShakeError, RootError; what tracing and making the image's own packages raises.
+    ShakeError, RootError; what tracing raises.
     """
     catalogue = load_catalogue(catalogue_series(plan.tree.version))
-    if _INTERPRETER not in {each.name for each in plan.install}:
-        raise ShakeUseError(
-            f"config {config.name}: python.shake cuts CPython 3, and this image has none",
-            hint='leave it out, or say variant = "auto"',
-        )
     board = job.request.library.board(job.request.board)
-    maker = Maker(job, local, plan, config, lambda root: _unpack(contents, root))
-    ours = [each.name for each in plan.install if each.feed == LOCAL]
-    mine = {name: maker.content(name, _no_original)[0] for name in ours if name not in local.originals}
+    mine = local.made
     whole = {**contents, **mine}
     place = _root(job, board, whole, config, catalogue.python)
     traced = _traced(job, config, place)
@@ -66,24 +56,18 @@ def shaken_plan(
     request = ShakeRequest(
         whole, installed, asked, apps, config.python.keep, traced, started=_started(job, place)
     )
-    work = job.work / "shake"
-    work.mkdir()
-    found = shake(request, catalogue, maker.interpreter(catalogue), work, job.log)
+    found = shake(request, catalogue, interpreter, job.work / "shake", job.log)
     manager = plan.tree.package_manager
     ready = {
         name: shaken_package(whole[name], tree, found.depends.get(name, whole[name].package.depends), manager)
         for name, tree in found.trees.items()
         if name not in found.removable
     }
-    gone = set(found.removable)
+    gone = frozenset(found.removable)
     names = tuple(name for name in plan.wanted if name not in gone)
     packages = tuple(name for name in plan.packages if name not in gone)
     plan = plan.model_copy(update={"wanted": names, "packages": packages, "shaken": _facts(found)})
-    return plan, replace(local, ready=ready, dropped=found.dropped)
-
-
-def _no_original(package: Package) -> Path:
-    raise LookupError(f"{package.name} is repacked, not made")
+    return plan, replace(local, ready=ready, dropped=found.dropped), gone
 
 
 def _facts(found: Shaken) -> tuple[ShakenPackage, ...]:
