@@ -246,7 +246,7 @@ def test_a_shaken_image_holds_what_its_apps_reach_and_is_proved(ask: Callable[..
     # what was shaken is counted as it is
     assert planned.flash.rootfs.bytes == pytest.approx(result.flash.rootfs.bytes, rel=0.05)
     assert result.bytecode is not None
-    assert result.bytecode.files > result.bytecode.modules > 5
+    assert result.bytecode.files >= result.bytecode.modules > 5
     assert "own Python 3.11" in result.bytecode.by
     assert [each.command for each in result.starts] == ["/usr/bin/python3.11 -c pass", "meter"]
     assert whole.starts[0].look_ups >= result.starts[0].look_ups > 0
