@@ -133,7 +133,8 @@ def shake(
     if unread:
         name, why = next(iter(unread.items()))
         raise ShakeError(f"the module {name} of the standard library: {why}", hint="fetch the package again")
-    frozen = frozen_modules(own)
+    # what a version carries inside, as far as this build of it does (--with-frozen-modules)
+    frozen = frozen_modules(own) & version_facts(catalogue.python).frozen
     kept = Kept(index, closure, frozen, request.keep, reader)
     trees = {name: kept.tree(request.contents[name].tree) for name in sorted(standard)}
     return _result(request, index, closure, frozen, trees)

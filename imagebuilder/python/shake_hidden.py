@@ -23,7 +23,7 @@ def _always(*modules: str) -> tuple[Hidden, ...]:
 
 
 _STRPTIME = (Hidden("_strptime", frozenset({"strptime"})),)
-_SYSCONFIG = _always("_sysconfigdata_*")  # with the target's name behind
+_SYSCONFIG = _always("_sysconfigdata*")  # with the target's name behind, or without (3.6 of 17.01)
 # names that a release has no module of do not matter
 HIDDEN: Mapping[str, tuple[Hidden, ...]] = {
     "_asyncio": _always(
