@@ -32,6 +32,7 @@ from imagebuilder.planning.flash import (
     predict_rootfs,
 )
 from imagebuilder.planning.flash_known import compressed_files, known_bytes
+from imagebuilder.planning.flash_place import place_of
 from imagebuilder.planning.install import Offers, resolved
 from imagebuilder.planning.ram import ram_budget, ram_needs
 from imagebuilder.python.variants import available_variants, catalogue_series, python_packages
@@ -74,13 +75,20 @@ class Budgeting:
         return predict_rootfs(packages, self.said, self._files_bytes, self._known_bytes)
 
     def flash(self, rootfs: Rootfs) -> FlashBudget:
-        """The flash with this squashfs."""
+        """The flash with this squashfs. BudgetError where the config bakes an image without need."""
         size = self.config.image.rootfs_partsize
+        baked = self.config.image.baked
+        if baked and not place_of(self.board, self.said.images, None).jffs2:
+            raise BudgetError(
+                f"image.baked is for flash with JFFS2, and {self.board.id} keeps changes elsewhere",
+                hint="leave it out",
+            )
         return flash_budget(
             rootfs,
             self.said,
             self.board,
             wanted_free=self.config.budget.flash_free,
+            baked=baked,
             rootfs_partsize=size << 20 if size else None,
             python=[each.name for each in rootfs.packages if each.name.startswith(_PYTHON)],
             apps=self.config.packages.add,
@@ -241,7 +249,7 @@ def _flash_words(plan: Plan, flash: FlashBudget) -> str:
     if flash.verdict == "too little left":
         return (
             f"the image of {plan.config} for {plan.board} leaves {flash.free} bytes free{about},"
-            f" and budget.flash_free wants {flash.wanted_free}"
+            f" and {'image.baked' if flash.baked else 'budget.flash_free'} wants {flash.wanted_free}"
         )
     limits = [f"{image.type} takes at most {image.limit}" for image in flash.images if image.limit]
     said = f"; {', '.join(limits)}" if limits else ""

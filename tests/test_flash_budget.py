@@ -241,6 +241,33 @@ def test_an_image_that_fits_but_leaves_too_little() -> None:
     assert predictor(wanted_free=768 << 10)(packages).verdict == "fits"
 
 
+@pytest.mark.parametrize(
+    ("free", "verdict", "said"),
+    [
+        (5 * 65536, "fits", "JFFS2 has room"),
+        (4 * 65536, "fits", "in RAM, and lost"),
+        (65536, "fits", "in RAM, and lost"),
+        (0, "too little left", "in RAM, and lost"),
+    ],
+)
+def test_a_baked_image_needs_one_erase_block_and_says_what_becomes_of_changes(
+    free: int, verdict: str, said: str
+) -> None:
+    tree = replace(TREE, images=replace(TPLINK, recipes={}))  # the header tool itself keeps five blocks
+    rootfs = predict_rootfs(resolved(situation("none").requested, ()), tree)
+    assert tree.images.kernel is not None
+    size = (3904 << 10) - free - tree.images.kernel.bytes
+    rootfs = replace(rootfs, amount=rootfs.amount.model_copy(update={"bytes": size}))
+    unlimited = board().model_copy(
+        update={"layout": board().layout.model_copy(update={"kernel_and_rootfs": None})}
+    )
+    budget = flash_budget(rootfs, tree, unlimited, wanted_free=640 << 10, baked=True)
+    assert (budget.free, budget.verdict, budget.baked) == (free, verdict, True)
+    assert any(said in note for note in budget.notes)
+    assert not any("JFFS2 wants" in note for note in budget.notes)
+    assert flash_budget(rootfs, tree, unlimited, wanted_free=640 << 10).verdict == "too little left"
+
+
 def test_a_board_of_unknown_flash_gets_no_verdict() -> None:
     unknown = Board.model_validate({**board().model_dump(mode="python"), "flash": None, "layout": {}})
     tree = replace(TREE, images=replace(TPLINK, recipes={}))

@@ -92,11 +92,13 @@ class OverlayUse(Model):
 class ImageOptions(Model):
     """How images are named and, where the tree lets one choose, how big the root file system may be.
 
-    rootfs_partsize: MiB.
+    rootfs_partsize: MiB. baked: all settings are in the image, and what changes on the device lives in RAM,
+    where too little flash is left to keep it: budget.flash_free does not count.
     """
 
     extra_name: Word | None = None
     rootfs_partsize: Annotated[int, Field(gt=0, le=1 << 20)] | None = None
+    baked: bool = False
 
 
 class MirrorOptions(Model):

@@ -27,6 +27,12 @@ from imagebuilder.planning.flash_kinds import kind_of, ratio_for, record_bytes
 from imagebuilder.planning.flash_place import place_of
 
 JFFS2_BLOCKS = 5  # JFFS2 does not mount with fewer erase blocks
+# fstools, mount_root.c: rootfs_data that holds no file system it can mount gives a tmpfs over the squashfs.
+# Without that partition there is none, and / stays read-only: so one erase block has to be left for it
+BAKED = (
+    "baked: all settings are in the image; what is changed on the device is in RAM, and lost at every start"
+)
+BAKED_BUT_KEPT = "baked, but JFFS2 has room: what is changed on the device stays, until another image comes"
 PYTHON_SOURCES = ("17.01",)  # series whose Python packages hold .py files (its index; no bytecode)
 KNOWN = "known content"  # the kind of a package that is packed here, instead of estimated
 _KNOWN_DOUBT = 0.01  # where blocks begin and end among files that are not known
@@ -151,13 +157,15 @@ def flash_budget(
     board: Board,
     *,
     wanted_free: int = 0,
+    baked: bool = False,
     rootfs_partsize: int | None = None,
     python: Iterable[str] = (),
     apps: Iterable[str] = (),
 ) -> FlashBudget:
     """Whether it fits, and what stays free for the device's own settings.
 
-    board: as the tree's releases know it (Board.for_profile). wanted_free: bytes. rootfs_partsize: bytes of a
+    board: as the tree's releases know it (Board.for_profile). wanted_free: bytes; baked: none of them, but
+    for one erase block. rootfs_partsize: bytes of a
     disk's partition, where the config says it. python, apps: names of the packages that are the
     interpreter's, and of those that the config adds.
     """
@@ -168,13 +176,17 @@ def flash_budget(
     over = max((image.excess for image in images), default=0)
     over = max(over, _over_both(board, tree.images, rootfs.amount.bytes))
     over = max(over, -free if free is not None and free < 0 else 0)
+    wanted_free = tree.images.block if baked else wanted_free
     short = max(0, wanted_free - max(free, 0)) if free is not None else 0
     notes = [*place.notes]
     if abs(_margin(over, short, free, wanted_free)) < rootfs.amount.uncertainty:
         notes.append("nearer to the limit than the prediction is sure: known when the packages are fetched")
-    if free is not None and place.jffs2 and 0 <= free < JFFS2_BLOCKS * tree.images.block:
-        few = f"only {free} bytes stay free: JFFS2 wants {JFFS2_BLOCKS} erase blocks"
-        notes.append(f"{few}, and without it settings are lost at every start")
+    few = free is not None and place.jffs2 and 0 <= free < JFFS2_BLOCKS * tree.images.block
+    if few and not baked:
+        left = f"only {free} bytes stay free: JFFS2 wants {JFFS2_BLOCKS} erase blocks"
+        notes.append(f"{left}, and without it settings are lost at every start")
+    if baked:
+        notes.append(BAKED if few else BAKED_BUT_KEPT)
     return FlashBudget(
         measured=rootfs.measured,
         kernel=tree.images.kernel,
@@ -190,6 +202,7 @@ def flash_budget(
         excess=over or short,
         verdict=_verdict(over, short, images, free),
         notes=tuple(notes),
+        baked=baked,
     )
 
 
