@@ -61,6 +61,25 @@ def test_bytecode_of_another_version_is_refused(tmp_path: Path) -> None:
         load_bytecode(root, tree, (), tmp_path / "work", Log())
 
 
+def test_what_the_interpreter_never_reads_is_no_matter(tmp_path: Path) -> None:
+    other = (3000).to_bytes(2, "little") + GOOD[2:]
+    tag = VERSION.replace(".", "")
+    files = {
+        f"{LIB}/good.pyc": GOOD,
+        f"{LIB}/a.py": b"x = 1",
+        f"{LIB}/a.pyc": other,  # its source is there
+        f"{LIB}/__pycache__/b.cpython-27.pyc": other,
+        f"{LIB}/__pycache__/c.cpython-{tag}.pyc": GOOD,
+        "/usr/lib/python2.7/os.pyc": other,
+        "/usr/share/mine/d.pyc": GOOD,
+    }
+    write_tree(FileTree({path: file_of(data) for path, data in files.items()}), tmp_path / "root")
+    root = Root(tmp_path / "root", VERSION)
+    loaded = load_bytecode(root, read_tree(root.path), (), tmp_path / "work", Log())
+    assert loaded is not None
+    assert loaded.files == 3
+
+
 def test_nobody_here_loads_it_is_a_warning(tmp_path: Path) -> None:
     write_tree(
         FileTree({"/usr/lib/python3.14/m.pyc": file_of((3627).to_bytes(2, "little") + b"\r\n" + bytes(20))}),

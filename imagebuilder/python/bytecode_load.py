@@ -14,7 +14,7 @@ from imagebuilder.host.run import Completed, clean_environment, run
 from imagebuilder.log import Log
 from imagebuilder.model.filetree import FileTree
 from imagebuilder.model.result import LoadedBytecode
-from imagebuilder.python.bytecode_check import foreign_bytecode
+from imagebuilder.python.bytecode_check import magic_of
 from imagebuilder.python.bytecode_interpreter import can_run, host_interpreter
 from imagebuilder.python.shake_index import module_of
 from imagebuilder.python.shake_run import WORK, Root, run_in
@@ -44,9 +44,21 @@ class Answer:
     last: str
 
 
-def bytecode_in(tree: FileTree) -> tuple[str, ...]:
-    """All bytecode of a root file system, by path."""
-    return tuple(path for path, entry in tree.items() if entry.kind == "file" and path.endswith(".pyc"))
+def bytecode_in(tree: FileTree, python: str, magic_number: int) -> tuple[str, ...]:
+    """All bytecode of a root file system that Python ("3.11") would read, by path: not what lies beside its
+    source, nor in __pycache__ under another version's name, nor outside of the library with another one's
+    magic number, such as Python 2's."""
+    library, tag = f"/usr/lib/python{python}/", f".cpython-{python.replace('.', '')}."
+    found = []
+    for path, entry in tree.items():
+        if entry.kind != "file" or not path.endswith(".pyc"):
+            continue
+        cached = "/__pycache__/" in path
+        hidden = tag not in path if cached else path[:-1] in tree
+        if hidden or not (path.startswith(library) or magic_of(entry) == magic_number):
+            continue
+        found.append(path)
+    return tuple(found)
 
 
 def parse_answer(text: str) -> Answer:
@@ -100,13 +112,13 @@ def load_bytecode(
 
     LoadError naming what its interpreter would refuse; HostError; ProgramTimeoutError.
     """
-    paths = bytecode_in(tree)
+    facts = version_facts(root.python)
+    paths = bytecode_in(tree, root.python, facts.magic_number)
     if not paths:
         return LoadedBytecode(files=0, modules=0, by="")
-    facts = version_facts(root.python)
-    foreign = foreign_bytecode(tree, root.python, facts.magic_number)
+    foreign = [path for path in paths if magic_of(tree[path]) != facts.magic_number]
     if foreign:
-        listed = "\n".join(f"{each.path}: magic number {each.magic_number}" for each in foreign[:_SHOWN])
+        listed = "\n".join(f"{path}: magic number {magic_of(tree[path])}" for path in foreign[:_SHOWN])
         raise LoadError(
             f"{len(foreign)} files of bytecode are not Python {root.python}'s:\n{listed}",
             hint=f"its magic number is {facts.magic_number}: which package was made for another release?",
