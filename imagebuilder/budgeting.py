@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from imagebuilder.load.overlay import LoadedOverlay
 from imagebuilder.model.board import Board
 from imagebuilder.model.budget import Advice, Budgets, Fit, FlashBudget
 from imagebuilder.model.config import Config
+from imagebuilder.model.filetree import FileTree
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.size import human_size
 from imagebuilder.openwrt.measure import MeasureError, squashfs_options
@@ -26,11 +27,12 @@ from imagebuilder.planning.flash import (
     Sized,
     Tree,
     at_most,
-    compressed_files,
     flash_budget,
     measured_rootfs,
     predict_rootfs,
 )
+from imagebuilder.planning.flash_known import compressed_files, known_bytes
+from imagebuilder.planning.flash_place import place_of
 from imagebuilder.planning.install import Offers, resolved
 from imagebuilder.planning.ram import ram_budget, ram_needs
 from imagebuilder.python.variants import available_variants, catalogue_series, python_packages
@@ -46,13 +48,22 @@ class BudgetError(UserError):
 
 @dataclass(frozen=True)
 class Budgeting:
-    """What budgets of one plan are made from. board: as the tree's releases know it."""
+    """What budgets of one plan are made from. board: as the tree's releases know it; contents: of packages
+    whose files are known, by their names."""
 
     plan: Plan
     config: Config
     board: Board
     overlays: tuple[LoadedOverlay, ...]
     said: Tree
+    contents: Mapping[str, FileTree] = field(default_factory=dict)
+
+    @cached_property
+    def _known_bytes(self) -> dict[str, int]:
+        planned = {each.name for each in self.plan.install}
+        return known_bytes(
+            {name: tree for name, tree in self.contents.items() if name in planned}, self.said.squashfs
+        )
 
     @cached_property
     def _files_bytes(self) -> int:
@@ -61,16 +72,23 @@ class Budgeting:
 
     def rootfs(self, packages: Iterable[Sized]) -> Rootfs:
         """The squashfs with these packages, predicted."""
-        return predict_rootfs(packages, self.said, self._files_bytes)
+        return predict_rootfs(packages, self.said, self._files_bytes, self._known_bytes)
 
     def flash(self, rootfs: Rootfs) -> FlashBudget:
-        """The flash with this squashfs."""
+        """The flash with this squashfs. BudgetError where the config bakes an image without need."""
         size = self.config.image.rootfs_partsize
+        baked = self.config.image.baked
+        if baked and not place_of(self.board, self.said.images, None).jffs2:
+            raise BudgetError(
+                f"image.baked is for flash with JFFS2, and {self.board.id} keeps changes elsewhere",
+                hint="leave it out",
+            )
         return flash_budget(
             rootfs,
             self.said,
             self.board,
             wanted_free=self.config.budget.flash_free,
+            baked=baked,
             rootfs_partsize=size << 20 if size else None,
             python=[each.name for each in rootfs.packages if each.name.startswith(_PYTHON)],
             apps=self.config.packages.add,
@@ -78,9 +96,14 @@ class Budgeting:
 
 
 def open_budgeting(
-    plan: Plan, config: Config, board: Board, overlays: Sequence[LoadedOverlay]
+    plan: Plan,
+    config: Config,
+    board: Board,
+    overlays: Sequence[LoadedOverlay],
+    contents: Mapping[str, FileTree] | None = None,
 ) -> Budgeting | str:
-    """What is needed to budget a plan; or, in words, why the tree does not say how large its images are."""
+    """What is needed to budget a plan; or, in words, why the tree does not say how large its images are.
+    contents: of packages whose files are known at plan time."""
     tree, places = Path(plan.tree.folder), plan.tree.places
     board = board.for_profile(plan.profile)
     try:
@@ -89,16 +112,23 @@ def open_budgeting(
         said = Tree(squashfs_options(tree, places), plan.tree.arch, plan.tree.release, images)
     except MeasureError as error:
         return error.message
-    return Budgeting(plan, config, board, tuple(overlays), said)
+    return Budgeting(plan, config, board, tuple(overlays), said, contents or {})
 
 
 def budgets(
-    plan: Plan, config: Config, board: Board, overlays: Sequence[LoadedOverlay], offers: Offers
+    plan: Plan,
+    config: Config,
+    board: Board,
+    overlays: Sequence[LoadedOverlay],
+    offers: Offers,
+    *,
+    contents: Mapping[str, FileTree],
 ) -> Budgets:
-    """Flash and RAM before anything is fetched, and advice where the image does not fit."""
+    """Flash and RAM before the image is made, and advice where it does not fit. contents: of packages whose
+    files are known."""
     needs = ram_needs(plan.tree.release, plan.tree.arch, config.python.variant, apps=bool(config.python.apps))
     ram = ram_budget(board, needs, wanted_free=config.budget.ram_free)
-    found = open_budgeting(plan, config, board, overlays)
+    found = open_budgeting(plan, config, board, overlays, contents)
     if isinstance(found, str):
         return Budgets(ram=ram, notes=(f"the flash cannot be predicted: {found}",))
     flash = found.flash(found.rootfs(plan.install))
@@ -220,7 +250,7 @@ def _flash_words(plan: Plan, flash: FlashBudget) -> str:
     if flash.verdict == "too little left":
         return (
             f"the image of {plan.config} for {plan.board} leaves {flash.free} bytes free{about},"
-            f" and budget.flash_free wants {flash.wanted_free}"
+            f" and {'image.baked' if flash.baked else 'budget.flash_free'} wants {flash.wanted_free}"
         )
     limits = [f"{image.type} takes at most {image.limit}" for image in flash.images if image.limit]
     said = f"; {', '.join(limits)}" if limits else ""

@@ -105,7 +105,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
             sizes_rootfs=tree.sizes_rootfs,
         )
         plan = plan.model_copy(update={"make": tuple(arguments)})
-        found = budgets(plan, config, inputs.board, inputs.overlays, offers)
+        found = budgets(plan, config, inputs.board, inputs.overlays, offers, contents=local.known())
         decided = Decided(source, job, supply, offers, local, plan, found)
         if locked is not None:
             _check_locked(locked, entry_of(inputs, decided), config.name)

@@ -64,7 +64,7 @@ def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> 
     """
     with decided(request, log) as (inputs, found):
         config = inputs.loaded.config
-        budgeting = open_budgeting(found.plan, config, inputs.board, inputs.overlays)
+        budgeting = open_budgeting(found.plan, config, inputs.board, inputs.overlays, found.local.known())
         if isinstance(budgeting, str):
             raise BudgetError(f"nothing can be fitted: {budgeting}")
         file = inputs.loaded.files[-1]

@@ -23,22 +23,31 @@ from imagebuilder.model.budget import Budgets, FlashBudget
 from imagebuilder.model.filespec import FilespecRecord, overlay_rules
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.release import is_embedded
-from imagebuilder.model.result import ImageFile, InstalledPackage, Result, Start, StepTime, TreeFacts
+from imagebuilder.model.result import (
+    ImageFile,
+    InstalledPackage,
+    LoadedBytecode,
+    Result,
+    Start,
+    StepTime,
+    TreeFacts,
+)
 from imagebuilder.openwrt.collect import check_images, check_manifest, find_images, read_manifest
 from imagebuilder.openwrt.make import make_image
 from imagebuilder.openwrt.output import MakeReport
 from imagebuilder.openwrt.reproducible_check import BuildRecord, check_equal, record_build
-from imagebuilder.openwrt.rootfs import find_rootfs, services, sizes_by_package
+from imagebuilder.openwrt.rootfs import find_rootfs, package_files, services, sizes_by_package
 from imagebuilder.python.bytecode_check import uncompiled
 from imagebuilder.report.files import write_result
 from imagebuilder.request import Request
 from imagebuilder.stage.filetree import read_tree, write_tree
 from imagebuilder.stage.overlay import combined, overlay_tree
 from imagebuilder.stage.trim import trim
+from imagebuilder.supply.feeds import LOCAL
 from imagebuilder.supply.packages import lay_packages
 from imagebuilder.supply.tree import Source
 from imagebuilder.trial.demo import ask_demo
-from imagebuilder.trying import tried
+from imagebuilder.trying import loaded, tried
 from imagebuilder.workspace import Workspace, open_workspace
 
 BUILD_LOG = "build.log"
@@ -104,7 +113,7 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
         with _log_kept_on_failure(workspace), log.step("verify"):
             images, packages = _verify(inputs.board, plan, view, report, workspace)
             checks = check_flashable(inputs.board, images, workspace.result, plan.tree.release)
-            starts = _tried(inputs, decided)
+            starts, bytecode = _tried(inputs, decided)
             flash = _check_flash(inputs, plan, view)
             for service in sorted(set(plan.disabled_services) - services(view.changed, plan.tree.places)):
                 log.warn(f"services.disabled names '{service}', which this image does not have")
@@ -130,6 +139,7 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
                 filespecs=filespecs,
                 shaken=plan.shaken,
                 starts=starts,
+                bytecode=bytecode,
                 uncompiled=_uncompiled(plan, view, log),
                 secrets=tuple(name for each in inputs.overlays for name in each.secrets()),
                 disabled_services=plan.disabled_services,
@@ -215,13 +225,17 @@ def _verify(
     return images, packages
 
 
-def _tried(inputs: Inputs, decided: Decided) -> tuple[Start, ...]:
-    """The interpreter and the config's commands, run in the root file system that make has built."""
+def _tried(inputs: Inputs, decided: Decided) -> tuple[tuple[Start, ...], LoadedBytecode | None]:
+    """The root file system that make has built: its bytecode loaded, its interpreter and the config's
+    commands run."""
     job, root = decided.job, find_rootfs(decided.job.view.changed, decided.plan.tree.places)
     if root is None:
-        return ()
+        return (), None
+    work, made = job.work / "trying", [each.name for each in decided.plan.install if each.feed == LOCAL]
+    bytecode = loaded(root, inputs.board, package_files(root, made), work, job.log)
     commands, dropped = inputs.loaded.config.python.trace, decided.local.dropped
-    return tried(root, inputs.board, job.work / "trying", job.log, commands=commands, dropped=dropped)
+    starts = tried(root, inputs.board, work, job.log, commands=commands, dropped=dropped)
+    return starts, bytecode
 
 
 def _check_flash(inputs: Inputs, plan: Plan, view: PrivateView) -> FlashBudget | None:

@@ -13,7 +13,8 @@ from imagebuilder.host.run import killed_by
 from imagebuilder.log import Log
 from imagebuilder.model.board import Board
 from imagebuilder.model.firmware import Check
-from imagebuilder.model.result import Start
+from imagebuilder.model.result import LoadedBytecode, Start
+from imagebuilder.stage.filetree import read_tree
 from imagebuilder.supply.local import emulation
 
 RUNS = 3
@@ -72,6 +73,23 @@ def tried(
         Start(command=each.command, modules=each.modules, look_ups=each.look_ups, seconds=each.seconds)
         for each in facts
     )
+
+
+def loaded(root: Path, board: Board, wanted: Collection[str], work: Path, log: Log) -> LoadedBytecode | None:
+    """All bytecode of a built root file system, loaded by its own interpreter or by one of the same magic
+    number; the modules among the files `wanted` imported. None without CPython, and where nothing here loads
+    it. LoadError, VersionError."""
+    python = python_of(root)
+    if python is None:
+        return None
+    from imagebuilder.python.bytecode_load import load_bytecode  # noqa: PLC0415 - as tried()
+    from imagebuilder.python.shake_run import Root  # noqa: PLC0415
+
+    try:
+        emulated = emulation(board, Path("/"))
+    except HostError:  # tried() says so
+        emulated = ()
+    return load_bytecode(Root(root, python, emulated), read_tree(root), wanted, work / "bytecode", log)
 
 
 def start_checks(image: Path, board: Board, log: Log) -> tuple[Check, ...]:

@@ -74,13 +74,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--imagebuilder", metavar="PATH", help="a genuine ImageBuilder tree (LEDE 17.01.7 ar71xx)"
     )
     parser.addoption("--apk", metavar="PROGRAM", help="a genuine apk of apk-tools 3")
+    parser.addoption(
+        "--feeds", metavar="PATH", help="a copy of the download server with the feeds of --imagebuilder"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        wanted = "--apk" if "apk_program" in getattr(item, "fixturenames", ()) else "--imagebuilder"
-        if "genuine" in item.keywords and not config.getoption(wanted):
-            item.add_marker(pytest.mark.skip(reason=f"wants {wanted}"))
+        names = getattr(item, "fixturenames", ())
+        wanted = ["--apk"] if "apk_program" in names else ["--imagebuilder"]
+        wanted += ["--feeds"] if "genuine_mirror" in names else []
+        lacking = [each for each in wanted if not config.getoption(each)]
+        if "genuine" in item.keywords and lacking:
+            item.add_marker(pytest.mark.skip(reason=f"wants {' '.join(lacking)}"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -102,6 +108,12 @@ def apk_program(request: pytest.FixtureRequest) -> Path:
 def genuine_tree(request: pytest.FixtureRequest) -> Path:
     """The genuine tree; tests never write into it."""
     return Path(request.config.getoption("--imagebuilder")).resolve()
+
+
+@pytest.fixture
+def genuine_mirror(request: pytest.FixtureRequest) -> Path:
+    """A folder with the genuine tree's feeds, laid out as the download server is."""
+    return Path(request.config.getoption("--feeds")).resolve()
 
 
 @pytest.fixture

@@ -162,6 +162,36 @@ def test_errors_as_json(cli: Cli, project: Path) -> None:
     assert f"{project}/configs/bad.toml:3: relaese: unknown key (did you mean 'release'?)" in ended.stderr
 
 
+def test_a_plan_that_does_not_fit_is_one_document_with_the_error(
+    cli: Cli, small_tree: Path, project: Path
+) -> None:
+    (project / "configs/tight.toml").write_text('extends = "router"\n[budget]\nram_free = "600M"\n')
+    argv = ("plan", "tight", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+    ended = cli(*argv, "--json")
+    assert ended.returncode == 2
+    said = json.loads(ended.stdout)
+    assert "budget.ram_free wants 600.0 MiB" in said["error"]
+    assert said["hint"]
+    (plan,) = said["found"]
+    assert plan["budgets"]["ram"]["verdict"] == "too little left"
+    assert cli(*argv).stdout.count("make image PROFILE") == 1
+
+
+def test_a_fault_of_ours_is_one_document_too(tmp_path: Path) -> None:
+    program = (
+        "import imagebuilder.load.library as library\n"
+        "def broken(self): raise ZeroDivisionError('a bug')\n"
+        "library.Library.board_names = broken\n"
+        "library.Library.boards = broken\n"
+        "import sys; sys.argv[1:] = ['boards', '--json']\n"
+        "from imagebuilder.cli import main; main()\n"
+    )
+    argv = [sys.executable, "-c", program]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["error"] == "ZeroDivisionError: a bug"
+
+
 def test_a_fault_of_ours_ends_with_1(cli: Cli, tmp_path: Path) -> None:
     program = (
         "import imagebuilder.load.library as library\n"

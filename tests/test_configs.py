@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.host.fs import user_cache
-from imagebuilder.inquiry import plan_image
+from imagebuilder.inquiry import plan_and_budgets, plan_image
 from imagebuilder.load.config import load_config
 from imagebuilder.load.library import Library
 from imagebuilder.log import Log
@@ -28,12 +28,15 @@ PYTHON = {
     "base": {"python3-base"},
     "light": {"python3-light"},
     "full": {"python3"},
+    "auto": {"python3-base", "python3-light"},
 }
+# what is shaken is read at plan time, and a small tree has no Python to be read
+SHAKEN = {(name, board) for name, board in PAIRS if load_config(LIBRARY, name, board).config.python.shake}
 
 
 def test_there_is_one_for_each_kind_of_use() -> None:
     variants = {load_config(LIBRARY, name, board).config.python.variant for name, board in PAIRS}
-    assert variants == {"none", "micropython", "base", "light", "full"}
+    assert variants == {"none", "micropython", "base", "light", "full", "auto"}
     assert {name for name, _ in PAIRS} >= {
         "router",
         "micropython-wr740n",
@@ -42,10 +45,14 @@ def test_there_is_one_for_each_kind_of_use() -> None:
         "nightly",
         "python-light",
         "demo",
+        "node-4mb",
+        "node-4mb-wired",
     }
 
 
-@pytest.mark.parametrize(("name", "board"), [pair for pair in PAIRS if pair[1] != KIT_BOARD])
+@pytest.mark.parametrize(
+    ("name", "board"), [pair for pair in PAIRS if pair[1] != KIT_BOARD and pair not in SHAKEN]
+)
 def test_it_is_planned_for_each_of_its_boards(
     name: str, board: str, small_tree: Path, tmp_path: Path
 ) -> None:
@@ -120,3 +127,38 @@ def test_micropython_is_planned_on_the_genuine_tree(genuine_tree: Path, board: s
     assert "micropython" in plan.wanted
     assert not {"ppp", "ppp-mod-pppoe"} & set(plan.wanted)
     assert plan.reasons["micropython"].startswith('python.variant = "micropython" in ')
+
+
+@pytest.mark.genuine
+@pytest.mark.parametrize("case", [("node-4mb", 320 << 10), ("node-4mb-wired", 640 << 10)])
+def test_cpython_and_a_program_fit_into_4_mb(
+    case: tuple[str, int],
+    genuine_tree: Path,
+    genuine_mirror: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Predicted as it is made, and its own interpreter has loaded and run all of it."""
+    name, free = case
+    monkeypatch.setenv("WIFI_KEY", "correct horse")
+    board = "tplink-tl-wr740n-v4"
+    (asked,) = requests(
+        PROJECT,
+        name,
+        board=board,
+        imagebuilder=str(genuine_tree),
+        mirrors=(str(genuine_mirror),),
+        output=tmp_path / "out",
+        cache=tmp_path / "cache",
+    )
+    _, planned = plan_and_budgets(asked, Log())
+    _, result = build_image(asked, Log())
+    assert planned.flash is not None
+    assert result.flash is not None
+    assert result.flash.free is not None
+    assert result.flash.free >= free
+    assert planned.flash.rootfs.bytes == pytest.approx(result.flash.rootfs.bytes, rel=0.01)
+    assert result.uncompiled == ("/usr/bin/node",)
+    assert result.bytecode is not None
+    assert (result.bytecode.files, result.bytecode.lacking) == (result.bytecode.modules, ())
+    assert [each.command for each in result.starts] == ["/usr/bin/python3.6 -c pass", "node --once"]

@@ -16,7 +16,6 @@ from imagebuilder.model.budget import Amount
 from imagebuilder.openwrt.measure_image import ImageFacts, erase_block, image_sizes, recipe_size
 from imagebuilder.planning.flash import (
     at_most,
-    compressed_files,
     flash_budget,
     measured_rootfs,
     package_cost,
@@ -24,6 +23,7 @@ from imagebuilder.planning.flash import (
     predict_rootfs,
 )
 from imagebuilder.planning.flash_kinds import figures, kind_of, ratio_for
+from imagebuilder.planning.flash_known import compressed_files
 from imagebuilder.report.flash_bar import flash_bar, flash_picture, segments
 
 KERNEL = 1276413
@@ -239,6 +239,33 @@ def test_an_image_that_fits_but_leaves_too_little() -> None:
     assert budget.verdict == "too little left"
     assert budget.excess == (800 << 10) - 786432
     assert predictor(wanted_free=768 << 10)(packages).verdict == "fits"
+
+
+@pytest.mark.parametrize(
+    ("free", "verdict", "said"),
+    [
+        (5 * 65536, "fits", "JFFS2 has room"),
+        (4 * 65536, "fits", "in RAM, and lost"),
+        (65536, "fits", "in RAM, and lost"),
+        (0, "too little left", "in RAM, and lost"),
+    ],
+)
+def test_a_baked_image_needs_one_erase_block_and_says_what_becomes_of_changes(
+    free: int, verdict: str, said: str
+) -> None:
+    tree = replace(TREE, images=replace(TPLINK, recipes={}))  # the header tool itself keeps five blocks
+    rootfs = predict_rootfs(resolved(situation("none").requested, ()), tree)
+    assert tree.images.kernel is not None
+    size = (3904 << 10) - free - tree.images.kernel.bytes
+    rootfs = replace(rootfs, amount=rootfs.amount.model_copy(update={"bytes": size}))
+    unlimited = board().model_copy(
+        update={"layout": board().layout.model_copy(update={"kernel_and_rootfs": None})}
+    )
+    budget = flash_budget(rootfs, tree, unlimited, wanted_free=640 << 10, baked=True)
+    assert (budget.free, budget.verdict, budget.baked) == (free, verdict, True)
+    assert any(said in note for note in budget.notes)
+    assert not any("JFFS2 wants" in note for note in budget.notes)
+    assert flash_budget(rootfs, tree, unlimited, wanted_free=640 << 10).verdict == "too little left"
 
 
 def test_a_board_of_unknown_flash_gets_no_verdict() -> None:

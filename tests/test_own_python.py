@@ -12,7 +12,7 @@ import pytest
 
 from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.host.fs import user_cache
-from imagebuilder.inquiry import fetch_image, lock_image, plan_image
+from imagebuilder.inquiry import fetch_image, lock_image, plan_and_budgets, plan_image
 from imagebuilder.load.lock import write_lock
 from imagebuilder.log import Log
 from imagebuilder.model.board import Board
@@ -22,7 +22,7 @@ from imagebuilder.python.index_pip import UnreachableIndexError
 from imagebuilder.request import Request, requests
 from imagebuilder.supply.local import FilespecUseError
 from imagebuilder.supply.own import OwnPythonError
-from imagebuilder.supply.shaken import ShakeUseError
+from imagebuilder.supply.remade import RemadeError
 from imagebuilder.trial.machine import boot
 from imagebuilder.trying import start_checks
 
@@ -238,7 +238,16 @@ def test_a_shaken_image_holds_what_its_apps_reach_and_is_proved(ask: Callable[..
     text = 'apps = ["apps/meter"]\n'
     skip_without_index(lambda: plan_image(ask(text), Log()))
     whole = build_image(ask(text), Log())[1]
-    place, result = build_image(ask(f'{text}shake = true\ntrace = ["meter"]\n'), Log())
+    asked = ask(f'{text}shake = true\ntrace = ["meter"]\n')
+    _, planned = plan_and_budgets(asked, Log())
+    place, result = build_image(asked, Log())
+    assert planned.flash is not None
+    assert result.flash is not None
+    # what was shaken is counted as it is
+    assert planned.flash.rootfs.bytes == pytest.approx(result.flash.rootfs.bytes, rel=0.05)
+    assert result.bytecode is not None
+    assert result.bytecode.files >= result.bytecode.modules > 5
+    assert "own Python 3.11" in result.bytecode.by
     assert [each.command for each in result.starts] == ["/usr/bin/python3.11 /dev/null", "meter"]
     assert whole.starts[0].look_ups >= result.starts[0].look_ups > 0
     assert result.starts[1].modules > result.starts[0].modules
@@ -265,5 +274,5 @@ def test_what_is_kept_or_cannot_be_shaken(ask: Callable[..., Request], project: 
     asked = ask("shake = true\n")
     path = project / "configs/mine.toml"
     path.write_text(path.read_text().replace('"auto"', '"none"'))
-    with pytest.raises(ShakeUseError, match="this image has none"):
+    with pytest.raises(RemadeError, match="this image has none"):
         plan_image(asked, Log())

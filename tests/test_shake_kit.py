@@ -33,7 +33,7 @@ QEMU = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
 # from 3.12 on _collections_abc imports warnings for who derives from ByteString, and warnings a lot more
 NEEDED_MORE = {"3.11": set(), "3.13": {"_weakrefset", "encodings.charmap", "encodings.raw_unicode_escape"}}
 WITH_WARNINGS = {"3.11": set(), "3.13": {"python3-light"}}
-NEEDED = {"encodings", "encodings.aliases", "encodings.utf_8", "encodings.ascii", "encodings.latin_1", "os"}
+NEEDED = {"encodings", "encodings.aliases", "encodings.utf_8", "encodings.ascii", "os"}
 
 
 def left_root(shaker: Shaker, contents: Contents, result: Shaken, folder: Path) -> Root:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import signal
 import sys
 import traceback
@@ -16,8 +15,18 @@ USER_FAULT = 2
 OUR_FAULT = 1
 INTERRUPTED = 130
 TERMINATED = 143
+_OUR_FAULT = "this is a fault of the builder, not yours: please report it with the lines above"
 
 Command = TypeVar("Command", bound=Callable[..., None])
+
+
+class RefusedError(UserError):
+    """What a command found is an error. found: the facts that it prints in any case, which --json puts into
+    the error's own document, so that there is one."""
+
+    def __init__(self, error: UserError, found: object) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.found = found
 
 
 class _TerminatedError(BaseException):
@@ -30,20 +39,24 @@ def guarded(command: Command) -> Command:
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> None:
         signal.signal(signal.SIGTERM, _terminate)
+        as_json = bool(kwargs.get("as_json"))
         try:
             command(*args, **kwargs)
         except UserError as error:
-            _report(error, as_json=bool(kwargs.get("as_json")))
+            _report(error, as_json=as_json)
             sys.exit(USER_FAULT)
         except KeyboardInterrupt:
-            _say("interrupted; nothing was handed over, and the same command can simply be run again")
+            again = "the same command can simply be run again"
+            _report(UserError(f"interrupted; nothing was handed over, and {again}"), as_json=as_json, kind="")
             sys.exit(INTERRUPTED)
         except _TerminatedError:
-            _say("terminated; nothing was handed over")
+            _report(UserError("terminated; nothing was handed over"), as_json=as_json, kind="")
             sys.exit(TERMINATED)
-        except Exception:  # noqa: BLE001 - the last stop: whatever arrives here is a bug of ours
+        except Exception as error:  # noqa: BLE001 - the last stop: whatever arrives here is a bug of ours
             traceback.print_exc()
-            _say("this is a fault of the builder, not yours: please report it with the lines above")
+            if as_json:
+                _print_document(UserError(f"{type(error).__name__}: {error}", hint=_OUR_FAULT), [])
+            _say(_OUR_FAULT)
             sys.exit(OUR_FAULT)
 
     return wrapper  # type: ignore[return-value]
@@ -53,13 +66,20 @@ def _terminate(_number: int, _frame: object) -> None:
     raise _TerminatedError
 
 
-def _report(error: UserError, *, as_json: bool) -> None:
+def _print_document(error: UserError, notes: list[str]) -> None:
+    """The one document that a command with --json prints when it fails."""
+    from imagebuilder.cli import show
+
+    faults = [vars(fault) for fault in error.faults] if isinstance(error, FaultsError) else []
+    facts = {"error": error.message, "hint": error.hint, "notes": notes, "faults": faults}
+    show.as_json({**facts, "found": error.found} if isinstance(error, RefusedError) else facts)
+
+
+def _report(error: UserError, *, as_json: bool, kind: str = "error: ") -> None:
     notes = getattr(error, "__notes__", [])
     if as_json:
-        faults = [vars(fault) for fault in error.faults] if isinstance(error, FaultsError) else []
-        facts = {"error": error.message, "hint": error.hint, "notes": notes, "faults": faults}
-        print(json.dumps(facts, indent=2))
-    _say(f"error: {error.message}")
+        _print_document(error, notes)
+    _say(f"{kind}{error.message}")
     for note in notes:
         _say(note)
     if error.hint:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 import typer
 
 from imagebuilder.cli.asking import asking
-from imagebuilder.cli.guard import guarded
+from imagebuilder.cli.guard import RefusedError, guarded
 from imagebuilder.cli.options import (
     PROJECT,
     BoardName,
@@ -100,7 +100,7 @@ def plan(
     quiet: Quiet = False,
 ) -> None:
     """Show what would be built: packages and why, flash and RAM, and the make command; 2 if it cannot fit."""
-    from imagebuilder.budgeting import refusal
+    from imagebuilder.budgeting import BudgetError, refusal
     from imagebuilder.cli import show
     from imagebuilder.inquiry import plan_and_budgets
 
@@ -121,15 +121,16 @@ def plan(
             for request in asked:
                 _fit(request, log, any_interpreter=fit == "any", to=sys.stderr if as_json else sys.stdout)
         plans = [plan_and_budgets(request, log) for request in asked]
-    if as_json:
-        show.as_json([show.plan_facts(each, budgets) for each, budgets in plans])
-    else:
+    facts = [show.plan_facts(each, budgets) for each, budgets in plans] if as_json else []
+    errors = list(filter(None, (refusal(each, budgets) for each, budgets in plans)))
+    if as_json and not errors:
+        show.as_json(facts)
+    elif not as_json:
         for each, budgets in plans:
             show.plan(each, budgets)
-    for each, budgets in plans:
-        error = refusal(each, budgets)
-        if error is not None:
-            raise error
+    if errors:
+        whole = BudgetError("\n".join(each.message for each in errors), hint=errors[0].hint)
+        raise RefusedError(whole, facts)
 
 
 def _fit(request: Request, log: Log, *, any_interpreter: bool, to: TextIO) -> None:

@@ -53,7 +53,7 @@ class FlashBudget(Model):
 
     partition: what the image may fill (None: unknown); used: of it, in whole erase blocks; free: what stays
     for the device's own settings. excess: how much must go for it to fit, 0 if it does. packages: largest
-    first.
+    first. baked: the config says that the device need not keep what changes.
     """
 
     measured: bool
@@ -70,6 +70,7 @@ class FlashBudget(Model):
     excess: int
     verdict: Verdict
     notes: Many[str] = ()
+    baked: bool = False
 
 
 class RamNeed(Model):

@@ -37,8 +37,10 @@ class Python(Model):
     """Which Python goes in, and what of one's own.
 
     source: also the sources: of feed packages their -src twins, of one's own beside the bytecode, or "only"
-    them. pip, setuptools: these too. optimize: 1 drops assert statements, 2 docstrings too. pyc: how
-    bytecode knows its source, where that is beside it. apps: scripts,
+    them. compile: feed packages that hold sources go in as bytecode (None: in releases whose packages hold
+    sources, 17.01, where an app or `auto` is used). pip, setuptools: these too. optimize: 1 drops assert
+    statements, 2 docstrings too. pyc: how bytecode knows its source, where that is beside it (None: by a hash
+    that is believed; Python 3.6 knows the timestamp alone). apps: scripts,
     project folders or wheels, by their paths in the project. requirements: PEP 508. package: recipes. shake:
     cut the standard library to what these reach; keep: modules that stay all the same (`encodings.*`); trace:
     commands that run in the image, what they import stays, and they prove the image afterwards.
@@ -46,16 +48,23 @@ class Python(Model):
 
     variant: Variant = "none"
     source: bool | Literal["only"] = False
+    compile: bool | None = None
     pip: bool = False
     setuptools: bool = False
     optimize: Optimize = 0
-    pyc: Literal["unchecked-hash", "checked-hash", "timestamp"] = "unchecked-hash"
+    pyc: Literal["unchecked-hash", "checked-hash", "timestamp"] | None = None
     apps: Many[Annotated[AppUse, BeforeValidator(_app)]] = ()
     requirements: Many[RequirementText] = ()
     package: Many[PythonPackageUse] = ()
     shake: bool = False
     keep: Many[ModulePattern] = ()
     trace: Many[str] = ()
+
+    @model_validator(mode="after")
+    def _sources_or_bytecode(self) -> Python:
+        if self.compile and self.source == "only":
+            raise ValueError('compile = true and source = "only" contradict one another: leave one out')
+        return self
 
 
 class Packages(Model):
@@ -83,11 +92,13 @@ class OverlayUse(Model):
 class ImageOptions(Model):
     """How images are named and, where the tree lets one choose, how big the root file system may be.
 
-    rootfs_partsize: MiB.
+    rootfs_partsize: MiB. baked: all settings are in the image, and what changes on the device lives in RAM,
+    where too little flash is left to keep it: budget.flash_free does not count.
     """
 
     extra_name: Word | None = None
     rootfs_partsize: Annotated[int, Field(gt=0, le=1 << 20)] | None = None
+    baked: bool = False
 
 
 class MirrorOptions(Model):

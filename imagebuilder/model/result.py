@@ -58,6 +58,17 @@ class Start(Model):
     seconds: float
 
 
+class LoadedBytecode(Model):
+    """Bytecode of an image that was loaded before the image was handed over. files: all that it holds, each
+    unmarshalled; modules: those of packages made here that were imported too; by: which interpreter did it;
+    lacking: modules that need one that is not in the image."""
+
+    files: int
+    modules: int
+    by: str
+    lacking: Many[str] = ()
+
+
 class TreeFacts(Model):
     """The ImageBuilder that made the images. source: what was given. trust: why it was believed."""
 
@@ -85,7 +96,8 @@ class Result(Model):
     sandboxed: whether it saw nothing else and had no network. flash: as the real root file system fills it,
     None where the tree does not say how its images are made; ram: as planned. filespecs: what their rules
     did. shaken: what python.shake left of the standard library. starts: of the interpreter, and of the
-    commands of python.trace, run in the image; none where this machine cannot run its programs. uncompiled:
+    commands of python.trace, run in the image; none where this machine cannot run its programs. bytecode:
+    how it was loaded; None without CPython, and where this machine has nothing that loads it. uncompiled:
     Python sources without bytecode, programs among them, which the device compiles whenever they start.
     secrets: the names of overlay variables whose secret values the images hold.
     """
@@ -111,6 +123,7 @@ class Result(Model):
     filespecs: Many[FilespecRecord]
     shaken: Many[ShakenPackage]
     starts: Many[Start]
+    bytecode: LoadedBytecode | None
     uncompiled: Many[str]
     secrets: Many[str]
     disabled_services: Many[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from imagebuilder.model.tree import Places
@@ -14,6 +15,17 @@ def find_rootfs(tree: Path, places: Places) -> Path | None:
     """The folder of the root file system (TARGET_DIR), where make has made one."""
     root = tree / places.root
     return root if places.root and root.is_dir() else None
+
+
+def package_files(rootfs: Path, names: Collection[str]) -> set[str]:
+    """The paths of these packages' files, by the package manager's lists in a root file system."""
+    found: set[str] = set()
+    for folder in ("usr/lib/opkg/info", "lib/apk/packages"):
+        for name in names:
+            listing = rootfs / folder / f"{name}.list"
+            if listing.is_file() and not listing.is_symlink():
+                found.update(line.strip() for line in listing.read_text("utf-8", "replace").splitlines())
+    return found
 
 
 def sizes_by_package(tree: Path, places: Places) -> list[tuple[str, int]]:

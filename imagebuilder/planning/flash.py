@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import lzma
 import math
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -29,7 +27,15 @@ from imagebuilder.planning.flash_kinds import kind_of, ratio_for, record_bytes
 from imagebuilder.planning.flash_place import place_of
 
 JFFS2_BLOCKS = 5  # JFFS2 does not mount with fewer erase blocks
+# fstools, mount_root.c: rootfs_data that holds no file system it can mount gives a tmpfs over the squashfs.
+# Without that partition there is none, and / stays read-only: so one erase block has to be left for it
+BAKED = (
+    "baked: all settings are in the image; what is changed on the device is in RAM, and lost at every start"
+)
+BAKED_BUT_KEPT = "baked, but JFFS2 has room: what is changed on the device stays, until another image comes"
 PYTHON_SOURCES = ("17.01",)  # series whose Python packages hold .py files (its index; no bytecode)
+KNOWN = "known content"  # the kind of a package that is packed here, instead of estimated
+_KNOWN_DOUBT = 0.01  # where blocks begin and end among files that are not known
 _FILES_DOUBT = 0.1  # other files stand in one block with the overlays'
 
 
@@ -91,30 +97,26 @@ def package_cost(package: Sized, tree: Tree) -> PackageCost:
     )
 
 
-def compressed_files(contents: Iterable[bytes], how: SquashfsOptions) -> int:
-    """What the overlays' files add to the squashfs, in bytes: they are known before anything is fetched, and
-    are compressed here as mksquashfs does it, large ones in blocks and small ones together."""
-    total, small = 0, b""
-    for content in contents:
-        whole = len(content) // how.block * how.block
-        total += sum(_packed(content[at : at + how.block], how) for at in range(0, whole, how.block))
-        small += content[whole:]
-        if len(small) >= how.block:
-            total, small = total + _packed(small[: how.block], how), small[how.block :]
-    return total + _packed(small, how)
+def _known_cost(name: str, size: int) -> PackageCost:
+    """What a package adds whose content was packed here."""
+    return PackageCost(name=name, bytes=size, uncertainty=round(size * _KNOWN_DOUBT), kind=KNOWN)
 
 
-def _packed(block: bytes, how: SquashfsOptions) -> int:
-    packed = lzma.compress(block) if how.compressor == "xz" else zlib.compress(block, 9)
-    return min(len(packed), len(block))
-
-
-def predict_rootfs(packages: Iterable[Sized], tree: Tree, files: int = 0) -> Rootfs:
-    """The squashfs before anything is fetched. files: bytes that compressed_files() found.
+def predict_rootfs(
+    packages: Iterable[Sized], tree: Tree, files: int = 0, known: Mapping[str, int] | None = None
+) -> Rootfs:
+    """The squashfs before it is made. files: bytes that compressed_files() found; known: those that
+    known_bytes() found, of packages whose content is at hand, by their names.
 
     Its uncertainty: packages of a kind are wrong together, the kinds independently of each other.
     """
-    costs = tuple(package_cost(package, tree) for package in packages)
+    known = known or {}
+    costs = tuple(
+        _known_cost(package.name, known[package.name])
+        if package.name in known
+        else package_cost(package, tree)
+        for package in packages
+    )
     each, spread = record_bytes(tree.squashfs.compressor)
     records = round(each * len(costs))
     doubts: dict[str, float] = {"records": 2 * spread * len(costs), "files": files * _FILES_DOUBT}
@@ -122,7 +124,9 @@ def predict_rootfs(packages: Iterable[Sized], tree: Tree, files: int = 0) -> Roo
         doubts[cost.kind] = doubts.get(cost.kind, 0.0) + cost.uncertainty
     total = sum(cost.bytes for cost in costs) + records + files
     doubt = math.sqrt(sum(value**2 for value in doubts.values()))
-    source = f"{len(costs)} packages of the index, by measured figures for {tree.squashfs.compressor}"
+    here = sum(cost.kind == KNOWN for cost in costs)
+    source = f"{len(costs) - here} packages of the index, by measured figures for {tree.squashfs.compressor}"
+    source += f"; {here} packed here" if here else ""
     amount = Amount(bytes=total, uncertainty=round(doubt), source=source)
     return Rootfs(amount, tuple(sorted(costs, key=lambda cost: -cost.bytes)), files, records)
 
@@ -153,13 +157,15 @@ def flash_budget(
     board: Board,
     *,
     wanted_free: int = 0,
+    baked: bool = False,
     rootfs_partsize: int | None = None,
     python: Iterable[str] = (),
     apps: Iterable[str] = (),
 ) -> FlashBudget:
     """Whether it fits, and what stays free for the device's own settings.
 
-    board: as the tree's releases know it (Board.for_profile). wanted_free: bytes. rootfs_partsize: bytes of a
+    board: as the tree's releases know it (Board.for_profile). wanted_free: bytes; baked: none of them, but
+    for one erase block. rootfs_partsize: bytes of a
     disk's partition, where the config says it. python, apps: names of the packages that are the
     interpreter's, and of those that the config adds.
     """
@@ -170,13 +176,17 @@ def flash_budget(
     over = max((image.excess for image in images), default=0)
     over = max(over, _over_both(board, tree.images, rootfs.amount.bytes))
     over = max(over, -free if free is not None and free < 0 else 0)
+    wanted_free = tree.images.block if baked else wanted_free
     short = max(0, wanted_free - max(free, 0)) if free is not None else 0
     notes = [*place.notes]
     if abs(_margin(over, short, free, wanted_free)) < rootfs.amount.uncertainty:
         notes.append("nearer to the limit than the prediction is sure: known when the packages are fetched")
-    if free is not None and place.jffs2 and 0 <= free < JFFS2_BLOCKS * tree.images.block:
-        few = f"only {free} bytes stay free: JFFS2 wants {JFFS2_BLOCKS} erase blocks"
-        notes.append(f"{few}, and without it settings are lost at every start")
+    few = free is not None and place.jffs2 and 0 <= free < JFFS2_BLOCKS * tree.images.block
+    if few and not baked:
+        left = f"only {free} bytes stay free: JFFS2 wants {JFFS2_BLOCKS} erase blocks"
+        notes.append(f"{left}, and without it settings are lost at every start")
+    if baked:
+        notes.append(BAKED if few else BAKED_BUT_KEPT)
     return FlashBudget(
         measured=rootfs.measured,
         kernel=tree.images.kernel,
@@ -192,6 +202,7 @@ def flash_budget(
         excess=over or short,
         verdict=_verdict(over, short, images, free),
         notes=tuple(notes),
+        baked=baked,
     )
 
 

@@ -14,8 +14,9 @@ from imagebuilder.python.bytecode import (
     Form,
     Interpreter,
     Validity,
-    compile_sources,
+    compile_each,
     shipped_tree,
+    usual_validity,
 )
 from imagebuilder.python.bytecode_check import cached_path
 
@@ -24,14 +25,14 @@ from imagebuilder.python.bytecode_check import cached_path
 class Compiler:
     """Compiles for the target. into: a folder for bytecode, which must stay as long as results are used;
     epoch: SOURCE_DATE_EPOCH in seconds since 1970; python: the target's, '3.11'; validity: of bytecode that
-    has its source beside it."""
+    has its source beside it, None for what the version is best at."""
 
     interpreter: Interpreter
     into: Path
     epoch: int
     python: str
     log: Log
-    validity: Validity = "unchecked-hash"
+    validity: Validity | None = None
 
     def ship(
         self, name: str, tree: FileTree, source: SourceKind, optimize: Optimize, *, lenient: bool = False
@@ -42,27 +43,42 @@ class Compiler:
         lenient: sources that do not compile (other people's, for other Pythons) go in as they are, with a
         warning. CompileError, InterpreterError, HostError.
         """
-        if source == "only":
-            return tree.without_empty_folders()
-        sources = {
-            path: entry for path, entry in tree.items() if entry.kind == "file" and path.endswith(".py")
-        }
-        form = Form(optimize, self.validity)
-        try:
-            bytecode = self._compile(name, sources, form)
-        except CompileError as error:
-            if not lenient:
-                raise
-            failed = dict(error.failures)
-            self.log.warn(f"{name}: not compiled, for it does not compile: {', '.join(failed)}")
-            good = {path: entry for path, entry in sources.items() if path not in failed}
-            bytecode = self._compile(name, good, form)
-        if source == "both":
-            cached = {cached_path(path, self.python): entry for path, entry in bytecode.items()}
-            return tree.merged(cached).without_empty_folders()
-        left = {path: entry for path, entry in sources.items() if path not in bytecode}
-        return shipped_tree(tree.without(left), bytecode).merged(left)
+        return self.ship_all({name: tree}, source, optimize, lenient=lenient)[name]
 
-    def _compile(self, name: str, sources: Mapping[str, Entry], form: Form) -> dict[str, Entry]:
+    def ship_all(
+        self, trees: Mapping[str, FileTree], source: SourceKind, optimize: Optimize, *, lenient: bool = False
+    ) -> dict[str, FileTree]:
+        """As ship(), for several packages, by their names: compiled together, for an interpreter under
+        emulation takes long to start."""
+        if source == "only":
+            return {name: tree.without_empty_folders() for name, tree in trees.items()}
+        sources = {
+            path: entry
+            for tree in trees.values()
+            for path, entry in tree.items()
+            if entry.kind == "file" and path.endswith(".py")
+        }
+        name = next(iter(trees)) if len(trees) == 1 else "packages"
+        form = Form(optimize, self.validity or usual_validity(self.python))
         place = self.into / f"{name}-{form.optimize}"
-        return compile_sources(sources, self.interpreter, place, epoch=self.epoch, log=self.log, form=form)
+        bytecode, failures = compile_each(
+            sources, self.interpreter, place, epoch=self.epoch, log=self.log, form=form
+        )
+        if failures and not lenient:
+            raise CompileError(failures)
+        if failures:
+            listed = ", ".join(path for path, _ in failures)
+            self.log.warn(f"{name}: not compiled, for it does not compile: {listed}")
+        return {name: self._shipped(tree, bytecode, source) for name, tree in trees.items()}
+
+    def _shipped(self, tree: FileTree, bytecode: Mapping[str, Entry], source: SourceKind) -> FileTree:
+        """A tree with its bytecode, and with sources where they are asked for, or do not compile."""
+        if source == "both":
+            cached = {cached_path(path, self.python): bytecode[path] for path in tree if path in bytecode}
+            return tree.merged(cached).without_empty_folders()
+        left = {
+            path: entry
+            for path, entry in tree.items()
+            if entry.kind == "file" and path.endswith(".py") and path not in bytecode
+        }
+        return shipped_tree(tree.without(left), bytecode).merged(left)

@@ -44,6 +44,7 @@ from imagebuilder.python.launcher import (
 )
 from imagebuilder.python.package_version import PackageManager, package_version
 from imagebuilder.python.requirements import counting
+from imagebuilder.python.versions import version_facts
 from imagebuilder.python.wheels import Wheel, read_wheel
 from imagebuilder.python.wheels_target import WheelTarget
 from imagebuilder.python.wheels_tree import WheelTree, check_native, wheel_tree
@@ -251,7 +252,8 @@ def app_package(
     more: dict[str, Entry] = dict(made.programs)
     if app.script is not None and kind != "only":
         (bytecode,) = (path for path in shipped if path.endswith(".pyc"))
-        more[f"{PROGRAMS}/{app.service}"] = bytecode_program(bytecode, start)
+        header = version_facts("{}.{}".format(*target.version_pair)).header_bytes
+        more[f"{PROGRAMS}/{app.service}"] = bytecode_program(bytecode, start, header)
     command = _command(app, start) if app.use.service else ()
     files, scripts = service_files(app.use, app.service, command, manager)
     return LocalPackage(package, shipped.merged({**more, **files}), scripts)

@@ -23,6 +23,7 @@ from imagebuilder.host.fs import disk_errors_explained, remove_tree
 from imagebuilder.host.run import Completed, clean_environment, how_it_ended, killed_by, run
 from imagebuilder.log import Log
 from imagebuilder.model.filetree import Entry, FileTree, file_at, file_of, parent_of
+from imagebuilder.python.versions import version_facts
 
 HELPER = "compile_batch.py"  # run as text by another interpreter, not imported by ours
 SHEBANG = re.compile(rb"\A#![^\n]*python[^\n]*")
@@ -73,6 +74,17 @@ class Form:
 OPENWRT = Form()
 
 
+def form_of_openwrt(python: str) -> Form:
+    """The form that OpenWrt's own packages have for a version, "3.11". VersionError."""
+    return OPENWRT if version_facts(python).hashed else Form(validity="timestamp")
+
+
+def usual_validity(python: str) -> Validity:
+    """By what bytecode of one's own is told to be its source's where nobody says so: a hash that is
+    believed; before 3.7, which knows no hashes, the source's time. VersionError."""
+    return "unchecked-hash" if version_facts(python).hashed else "timestamp"
+
+
 def _run_batch(
     interpreter: Interpreter,
     sources: list[tuple[str, Entry]],
@@ -90,6 +102,7 @@ def _run_batch(
         "start": start,
         "optimize": form.optimize,
         "validity": form.validity,
+        "hashed": version_facts(interpreter.python).hashed,
         "epoch": epoch,
         "sources": [
             {"name": path, "file": str(entry.source)}
@@ -159,18 +172,45 @@ def compile_sources(
     epoch: int,
     jobs: int = 2,
     log: Log | None = None,
-    form: Form = OPENWRT,
+    form: Form | None = None,
 ) -> dict[str, Entry]:
     """Compile file entries by their target paths ('/usr/lib/python3.11/os.py'), in `jobs` runs at a time.
 
     into: a folder for the bytecode, which must stay as long as the result is used. epoch: SOURCE_DATE_EPOCH
-    in seconds since 1970. Returns the bytecode's entry for each source's path: read and write bits of the
-    source, writable by the owner, never executable.
-    Raises CompileError, naming all that fail; InterpreterError; HostError.
+    in seconds since 1970. form: OpenWrt's own where none is given. Returns the bytecode's entry for each
+    source's path: read and write bits of the source, writable by the owner, never executable.
+    Raises CompileError, naming all that fail; what compile_each() raises.
     """
+    made, failures = compile_each(sources, interpreter, into, epoch=epoch, jobs=jobs, log=log, form=form)
+    if failures:
+        raise CompileError(failures)
+    return made
+
+
+def compile_each(
+    sources: Mapping[str, Entry],
+    interpreter: Interpreter,
+    into: Path,
+    *,
+    epoch: int,
+    jobs: int = 2,
+    log: Log | None = None,
+    form: Form | None = None,
+) -> tuple[dict[str, Entry], tuple[tuple[str, str], ...]]:
+    """As compile_sources(): the bytecode of those that compile; path and reason of those that do not.
+
+    InterpreterError, for a form too that this version does not know; VersionError; HostError.
+    """
+    form = form_of_openwrt(interpreter.python) if form is None else form
+    if form.validity != "timestamp" and not version_facts(interpreter.python).hashed:
+        raise InterpreterError(
+            f"Python {interpreter.python} cannot tell bytecode by its source's hash ({form.validity}): 3.7"
+            " and later can",
+            hint='say pyc = "timestamp" in [python], or leave pyc out',
+        )
     ordered = sorted(sources.items())
     if not ordered:
-        return {}
+        return {}, ()
     into = into.absolute()
     size = -(-len(ordered) // max(jobs, 1))
     starts = range(0, len(ordered), size)
@@ -191,12 +231,13 @@ def compile_sources(
             for start in starts
         ]
         failures = [failure for batch in batches for failure in batch.result()]
-    if failures:
-        raise CompileError(failures)
-    return {
+    failed = {path for path, _ in failures}
+    made = {
         path: file_at(into / f"{number:06d}.pyc", entry.mode & 0o666 | 0o200)
         for number, (path, entry) in enumerate(ordered)
+        if path not in failed
     }
+    return made, tuple(sorted(failures))
 
 
 def _target_script(entry: Entry) -> Entry:

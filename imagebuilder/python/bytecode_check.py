@@ -23,14 +23,6 @@ class Uncompiled:
     why: Why
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ForeignBytecode:
-    """Bytecode that the interpreter refuses: of another version. magic_number: its own."""
-
-    path: str
-    magic_number: int
-
-
 def cached_path(path: str, python: str) -> str:
     """Where the interpreter ("3.11") looks for the bytecode of a source that is there (PEP 3147)."""
     source = PurePosixPath(path)
@@ -69,13 +61,6 @@ def _uncompiled(tree: FileTree, python: str) -> Iterator[Uncompiled]:
                 yield Uncompiled(path, "program")
 
 
-def foreign_bytecode(tree: FileTree, python: str, magic_number: int) -> tuple[ForeignBytecode, ...]:
-    """Bytecode below /usr/lib/pythonX.Y that is not of this magic number, by path."""
-    found = []
-    for path in tree.below(f"/usr/lib/python{python}"):
-        entry = tree[path]
-        if entry.kind == "file" and path.endswith(".pyc"):
-            magic = int.from_bytes(_head(entry)[:2], "little")
-            if magic != magic_number:
-                found.append(ForeignBytecode(path, magic))
-    return tuple(sorted(found))
+def magic_of(entry: Entry) -> int:
+    """The magic number of a file of bytecode."""
+    return int.from_bytes(_head(entry)[:2], "little")

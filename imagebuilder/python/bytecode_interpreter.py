@@ -86,6 +86,17 @@ def target_interpreter(
     return Interpreter(argv, python, magic_number, {"PYTHONHOME": str(root / "usr")})
 
 
+def can_run(root: Path, python: str, emulated: Sequence[str]) -> bool:
+    """Whether the interpreter of a root file system can be started on this machine: there is an emulator for
+    it (see emulator()), or its processor is this one's."""
+    if emulated:
+        return True
+    try:
+        return _is_native(read_elf((root / f"usr/bin/python{python}").read_bytes()))
+    except (OSError, ElfError):
+        return False
+
+
 def _is_native(elf: Elf) -> bool:
     own = read_elf(Path(sys.executable).resolve().read_bytes())
     return (own.machine, own.bits, own.little_endian) == (elf.machine, elf.bits, elf.little_endian)

@@ -2,7 +2,7 @@
 
 Reads a manifest on standard input (marshal, in hex), writes .pyc files, answers on standard output (a Python
 literal). It needs nothing but what is built into the interpreter, for python3-base has little more, and
-nothing that is newer than Python 3.7.
+nothing that is newer than Python 3.6.
 """
 
 import _frozen_importlib_external as frozen
@@ -15,9 +15,10 @@ FLAGS = {"checked-hash": 0b11, "unchecked-hash": 0b01, "timestamp": 0b00}
 MAGIC = frozen.MAGIC_NUMBER
 
 
-def header(text: bytes, validity: str, epoch: int) -> bytes:
-    """What stands before the code: by what the interpreter tells that it is this source's."""
-    flags = FLAGS[validity].to_bytes(4, "little")
+def header(text: bytes, validity: str, epoch: int, hashed: bool) -> bytes:
+    """What stands before the code: by what the interpreter tells that it is this source's. hashed: whether
+    it has a word of flags, and can be a hash (3.7 and later)."""
+    flags = FLAGS[validity].to_bytes(4, "little") if hashed else b""
     if validity == "timestamp":
         size, mtime = len(text) & 0xFFFFFFFF, epoch & 0xFFFFFFFF
         return MAGIC + flags + mtime.to_bytes(4, "little") + size.to_bytes(4, "little")
@@ -35,6 +36,7 @@ def content(source: "dict[str, str | bytes]") -> bytes:
 def main() -> None:
     manifest = marshal.loads(bytes.fromhex(sys.stdin.read()))  # noqa: S302 - what bytecode.py has written
     optimize, validity, epoch = manifest["optimize"], manifest["validity"], manifest["epoch"]
+    hashed = manifest["hashed"]
     magic = int.from_bytes(MAGIC[:2], "little")
     failures, kept = [], []
     # another version is for the caller to refuse, who knows which one is wanted
@@ -49,7 +51,7 @@ def main() -> None:
             # a second reference to it, or marshal leaves a flag out from 3.14 on that py_compile's .pyc has
             kept.append(code)
             with open(f"{manifest['into']}/{number:06d}.pyc", "wb") as stream:  # noqa: PTH123 - the same
-                stream.write(header(text, validity, epoch) + marshal.dumps(code))
+                stream.write(header(text, validity, epoch, hashed) + marshal.dumps(code))
             kept.clear()
     sys.stdout.write(ascii({"magic": magic, "version": sys.version.split()[0], "failures": failures}))
 

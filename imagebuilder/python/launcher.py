@@ -18,7 +18,6 @@ from imagebuilder.python.wheels_entry_points import EntryPoint
 
 PROGRAMS = "/usr/bin"
 PROGRAM_MODE = 0o755
-PYC_HEADER_BYTES = 16  # PEP 552
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 
 
@@ -71,14 +70,15 @@ def entry_point_program(entry: EntryPoint, start: Start) -> Entry:
     return file_of(("\n".join(lines) + "\n").encode(), PROGRAM_MODE)
 
 
-def bytecode_program(bytecode: str, start: Start) -> Entry:
-    """The program that runs a script's bytecode, at this path on the target, as the main module."""
+def bytecode_program(bytecode: str, start: Start, header_bytes: int) -> Entry:
+    """The program that runs a script's bytecode, at this path on the target, as the main module.
+    header_bytes: what stands before the code in it."""
     lines = [
         start.first_line(),
         *start.path_lines(),
         "import marshal",
         f"with open({bytecode!r}, 'rb') as stream:",
-        f"    stream.seek({PYC_HEADER_BYTES})",
+        f"    stream.seek({header_bytes})",
         "    code = marshal.load(stream)",
         "__file__ = code.co_filename",
         "exec(code)",

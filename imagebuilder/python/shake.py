@@ -29,10 +29,11 @@ from imagebuilder.python.shake_files import (
     frozen_modules,
     size_of,
 )
-from imagebuilder.python.shake_hidden import NEEDED, NEEDED_PLAIN, NEEDED_SITE
+from imagebuilder.python.shake_hidden import CUSTOM
 from imagebuilder.python.shake_index import Index, index_of
 from imagebuilder.python.shake_libraries import Cut, Depends, Lean, lean, library_names, linked_libraries
 from imagebuilder.python.shake_read import Code, ModuleFacts, ShakeError, content, read_modules
+from imagebuilder.python.versions import version_facts
 
 _RUNS_MODULE = re.compile(rb"python[0-9.]*['\"]?[ \t]+(?:[^ \t\n]+[ \t]+){0,8}?['\"]?-[A-Za-z]*m\b")
 # inside every interpreter, under these names; which modules of a catalogue are built in does not tell
@@ -46,7 +47,9 @@ class ShakeRequest:
     image; asked: those of them that stay, whoever needs them (the interpreter's own left out).
 
     apps: packages all of whose Python counts: apps, and what was asked for by name. keep: patterns of module
-    names (`encodings.*`); traced: modules that a run imported, with its command.
+    names (`encodings.*`); traced: modules that a run imported, with its command. started: modules that the
+    interpreter imports by itself, as a run of it has shown; None where it cannot be run here: then what is
+    known of its version counts.
     """
 
     contents: Mapping[str, LocalPackage]
@@ -55,6 +58,7 @@ class ShakeRequest:
     apps: Collection[str] = ()
     keep: Sequence[str] = ()
     traced: Mapping[str, str] = field(default_factory=dict)
+    started: Collection[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +127,14 @@ def shake(
     builtin = {*_IMPORT_SYSTEM, *catalogue.builtin_modules, *builtin_modules(own)}
     packages = {name for name, each in index.modules.items() if each.is_package}
     modules = Modules({*index.modules, *index.programs}, packages, builtin)
-    roots = [*_own_needs(modules), *_roots(request, index)]
+    roots = [*_own_needs(modules, request.started, catalogue.python), *_roots(request, index)]
     closure = close(roots, modules, reader)
     unread = {name: why for name, why in closure.problems.items() if _is_standard(index, name, standard)}
     if unread:
         name, why = next(iter(unread.items()))
         raise ShakeError(f"the module {name} of the standard library: {why}", hint="fetch the package again")
-    frozen = frozen_modules(own)
+    # what a version carries inside, as far as this build of it does (--with-frozen-modules)
+    frozen = frozen_modules(own) & version_facts(catalogue.python).frozen
     kept = Kept(index, closure, frozen, request.keep, reader)
     trees = {name: kept.tree(request.contents[name].tree) for name in sorted(standard)}
     return _result(request, index, closure, frozen, trees)
@@ -159,10 +164,13 @@ def _is_standard(index: Index, module: str, standard: Collection[str]) -> bool:
     )
 
 
-def _own_needs(modules: Modules) -> list[Root]:
-    return [
-        Root(name, "the interpreter") for name in (*NEEDED, *NEEDED_PLAIN, *NEEDED_SITE) if name in modules
-    ]
+def _own_needs(modules: Modules, started: Collection[str] | None, python: str) -> list[Root]:
+    """What the interpreter imports before any program. Codecs always by its version's facts: which ones it
+    takes depends on the locale."""
+    startup = version_facts(python).startup
+    patterns = startup if started is None else [name for name in startup if name.startswith("encodings")]
+    names = {each for pattern in patterns for each in modules.files if fnmatchcase(each, pattern)}
+    return [Root(name, "the interpreter") for name in sorted({*names, *(started or ()), *CUSTOM})]
 
 
 def _roots(request: ShakeRequest, index: Index) -> list[Root]:

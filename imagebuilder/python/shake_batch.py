@@ -11,9 +11,13 @@ import marshal
 import re
 import sys
 from types import CodeType
-from typing import Any, Callable, Collection, Iterable, Tuple  # noqa: UP035 - as Python 3.6 has them
 
-Span = Tuple[int, int]  # noqa: UP006 - the same
+TYPE_CHECKING = False  # not from typing, which takes longer to import than all that is done here
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+    from typing import Any
+
+    Span = tuple[int, int]
 
 PYC_HEADER = {"old": 12, "new": 16}  # bytes before the code; the new one is PEP 552's, of 3.7
 WORD = re.compile(r"[A-Za-z0-9_.%-]{2,64}\Z")

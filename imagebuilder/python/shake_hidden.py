@@ -23,7 +23,7 @@ def _always(*modules: str) -> tuple[Hidden, ...]:
 
 
 _STRPTIME = (Hidden("_strptime", frozenset({"strptime"})),)
-_SYSCONFIG = _always("_sysconfigdata_*")  # with the target's name behind
+_SYSCONFIG = _always("_sysconfigdata*")  # with the target's name behind, or without (3.6 of 17.01)
 # names that a release has no module of do not matter
 HIDDEN: Mapping[str, tuple[Hidden, ...]] = {
     "_asyncio": _always(
@@ -55,10 +55,8 @@ HIDDEN: Mapping[str, tuple[Hidden, ...]] = {
 # something are for errors and prompts, and python3-base alone does without it
 STARTUP = frozenset({"site", "_sitebuiltins"})
 
-# every interpreter asks for these before it runs anything (Python/pylifecycle.c, Modules/getpath.py)
-NEEDED = ("encodings", "encodings.aliases", "encodings.utf_8", "encodings.ascii", "encodings.latin_1")
-NEEDED_SITE = ("site", "sitecustomize", "usercustomize")
-NEEDED_PLAIN = ("codecs", "io", "abc", "os", "stat", "posixpath", "genericpath", "zipimport", "_bootlocale")
+# `site` takes these where they are there (Lib/site.py)
+CUSTOM = ("sitecustomize", "usercustomize")
 # by this file the interpreter knows its library's folder, even where the module itself is frozen
 LANDMARK = "os"
 

@@ -12,6 +12,7 @@ from imagebuilder.model.app import SourceKind, source_kind
 from imagebuilder.model.board import Board
 from imagebuilder.model.config import Config
 from imagebuilder.model.filespec import FilespecRecord, package_rules, with_python
+from imagebuilder.model.filetree import FileTree
 from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan
@@ -64,13 +65,20 @@ class Original:
 
 @dataclass(frozen=True)
 class Local:
-    """What is made here for one image. originals: by the name of the package; ready: packages whose content
-    is known at plan time, and dropped: the modules that were shaken off."""
+    """What is made here for one image. originals: by the name of the package; ready: feeds' packages that
+    were compiled or shaken at plan time, and dropped: the modules that were shaken off. made, contents: what
+    is in packages of one's own, and in those of feeds, as far as that is known at plan time."""
 
     own: Own
     originals: Mapping[str, Original] = field(default_factory=dict)
     ready: Mapping[str, LocalPackage] = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()
+    made: Mapping[str, LocalPackage] = field(default_factory=dict)
+    contents: Mapping[str, LocalPackage] = field(default_factory=dict)
+
+    def known(self) -> dict[str, FileTree]:
+        """What packages will hold, by their names, as far as that is known at plan time."""
+        return {name: each.tree for name, each in {**self.contents, **self.made, **self.ready}.items()}
 
     def packages(self, manager: str) -> tuple[Package, ...]:
         """All packages of the local feed, as a plan knows them."""
@@ -175,8 +183,9 @@ class Maker:
         self, name: str, originals: Callable[[Package], Path]
     ) -> tuple[LocalPackage, FilespecRecord | None]:
         """A package and, for a repacked one, what its rules did."""
-        if name in self._local.ready:
-            return self._local.ready[name], None
+        found = self._local.ready.get(name) or self._local.made.get(name)
+        if found is not None:
+            return found, None
         manager = self._plan.tree.package_manager
         original = self._local.originals.get(name)
         if original is not None:
@@ -197,7 +206,7 @@ class Maker:
     def _own(self, sources: Sources, name: str) -> LocalPackage:
         """An app's, a requirement's or a recipe's package."""
         package, python = self._local.own.declared[name], self._config.python
-        kind, compiler = self._source_kind(sources), self._compiler_for(sources)
+        kind, compiler = self._source_kind(sources), self.compiler(sources.catalogue)
         app = next((app for app in sources.apps if app.name == name), None)
         if app is not None:
             return app_package(
@@ -245,17 +254,26 @@ class Maker:
         found = host_interpreter(catalogue.python, catalogue.magic_number)
         return found if found is not None else self._targets_own(catalogue)
 
-    def _compiler_for(self, sources: Sources) -> Compiler:
+    def compiler(self, catalogue: Catalogue) -> Compiler:
         """Who compiles for the target, found once."""
         if self._compiler is None:
-            catalogue, job = sources.catalogue, self._job
+            job = self._job
             into = job.work / "bytecode"
-            interpreter = self.interpreter(catalogue)
-            shut_in = sandboxed(interpreter, into) if job.view.sandboxed else interpreter
             self._compiler = Compiler(
-                shut_in, into, self._epoch, catalogue.python, job.log, self._config.python.pyc
+                self.shut_in(self.interpreter(catalogue), into.name),
+                into,
+                self._epoch,
+                catalogue.python,
+                job.log,
+                self._config.python.pyc,
             )
         return self._compiler
+
+    def shut_in(self, interpreter: Interpreter, folder: str) -> Interpreter:
+        """An interpreter in the sandbox, unless the user wants none: it may write into one folder below the
+        image's own."""
+        job = self._job
+        return sandboxed(interpreter, job.work / folder) if job.view.sandboxed else interpreter
 
     def _targets_own(self, catalogue: Catalogue) -> Interpreter:
         """The interpreter that goes into the image, run as the board's file says that it can be."""

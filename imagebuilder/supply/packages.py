@@ -3,6 +3,7 @@ package manager."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from imagebuilder.supply.apk import fetch_apk, lay_apk, open_apk, plan_apk
 from imagebuilder.supply.feeds import LOCAL, Job, Search, Supply
 from imagebuilder.supply.local import Local, Made, make_local, with_originals
 from imagebuilder.supply.opkg import fetch_opkg, lay_opkg, open_opkg
+from imagebuilder.supply.remade import remade_plan, remakes_python
 
 
 def open_supply(job: Job, config: Config, tree: Tree) -> Supply:
@@ -56,13 +58,14 @@ def choose_packages(
     if any(use.package for use in config.filespec):
         local = with_originals(local, plan, config, offers.packages)
         plan, chosen = _chosen(job, plan, (supply, local, offers), locked)
-    if config.python.shake:
-        from imagebuilder.supply.shaken import shaken_plan  # noqa: PLC0415 - few images are shaken
-
+    if remakes_python(plan, config):
         contents = _contents(job, supply, plan, local)
         installed = _planned(plan, chosen)
-        plan, local = shaken_plan(job, plan, local, config, contents=contents, installed=installed)
+        plan, local = remade_plan(job, plan, local, config, contents=contents, installed=installed)
         plan, chosen = _chosen(job, plan, (supply, local, offers), locked)
+    elif local.originals:
+        repacked = _contents(job, supply, plan, local, only=local.originals)
+        local = replace(local, contents=repacked)
     return plan, local, chosen
 
 
@@ -76,18 +79,25 @@ def _planned(plan: Plan, offers: Offers) -> list[Package]:
     return [known[each.feed, each.name, each.version] for each in plan.install]
 
 
-def _contents(job: Job, supply: Supply, plan: Plan, local: Local) -> dict[str, LocalPackage]:
+def _contents(
+    job: Job, supply: Supply, plan: Plan, local: Local, *, only: Collection[str] | None = None
+) -> dict[str, LocalPackage]:
     """What is in the packages of a plan that others made, which are fetched for it; those that a filespec is
-    for as it leaves them. FeedError names all that is missing or damaged, and what wants it."""
+    for as it leaves them. only: the names of these. FeedError names all that is missing or damaged, and what
+    wants it."""
     apk = plan.tree.package_manager == "apk"
     feeds = {feed.name: feed for feed in supply.feeds}
     repacked = [(feeds.get(each.feed), each.package) for each in local.originals.values()]
-    wanted = [(feed, package) for feed, package, _ in supply.from_feeds(plan)]
+    planned = [] if only is not None else supply.wanted(plan)
+    wanted = [(feed, package) for feed, package, _ in supply.from_feeds(plan)] if planned else []
     fetch = fetch_apk if apk else fetch_opkg
     finders = fetch(job, supply, [*wanted, *((feed, each) for feed, each in repacked if feed is not None)])
-    own = {(each.name, each.version) for each in plan.install if not each.feed}
+    own = {(each.name, each.version) for each in plan.install if not each.feed and only is None}
     theirs = [each for each in supply.own if (each.name, each.version) in own]
-    others = [Wanted(each, ("shake",)) for each in (*theirs, *(package for _, package in repacked))]
+    others = [
+        Wanted(each, ("python.shake, python.compile or a filespec",))
+        for each in (*theirs, *(package for _, package in repacked))
+    ]
     places = [
         *finders,
         in_folder(supply.tree / "packages"),
@@ -95,12 +105,11 @@ def _contents(job: Job, supply: Supply, plan: Plan, local: Local) -> dict[str, L
     ]
     folder = job.work / "contents"
     checked = checked_apk if apk else checked_file
-    laid = lay_files(folder, [*supply.wanted(plan), *others], places, checked)
+    laid = lay_files(folder, [*planned, *others], places, checked)
     found = {}
     for package in laid:
-        if package.name != "kernel" and not package.name.startswith("kmod-"):
-            file = folder / package.filename
-            found[package.name] = read_apk(file, package) if apk else content_of(read_ipk(file))
+        file = folder / package.filename
+        found[package.name] = read_apk(file, package) if apk else content_of(read_ipk(file))
     for name, original in local.originals.items():
         if name in found:
             found[name] = repack(found[name], original.rules, plan.tree.package_manager).content

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from imagebuilder.errors import UserError
+from imagebuilder.errors import HostError
 from imagebuilder.model.board import Board
 from imagebuilder.model.config import Config
 from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan, ShakenPackage
+from imagebuilder.python.bytecode import Interpreter
+from imagebuilder.python.bytecode_interpreter import can_run
 from imagebuilder.python.catalogue import load_catalogue
 from imagebuilder.python.shake import Shaken, ShakeRequest, shake, standard_packages
 from imagebuilder.python.shake_run import Root
@@ -19,14 +21,8 @@ from imagebuilder.python.shake_trace import trace, traced_modules
 from imagebuilder.python.variants import catalogue_series
 from imagebuilder.stage.filetree import write_tree
 from imagebuilder.stage.shaken import shaken_package
-from imagebuilder.supply.feeds import LOCAL, Job
-from imagebuilder.supply.local import Local, Maker, emulation
-
-_INTERPRETER = "python3-base"
-
-
-class ShakeUseError(UserError):
-    """python.shake where there is nothing to shake."""
+from imagebuilder.supply.feeds import Job
+from imagebuilder.supply.local import Local, emulation
 
 
 def shaken_plan(
@@ -34,52 +30,44 @@ def shaken_plan(
     plan: Plan,
     local: Local,
     config: Config,
+    interpreter: Interpreter,
     *,
     contents: Mapping[str, LocalPackage],
     installed: Sequence[Package],
-) -> tuple[Plan, Local]:
+) -> tuple[Plan, Local, frozenset[str]]:
     """The plan without what nobody needs any more, and the packages that are left of CPython's, to be
-    resolved again. contents: of feeds' packages in the plan; installed: all packages of the plan.
+    resolved again; the names of those that nobody needs. interpreter: whose bytecode is the target's;
+    contents: of feeds' packages in the plan; installed: all packages of the plan.
 
-    ShakeUseError, ShakeError, RootError; what tracing and making the image's own packages raises.
+    ShakeError, RootError; what tracing raises.
     """
     catalogue = load_catalogue(catalogue_series(plan.tree.release))
-    if _INTERPRETER not in {each.name for each in plan.install}:
-        raise ShakeUseError(
-            f"config {config.name}: python.shake cuts CPython 3, and this image has none",
-            hint='leave it out, or say variant = "auto"',
-        )
     board = job.request.library.board(job.request.board)
-    maker = Maker(job, local, plan, config, lambda root: _unpack(contents, root))
-    ours = [each.name for each in plan.install if each.feed == LOCAL]
-    mine = {name: maker.content(name, _no_original)[0] for name in ours if name not in local.originals}
+    mine = local.made
     whole = {**contents, **mine}
-    traced = _traced(job, config, board, whole, catalogue.python)
+    place = _root(job, board, whole, config, catalogue.python)
+    traced = _traced(job, config, place)
     standard = standard_packages(catalogue)
     asked = [name for name in plan.wanted if name not in standard]
     apps = [
         *mine,
         *(name for name in config.packages.add if name.startswith("python3-") and name not in standard),
     ]
-    request = ShakeRequest(whole, installed, asked, apps, config.python.keep, traced)
-    work = job.work / "shake"
-    work.mkdir()
-    found = shake(request, catalogue, maker.interpreter(catalogue), work, job.log)
+    request = ShakeRequest(
+        whole, installed, asked, apps, config.python.keep, traced, started=_started(job, place)
+    )
+    found = shake(request, catalogue, interpreter, job.work / "shake", job.log)
     manager = plan.tree.package_manager
     ready = {
         name: shaken_package(whole[name], tree, found.depends.get(name, whole[name].package.depends), manager)
         for name, tree in found.trees.items()
         if name not in found.removable
     }
-    gone = set(found.removable)
+    gone = frozenset(found.removable)
     names = tuple(name for name in plan.wanted if name not in gone)
     packages = tuple(name for name in plan.packages if name not in gone)
     plan = plan.model_copy(update={"wanted": names, "packages": packages, "shaken": _facts(found)})
-    return plan, replace(local, ready=ready, dropped=found.dropped)
-
-
-def _no_original(package: Package) -> Path:
-    raise LookupError(f"{package.name} is repacked, not made")
+    return plan, replace(local, ready=ready, dropped=found.dropped), gone
 
 
 def _facts(found: Shaken) -> tuple[ShakenPackage, ...]:
@@ -101,13 +89,40 @@ def _unpack(contents: Mapping[str, LocalPackage], root: Path) -> None:
         write_tree(each.tree, root)
 
 
-def _traced(
-    job: Job, config: Config, board: Board, contents: Mapping[str, LocalPackage], python: str
-) -> Mapping[str, str]:
-    """What the config's commands import, run in a root of all packages."""
-    if not config.python.trace:
-        return {}
+def _root(
+    job: Job, board: Board, contents: Mapping[str, LocalPackage], config: Config, python: str
+) -> Root | None:
+    """A root file system of all packages to run Python in; None where this machine cannot. HostError where a
+    command is to be traced and there is no emulator."""
+    try:
+        emulated = emulation(board, Path("/"))
+    except HostError as error:
+        if config.python.trace:
+            raise
+        job.log.note(f"what the interpreter imports by itself was not tried: {error.message}")
+        return None
     root = job.work / "traced"
     _unpack(contents, root)
-    place = Root(root, python, emulation(board, Path("/")))
+    place = Root(root, python, emulated)
+    return place if config.python.trace or can_run(root, python, emulated) else None
+
+
+def _started(job: Job, place: Root | None) -> Collection[str] | None:
+    """The modules that the interpreter imports before any program, as a run of it shows; None where it
+    cannot be run here, so that what is known of its version has to do."""
+    if place is None:
+        return None
+    (run,) = trace(place, [f"{place.interpreter} -c pass"], job.work / "tracing", job.log)
+    if run.code != 0:
+        job.log.note(
+            f"the interpreter does not start on this machine, before anything is shaken: {run.output}"
+        )
+        return None
+    return run.modules
+
+
+def _traced(job: Job, config: Config, place: Root | None) -> Mapping[str, str]:
+    """What the config's commands import, run in a root of all packages."""
+    if place is None or not config.python.trace:
+        return {}
     return traced_modules(trace(place, config.python.trace, job.work / "tracing", job.log))

@@ -38,7 +38,8 @@ from imagebuilder.openwrt.measure_image import ImageSize, image_facts, image_siz
 from imagebuilder.openwrt.measure_records import installed_tree
 from imagebuilder.openwrt.reproducible import settle_makefile, source_date_epoch, steady_tools
 from imagebuilder.openwrt.tree import config_settings, parse_info
-from imagebuilder.planning.flash import Tree, compressed_files, predict_rootfs
+from imagebuilder.planning.flash import Tree, predict_rootfs
+from imagebuilder.planning.flash_known import compressed_files
 from imagebuilder.stage.filetree import content, read_tree, write_tree
 from imagebuilder.stage.ipk_index import index_of
 from imagebuilder.stage.ipk_reader import read_control, read_ipk

@@ -1,0 +1,112 @@
+"""Bytecode is loaded before an image is handed over: what the device would refuse is refused here."""
+
+from __future__ import annotations
+
+import importlib.util
+import marshal
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagebuilder.log import Event, Log, Warned
+from imagebuilder.model.filetree import FileTree, file_of
+from imagebuilder.python.bytecode_load import LoadError, load_bytecode, modules_of, parse_answer
+from imagebuilder.python.shake_run import Root
+from imagebuilder.stage.filetree import read_tree, write_tree
+
+VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
+LIB = f"/usr/lib/python{VERSION}"
+HEAD = importlib.util.MAGIC_NUMBER + bytes(12)
+GOOD = HEAD + marshal.dumps(compile("x = 1\n", "m", "exec"))
+
+
+def root_with(tmp_path: Path, **files: bytes) -> tuple[Root, FileTree]:
+    """A root whose interpreter cannot be run here, so that this machine's loads in its place."""
+    paths = {f"{LIB}/{name}.pyc": file_of(data) for name, data in files.items()}
+    write_tree(
+        FileTree({**paths, f"/usr/bin/python{VERSION}": file_of(b"for another machine", 0o755)}), tmp_path
+    )
+    return Root(tmp_path, VERSION), read_tree(tmp_path)
+
+
+def test_good_bytecode_is_counted_and_who_loaded_it_is_said(tmp_path: Path) -> None:
+    root, tree = root_with(tmp_path / "root", good=GOOD, other=GOOD)
+    loaded = load_bytecode(root, tree, (), tmp_path / "work", Log())
+    assert loaded is not None
+    assert (loaded.files, loaded.modules) == (2, 0)
+    assert "of this machine" in loaded.by
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (importlib.util.MAGIC_NUMBER + bytes(8) + GOOD[16:], "ValueError|EOFError|ImportError|TypeError"),
+        (GOOD[: len(GOOD) // 2], "EOFError|ValueError"),
+        (HEAD + marshal.dumps("no code"), "ImportError"),
+        (HEAD, "EOFError"),
+    ],
+)
+def test_what_the_loader_would_refuse_is_refused_by_its_path(tmp_path: Path, data: bytes, why: str) -> None:
+    root, tree = root_with(tmp_path / "root", good=GOOD, bad=data)
+    with pytest.raises(LoadError, match=rf"1 files of bytecode(.|\n)*{LIB}/bad.pyc: ({why})"):
+        load_bytecode(root, tree, (), tmp_path / "work", Log())
+
+
+def test_bytecode_of_another_version_is_refused(tmp_path: Path) -> None:
+    root, tree = root_with(tmp_path / "root", old=(3000).to_bytes(2, "little") + GOOD[2:])
+    with pytest.raises(LoadError, match="old.pyc: magic number 3000"):
+        load_bytecode(root, tree, (), tmp_path / "work", Log())
+
+
+def test_what_the_interpreter_never_reads_is_no_matter(tmp_path: Path) -> None:
+    other = (3000).to_bytes(2, "little") + GOOD[2:]
+    tag = VERSION.replace(".", "")
+    files = {
+        f"{LIB}/good.pyc": GOOD,
+        f"{LIB}/a.py": b"x = 1",
+        f"{LIB}/a.pyc": other,  # its source is there
+        f"{LIB}/__pycache__/b.cpython-27.pyc": other,
+        f"{LIB}/__pycache__/c.cpython-{tag}.pyc": GOOD,
+        "/usr/lib/python2.7/os.pyc": other,
+        "/usr/share/mine/d.pyc": GOOD,
+    }
+    write_tree(FileTree({path: file_of(data) for path, data in files.items()}), tmp_path / "root")
+    root = Root(tmp_path / "root", VERSION)
+    loaded = load_bytecode(root, read_tree(root.path), (), tmp_path / "work", Log())
+    assert loaded is not None
+    assert loaded.files == 3
+
+
+def test_nobody_here_loads_it_is_a_warning(tmp_path: Path) -> None:
+    write_tree(
+        FileTree({"/usr/lib/python3.14/m.pyc": file_of((3627).to_bytes(2, "little") + b"\r\n" + bytes(20))}),
+        tmp_path / "root",
+    )
+    said: list[Event] = []
+    root = Root(tmp_path / "root", "3.14")
+    if load_bytecode(root, read_tree(root.path), (), tmp_path / "work", Log([said.append])) is None:
+        assert any(isinstance(event, Warned) and "was not loaded" in event.text for event in said)
+
+
+def test_modules_are_imported_by_their_names_and_no_main() -> None:
+    paths = [f"{LIB}/a/__init__.pyc", f"{LIB}/a/__main__.pyc", f"{LIB}/site-packages/b.pyc", f"{LIB}/c.pyc"]
+    wanted = [*paths[:3], "/usr/share/d.pyc"]
+    assert modules_of([*paths, "/usr/share/d.pyc"], wanted, LIB) == {paths[0]: "a", paths[2]: "b"}
+
+
+def test_an_answer_that_stops_at_a_module_says_at_which() -> None:
+    answer = parse_answer("L\t/a.pyc\t\nT\ta\nI\ta\tok\t\nT\tb\n")
+    assert (answer.loaded, answer.imported, answer.last) == (1, 1, "b")
+
+
+@given(st.text(max_size=200))
+def test_any_answer_is_read_or_refused(text: str) -> None:
+    try:
+        answer = parse_answer(text)
+    except LoadError as error:
+        assert error.hint
+    else:
+        assert answer.loaded <= text.count("\n") + 1
