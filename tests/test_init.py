@@ -160,7 +160,7 @@ def test_every_file_names_its_schema() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"), [("build de", ["demo"]), ("show --board qemu-x", ["qemu-x86-64"])]
+    ("words", "expected"), [("build de", ["demo", "demo-3.13"]), ("show --board qemu-x", ["qemu-x86-64"])]
 )
 def test_shells_complete_names(words: str, expected: list[str]) -> None:
     environment = {
