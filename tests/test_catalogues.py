@@ -169,6 +169,10 @@ def test_what_the_kit_takes_was_measured_itself() -> None:
     assert light.low == light.high == 4597454
     assert "kit" in light.source
     assert flash_need("embedded", "micropython") is None
+    newer = flash_need("embedded-3.13", "light")
+    assert newer is not None
+    assert "25.12" in newer.source
+    assert light.low < newer.low < 1.1 * light.low
 
 
 def test_every_data_file_says_where_it_is_from() -> None:

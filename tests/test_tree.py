@@ -435,6 +435,8 @@ def test_what_is_older_than_17_01_is_refused_with_the_reason(
         ("25.12.0-rc1", True),
         ("27.04.1", True),
         ("snapshot", True),
+        ("embedded", True),
+        ("embedded-3.13", True),
         ("15.05.1", False),
         ("19.02", False),
         ("19.07.8.1", False),

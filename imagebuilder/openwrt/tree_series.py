@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from imagebuilder.model.release import EMBEDDED, SNAPSHOT
+from imagebuilder.model.release import SNAPSHOT, is_embedded
 from imagebuilder.openwrt.releases import series_of, shipped_releases
 
 OLDEST = "17.01"
@@ -53,7 +53,7 @@ def _known_series() -> frozenset[str]:
 def names_a_series(version: str) -> bool:
     """Whether a version is OpenWrt's own way to name a release: of a series that is known, or of a newer one.
     A fork may say 14.09 or 19.02, which OpenWrt never had."""
-    if version in (SNAPSHOT, EMBEDDED):
+    if version == SNAPSHOT or is_embedded(version):
         return True
     series, known = series_of(version), _known_series()
     return _NAMED.fullmatch(version) is not None and (series in known or series > max(known))
