@@ -64,6 +64,9 @@ def telling_tree(small_tree: Path) -> Path:
     folder = small_tree / "target/linux/ath79/image"
     folder.mkdir(parents=True)
     (folder / "Makefile").write_text(IMAGE_MAKEFILE)
+    kernel = small_tree / "build_dir/target-x/linux-ath79_tiny/tplink_tl-wr741nd-v4-kernel.bin"
+    kernel.parent.mkdir(parents=True, exist_ok=True)
+    kernel.write_bytes(b"kernel" * 200_000)
     return small_tree
 
 

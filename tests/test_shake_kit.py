@@ -30,8 +30,9 @@ pytestmark = pytest.mark.kit
 
 APPS = Path(__file__).parent / "data/apps"
 QEMU = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
+CODECS = {"encodings.charmap", "encodings.latin_1", "encodings.raw_unicode_escape"}
 # from 3.12 on _collections_abc imports warnings for who derives from ByteString, and warnings a lot more
-NEEDED_MORE = {"3.11": set(), "3.13": {"_weakrefset", "encodings.charmap", "encodings.raw_unicode_escape"}}
+NEEDED_MORE = {"3.11": set(), "3.13": {"_weakrefset", *CODECS}}
 WITH_WARNINGS = {"3.11": set(), "3.13": {"python3-light"}}
 NEEDED = {"encodings", "encodings.aliases", "encodings.utf_8", "encodings.ascii", "os"}
 

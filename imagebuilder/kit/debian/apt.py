@@ -23,9 +23,9 @@ from imagebuilder.openwrt.keys import Keys
 _SETTINGS = {
     "APT::Architecture": ARCHITECTURE,
     "APT::Sandbox::User": "root",
-    "Acquire::http::Timeout": "30",
-    "Acquire::https::Timeout": "30",
-    "Acquire::Retries": "2",
+    "Acquire::http::Timeout": "20",
+    "Acquire::https::Timeout": "20",
+    "Acquire::Retries": "1",
     "Acquire::Languages": "none",
     # fetch.py looks at the dates, in both ways alike
     "Acquire::Check-Valid-Until": "false",
