@@ -223,6 +223,35 @@ def sunxi_disk(name: str = "xunlong,orangepi-pc", *, chunks: bool = True) -> byt
     return make.metadata(whole, supported_devices=[name], version=version) if chunks else whole
 
 
+def uboot_fit() -> bytes:
+    """U-Boot as its SPL takes it: no hashes, and no kernel in its configuration."""
+    image = {"type": b"firmware\0", "arch": b"arm\0", "compression": b"none\0", "data": make.noise(3000)}
+    configurations = {"default": b"conf-1\0", "conf-1": {"firmware": b"firmware-1\0"}}
+    return make.tree({"": {"images": {"firmware-1": image}, "configurations": configurations}})
+
+
+def omap_card() -> bytes:
+    """BeagleBone's card: U-Boot, kernel and device tree on the boot partition, then the root file system."""
+    boot = make.fat(
+        (
+            ("MLO", make.noise(4000)),
+            ("u-boot.img", uboot_fit()),
+            ("boot.scr", make.uimage(b"setenv bootargs\n", machine=2, compression=0, kind=6, name=b"")),
+            ("dtbs/am335x-boneblack.dtb", make.device_tree(["ti,am335x-bone-black", "ti,am33xx"])),
+            ("zImage", make.zimage()),
+        )
+    )
+    facts = {"release": "24.10.4", "target": "omap/generic"}
+    root = make.squashfs(**facts, arch="arm_cortex-a8_vfpv3", machine=make.ARM)
+    start, sectors = 2048, len(boot) // 512
+    disk = make.mbr([(0x0C, start, sectors), (0x83, start + sectors, 212992)], (start + sectors) * 512)
+    disk[start * 512 :] = boot
+    version = {"version": facts["release"], "target": facts["target"]}
+    return make.gz(
+        make.metadata(bytes(disk) + root, supported_devices=["ti,am335x-bone-black"], version=version)
+    )
+
+
 def xiaomi_ubi() -> bytes:
     root = make.squashfs(target="ramips/mt7621", release="23.05.5", arch="mipsel_24kc", machine=(8, "little"))
     return make.ubi({"rootfs": root, "env": make.noise(3000), "rootfs_data": b""}, eof=5, static="env")

@@ -81,6 +81,17 @@ def test_a_sunxi_card_for_another_board_is_refused(tmp_path: Path) -> None:
     ]
 
 
+def test_an_omap_card_has_u_boot_for_its_spl_on_the_boot_partition(tmp_path: Path) -> None:
+    card = images.omap_card()
+    assert failed(checks_of(tmp_path, card, "beaglebone-black", "x-squashfs-sdcard.img.gz")) == []
+    refused = images.refusing(checks_of(tmp_path, card, images.sunxi_board(), "x-squashfs-sdcard.img.gz"))
+    assert any(line.startswith("device tree on the boot partition") for line in refused)
+
+
+def test_a_fit_without_a_kernel_is_no_firmware_of_its_own() -> None:
+    assert "kernel of the configuration" in images.trouble(images.uboot_fit())
+
+
 @pytest.mark.parametrize("cut", [1, 20, 5000])
 def test_a_sunxi_card_that_was_cut_before_it_was_compressed_is_refused(tmp_path: Path, cut: int) -> None:
     card = make.gz(images.sunxi_disk()[:-cut])
@@ -123,6 +134,13 @@ def test_a_gpt_card_may_end_with_its_root_file_system() -> None:
     assert images.trouble(gpt_card(root, 4 << 20)) == ""
     assert "lies in the file" in images.trouble(gpt_card(root, 4 << 20) + bytes(512))
     assert "is cut" in images.trouble(gpt_card(root[:-1], 4 << 20))
+
+
+def test_a_partition_may_hold_u_boot_for_its_spl() -> None:
+    """As the second one of RISC-V's cards does."""
+    partitions = [(make.LINUX, "loader2", images.uboot_fit()), (make.LINUX, "root", bytes(4 << 20))]
+    card = make.gpt(partitions, backup=False)[: 2 << 20] + images.x86_root()
+    assert images.trouble(card) == ""
 
 
 def test_a_card_may_end_with_a_sysupgrade_image_and_its_metadata() -> None:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from imagebuilder.firmware.checks import hexadecimal, holds, same_number
 from imagebuilder.firmware.disk_end import SECTOR, content_end, end_checks, is_card, is_recipe_end
+from imagebuilder.firmware.fit import is_loader
 from imagebuilder.firmware.metadata import MOST_BYTES, peel_own
 from imagebuilder.firmware.padding import padding
 from imagebuilder.firmware.reader import ImageFormatError, View
@@ -213,7 +214,7 @@ def _content(view: View, one: Partition, reading: Reading) -> Part:
     }
     peeled = peel_own(place)  # a sysupgrade image that was put here as it is has its metadata with it
     content = reading.inside(peeled.body, "contents")
-    children: tuple[Part, ...] = (content,) if content.kind != "data" else ()
+    children: tuple[Part, ...] = () if content.kind == "data" or is_loader(content) else (content,)
     if content.kind == "squashfs" or (children and peeled.chunks):
         children = (content, *padding(peeled.body.part(content.size)), *peeled.chunks)
     return Part("partition", name, place.start, place.size, fields, children, data=place.raw)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import holds
+from imagebuilder.firmware.fit import is_loader
 from imagebuilder.firmware.reader import ImageFormatError, View, printable
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.model.firmware import Check, Field, Part
@@ -222,6 +223,8 @@ def _matters(part: Part) -> bool:
     board has besides (Raspberry Pi's start.elf, for the VideoCore), and a beginning that tells little is
     believed only where the rest agrees."""
     if part.kind in ("data", "gzip") or (part.kind == "elf" and "version" not in part.fields):
+        return False
+    if is_loader(part):
         return False
     return part.kind not in _UNSURE or not part.problems
 
