@@ -136,6 +136,17 @@ def test_a_gpt_card_may_end_with_its_root_file_system() -> None:
     assert "is cut" in images.trouble(gpt_card(root[:-1], 4 << 20))
 
 
+def test_a_gpt_card_may_leave_its_second_set_of_partitions_out() -> None:
+    empty = bytes(4 << 20)
+    names = ("kernel_1", "rootfs_1", "kernel_2", "rootfs_2")
+    disk = make.gpt([(make.LINUX, name, empty) for name in names], backup=False)
+    card = disk[: 5 << 20] + images.x86_root()
+    assert images.trouble(card) == ""
+    assert "partition 3 lies in the file" in images.trouble(card + bytes(512))
+    assert "partition 2 lies in the file" in images.trouble(disk[: 5 << 20] + images.x86_root()[:-1])
+    assert "partition 3 lies in the file" in images.trouble(b"\xeb\x63" + card[2:])
+
+
 def test_a_partition_may_hold_u_boot_for_its_spl() -> None:
     """As the second one of RISC-V's cards does."""
     partitions = [(make.LINUX, "loader2", images.uboot_fit()), (make.LINUX, "root", bytes(4 << 20))]
