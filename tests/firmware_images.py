@@ -106,11 +106,16 @@ def efi_disk() -> bytes:
     return make.gpt([(make.EFI_SYSTEM, "esp", boot), (make.LINUX, "rootfs", x86_root())])
 
 
-def bios_disk() -> bytes:
-    """OpenWrt's x86 disk without UEFI: GRUB, ext4 with the kernel, the root file system."""
-    root = make.pad_to(x86_root(), 512, 0)
+def bios_disk(*, padding: int | None = None, mib: int = 4) -> bytes:
+    """OpenWrt's x86 disk without UEFI: GRUB, ext4 with the kernel, the root file system.
+
+    padding: bytes behind it in a partition of so many MiB (131072 up to 19.07); None: it fills its partition,
+    as from 21.02 on.
+    """
+    root = make.pad_to(x86_root(), 512, 0) if padding is None else x86_root() + bytes(padding)
     start, sectors = 512, 128
-    rows = [(0x83, start, sectors), (0x83, start + sectors, len(root) // 512)]
+    last = len(root) // 512 if padding is None else mib * 2048
+    rows = [(0x83, start, sectors), (0x83, start + sectors, last)]
     disk = make.mbr(rows, (start + sectors) * 512, boot=b"\xeb\x63\x90".ljust(0x180, b"\0") + b"GRUB ")
     superblock = start * 512 + 0x400
     disk[superblock + 4 : superblock + 8] = (sectors // 2).to_bytes(4, "little")
@@ -118,24 +123,132 @@ def bios_disk() -> bytes:
     return bytes(disk) + root
 
 
-def pi_card() -> bytes:
-    root = make.squashfs(
-        target="bcm27xx/bcm2710", release="24.10.4", arch="aarch64_cortex-a53", machine=(183, "little")
+def large_disk(mib: int, fill: int = 0) -> bytes:
+    """The same with a root partition of so many MiB that is padded to its end, compressed. fill: zeros beyond
+    that (whole MiB)."""
+    head = bios_disk(padding=(-len(x86_root())) % (1 << 20), mib=mib)
+    root = -(-len(x86_root()) // (1 << 20))
+    return make.gz_before_zeros(head, (mib - root << 20) + fill)
+
+
+PI_TREES = ("raspberrypi,2-model-b-rev2", "raspberrypi,3-model-b", "raspberrypi,3-model-b-plus")
+
+
+def pi_boot(trees: tuple[str, ...] = PI_TREES) -> bytes:
+    """Raspberry Pi's boot partition: programs for the VideoCore, a tree for each board, and overlays."""
+    overlays = tuple(
+        (f"overlays/{name}.dtbo", make.overlay_tree("brcm,bcm2835"))
+        for name in ("dwc2", "w1-gpio", "vc4-kms")
     )
-    boot = make.fat(
+    return make.fat(
         (
             ("cmdline.txt", b"root=PARTUUID=cafe1234-02 rootfstype=squashfs rootwait\n"),
             ("config.txt", b"arm_64bit=1\n"),
             ("kernel8.img", make.gz(make.noise(5000))),
+            ("bootcode.bin", make.noise(3000, 11)),
+            ("start.elf", make.elf((137, "little"), b"VideoCore ")),
+            ("start_cd.elf", make.elf((137, "little"), b"VideoCore ")[:-700]),
+            ("fixup.dat", b"]\0\0\x80\0" + (900).to_bytes(8, "little") + make.noise(900, 12)),
+            *(
+                (f"bcm2710-{number}.dtb", make.device_tree([name, "brcm,bcm2837"]))
+                for number, name in enumerate(trees)
+            ),
+            *overlays,
+            ("overlays/README", b"Introduction\n"),
         )
+    )
+
+
+def pi_disk(boot: bytes, padding: int = 0) -> bytes:
+    """A card as gen_rpi_sdcard_img.sh makes it: boot partition, root file system to its last sector. padding:
+    bytes behind it (1 MiB from 24.10 on)."""
+    root = make.squashfs(
+        target="bcm27xx/bcm2710", release="24.10.4", arch="aarch64_cortex-a53", machine=(183, "little")
     )
     start, sectors = 8192, len(boot) // 512
     disk = make.mbr([(0x0C, start, sectors), (0x83, start + sectors, 200000)], (start + sectors) * 512)
     disk[start * 512 :] = boot
+    return bytes(disk) + make.pad_to(root, 512, 0) + bytes(padding)
+
+
+def pi_card(disk: bytes | None = None) -> bytes:
+    """The card, compressed, with its metadata behind."""
     devices = list(board("raspberrypi-3b").profiles_for("24.10.4")[0].supported_devices)
-    card = make.gz(bytes(disk) + make.pad_to(root, 512, 0))
     return make.metadata(
-        card, supported_devices=devices, version={"version": "24.10.4", "target": "bcm27xx/bcm2710"}
+        make.gz(pi_disk(pi_boot()) if disk is None else disk),
+        supported_devices=devices,
+        version={"version": "24.10.4", "target": "bcm27xx/bcm2710"},
+    )
+
+
+SUNXI = {"target": "sunxi/cortexa7", "release": "21.02.7", "arch": "arm_cortex-a7_neon-vfpv4"}
+
+
+def sunxi_board(name: str = "xunlong,orangepi-pc") -> Board:
+    """A board of the target sunxi, as `boards add` writes it."""
+    profile = {"releases": ">=19.07", "target": SUNXI["target"], "arch": SUNXI["arch"]}
+    return Board.model_validate(
+        {
+            "id": name.replace(",", "-"),
+            "name": name,
+            "soc": "sun8i",
+            "ram": "1G",
+            "flash": "removable",
+            "profile": [{**profile, "name": name.replace(",", "_"), "supported_devices": [name]}],
+            "images": {"sdcard": {"format": "sd-card"}},
+        }
+    )
+
+
+def sunxi_disk(name: str = "xunlong,orangepi-pc", *, chunks: bool = True) -> bytes:
+    """What gen_sunxi_sdcard_img.sh and append-metadata make, before gzip: U-Boot at 8 KiB, the boot
+    partition, the root file system to its last byte, and the metadata right behind it."""
+    boot = make.fat(
+        (
+            ("boot.scr", make.uimage(b"setenv bootargs\n", machine=2, compression=0, kind=6, name=b"")),
+            ("dtb", make.device_tree([name, "allwinner,sun8i-h3"])),
+            (
+                "uImage",
+                make.uimage(make.zimage(), machine=2, compression=0, name=b"ARM OpenWrt Linux-5.4.188"),
+            ),
+        )
+    )
+    root = make.squashfs(**SUNXI, machine=make.ARM)
+    start, sectors = 2048, len(boot) // 512
+    disk = make.mbr([(0x0C, start, sectors), (0x83, start + sectors, 212992)], (start + sectors) * 512)
+    disk[8192:11192] = make.noise(3000)
+    disk[start * 512 :] = boot
+    whole = bytes(disk) + root
+    version = {"version": SUNXI["release"], "target": SUNXI["target"]}
+    return make.metadata(whole, supported_devices=[name], version=version) if chunks else whole
+
+
+def uboot_fit() -> bytes:
+    """U-Boot as its SPL takes it: no hashes, and no kernel in its configuration."""
+    image = {"type": b"firmware\0", "arch": b"arm\0", "compression": b"none\0", "data": make.noise(3000)}
+    configurations = {"default": b"conf-1\0", "conf-1": {"firmware": b"firmware-1\0"}}
+    return make.tree({"": {"images": {"firmware-1": image}, "configurations": configurations}})
+
+
+def omap_card() -> bytes:
+    """BeagleBone's card: U-Boot, kernel and device tree on the boot partition, then the root file system."""
+    boot = make.fat(
+        (
+            ("MLO", make.noise(4000)),
+            ("u-boot.img", uboot_fit()),
+            ("boot.scr", make.uimage(b"setenv bootargs\n", machine=2, compression=0, kind=6, name=b"")),
+            ("dtbs/am335x-boneblack.dtb", make.device_tree(["ti,am335x-bone-black", "ti,am33xx"])),
+            ("zImage", make.zimage()),
+        )
+    )
+    facts = {"release": "24.10.4", "target": "omap/generic"}
+    root = make.squashfs(**facts, arch="arm_cortex-a8_vfpv3", machine=make.ARM)
+    start, sectors = 2048, len(boot) // 512
+    disk = make.mbr([(0x0C, start, sectors), (0x83, start + sectors, 212992)], (start + sectors) * 512)
+    disk[start * 512 :] = boot
+    version = {"version": facts["release"], "target": facts["target"]}
+    return make.gz(
+        make.metadata(bytes(disk) + root, supported_devices=["ti,am335x-bone-black"], version=version)
     )
 
 
@@ -171,7 +284,7 @@ def _ubi_ranges(data: bytes, block: int = 0x20000) -> tuple[tuple[int, int], ...
 @cache
 def samples() -> tuple[Sample, ...]:
     """One image of each kind."""
-    root, fit_data, disk = make.squashfs(), fit_image(), efi_disk()
+    root, fit_data, disk, sunxi_card = make.squashfs(), fit_image(), efi_disk(), make.gz(sunxi_disk())
     elf, ubi_data, uimage = make.elf(), xiaomi_ubi(), glinet()
     packed = zstandard.ZstdCompressor(write_checksum=True).compress(
         b"Linux version 6.6.1 (x) " + make.noise(5000)
@@ -223,7 +336,9 @@ def samples() -> tuple[Sample, ...]:
         Sample("mbr", "mbr-disk", bytes(card), "", entries),
         Sample("gpt", "gpt-disk", disk, "x86-64", gpt_ranges),
         Sample("bios-disk", "mbr-disk", bios_disk(), "x86-64", entries),
+        Sample("bios-disk-1907", "mbr-disk", bios_disk(padding=128 << 10), "x86-64", entries),
         Sample("pi-card", "mbr-disk", pi_card(), "raspberrypi-3b"),
+        Sample("sunxi-card", "mbr-disk", sunxi_card, "", ((0, 3), (10, len(sunxi_card)))),
         Sample("gzip", "gzip", make.gz(root), "", ((0, 3), (10, len(make.gz(root))))),
         Sample("gzip-disk", "gzip", make.gz(disk), "x86-64", ((0, 3), (10, len(make.gz(disk))))),
         Sample("elf", "elf", elf, "", ((0, 7), (18, 20), (24, 32), (40, 46), (56, 64))),

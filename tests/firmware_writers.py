@@ -190,7 +190,12 @@ def sign_tplink(image: bytes) -> bytes:
 
 
 def uimage(
-    data: bytes, *, machine: int = 5, compression: int = 3, name: bytes = b"MIPS LEDE Linux-4.4.182"
+    data: bytes,
+    *,
+    machine: int = 5,
+    compression: int = 3,
+    kind: int = 2,
+    name: bytes = b"MIPS LEDE Linux-4.4.182",
 ) -> bytes:
     head = struct.pack(
         ">IIIIIIIBBBB32s",
@@ -203,7 +208,7 @@ def uimage(
         zlib.crc32(data),
         5,
         machine,
-        2,
+        kind,
         compression,
         name,
     )
@@ -484,6 +489,12 @@ def device_tree(compatible: Sequence[str], model: str = "A router") -> bytes:
     )
 
 
+def overlay_tree(compatible: str) -> bytes:
+    """An overlay for a device tree: what is plugged into a board whose processor is named."""
+    fragment = {"target-path": b"/soc\0", "__overlay__": {"status": b"okay\0"}}
+    return tree({"": {"compatible": compatible.encode() + b"\0", "fragment@0": fragment}})
+
+
 def tree(nodes: Mapping[str, object]) -> bytes:
     """A flattened device tree; values that are mappings are nodes."""
     strings, structure = b"", b""
@@ -552,6 +563,21 @@ def fit(images: Mapping[str, tuple[str, bytes]], *, external: bool = False) -> b
         return out
     assert len(out) <= 0x1000
     return out[:4] + struct.pack(">I", 0x1000) + pad_to(out, 0x1000, 0)[8:] + behind
+
+
+def gz_before_zeros(head: bytes, zeros: int) -> bytes:
+    """The same contents compressed, and so many zeros (whole MiB) behind them; quick also where they are
+    gigabytes, since each MiB of them is the same bytes."""
+    mib = bytes(1 << 20)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    out = packer.compress(head) + packer.flush(zlib.Z_FULL_FLUSH)
+    one = packer.compress(mib) + packer.flush(zlib.Z_FULL_FLUSH)
+    crc = zlib.crc32(head)
+    for _ in range(zeros >> 20):
+        crc = zlib.crc32(mib, crc)
+    body = out + one * (zeros >> 20) + packer.flush(zlib.Z_FINISH)
+    size = len(head) + zeros
+    return bytes.fromhex("1f8b0800000000000203") + body + struct.pack("<II", crc, size & 0xFFFFFFFF)
 
 
 def gz(data: bytes) -> bytes:

@@ -209,6 +209,8 @@ UIMAGE = "kernel-bin | append-dtb | lzma | uImage lzma"
         ("append-ubi | check-size 32768k", "", "ubi"),
         ("append-rootfs | pad-to \0", "", "filesystem"),
         ("boot-common | sdcard-img | gzip", "", "sd-card"),
+        ("sunxi-sdcard | append-metadata | gzip", "", "sd-card"),
+        ("boot-scr-jh7110 | riscv-sdcard | append-metadata | gzip", "", "sd-card"),
         ("grub-config efi | combined efi | grub-install efi | gzip", "", "efi-disk"),
         ("grub-config pc | combined | grub-install", "", "bios-disk"),
         ("append-kernel | append-rootfs | netgear-dni", UIMAGE, "unknown"),

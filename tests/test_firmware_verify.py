@@ -28,6 +28,7 @@ FOR_BOARDS = {
     "gpt": "x-combined-efi.img",
     "gzip-disk": "x-combined-efi.img.gz",
     "bios-disk": "x-combined.img",
+    "bios-disk-1907": "x-combined.img",
     "pi-card": "x-sysupgrade.img.gz",
 }
 SAMPLES = {sample.name: sample for sample in images.samples() if sample.name in FOR_BOARDS}

@@ -9,10 +9,15 @@ from collections.abc import Callable
 import zstandard
 
 from imagebuilder.firmware.checks import equal
+from imagebuilder.firmware.disk import stated_end
+from imagebuilder.firmware.filesystems import detect_ext4
 from imagebuilder.firmware.kernel import KERNEL_KINDS, loose_kernel
+from imagebuilder.firmware.metadata import Peeled, peel_own
 from imagebuilder.firmware.padding import padding
 from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reading import MOST_UNPACKED, Reading
+from imagebuilder.firmware.spool import Spool
+from imagebuilder.firmware.squashfs import is_squashfs
 from imagebuilder.model.firmware import Field, Part
 
 XZ_MAGIC = bytes.fromhex("fd377a585a00")
@@ -22,28 +27,43 @@ _UNKNOWN_SIZE = (1 << 64) - 1
 _LARGEST_KERNEL = 1 << 28
 _DECODER_BYTES = 64 << 20  # enough for a dictionary of 8 MiB many times over, and for no bomb
 _STEP = 1 << 20
+_GZIP_STEP = 1 << 16  # of zeros, zlib makes a thousand times as many
+_LARGEST_PARTITION = 1 << 40  # what a config may state, ImageOptions.rootfs_partsize
+_MOST_RATIO = 64  # of what is no zeros to the compressed file; file systems are compressed already
 Unpacked = tuple[bytes, int]  # contents, and how many bytes they took
 
 
 class _TooMuchError(ImageFormatError):
-    def __init__(self, what: str, most: int) -> None:
-        super().__init__(f"{what} unpacks to more than {most} bytes", hint="it is no firmware to trust")
+    def __init__(self, what: str, most: int, kind: str = "") -> None:
+        message = f"{what} unpacks to more than {most} bytes {kind}".rstrip()
+        super().__init__(message, hint="it is no firmware to trust")
 
 
-def _gunzip(view: View, most: int) -> Unpacked:
-    """One gzip member; zlib checks its CRC and length."""
+def _stated_size(beginning: View) -> int:
+    """How large contents that begin so may be by what they say, zeros behind them included; 0 where they say
+    nothing. A file system that is an image of its own is padded to rootfs_partsize."""
+    if is_squashfs(beginning, 0) or detect_ext4(beginning):
+        return _LARGEST_PARTITION
+    return stated_end(beginning)
+
+
+def _gunzip(view: View, most: int, *, outermost: bool) -> tuple[Spool, int]:
+    """One gzip member; zlib checks its CRC and length. outermost: whether it may be as large as it says."""
     decoder = zlib.decompressobj(31)
-    pieces, total, at = [], 0, 0
+    spool, at = Spool(), 0
     try:
         while not decoder.eof and at < view.size:
-            chunk = view.part(at).first(_STEP).raw
+            chunk = view.part(at).first(_GZIP_STEP).raw
             at += len(chunk)
             while True:
-                piece = decoder.decompress(chunk, _STEP)
-                pieces.append(piece)
-                total += len(piece)
-                if total > most:
+                piece = decoder.decompress(chunk, _STEP >> 2)
+                if outermost and spool.size == 0:
+                    most = max(most, _stated_size(View(piece)))
+                spool.add(piece)
+                if spool.size > most:
                     raise _TooMuchError(view.what, most)
+                if spool.stored > max(MOST_UNPACKED, _MOST_RATIO * view.size):
+                    raise _TooMuchError(view.what, spool.stored - len(piece), "that are no zeros")
                 chunk = memoryview(decoder.unconsumed_tail)
                 if not chunk or decoder.eof:
                     break
@@ -51,7 +71,7 @@ def _gunzip(view: View, most: int) -> Unpacked:
         raise ImageFormatError(f"{view.what}: the gzip data is damaged ({error})") from error
     if not decoder.eof:
         raise ImageFormatError(f"{view.what}: the compressed image is incomplete")
-    return b"".join(pieces), at - len(decoder.unused_data)
+    return spool, at - len(decoder.unused_data)
 
 
 def _unlzma(view: View, most: int, form: int) -> Unpacked:
@@ -107,22 +127,29 @@ def _unzstd(view: View, most: int) -> Unpacked:
 
 def _part(
     view: View, reading: Reading, kind: str, most: int, unpack: Callable[[View, int], Unpacked]
-) -> tuple[Part, int]:
+) -> Part:
     data, used = unpack(view, min(most, reading.unpack_left))
     inner = reading.unpacked(data, f"what {kind} unpacks")
-    content = reading.inside(inner, "contents")
-    if content.kind == "data":
-        content = loose_kernel(inner, reading)
-    fields = {"unpacked": Field(len(data), "bytes")}
+    return _unpacked_part(view.first(used), reading, kind, Peeled(inner, (), None, ()))
+
+
+def _unpacked_part(whole: View, reading: Reading, kind: str, peeled: Peeled) -> Part:
+    """whole: the compressed bytes. peeled: what they unpack to."""
+    body = peeled.body
+    content = reading.inside(body, "contents")
+    if content.kind == "data" and body.size <= _LARGEST_KERNEL:
+        content = loose_kernel(body, reading)
     rest: tuple[Part, ...] = ()
-    if content.size < inner.size:
-        tail = inner.part(content.size)
+    if content.size < body.size:
+        tail = body.part(content.size)
         if content.kind in KERNEL_KINDS:
             rest = (Part("data", "behind the kernel", tail.start, tail.size, data=tail.raw),)
         else:
             rest = padding(tail)
-    whole = view.first(used)
-    return Part(kind, kind, view.start, used, fields, (content, *rest), (), len(data), whole.raw), used
+    size = body.size + sum(chunk.size for chunk in peeled.chunks)
+    fields = {"unpacked": Field(size, "bytes")}
+    children = (content, *rest, *peeled.chunks)
+    return Part(kind, kind, whole.start, whole.size, fields, children, (), size, whole.raw)
 
 
 def detect_gzip(view: View) -> bool:
@@ -131,8 +158,17 @@ def detect_gzip(view: View) -> bool:
 
 
 def parse_gzip(view: View, reading: Reading) -> Part:
-    """The first member; what follows is the caller's."""
-    return _part(view, reading, "gzip", reading.unpack_left, _gunzip)[0]
+    """The first member; what follows is the caller's.
+
+    A disk may unpack to what its partition table states, which is what the config asked make for
+    (rootfs_partsize), a file system to the largest partition that a config may ask for, anything else to what
+    may still be unpacked. Of what is no zeros there may be 1 GiB, or so many times the file's own bytes.
+    """
+    most = reading.unpack_left
+    spool, used = _gunzip(view, most, outermost=reading.outermost)
+    reading.count_unpacked(spool.size if spool.size <= most else 0)
+    inner = spool.view("what gzip unpacks")
+    return _unpacked_part(view.first(used), reading, "gzip", peel_own(inner))
 
 
 def detect_xz(view: View) -> bool:
@@ -142,7 +178,7 @@ def detect_xz(view: View) -> bool:
 
 def parse_xz(view: View, reading: Reading) -> Part:
     """One stream."""
-    return _part(view, reading, "xz", _LARGEST_KERNEL, _unxz)[0]
+    return _part(view, reading, "xz", _LARGEST_KERNEL, _unxz)
 
 
 def detect_zstd(view: View) -> bool:
@@ -152,7 +188,7 @@ def detect_zstd(view: View) -> bool:
 
 def parse_zstd(view: View, reading: Reading) -> Part:
     """One frame."""
-    return _part(view, reading, "zstd", _LARGEST_KERNEL, _unzstd)[0]
+    return _part(view, reading, "zstd", _LARGEST_KERNEL, _unzstd)
 
 
 def detect_lzma(view: View) -> bool:
@@ -167,7 +203,7 @@ def detect_lzma(view: View) -> bool:
 
 def parse_lzma(view: View, reading: Reading) -> Part:
     """A stream of LZMA with its 13-byte header; what pads it is the caller's."""
-    part, _ = _part(view, reading, "lzma", _LARGEST_KERNEL, _unlzma_alone)
+    part = _part(view, reading, "lzma", _LARGEST_KERNEL, _unlzma_alone)
     stated = view.le64(5)
     checks = (
         () if stated == _UNKNOWN_SIZE else (equal("unpacked size of the kernel", stated, part.unpacked_size),)

@@ -1,6 +1,6 @@
 """Disks: a partition table (MBR, or GPT as in the UEFI specification 2.10, chapter 5) and its partitions.
 
-OpenWrt's x86 script leaves no backup GPT, and Raspberry Pi images end before their last partition does:
+OpenWrt's x86 script leaves no backup GPT, and many images end before their last partition does (disk_end):
 neither is a fault.
 """
 
@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from imagebuilder.firmware.checks import hexadecimal, holds, same_number
+from imagebuilder.firmware.disk_end import SECTOR, content_end, end_checks, is_card, is_recipe_end
+from imagebuilder.firmware.fit import is_loader
+from imagebuilder.firmware.metadata import MOST_BYTES, peel_own
 from imagebuilder.firmware.padding import padding
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.model.firmware import Check, Field, Part
 
-SECTOR = 512
 GPT_MAGIC = b"EFI PART"
 GPT_HEADER_BYTES = 92
 _SLACK = 63 * SECTOR  # what OpenWrt's script puts behind the last partition of a GPT
@@ -70,6 +72,18 @@ def detect(view: View) -> bool:
     entries = [view.part(446 + 16 * index, 16) for index in range(4)]
     used = [entry for entry in entries if entry.u8(4) and entry.le32(12)]
     return bool(used) and all(entry.u8(0) in (0, 0x80) for entry in entries)
+
+
+def stated_end(view: View) -> int:
+    """Where a disk that begins so may end at the latest by its table, metadata behind it included; 0 where it
+    is none, or its table is damaged. All in bytes."""
+    if not detect(view):
+        return 0
+    try:
+        table = _gpt(view) if view.has(GPT_MAGIC, SECTOR) else _mbr(view)
+    except ImageFormatError:
+        return 0
+    return table.end + sum(MOST_BYTES.values())
 
 
 def _mbr_partitions(view: View) -> list[Partition]:
@@ -170,24 +184,23 @@ def _mbr(view: View) -> _Table:
     return _Table(partitions, {"table": Field("MBR")}, checks, _last(partitions))
 
 
-def _table_checks(view: View, table: _Table, roots: list[int]) -> Iterator[Check]:
-    """roots: where squashfs file systems end. Cards, and x86 disks of 17.01, end behind theirs and not with
-    the partition."""
+def _table_checks(view: View, table: _Table, contents: int | None) -> Iterator[Check]:
+    """contents: where those of the last partition end, in bytes."""
     ordered = sorted(table.partitions, key=lambda one: one.offset)
     clash = [two.number for one, two in itertools.pairwise(ordered) if two.offset < one.offset + one.size]
     found = "none" if not clash else f"partition {clash[0]} begins inside of the one before it"
     yield holds("overlapping partitions", not clash, expected="none", found=found)
-    bare = table.fields["table"].value == "MBR" and view.size in roots
-    short = bare or (table.fields["table"].value == "MBR" and view.u8(0) == 0)
-    size = f"{view.size} bytes"
-    whole = view.size % SECTOR == 0 or bare
-    yield holds("length of the disk image", whole, expected="whole sectors", found=size)
-    ends = view.size <= table.end
-    yield holds("end of the disk image", ends, expected=f"at {table.end} bytes at the latest", found=size)
+    has_mbr = table.fields["table"].value == "MBR"
+    recipe_end = (has_mbr or is_card(view)) and is_recipe_end(view.size, contents)
+    short = recipe_end or (has_mbr and is_card(view))
+    yield from end_checks(view, table.end, recipe_end=recipe_end)
+    last = next((one for one in reversed(ordered) if one.offset < view.size), None)
     for one in ordered:
         end = one.offset + one.size
         begins = SECTOR <= one.offset < view.size
-        inside = begins and (end <= view.size or (short and one is ordered[-1]))
+        inside = begins and (end <= view.size or (short and one is last))
+        # an image for one of two sets of partitions leaves the other as it is (mvebu, methode-gpt-emmc)
+        inside = inside or (recipe_end and not has_mbr and one.offset >= view.size)
         found = f"{one.offset} to {end}, the file has {view.size}"
         yield holds(f"partition {one.number} lies in the file", inside, expected="inside of it", found=found)
 
@@ -202,10 +215,11 @@ def _content(view: View, one: Partition, reading: Reading) -> Part:
         "identifier": Field(one.identifier),
         "number": Field(one.number),
     }
-    content = reading.inside(place, "contents")
-    children: tuple[Part, ...] = (content,) if content.kind != "data" else ()
-    if content.kind == "squashfs":
-        children = (content, *padding(place.part(content.size)))
+    peeled = peel_own(place)  # a sysupgrade image that was put here as it is has its metadata with it
+    content = reading.inside(peeled.body, "contents")
+    children: tuple[Part, ...] = () if content.kind == "data" or is_loader(content) else (content,)
+    if content.kind == "squashfs" or (children and peeled.chunks):
+        children = (content, *padding(peeled.body.part(content.size)), *peeled.chunks)
     return Part("partition", name, place.start, place.size, fields, children, data=place.raw)
 
 
@@ -225,10 +239,9 @@ def parse(view: View, reading: Reading) -> Part:
     }
     head = view.first(SECTOR * (_GPT_SECTORS if has_gpt else 1))
     inside = [one for one in table.partitions if SECTOR <= one.offset < view.size]
-    children = [Part("partition-table", "partition table", view.start, head.size, data=head.raw)]
-    children += [_content(view, one, reading) for one in sorted(inside, key=lambda one: one.offset)]
-    squashes = [one for part in children for one in part.children if one.kind == "squashfs"]
-    roots = [one.offset - view.start + one.size for one in squashes]
-    checks = (*table.checks, *_table_checks(view, table, roots))
+    contents = [_content(view, one, reading) for one in sorted(inside, key=lambda one: one.offset)]
+    table_part = Part("partition-table", "partition table", view.start, head.size, data=head.raw)
+    end = content_end(contents[-1]) if contents else None
+    checks = (*table.checks, *_table_checks(view, table, None if end is None else end - view.start))
     kind = "gpt-disk" if has_gpt else "mbr-disk"
-    return Part(kind, "disk", view.start, view.size, fields, tuple(children), checks, data=view.raw)
+    return Part(kind, "disk", view.start, view.size, fields, (table_part, *contents), checks, data=view.raw)

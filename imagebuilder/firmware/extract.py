@@ -12,9 +12,11 @@ from imagebuilder.firmware.formats import Read, read_image
 from imagebuilder.firmware.inspection import open_root
 from imagebuilder.firmware.reader import open_view
 from imagebuilder.firmware.rootfs import RootFs, place_of
+from imagebuilder.firmware.spool import any_but_zeros
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.model.firmware import Part, RootFile
 
+_CHUNK = 1 << 20
 PARTS, ROOT = "parts", "rootfs"
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")
 _NOT_WRITTEN = ("padding", "end-marker", "partition", "ubi-volume", "tar-member")
@@ -81,11 +83,22 @@ def extract(path: Path, into: Path) -> tuple[Path, ...]:
         for number, part in enumerate(_parts(read.part)):
             name = _UNSAFE.sub("-", part.name).strip("-.")
             place = into / PARTS / f"{number:02}-{name}.{part.kind}"
-            place.write_bytes(part.data or b"")
+            _write_sparse(place, part.data or memoryview(b""))
             written.append(place.relative_to(into))
         if root is not None:
             written += [place.relative_to(into) for place in _write_root(root, into / ROOT)]
     return tuple(written)
+
+
+def _write_sparse(place: Path, data: memoryview) -> None:
+    """Write a part, zeros as holes: most of a disk is nothing else."""
+    with place.open("wb") as stream:
+        for at in range(0, len(data), _CHUNK):
+            piece = bytes(data[at : at + _CHUNK])
+            if any_but_zeros(piece):
+                stream.seek(at)
+                stream.write(piece)
+        stream.truncate(len(data))
 
 
 def _write_root(root: RootFs, into: Path) -> Iterator[Path]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import holds
+from imagebuilder.firmware.fit import is_loader
 from imagebuilder.firmware.reader import ImageFormatError, View, printable
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.model.firmware import Check, Field, Part
@@ -20,6 +21,7 @@ _DEEPEST, _MOST_FILES = 8, 4096
 _FOLDER, _LABEL, _LONG = 0x10, 0x08, 0x0F
 _SECTORS = (512, 1024, 2048, 4096)
 _FAT12_CLUSTERS, _FAT16_CLUSTERS = 4085, 65525
+_UNSURE = ("lzma", "jffs2", "ext4", "disk", "tplink-v2")  # two bytes or three tell them
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,17 @@ def _checks(volume: Volume) -> tuple[Check, ...]:
     )
 
 
+def _matters(part: Part) -> bool:
+    """Whether what a file holds is looked into. Programs that are no kernel are for whatever processor the
+    board has besides (Raspberry Pi's start.elf, for the VideoCore), and a beginning that tells little is
+    believed only where the rest agrees."""
+    if part.kind in ("data", "gzip") or (part.kind == "elf" and "version" not in part.fields):
+        return False
+    if is_loader(part):
+        return False
+    return part.kind not in _UNSURE or not part.problems
+
+
 def parse(view: View, reading: Reading) -> Part:
     """The file system with its files as parts; kernels among them are looked into."""
     volume = read_volume(view)
@@ -223,8 +236,7 @@ def parse(view: View, reading: Reading) -> Part:
     children = []
     for path, content in files:
         inner = reading.inside(content, path) if content.size else None
-        known = inner is not None and inner.kind not in ("data", "gzip")
-        nested = (inner,) if inner is not None and known else ()
+        nested = (inner,) if inner is not None and _matters(inner) else ()
         children.append(Part("file", path, content.start, content.size, {}, nested, data=content.raw))
     fields = {
         "type": Field(f"FAT{volume.bits}"),

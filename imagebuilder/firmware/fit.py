@@ -34,6 +34,12 @@ def detect(view: View) -> bool:
         return b"\0images\0" in bytes(view.first(view.u32(4)).raw)
 
 
+def is_loader(part: Part) -> bool:
+    """Whether a part is a FIT without a kernel: U-Boot itself, on its way to its SPL, which asks for no hash
+    and no kernel. OMAP's u-boot.img and the second partition of RISC-V's cards are such."""
+    return part.kind == KIND and part.find("fit-kernel") is None
+
+
 def _digest(algorithm: str, data: View) -> str | None:
     if algorithm == "crc32":
         return f"{zlib.crc32(data.raw):08x}"

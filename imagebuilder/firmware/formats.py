@@ -20,7 +20,7 @@ from imagebuilder.firmware import (
     ubi,
     uimage,
 )
-from imagebuilder.firmware.metadata import Metadata, peel
+from imagebuilder.firmware.metadata import Metadata, metadata_of, peel
 from imagebuilder.firmware.padding import padding, run_length
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Format, Reading
@@ -67,11 +67,13 @@ _STRANGERS = (
 @dataclass(frozen=True, slots=True)
 class Read:
     """An image that was read. part: kind `file`, whose first child is the image proper. body_size: bytes of
-    the file without metadata and signature."""
+    the file without metadata and signature. metadata_packed: whether it lies in the compressed contents, as
+    sunxi's cards have it (`append-metadata | gzip`); a device's sysupgrade does not see it there."""
 
     part: Part
     body_size: int
     metadata: Metadata | None
+    metadata_packed: bool = False
 
     @property
     def image(self) -> Part:
@@ -118,4 +120,5 @@ def read_image(view: View) -> Read:
     whole = Part(
         "file", view.what, view.start, view.size, {}, (image, *rest, *peeled.chunks), checks, data=view.raw
     )
-    return Read(whole, peeled.body.size, peeled.metadata)
+    packed = metadata_of(image) if image.kind == "gzip" and peeled.metadata is None else None
+    return Read(whole, peeled.body.size, peeled.metadata or packed, packed is not None)

@@ -45,9 +45,12 @@ class Metadata:
     version: Mapping[str, str]
 
 
-def crc(data: memoryview) -> int:
-    """The CRC of a trailer."""
-    return zlib.crc32(data) ^ 0xFFFFFFFF
+def crc(view: View) -> int:
+    """The CRC of a trailer behind these bytes."""
+    found = 0
+    for chunk in view.chunks():
+        found = zlib.crc32(chunk, found)
+    return found ^ 0xFFFFFFFF
 
 
 def _strings(value: Any, what: str) -> tuple[str, ...]:
@@ -105,7 +108,7 @@ def _chunk(view: View, trailer: View, size: int) -> tuple[Part, Metadata | None]
         same_number(
             "checksum of the image in its metadata (CRC)",
             trailer.u32(4),
-            crc(view.raw[: view.size - TRAILER_BYTES]),
+            crc(view.part(0, view.size - TRAILER_BYTES)),
         ),
         holds(
             "size of the metadata",
@@ -142,6 +145,28 @@ def peel(view: View) -> Peeled:
         kinds.append(kind)
         body = body.part(0, body.size - size)
     return Peeled(body, tuple(chunks), metadata, _stray(view, bool(chunks)))
+
+
+def peel_own(view: View) -> Peeled:
+    """Take off the chunks that were made for just these contents, which their CRCs tell; those that end with
+    the chunks of something smaller, as MediaTek's cards do with those of the last image in them, have none.
+
+    Raises nothing.
+    """
+    none = Peeled(view, (), None, ())
+    if not view.has(MAGIC, view.size - TRAILER_BYTES):
+        return none
+    try:
+        peeled = peel(view)
+    except ImageFormatError:
+        return none
+    return peeled if all(check.ok for part in peeled.chunks for check in part.checks) else none
+
+
+def metadata_of(part: Part) -> Metadata | None:
+    """What the first metadata chunk in a part says; None where it has none."""
+    chunk = part.find("metadata")
+    return None if chunk is None or chunk.data is None else read_metadata(bytes(chunk.data[_JSON_AT:]))
 
 
 def _stray(view: View, at_end: bool) -> tuple[Check, ...]:

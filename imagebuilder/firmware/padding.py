@@ -12,8 +12,8 @@ from imagebuilder.firmware.reading import Reading
 from imagebuilder.model.firmware import Check, Part
 
 MARKER = bytes.fromhex("deadc0de")
-FILLS = {0x00: "zeros", 0xFF: "0xff"}
 _CHUNK = 1 << 16
+FILLS = {0x00: "zeros", 0xFF: "0xff"}
 
 
 def run_length(view: View) -> int:
@@ -21,13 +21,14 @@ def run_length(view: View) -> int:
     if view.size == 0 or view.u8(0) not in FILLS:
         return 0
     fill = view.take(0, 1)
+    all_the_same = fill * _CHUNK
     at = 0
     while at < view.size:
-        chunk = view.part(at).first(_CHUNK).raw
-        if chunk == fill * len(chunk):
-            at += len(chunk)
-        else:
-            return at + len(chunk) - len(bytes(chunk).lstrip(fill))
+        known = view.zeros_at(at) if fill == b"\0" else 0
+        chunk = b"" if known else bytes(view.part(at).first(_CHUNK).raw)
+        if chunk != all_the_same[: len(chunk)]:
+            return at + len(chunk) - len(chunk.lstrip(fill))
+        at += known or len(chunk)
     return at
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import mmap
 import re
+from bisect import bisect_right
+from collections.abc import Iterator
 from pathlib import Path
 
 from imagebuilder.errors import UserError
 
+Zeros = tuple[tuple[int, int], ...]
+_CHUNK = 1 << 16
+_ZEROS = memoryview(bytes(_CHUNK))
 _UNPRINTABLE = re.compile(r"[^ -~]")
 
 
@@ -22,13 +27,17 @@ class View:
     """A part of a file, or of what was unpacked from it. Copies nothing until it is asked for bytes.
 
     start: where it begins in the file (or in the unpacked contents), in bytes. what: its name in errors.
+    zeros: ranges of the whole file (or contents) that are known to be zeros, in order, in bytes.
     Every method that reads raises ImageFormatError where the view ends too early.
     """
 
-    __slots__ = ("_data", "start", "what")
+    __slots__ = ("_data", "_zeros", "start", "what")
 
-    def __init__(self, data: bytes | memoryview, *, start: int = 0, what: str = "the image") -> None:
+    def __init__(
+        self, data: bytes | memoryview, *, start: int = 0, what: str = "the image", zeros: Zeros = ()
+    ) -> None:
         self._data = memoryview(data)
+        self._zeros = zeros
         self.start = start
         self.what = what
 
@@ -56,7 +65,8 @@ class View:
     def part(self, offset: int, size: int | None = None, what: str | None = None) -> View:
         """A view into this one, to its end where no size is given."""
         length = self.size - offset if size is None else size
-        return View(self._range(offset, length), start=self.start + offset, what=what or self.what)
+        data = self._range(offset, length)
+        return View(data, start=self.start + offset, what=what or self.what, zeros=self._zeros)
 
     def first(self, size: int) -> View:
         """Its beginning, or all of it where it is shorter."""
@@ -98,9 +108,27 @@ class View:
         """A text field that ends with a NUL or is full; what cannot be printed becomes `?`."""
         return printable(self.take(offset, size).partition(b"\0")[0])
 
+    def zeros_at(self, offset: int) -> int:
+        """How many bytes from there on are known to be zeros, without a look at them."""
+        place = self.start + offset
+        index = bisect_right(self._zeros, place, key=lambda known: known[0]) - 1
+        end = self._zeros[index][1] if index >= 0 else 0
+        return max(0, min(end, self.start + self.size) - place)
+
+    def chunks(self) -> Iterator[memoryview]:
+        """All of its bytes in order, in pieces of 64 KiB at most. Where they are known to be zeros they come
+        from elsewhere, so that a hole of gigabytes is not read into memory."""
+        at = 0
+        while at < self.size:
+            known = min(self.zeros_at(at), _CHUNK)
+            piece = _ZEROS[:known] if known else self._data[at : at + _CHUNK]
+            yield piece
+            at += len(piece)
+
     def filled_with(self, byte: int) -> bool:
         """Whether it holds nothing else than this byte (True where it is empty)."""
-        return bytes(self._data).count(bytes([byte])) == self.size
+        same = bytes([byte]) * min(self.size, _CHUNK)
+        return all(bytes(chunk) == same[: len(chunk)] for chunk in self.chunks())
 
 
 def printable(data: bytes) -> str:

@@ -20,10 +20,19 @@ class Reading:
         self._depth = 0
         self.unpack_left = most_unpacked
 
+    @property
+    def outermost(self) -> bool:
+        """Whether what is read is the file itself, and lies in nothing else."""
+        return self._depth <= 1
+
     def unpacked(self, data: bytes, what: str) -> View:
         """A view of contents that were unpacked, counted against what may be."""
-        self.unpack_left -= len(data)
+        self.count_unpacked(len(data))
         return View(data, what=what)
+
+    def count_unpacked(self, size: int) -> None:
+        """Count bytes that were unpacked against what may be."""
+        self.unpack_left = max(0, self.unpack_left - size)
 
     def inside(self, view: View, name: str) -> Part:
         """What lies at the beginning of a view, under the name that its place gives it.

@@ -19,7 +19,7 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
     "ubi-factory": ("uimage-image",),
     "uimage": ("uimage",),
     "ubi": ("ubi",),
-    "sd-card": ("mbr-disk",),
+    "sd-card": ("mbr-disk", "gpt-disk"),
     "bios-disk": ("mbr-disk",),
     "efi-disk": ("gpt-disk",),
     "kernel": ("elf", "bzimage", "zimage", "arm64-image", "uimage", "kernel", "lzma", "xz", "gzip", "zstd"),
@@ -129,6 +129,19 @@ def _format_check(part: Part, candidates: Mapping[str, Image], image: Image) -> 
         stated = "a format that the board's file states"
         return Check("format of the image", stated, found, False, "warning")
     return holds("format of the image", _fits(part, image), expected=expected, found=found)
+
+
+def on_boot_partition(part: Part, *kinds: str) -> Iterator[Part]:
+    """All parts of these kinds that lie on a boot partition (a FAT)."""
+    return (one for fat in of_kind(part, "fat") for one in of_kind(fat, *kinds))
+
+
+def in_image(part: Part, *kinds: str) -> Iterator[Part]:
+    """All parts of these kinds that lie on no boot partition."""
+    if part.kind in kinds:
+        yield part
+    for child in part.children if part.kind != "fat" else ():
+        yield from in_image(child, *kinds)
 
 
 def of_kind(part: Part, *kinds: str) -> Iterator[Part]:

@@ -16,9 +16,10 @@ MAGIC = bytes.fromhex("27051956")
 HEADER_BYTES = 64
 SYSTEMS = {5: "Linux"}
 MACHINES = {2: "arm", 3: "x86", 5: "mips", 7: "powerpc", 22: "aarch64", 24: "x86_64"}
+KERNEL_TYPE = 2
 TYPES = {
     1: "standalone",
-    2: "kernel",
+    KERNEL_TYPE: "kernel",
     3: "ramdisk",
     4: "several files",
     5: "firmware",

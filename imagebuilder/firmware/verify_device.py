@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator
 
 from imagebuilder.firmware.checks import equal, holds, same_number
-from imagebuilder.firmware.subject import Subject, of_kind
+from imagebuilder.firmware.subject import Subject, in_image, of_kind, on_boot_partition
+from imagebuilder.firmware.uimage import KERNEL_TYPE
 from imagebuilder.model.board import Board
 from imagebuilder.model.firmware import Check, Level, Part
 from imagebuilder.model.tplink import FLASH_LAYOUTS
@@ -126,15 +127,15 @@ def metadata_checks(subject: Subject, release: str) -> Iterator[Check]:
     """What the device's own sysupgrade compares first."""
     found = subject.read.metadata
     profile = subject.profile
+    if subject.sysupgrade and (found is None or subject.read.metadata_packed):
+        needed = _metadata_required(subject, release)
+        yield holds(
+            "metadata",
+            not needed,
+            expected="behind the image, as the file has it" if needed else "not needed by this target",
+            found="none" if found is None else "only in what is compressed, where sysupgrade does not look",
+        )
     if found is None:
-        if subject.sysupgrade:
-            needed = _metadata_required(subject, release)
-            yield holds(
-                "metadata",
-                not needed,
-                expected="there" if needed else "not needed by this target",
-                found="none",
-            )
         return
     wanted = profile.supported_devices or (profile.name,)
     listed = any(name in wanted for name in found.devices)
@@ -166,13 +167,14 @@ def name_checks(subject: Subject) -> Iterator[Check]:
             yield holds(
                 "board in the kernel's command line", same, expected=expected, found=named, level=level
             )
-    for part in of_kind(subject.part, "device-tree"):
+    for part in in_image(subject.part, "device-tree"):
         devices = part.value("compatible")
         if isinstance(devices, tuple) and devices:
             # up to 19.07 some profiles have no vendor in front, and their device trees have one
             bare = [name.rpartition(",")[2] for name in devices]
             same = any(_plain(name) in known for name in (*devices, *bare))
             yield holds("device tree of the kernel", same, expected=expected, found=", ".join(devices))
+    yield from _boot_tree_checks(subject)
     for part in of_kind(subject.part, "safeloader"):
         devices = part.value("support-list")
         text = " ".join(devices) if isinstance(devices, tuple) else ""
@@ -183,10 +185,30 @@ def name_checks(subject: Subject) -> Iterator[Check]:
         yield holds("support list", same, expected=expected, found=text[:120])
 
 
+def _boot_tree_checks(subject: Subject) -> Iterator[Check]:
+    """A boot partition may have trees for several boards, and overlays (.dtbo) for what is plugged into them;
+    the loader takes the board's, so that one has to be there. Names without a vendor tell nothing: releases
+    up to 18.06 have others (`rpi-3-b`) than the trees."""
+    known = {_plain(name) for name in subject.names() if "," in name or "_" in name}
+    trees = [
+        part for part in on_boot_partition(subject.part, "device-tree") if not part.name.endswith(".dtbo")
+    ]
+    values = [part.value("compatible") for part in trees]
+    devices = [name for value in values if isinstance(value, tuple) for name in value]
+    if devices and known:
+        same = any(_plain(name) in known for name in devices)
+        expected = " or ".join(subject.names())
+        found = ", ".join(dict.fromkeys(devices))
+        yield holds("device tree on the boot partition", same, expected=expected, found=found)
+
+
 def machine_checks(subject: Subject) -> Iterator[Check]:
     """The processor that kernel and packages are for."""
     machine, order = machine_of(subject.profile.arch)
+    files = tuple(on_boot_partition(subject.part, "uimage"))
     for part in of_kind(subject.part, "uimage", "elf"):
+        if part in files and part.value("type") != KERNEL_TYPE:
+            continue  # of a boot script U-Boot reads no machine; all of sunxi's say arm
         found = part.fields["machine"].meaning
         fits = found == machine or {found, machine} == {"x86", "x86_64"}
         yield holds(f"machine of {part.name}", fits, expected=machine or subject.profile.arch, found=found)

@@ -16,7 +16,13 @@ _TELLING: Mapping[str, ImageFormat] = {
     "tplink-v1-image": "tplink-v1",
     "sdcard": "sd-card",
     "sdcard-img": "sd-card",
-    "omap-sdcard": "sd-card",
+    **dict.fromkeys(
+        (
+            *("at91-sdcard", "mxs-sdcard-ext4-ext4", "mxs-sdcard-vfat-ext4", "omap-sdcard", "riscv-sdcard"),
+            *("sdcard-img-ext4", "sunxi-sdcard", "zynq-sdcard"),
+        ),
+        "sd-card",
+    ),
     "combined": "bios-disk",
 }
 # steps that leave what was appended as it is; any other may wrap it in a header of its own
