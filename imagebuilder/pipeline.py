@@ -112,7 +112,7 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
             report = make_image(view, plan, workspace.work, build_log, log, cache=request.cache)
         with _log_kept_on_failure(workspace), log.step("verify"):
             images, packages = _verify(inputs.board, plan, view, report, workspace)
-            checks = check_flashable(inputs.board, images, workspace.result, plan.tree.release)
+            checks = check_flashable(inputs.board, images, workspace.result, plan.tree.release, log)
             starts, bytecode = _tried(inputs, decided)
             flash = _check_flash(inputs, plan, view)
             for service in sorted(set(plan.disabled_services) - services(view.changed, plan.tree.places)):

@@ -190,11 +190,16 @@ def sign_tplink(image: bytes) -> bytes:
 
 
 def uimage(
-    data: bytes, *, machine: int = 5, compression: int = 3, name: bytes = b"MIPS LEDE Linux-4.4.182"
+    data: bytes,
+    *,
+    machine: int = 5,
+    compression: int = 3,
+    name: bytes = b"MIPS LEDE Linux-4.4.182",
+    magic: int = 0x27051956,
 ) -> bytes:
     head = struct.pack(
         ">IIIIIIIBBBB32s",
-        0x27051956,
+        magic,
         0,
         1,
         len(data),
@@ -208,6 +213,13 @@ def uimage(
         name,
     )
     return head[:4] + struct.pack(">I", zlib.crc32(head)) + head[8:] + data
+
+
+def dni(body: bytes, device: bytes = b"WNDR3800") -> bytes:
+    """What mkdniimg makes for NETGEAR's factory firmware."""
+    head = b"device:" + device + b"\nversion:VLEDE.r3560\nregion:\nhd_id:29763654+16+128\n"
+    whole = head.ljust(128, b"\0") + body
+    return whole + bytes([0xFF - sum(whole) % 256])
 
 
 def nor_sysupgrade(kernel_data: bytes, root: bytes, block: int = 0x10000) -> bytes:
