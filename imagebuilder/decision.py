@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,10 @@ from imagebuilder.model.board import Board
 from imagebuilder.model.budget import Budgets
 from imagebuilder.model.lock import LockedBoard
 from imagebuilder.model.plan import Plan
+from imagebuilder.openwrt.apk_tool import ApkRefusalError
 from imagebuilder.openwrt.make import make_arguments
 from imagebuilder.openwrt.tree import choose_profile, read_tree
-from imagebuilder.planning.install import Offers
+from imagebuilder.planning.install import Offers, PlanError
 from imagebuilder.planning.lock import LockError, differences, lock_entry
 from imagebuilder.planning.plan import make_plan
 from imagebuilder.request import Request
@@ -93,7 +94,8 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
             overlays=[each.overlay for each in inputs.overlays],
             origins=inputs.loaded.origins,
         )
-        plan, local, offers = choose_packages(job, plan, supply, Local(own), config, locked=locked)
+        with _lock_blamed(locked, plan, config.name):
+            plan, local, offers = choose_packages(job, plan, supply, Local(own), config, locked=locked)
         for name, chain in plan.back.items():
             log.warn(f"'{name}' was removed, and stays, because it is needed: {' -> '.join(chain)}")
         arguments = make_arguments(
@@ -128,10 +130,27 @@ def entry_of(inputs: Inputs, decided: Decided) -> LockedBoard:
 def _check_locked(locked: LockedBoard, fresh: LockedBoard, config: str) -> None:
     changed = differences(locked, fresh)
     if changed:
-        raise LockError(
-            f"this is not what the lock of {config} says:\n" + "\n".join(changed),
-            hint=f"take the change back, or accept it: python3 build.py lock {config}",
-        )
+        raise _changed(config, changed)
+
+
+def _changed(config: str, lines: Sequence[str]) -> LockError:
+    return LockError(
+        f"this is not what the lock of {config} says:\n" + "\n".join(lines),
+        hint=f"take the change back, or accept it: python3 build.py lock {config}",
+    )
+
+
+@contextmanager
+def _lock_blamed(locked: LockedBoard | None, plan: Plan, config: str) -> Iterator[None]:
+    """Only what is locked may be taken: what the config wants besides is found in no feed, and the reason is
+    the lock."""
+    try:
+        yield
+    except (PlanError, ApkRefusalError) as error:
+        new = sorted(set(plan.wanted) - set(locked.wanted)) if locked is not None else []
+        if new:
+            raise _changed(config, [f"wanted: {name} is new" for name in new]) from error
+        raise
 
 
 @contextmanager

@@ -48,7 +48,7 @@ from imagebuilder.supply.packages import lay_packages
 from imagebuilder.supply.tree import Source
 from imagebuilder.trial.demo import ask_demo
 from imagebuilder.trying import loaded, tried
-from imagebuilder.workspace import Workspace, open_workspace
+from imagebuilder.workspace import Workspace, no_empty_folder_left, open_workspace
 
 BUILD_LOG = "build.log"
 RELEASED_FOR = "Linux-x86_64"  # in the names of OpenWrt's ImageBuilders
@@ -82,12 +82,13 @@ def build_twice(request: Request, log: Log) -> tuple[Path, Result]:
 
     ReproducibilityError, naming what differs, if it does not; the second build is handed over all the same.
     """
-    request.output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".first-", dir=request.output) as elsewhere:
-        _, _, first = _build(replace(request, output=Path(elsewhere)), log)
-        place, result, second = _build(request, log)
-        with log.step("compare"):
-            check_equal(first, second)
+    with no_empty_folder_left(request.output):
+        request.output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".first-", dir=request.output) as elsewhere:
+            _, _, first = _build(replace(request, output=Path(elsewhere)), log)
+            place, result, second = _build(request, log)
+            with log.step("compare"):
+                check_equal(first, second)
     return place, result
 
 
@@ -112,7 +113,7 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
             report = make_image(view, plan, workspace.work, build_log, log, cache=request.cache)
         with _log_kept_on_failure(workspace), log.step("verify"):
             images, packages = _verify(inputs.board, plan, view, report, workspace)
-            checks = check_flashable(inputs.board, images, workspace.result, plan.tree.release)
+            checks = check_flashable(inputs.board, images, workspace.result, plan.tree.release, log)
             starts, bytecode = _tried(inputs, decided)
             flash = _check_flash(inputs, plan, view)
             for service in sorted(set(plan.disabled_services) - services(view.changed, plan.tree.places)):

@@ -6,7 +6,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,16 +51,15 @@ class Workspace:
 
 @contextmanager
 def open_workspace(output: Path, config: str, board: str) -> Iterator[Workspace]:
-    """A workspace below `output`, removed at the end whatever happens. What builds that were killed
-    left there is removed first."""
+    """A workspace below `output`, removed at the end whatever happens, and with it the folders that were made
+    for it and hold nothing. What builds that were killed left there is removed first."""
     folder = output / config
-    with disk_errors_explained(output):
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(folder)
-        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
-        (fresh / "result").mkdir()
-        lock = (fresh / ".lock").open("w")
-    with lock:
+    with no_empty_folder_left(folder), ExitStack() as stack:
+        with disk_errors_explained(output):
+            fresh = _fresh_folder(folder)
+            _remove_abandoned(folder)
+            (fresh / "result").mkdir()
+            lock = stack.enter_context((fresh / ".lock").open("w"))
         fcntl.flock(lock, fcntl.LOCK_EX)
         # only now that the lock is held may other builds see this as a workspace
         work = fresh.rename(folder / fresh.name.replace(".new-", _PREFIX, 1))
@@ -69,6 +68,25 @@ def open_workspace(output: Path, config: str, board: str) -> Iterator[Workspace]
                 yield Workspace(work, work / "result", folder / board)
         finally:
             remove_tree(work)
+
+
+@contextmanager
+def no_empty_folder_left(folder: Path) -> Iterator[None]:
+    """The folder and those above it that are not there yet: what of them is empty at the end is removed."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # a result is there, or another build's
+            for each in new:
+                each.rmdir()
+
+
+def _fresh_folder(folder: Path) -> Path:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # another build ended just now, and took the empty folder with it
+            return Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
 
 
 def _remove_abandoned(folder: Path) -> None:

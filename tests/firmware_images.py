@@ -79,6 +79,12 @@ def glinet() -> bytes:
     return make.nor_sysupgrade(kernel, make.squashfs(target="ar71xx/generic"))
 
 
+def netgear() -> bytes:
+    """NETGEAR's uImage has the device's number for a magic, and an old squashfs with the kernel inside."""
+    kernel = make.uimage(b"sqsh" + make.noise(5000), magic=0x33373031, compression=0)
+    return make.nor_sysupgrade(kernel, make.squashfs(target="ar71xx/generic"))
+
+
 def factory_ubi() -> bytes:
     root = make.squashfs(**MVEBU)  # type: ignore[arg-type]
     return linksys_kernel().ljust(0x600000, b"\0") + make.ubi({"rootfs": root, "rootfs_data": b""}, eof=5)
@@ -304,6 +310,8 @@ def samples() -> tuple[Sample, ...]:
         Sample(
             "uimage-squashfs", "uimage", uimage, "glinet-gl-ar150", ((0, 64 + int.from_bytes(uimage[12:16])),)
         ),
+        Sample("netgear", "vendor-uimage", netgear(), "", ((0, 64 + 5004),)),
+        Sample("netgear-factory", "dni", make.dni(netgear()), "", ((0, 7), (128, len(netgear()) + 129))),
         Sample("trx", "trx", make.trx([make.kernel(), root])),
         Sample(
             "fit",

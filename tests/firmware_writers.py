@@ -196,10 +196,11 @@ def uimage(
     compression: int = 3,
     kind: int = 2,
     name: bytes = b"MIPS LEDE Linux-4.4.182",
+    magic: int = 0x27051956,
 ) -> bytes:
     head = struct.pack(
         ">IIIIIIIBBBB32s",
-        0x27051956,
+        magic,
         0,
         1,
         len(data),
@@ -213,6 +214,13 @@ def uimage(
         name,
     )
     return head[:4] + struct.pack(">I", zlib.crc32(head)) + head[8:] + data
+
+
+def dni(body: bytes, device: bytes = b"WNDR3800") -> bytes:
+    """What mkdniimg makes for NETGEAR's factory firmware."""
+    head = b"device:" + device + b"\nversion:VLEDE.r3560\nregion:\nhd_id:29763654+16+128\n"
+    whole = head.ljust(128, b"\0") + body
+    return whole + bytes([0xFF - sum(whole) % 256])
 
 
 def nor_sysupgrade(kernel_data: bytes, root: bytes, block: int = 0x10000) -> bytes:

@@ -127,6 +127,26 @@ def test_mkimage_makes_uimages_that_are_read(tmp_path: Path) -> None:
     assert only(part, "kernel").value("version") == "4.4.182"
 
 
+def test_a_vendors_magic_makes_a_format_of_its_own() -> None:
+    """A boot loader that wants another magic than U-Boot's takes no other."""
+    part = images.read(images.netgear())
+    assert [one.kind for one in part.children][:1] == ["vendor-uimage-image"]
+    kernel = only(part, "vendor-uimage")
+    assert (kernel.value("magic"), kernel.value("name")) == (0x33373031, "MIPS LEDE Linux-4.4.182")
+    assert only(part, "squashfs").problems == ()
+    assert "magic" not in only(images.read(images.glinet()), "uimage").fields
+
+
+def test_netgears_factory_header() -> None:
+    part = only(images.read(make.dni(images.netgear())), "dni")
+    assert part.value("device") == "WNDR3800"
+    assert part.value("hardware id") == "29763654+16+128"
+    assert only(part, "squashfs").problems == ()
+    changed = bytearray(make.dni(images.netgear()))
+    changed[20] ^= 1
+    assert "sum of its bytes" in images.trouble(bytes(changed))
+
+
 def test_mkimage_makes_fits_that_are_read(tmp_path: Path) -> None:
     (tmp_path / "kernel").write_bytes(make.kernel())
     (tmp_path / "tree").write_bytes(make.device_tree(["vendor,router"]))

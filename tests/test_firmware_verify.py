@@ -13,8 +13,12 @@ import pytest
 from imagebuilder.errors import UserError
 from imagebuilder.firmware.verify import verify
 from imagebuilder.firmware.verify_device import machine_of, name_checks
-from imagebuilder.model.board import Board
+from imagebuilder.flashable import check_flashable, rootfs_sizes
+from imagebuilder.log import Event, Log, Warned
+from imagebuilder.model.board import Board, Image
 from imagebuilder.model.firmware import Check
+from imagebuilder.model.result import ImageFile
+from imagebuilder.openwrt.collect import BuildError
 
 WR740, LINKSYS, XIAOMI = "tplink-tl-wr740n-v4", "linksys-wrt1200ac", "xiaomi-mi-router-3g"
 FOR_BOARDS = {
@@ -283,3 +287,47 @@ def test_a_device_tree_may_name_the_vendor_where_the_profile_does_not(devices: l
     )
     found = [check for check in name_checks(subject) if check.what == "device tree of the kernel"]  # type: ignore[arg-type]
     assert [check.ok for check in found] == [ok]
+
+
+def test_netgears_factory_header_names_a_device(tmp_path: Path) -> None:
+    board = stating("unknown")
+    for device, ok in ((b"GL-AR150", True), (b"WNDR3700", False)):
+        checks = checks_of(tmp_path, make.dni(images.netgear(), device), board)
+        assert [check.ok for check in checks if check.what == "device of the NETGEAR header"] == [ok]
+        assert images.refusing(checks) == []
+
+
+def stating(form: str) -> Board:
+    board = images.board("glinet-gl-ar150")
+    return board.model_copy(update={"images": {"sysupgrade": Image.model_validate({"format": form})}})
+
+
+@pytest.mark.parametrize(
+    ("form", "data", "made", "accepted"),
+    [
+        ("unknown", b"a vendor's own" + make.noise(5000), True, True),
+        ("unknown", b"a vendor's own" + make.noise(5000), False, False),
+        ("uimage-squashfs", b"a vendor's own" + make.noise(5000), True, False),
+        ("unknown", b"\xff" * 5000, True, False),
+        ("unknown", b"PK\x03\x04" + make.noise(5000), True, False),
+    ],
+)
+def test_a_format_that_nobody_knows(
+    tmp_path: Path, form: str, data: bytes, made: bool, accepted: bool
+) -> None:
+    """What make has just made, of a format that the board's file calls unknown, passes with a warning."""
+    (tmp_path / "image").write_bytes(data)
+    (check,) = verify(tmp_path / "image", stating(form), image="sysupgrade", made=made)
+    assert (check.ok, check.refuses) == (False, not accepted)
+
+
+def test_an_image_that_could_not_be_checked_is_told(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(b"a vendor's own" + make.noise(5000))
+    image = ImageFile(type="sysupgrade", file="image", size=5014, sha256="0" * 64, required=True)
+    said: list[Event] = []
+    log = Log([said.append])
+    assert check_flashable(stating("unknown"), [image], tmp_path, "17.01.7", log) == {"image": 0}
+    assert rootfs_sizes([image], tmp_path) is None
+    assert [event.text[:23] for event in said if isinstance(event, Warned)] == ["sysupgrade: not checked"]
+    with pytest.raises(BuildError, match="no format that is known here"):
+        check_flashable(stating("uimage-squashfs"), [image], tmp_path, "17.01.7", log)

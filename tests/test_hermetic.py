@@ -423,16 +423,20 @@ def test_stand_ins_add_what_makes_programs_steady(tools: Callable[..., str], tmp
 
 
 def test_large_files_come_first_in_a_squashfs(tools: Callable[..., str], tmp_path: Path) -> None:
+    """And the others as mksquashfs walks: folder by folder, each name by its bytes."""
     root = tmp_path / "root"
-    root.mkdir()
-    for name, size in (("small", 65535), ("with blank", 65536), ("b", 100_000), ("back\\slash", 131_072)):
+    sizes = {"small": 65535, "with blank": 65536, "b": 100_000, "back\\slash": 131_072}
+    sizes |= {"small.d/x": 5, "s-": 5, "s/last": 0}
+    for name, size in sizes.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x" * size)
-    large = [f"{root}/b 1", f"{root}/back\\\\slash 1", f"{root}/with\\ blank 1"]
-    for size, first in (("64k", large), ("1m", []), ("131072", large[1:2])):
+    walked = ["b", "back\\\\slash", "s/last", "s-", "small", "small.d/x", "with\\ blank"]
+    for size, large in (("64k", (0, 1, 6)), ("1m", ()), ("131072", (1,))):
         printed, *order = tools("mksquashfs4", "root", "image", "-b", size).splitlines()
         arguments = re.findall("<([^>]*)>", printed)
         assert arguments[:5] == ["root", "image", "-b", size, "-sort"]
-        assert order == first
+        wanted = [walked[i] for i in large] + [name for i, name in enumerate(walked) if i not in large]
+        assert order == [f"{root}/{name} {32767 - i}" for i, name in enumerate(wanted)]
         assert not Path(arguments[5]).exists()
     assert tools("mksquashfs4", "root", "image", "-sort", "mine") == "<root><image><-sort><mine>"
 

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -264,6 +265,36 @@ def test_a_failed_build_leaves_the_older_result_and_its_log(tmp_path: Path) -> N
     assert kept.read_text() == "what happened"
     assert (tmp_path / "config/board/file").read_text() == "older"
     assert not list((tmp_path / "config").glob(".work-*"))
+
+
+def test_an_interrupted_build_leaves_no_empty_folder(tmp_path: Path) -> None:
+    output = tmp_path / "new/out"
+    with pytest.raises(KeyboardInterrupt), open_workspace(output, "config", "board"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    output.mkdir(parents=True)
+    with (
+        open_workspace(output, "config", "board"),
+        pytest.raises(KeyboardInterrupt),
+        open_workspace(output, "config", "other"),
+    ):
+        raise KeyboardInterrupt
+    assert list(output.parent.iterdir()) == [output]  # the user's own
+    assert list(output.iterdir()) == []
+
+
+def test_builds_that_end_do_not_disturb_those_that_begin(tmp_path: Path) -> None:
+    """Each makes the folder, and takes it away where it is empty."""
+
+    def build(board: int) -> int:
+        for _ in range(100):
+            with open_workspace(tmp_path / "out", "config", str(board)) as workspace:
+                assert workspace.result.is_dir()
+        return board
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(build, range(4))) == [0, 1, 2, 3]
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_what_a_killed_build_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.errors import FaultsError, UserError
+from imagebuilder.errors import FaultsError
 from imagebuilder.inquiry import compare_lock, lock_image
 from imagebuilder.load.library import Library
 from imagebuilder.load.lock import NoLockError, lock_path, read_lock, write_lock
@@ -105,8 +105,9 @@ def test_a_package_that_is_new_or_another(asked: Request, small_tree: Path) -> N
     bound = locked(asked)
     more_packages(asked, small_tree)
     assert set(compare_lock(asked, Log())) == {"wanted: dropbear is new", "package dropbear is new, 2022.83"}
-    with pytest.raises(UserError, match="dropbear"):
+    with pytest.raises(LockError, match="wanted: dropbear is new") as error:
         build_image(bound, Log())
+    assert "python3 build.py lock mine" in str(error.value.hint)
     tree = FileTree({"/etc/another": file_of(b"x")})
     write_ipk(small_tree / "packages", Package("busybox", "1.36"), tree, epoch=1)
     with pytest.raises(LockError, match="busybox 1.36: another build of it"):

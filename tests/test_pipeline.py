@@ -389,6 +389,16 @@ def test_a_cache_that_cannot_be_written(request_for: Callable[..., Request], tmp
         build_image(request_for(output=tmp_path / "file"), Log())
 
 
+def test_a_refused_build_leaves_no_empty_folder(
+    request_for: Callable[..., Request], add_config: AddConfig, tmp_path: Path
+) -> None:
+    add_config("mine", 'extends = "router"\n[packages]\nadd = ["nobody-has-this"]\n')
+    for build in (build_image, build_twice):
+        with pytest.raises(UserError, match="nobody-has-this"):
+            build(request_for("mine"), Log())
+        assert not (tmp_path / "out").exists()
+
+
 def test_building_twice_tells_what_differs(
     request_for: Callable[..., Request], small_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

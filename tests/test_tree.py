@@ -417,6 +417,24 @@ def test_a_config_can_say_the_series(small_tree: Path, tmp_path: Path) -> None:
     assert (tree.version, tree.release) == ("4.1", "21.02")
 
 
+@pytest.mark.parametrize("series", ["15.05", "19.02"])
+def test_a_series_that_openwrt_does_not_have_is_refused(
+    small_tree: Path, tmp_path: Path, series: str
+) -> None:
+    with view_of(small_tree, tmp_path / "work") as view, pytest.raises(TreeError, match=series) as error:
+        read_tree(small_tree, view, tmp_path / "cache", Log(), series=series)
+    assert "17.01" in str(error.value.hint)
+
+
+def test_a_board_that_the_configs_series_lacks(library: Library, small_tree: Path, tmp_path: Path) -> None:
+    """A genuine release, and a config that says another series: the message names both."""
+    with view_of(small_tree, tmp_path / "work") as view:
+        tree = read_tree(small_tree, view, tmp_path / "cache", Log(), series="17.01")
+    with pytest.raises(ProfileError, match="OpenWrt 23.05.5, which is taken for 17.01, for ath79") as error:
+        choose_profile(library.board("tplink-tl-wr740n-v4"), tree)
+    assert "ar71xx/generic" in str(error.value.hint)
+
+
 @pytest.mark.parametrize("version", ["15.05.1", "14.07", "r460"])
 def test_what_is_older_than_17_01_is_refused_with_the_reason(
     small_tree: Path, tmp_path: Path, version: str

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from imagebuilder.firmware import (
     compressed,
     disk,
+    dni,
     fat,
     fdt,
     filesystems,
@@ -32,6 +33,10 @@ FORMATS = (
     Format("tplink-v2", "TP-Link header, version 2 (by name only)", tplink.detect_v2, tplink.parse_v2),
     Format(safeloader.KIND, "TP-Link SafeLoader", safeloader.detect, safeloader.parse),
     Format(uimage.KIND, "U-Boot's legacy image", uimage.detect, uimage.parse_with_rootfs),
+    Format(
+        uimage.VENDOR_KIND, "uImage with a vendor's magic", uimage.detect_vendor, uimage.parse_with_rootfs
+    ),
+    Format(dni.KIND, "NETGEAR's factory header", dni.detect, dni.parse),
     Format(fit.KIND, "FIT", fit.detect, fit.parse),
     Format("device-tree", "device tree", fdt.detect, fdt.parse),
     Format(ubi.KIND, "UBI", ubi.detect, ubi.parse),
@@ -64,6 +69,10 @@ _STRANGERS = (
 )
 
 
+class UnknownFormatError(ImageFormatError):
+    """An image of no format that is known here: nothing speaks for it, and nothing against it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """An image that was read. part: kind `file`, whose first child is the image proper. body_size: bytes of
@@ -94,7 +103,7 @@ def _stranger(view: View) -> ImageFormatError:
     if run_length(view) == view.size:
         return ImageFormatError(f"{view.what} holds nothing but one byte, {view.u8(0):#04x}, over and over")
     beginning = view.first(16).take(0, min(16, view.size)).hex()
-    return ImageFormatError(f"{view.what} has no format that is known here; it begins {beginning}")
+    return UnknownFormatError(f"{view.what} has no format that is known here; it begins {beginning}")
 
 
 def read_image(view: View) -> Read:

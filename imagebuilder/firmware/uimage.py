@@ -1,4 +1,8 @@
-"""U-Boot's legacy image header: 64 bytes, big endian (U-Boot, include/image.h)."""
+"""U-Boot's legacy image header: 64 bytes, big endian (U-Boot, include/image.h).
+
+Some vendors' boot loaders want another magic (`mkimage -M`; NETGEAR's have the device's number). The header's
+own checksum tells it then, and the part is of another kind: a boot loader takes only its own.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from imagebuilder.firmware.reading import Reading
 from imagebuilder.model.firmware import Check, Field, Part
 
 KIND = "uimage"
+VENDOR_KIND = "vendor-uimage"
 MAGIC = bytes.fromhex("27051956")
 HEADER_BYTES = 64
 SYSTEMS = {5: "Linux"}
@@ -34,9 +39,20 @@ def detect(view: View) -> bool:
     return view.has(MAGIC) and view.size >= HEADER_BYTES
 
 
+def detect_vendor(view: View) -> bool:
+    """Another magic, and the right checksum."""
+    return (
+        view.size >= HEADER_BYTES
+        and not view.has(MAGIC)
+        and view.u32(0) != 0
+        and header_crc(view) == view.u32(0x04)
+    )
+
+
 def _fields(view: View) -> dict[str, Field]:
     load, entry = view.u32(0x10), view.u32(0x14)
-    return {
+    magic = {} if view.has(MAGIC) else {"magic": Field(view.u32(0), hexadecimal(view.u32(0)))}
+    return magic | {
         "name": Field(view.text(0x20, 32)),
         "time": Field(view.u32(0x08), "seconds since 1970"),
         "data length": Field(view.u32(0x0C)),
@@ -85,7 +101,7 @@ def parse(view: View, reading: Reading) -> Part:
     inner = reading.inside(data, "kernel data")
     whole = view.first(HEADER_BYTES + length)
     return Part(
-        KIND,
+        KIND if view.has(MAGIC) else VENDOR_KIND,
         "uImage",
         view.start,
         whole.size,
@@ -105,7 +121,7 @@ def parse_with_rootfs(view: View, reading: Reading) -> Part:
         return kernel
     named = replace(kernel, name="kernel")
     return Part(
-        "uimage-image",
+        f"{kernel.kind}-image",
         "uImage with root filesystem",
         view.start,
         view.size,

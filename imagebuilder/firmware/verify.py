@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.firmware.formats import Read, read_image
+from imagebuilder.firmware.formats import Read, UnknownFormatError, read_image
 from imagebuilder.firmware.inspection import open_root
 from imagebuilder.firmware.reader import ImageFormatError, open_view
 from imagebuilder.firmware.rootfs_facts import root_facts
@@ -25,21 +25,33 @@ from imagebuilder.model.firmware import Check, Level, RootFacts
 _ROOTLESS = ("kernel", "uimage")  # formats of images that have no root file system
 
 
-def verify(path: Path, board: Board, *, image: str = "", release: str = "") -> tuple[Check, ...]:
+def verify(
+    path: Path, board: Board, *, image: str = "", release: str = "", made: bool = False
+) -> tuple[Check, ...]:
     """Every check of an image file for a board; it may be flashed if none of them refuses.
 
     image: its key in the board's file (`sysupgrade`), release: of OpenWrt; where they are not given, the
-    file's name and contents tell. Raises UserError where the file cannot be read, HostError without
-    squashfs-tools; whatever is wrong with the image is a check that failed.
+    file's name and contents tell. made: a tree's own make made it for this image just now: then a format that
+    neither the board's file nor we know is no reason against it, only a warning. Raises UserError where the
+    file cannot be read, HostError without squashfs-tools; whatever is wrong with the image is a check that
+    failed.
     """
     view = open_view(path)
     try:
         read = read_image(view)
     except ImageFormatError as error:
-        return (Check("format of the image", "one that is known", error.message, False),)
+        unknown = isinstance(error, UnknownFormatError) and made and _stated_unknown(board, image)
+        level: Level = "warning" if unknown else "error"
+        return (Check("format of the image", "one that is known", error.message, False, level),)
     claim = _Claim(read, board, path.name, image, release)
     facts, root_checks = _root(claim)
     return (*read_checks(read), *root_checks, *_subject_checks(claim, facts))
+
+
+def _stated_unknown(board: Board, image: str) -> bool:
+    known = (board.for_profile(profile).images.get(image) for profile in board.profile)
+    stated = {one.format for one in known if one is not None}
+    return stated == {"unknown"}
 
 
 def read_checks(read: Read) -> tuple[Check, ...]:

@@ -175,6 +175,11 @@ def name_checks(subject: Subject) -> Iterator[Check]:
             same = any(_plain(name) in known for name in (*devices, *bare))
             yield holds("device tree of the kernel", same, expected=expected, found=", ".join(devices))
     yield from _boot_tree_checks(subject)
+    for part in of_kind(subject.part, "dni"):
+        device = str(part.value("device"))
+        same = any(name.endswith(device.lower()) for name in known)
+        level = "warning"  # a few have a name of their own for a series of devices
+        yield holds("device of the NETGEAR header", same, expected=expected, found=device, level=level)
     for part in of_kind(subject.part, "safeloader"):
         devices = part.value("support-list")
         text = " ".join(devices) if isinstance(devices, tuple) else ""

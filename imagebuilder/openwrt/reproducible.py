@@ -6,7 +6,9 @@ What differs between two builds on LEDE 17.01, each seen there, and what is done
   OpenWrt's prepare_rootfs does the former), and SOURCE_DATE_EPOCH, which that ImageBuilder passes to
   mksquashfs, make_ext4fs, tar and mkimage, but never sets itself.
 - mksquashfs 4.2 writes a finished block of small files between two larger files, wherever its other thread
-  has come to. Given the larger files first (-sort), it has nothing to choose; 0.04 % larger than otherwise.
+  has come to. Given the larger files first (-sort), it has nothing to choose. The small ones keep the order
+  that it would take, each by a priority of its own, since it turns round what shares one: so each block holds
+  what it would hold otherwise. Seen on 18.06.9: in the reverse order an image was 5.5 kB larger.
 - ubinize invents an image sequence number, mkfs.fat a volume's, and mcopy dates files by the clock.
 - A fork's makefiles ask `date` for the time that it is.
 
@@ -65,9 +67,19 @@ for word in "$@"; do
 	previous="$word"
 done
 case " $* " in *" -sort "*) exec "$program" "$@" ;; esac
+root="$(realpath "$1")"
+# folder by folder, names by their bytes, as mksquashfs walks
+walk() {
+	find "$root" -type f "$@" -print0 | tr / '\\1' | LC_ALL=C sort -z | tr '\\1' / |
+		sed -z 's/[\\\\ ]/\\\\&/g' | tr '\\0' '\\n'
+}
 order="$(mktemp)"
-find "$(realpath "$1")" -type f -size +$(( block - 1 ))c -print0 | LC_ALL=C sort -z |
-	sed -z 's/[\\\\ ]/\\\\&/g; s/$/ 1/' | tr '\\0' '\\n' > "$order"
+priority=32767
+{ walk -size +$(( block - 1 ))c; walk ! -size +$(( block - 1 ))c; } |
+	while IFS= read -r path; do
+		echo "$path $priority"
+		[ "$priority" = -32768 ] || priority=$(( priority - 1 ))
+	done > "$order"
 "$program" "$@" -sort "$order"
 code=$?
 rm -f "$order"

@@ -15,7 +15,7 @@ from imagebuilder.model.board import Board, Profile
 from imagebuilder.model.release import SNAPSHOT
 from imagebuilder.model.tree import Places, Tree, TreeProfile
 from imagebuilder.openwrt.tree_make import Answer, ask_make
-from imagebuilder.openwrt.tree_series import OLDEST, names_a_series, series_by_parts
+from imagebuilder.openwrt.tree_series import OLDEST, known_series, names_a_series, series_by_parts
 
 # not packages/: from 21.02 on make does without, and git keeps no empty folder
 _NEEDED = ("Makefile", ".config", ".targetinfo")
@@ -59,6 +59,11 @@ def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series:
     is older than 17.01; IncompleteTreeError.
     """
     check_tree(folder)
+    if series is not None and not names_a_series(series):
+        raise TreeError(
+            f'series = "{series}": OpenWrt has none of that name that can be built',
+            hint=f"known: {', '.join(sorted(known_series()))}; or leave it out, and the makefiles tell",
+        )
     settings, makefile = config_settings(_text(folder / ".config")), _text(folder / "Makefile")
     try:
         answer = ask_make(folder, view, cache, log)
@@ -148,8 +153,9 @@ def choose_profile(board: Board, tree: Tree) -> Profile:
             return profile
     if not candidates:
         known = ", ".join(f"{profile.target} ({profile.releases})" for profile in board.profile)
+        taken = f", which is taken for {tree.series}," if tree.series else ""
         raise ProfileError(
-            f"board '{board.id}' is not built by {tree.distribution} {tree.version} for {tree.target}",
+            f"board '{board.id}' is not built by {tree.distribution} {tree.version}{taken} for {tree.target}",
             hint=f"the board is known for: {known}",
         )
     wanted = candidates[0]

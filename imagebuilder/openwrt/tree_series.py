@@ -46,7 +46,8 @@ _BROUGHT: tuple[tuple[str, Callable[[_Parts], bool]], ...] = (
 
 
 @cache
-def _known_series() -> frozenset[str]:
+def known_series() -> frozenset[str]:
+    """The series of OpenWrt that trees are taken of: those with releases that this version knows."""
     return frozenset(shipped_releases().series())
 
 
@@ -55,7 +56,7 @@ def names_a_series(version: str) -> bool:
     A fork may say 14.09 or 19.02, which OpenWrt never had."""
     if version == SNAPSHOT or is_embedded(version):
         return True
-    series, known = series_of(version), _known_series()
+    series, known = series_of(version), known_series()
     return _NAMED.fullmatch(version) is not None and (series in known or series > max(known))
 
 
