@@ -124,6 +124,7 @@ def entry_of(inputs: Inputs, decided: Decided) -> LockedBoard:
         overlays={each.overlay.name: each.digest() for each in inputs.overlays},
         apps=decided.local.own.digests(decided.job.request.library.root),
         requirements=decided.local.own.resolved,
+        originals=decided.local.taken,
     )
 
 

@@ -11,6 +11,7 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagebuilder.decision import decided
 from imagebuilder.errors import FaultsError
 from imagebuilder.inquiry import compare_lock, lock_image
 from imagebuilder.load.library import Library
@@ -117,6 +118,28 @@ def test_a_package_that_is_new_or_another(asked: Request, small_tree: Path) -> N
     with pytest.raises(LockError, match=r"busybox 1\.36: it has 1\.37"):
         build_image(bound, Log())
     assert "package busybox: 1.36 -> 1.37" in compare_lock(asked, Log())
+
+
+def test_what_packages_are_made_of_is_locked_too(
+    asked: Request, add_config: AddConfig, small_tree: Path
+) -> None:
+    add_config("mine", CONFIG + '[[filespec]]\npackage = "busybox"\nrules = ["-|/x"]\n')
+    files = FileTree({"/x": file_of(b"x"), "/y": file_of(b"y")})
+    write_ipk(small_tree / "packages", Package("busybox", "1.36"), files, epoch=1)
+    bound = locked(asked)
+    written = tomli.loads(lock_path(asked.library, "mine").read_text())["board"][BOARD]
+    (original,) = written["original"]
+    (repacked,) = [each for each in written["package"] if each["name"] == "busybox"]
+    assert (original["name"], original["version"]) == ("busybox", "1.36")
+    assert len(original["sha256"]) == 64
+    assert repacked["version"] != "1.36"
+    with decided(bound, Log()) as (_, decision):
+        assert ("busybox", repacked["version"]) in {
+            (each.name, each.version) for each in decision.plan.install
+        }
+    write_ipk(small_tree / "packages", Package("busybox", "1.36"), FileTree({"/x": file_of(b"z")}), epoch=1)
+    with pytest.raises(LockError, match="busybox 1.36: another build of it"):
+        build_image(bound, Log())
 
 
 def test_secrets_are_in_no_lock(asked: Request, add_config: AddConfig) -> None:

@@ -38,7 +38,9 @@ class LockedPackage(Model):
 class LockedBoard(Model):
     """One image. wanted: what make asks the package manager for. feeds: the SHA-256 of each feed's index.
     overlays: the SHA-256 of each with its variables, the values of secrets left out. apps: the SHA-256 of
-    each app's and recipe's source, by its path; requirements: with the SHA-256 of each file of an index."""
+    each app's and recipe's source, by its path; requirements: with the SHA-256 of each file of an index.
+    original: of feeds, what packages of the image are made of that get another form, and what is then not
+    needed any more."""
 
     profile: str
     python: str
@@ -51,6 +53,7 @@ class LockedBoard(Model):
     apps: dict[str, Sha256] = Field(default_factory=dict)
     requirements: ResolvedRequirements = ResolvedRequirements()
     package: Many[LockedPackage]
+    original: Many[LockedPackage] = ()
 
 
 class Lock(Model):

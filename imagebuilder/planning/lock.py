@@ -8,7 +8,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.model.app import ResolvedRequirements
 from imagebuilder.model.lock import LockedBoard, LockedPackage, LockedTree
 from imagebuilder.model.package import Package
-from imagebuilder.model.plan import Plan
+from imagebuilder.model.plan import Plan, PlannedPackage
 
 
 class LockError(UserError):
@@ -24,9 +24,12 @@ def lock_entry(
     overlays: Mapping[str, str],
     apps: Mapping[str, str],
     requirements: ResolvedRequirements,
+    originals: Sequence[PlannedPackage] = (),
 ) -> LockedBoard:
-    """The entry of a plan. release: as asked for; sha256: of the tree; feeds: digests of their indexes."""
+    """The entry of a plan. release: as asked for; sha256: of the tree; feeds: digests of their indexes.
+    originals: what the plan took before packages got another form."""
     tree = plan.tree
+    final = {(each.feed, each.name, each.version) for each in plan.install}
     return LockedBoard(
         profile=plan.profile.name,
         python=plan.python,
@@ -40,18 +43,35 @@ def lock_entry(
         overlays=dict(overlays),
         apps=dict(apps),
         requirements=requirements,
-        package=tuple(
-            LockedPackage(
-                name=each.name,
-                version=each.version,
-                feed=each.feed,
-                filename=each.filename,
-                sha256=each.sha256,
-                identity=each.identity,
-            )
-            for each in sorted(plan.install, key=lambda each: each.name)
-        ),
+        package=_locked(plan.install),
+        original=_locked([each for each in originals if (each.feed, each.name, each.version) not in final]),
     )
+
+
+def _locked(packages: Iterable[PlannedPackage]) -> tuple[LockedPackage, ...]:
+    return tuple(
+        LockedPackage(
+            name=each.name,
+            version=each.version,
+            feed=each.feed,
+            filename=each.filename,
+            sha256=each.sha256,
+            identity=each.identity,
+        )
+        for each in sorted(packages, key=lambda each: each.name)
+    )
+
+
+def locked_versions(locked: LockedBoard, made: Iterable[Package], *, original: bool) -> dict[str, str]:
+    """The version of each package. made: what is made here by now; original: before the last of them are."""
+    versions, there = (
+        {each.name: each.version for each in locked.package},
+        {(each.name, each.version) for each in made},
+    )
+    before = locked.original if original else ()
+    return versions | {
+        each.name: each.version for each in before if (each.name, versions.get(each.name)) not in there
+    }
 
 
 def differences(locked: LockedBoard, fresh: LockedBoard) -> tuple[str, ...]:
@@ -78,6 +98,7 @@ def _differences(locked: LockedBoard, fresh: LockedBoard) -> Iterator[str]:
         elif before[name] != now[name]:
             yield f"requirement {name}: {before[name].filename} -> {now[name].filename}"
     yield from _packages(locked.package, fresh.package)
+    yield from _packages(locked.original, fresh.original)
 
 
 def _digests(what: str, more: str, before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
@@ -121,7 +142,7 @@ def only_locked(
     indexes: the digest of each feed's index as it is now. LockError, naming the feed, where what the lock
     takes from it is not there any more.
     """
-    theirs = [each for each in locked.package if each.feed in offers]
+    theirs = [each for each in (*locked.package, *locked.original) if each.feed in offers]
     wanted = {(each.feed, each.name, each.version): each for each in theirs}
     kept: dict[str, tuple[Package, ...]] = {}
     for feed, packages in offers.items():

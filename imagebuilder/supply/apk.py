@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from imagebuilder.host.sandbox import scratch_folder
 from imagebuilder.model.config import FeedUse
 from imagebuilder.model.filetree import EMPTY
 from imagebuilder.model.local_package import LocalPackage
-from imagebuilder.model.lock import LockedBoard
 from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.tree import Tree
@@ -113,10 +112,10 @@ def _signed(search: Search, feed: Feed, keys: Sequence[ApkKey]) -> Feed:
 
 
 def plan_apk(
-    job: Job, plan: Plan, supply: Supply, local: Sequence[Package], *, locked: LockedBoard | None
+    job: Job, plan: Plan, supply: Supply, local: Sequence[Package], *, locked: Mapping[str, str]
 ) -> Plan:
     """The plan with its `install` and `back`, as the tree's own apk decides. local: packages that will be
-    made here; locked: versions that are wanted.
+    made here; locked: the version of each package that is wanted.
 
     ApkRefusalError, in apk's words, where the packages cannot be had together.
     """
@@ -125,7 +124,7 @@ def plan_apk(
     everything = [package for packages in offers.values() for package in packages]
     pinned = pinned_versions(folder)
     names = with_abi_suffixes(plan.wanted, everything)
-    pins = {each.name: each.version for each in locked.package if each.name not in pinned} if locked else {}
+    pins = {name: version for name, version in locked.items() if name not in pinned}
     words = words_for_apk([*names, *(name for name in pins if name not in names)], pinned, pins)
     own = supply.own_index if isinstance(supply.own_index, bytes) else b""
     indexes = [own, *(feed.index for feed in supply.feeds)]

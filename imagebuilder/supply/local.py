@@ -15,7 +15,7 @@ from imagebuilder.model.filespec import FilespecRecord, package_rules, with_pyth
 from imagebuilder.model.filetree import FileTree
 from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.package import Package
-from imagebuilder.model.plan import Plan
+from imagebuilder.model.plan import Plan, PlannedPackage
 from imagebuilder.model.python_package import PythonPackageUse
 from imagebuilder.openwrt.apk_file import identity_of
 from imagebuilder.openwrt.reproducible import source_date_epoch
@@ -67,7 +67,8 @@ class Original:
 class Local:
     """What is made here for one image. originals: by the name of the package; ready: feeds' packages that
     were compiled or shaken at plan time, and dropped: the modules that were shaken off. made, contents: what
-    is in packages of one's own, and in those of feeds, as far as that is known at plan time."""
+    is in packages of one's own, and in those of feeds, as far as that is known at plan time. taken: what the
+    plan took before packages got another form."""
 
     own: Own
     originals: Mapping[str, Original] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class Local:
     dropped: frozenset[str] = frozenset()
     made: Mapping[str, LocalPackage] = field(default_factory=dict)
     contents: Mapping[str, LocalPackage] = field(default_factory=dict)
+    taken: tuple[PlannedPackage, ...] = ()
 
     def known(self) -> dict[str, FileTree]:
         """What packages will hold, by their names, as far as that is known at plan time."""

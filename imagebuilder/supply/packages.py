@@ -18,7 +18,7 @@ from imagebuilder.openwrt.feed import Finder, Wanted, checked_file, in_folder, l
 from imagebuilder.openwrt.feed_apk import checked_apk
 from imagebuilder.openwrt.hermetic import lay_own_index
 from imagebuilder.planning.install import Offers, with_packages
-from imagebuilder.planning.lock import only_locked
+from imagebuilder.planning.lock import locked_versions, only_locked
 from imagebuilder.stage.apk_reader import read_apk
 from imagebuilder.stage.filetree import write_tree
 from imagebuilder.stage.ipk_reader import read_ipk
@@ -54,10 +54,11 @@ def choose_packages(
     offers = supply.offers
     if locked is not None:
         offers = replace(offers, packages=only_locked(offers.packages, locked, supply.indexes()))
-    plan, chosen = _chosen(job, plan, (supply, local, offers), locked)
+    plan, chosen = _chosen(job, plan, (supply, local, offers), locked, original=True)
+    local = replace(local, taken=plan.install)
     if any(use.package for use in config.filespec):
         local = with_originals(local, plan, config, offers.packages)
-        plan, chosen = _chosen(job, plan, (supply, local, offers), locked)
+        plan, chosen = _chosen(job, plan, (supply, local, offers), locked, original=True)
     if remakes_python(plan, config):
         contents = _contents(job, supply, plan, local)
         installed = _planned(plan, chosen)
@@ -117,13 +118,19 @@ def _contents(
 
 
 def _chosen(
-    job: Job, plan: Plan, sources: tuple[Supply, Local, Offers], locked: LockedBoard | None
+    job: Job,
+    plan: Plan,
+    sources: tuple[Supply, Local, Offers],
+    locked: LockedBoard | None,
+    *,
+    original: bool = False,
 ) -> tuple[Plan, Offers]:
     supply, local, offers = sources
     made = local.packages(plan.tree.package_manager)
     offers = replace(offers, packages={**offers.packages, LOCAL: made}) if made else offers
     if plan.tree.package_manager == "apk":
-        return plan_apk(job, plan, supply, made, locked=locked), offers
+        versions = locked_versions(locked, made, original=original) if locked is not None else {}
+        return plan_apk(job, plan, supply, made, locked=versions), offers
     return with_packages(plan, offers), offers
 
 
