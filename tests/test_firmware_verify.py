@@ -275,6 +275,7 @@ def test_a_header_made_right_again_does_not_hide_a_cut_rootfs(tmp_path: Path) ->
     [
         (["glinet,gl-mt300n-v2", "mediatek,mt7628an-soc"], True),
         (["gl-mt300n-v2"], True),
+        (["glinet,GL MT300N v2"], True),
         (["glinet,gl-mt300n-v1", "mediatek,mt7628an-soc"], False),
         (["gl-mt300n-v2,other"], False),
     ],
@@ -287,6 +288,17 @@ def test_a_device_tree_may_name_the_vendor_where_the_profile_does_not(devices: l
     )
     found = [check for check in name_checks(subject) if check.what == "device tree of the kernel"]  # type: ignore[arg-type]
     assert [check.ok for check in found] == [ok]
+
+
+def test_another_device_tree_is_refused_where_a_board_knows_its_devices_names() -> None:
+    """A board of 17.01 only, as `boards add` writes it, has a profile's name, which no tree need have."""
+    code = b"Linux version 4.4.92 (x) " + make.noise(3000) + make.device_tree(["duzun,dm06"])
+    known = images.board(WR740)
+    without = [profile.model_copy(update={"supported_devices": ()}) for profile in known.profile]
+    for board, refuses in ((known, True), (known.model_copy(update={"profile": tuple(without)}), False)):
+        subject = SimpleNamespace(part=images.read(make.gz(code)), board=board, names=lambda: ("duzun-dm06",))
+        found = [check for check in name_checks(subject) if check.what == "device tree of the kernel"]  # type: ignore[arg-type]
+        assert [(check.ok, check.refuses) for check in found] == [(False, refuses)]
 
 
 def test_netgears_factory_header_names_a_device(tmp_path: Path) -> None:

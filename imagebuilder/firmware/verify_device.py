@@ -171,9 +171,11 @@ def name_checks(subject: Subject) -> Iterator[Check]:
         devices = part.value("compatible")
         if isinstance(devices, tuple) and devices:
             # up to 19.07 some profiles have no vendor in front, and their device trees have one
-            bare = [name.rpartition(",")[2] for name in devices]
+            bare = [name.rpartition(",")[2].replace(" ", "-") for name in devices]
             same = any(_plain(name) in known for name in (*devices, *bare))
-            yield holds("device tree of the kernel", same, expected=expected, found=", ".join(devices))
+            level = "error" if sure else "warning"  # 17.01's may name it as they like
+            found = ", ".join(devices)
+            yield holds("device tree of the kernel", same, expected=expected, found=found, level=level)
     yield from _boot_tree_checks(subject)
     for part in of_kind(subject.part, "dni"):
         device = str(part.value("device"))
