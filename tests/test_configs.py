@@ -161,4 +161,4 @@ def test_cpython_and_a_program_fit_into_4_mb(
     assert result.uncompiled == ("/usr/bin/node",)
     assert result.bytecode is not None
     assert (result.bytecode.files, result.bytecode.lacking) == (result.bytecode.modules, ())
-    assert [each.command for each in result.starts] == ["/usr/bin/python3.6 -c pass", "node --once"]
+    assert [each.command for each in result.starts] == ["/usr/bin/python3.6 /dev/null", "node --once"]
