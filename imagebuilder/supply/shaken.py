@@ -112,7 +112,7 @@ def _started(job: Job, place: Root | None) -> Collection[str] | None:
     cannot be run here, so that what is known of its version has to do."""
     if place is None:
         return None
-    (run,) = trace(place, [f"{place.interpreter} -c pass"], job.work / "tracing", job.log)
+    (run,) = trace(place, [f"{place.interpreter} /dev/null"], job.work / "tracing", job.log)
     if run.code != 0:
         job.log.note(
             f"the interpreter does not start on this machine, before anything is shaken: {run.output}"
