@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.filetree import FileTree, file_of
+from imagebuilder.python import bytecode_load
 from imagebuilder.python.bytecode_load import LoadError, load_bytecode, modules_of, parse_answer
 from imagebuilder.python.shake_run import Root
 from imagebuilder.stage.filetree import read_tree, write_tree
@@ -80,15 +81,16 @@ def test_what_the_interpreter_never_reads_is_no_matter(tmp_path: Path) -> None:
     assert loaded.files == 3
 
 
-def test_nobody_here_loads_it_is_a_warning(tmp_path: Path) -> None:
+def test_nobody_here_loads_it_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bytecode_load, "host_interpreter", lambda *_: None)
     write_tree(
         FileTree({"/usr/lib/python3.14/m.pyc": file_of((3627).to_bytes(2, "little") + b"\r\n" + bytes(20))}),
         tmp_path / "root",
     )
     said: list[Event] = []
     root = Root(tmp_path / "root", "3.14")
-    if load_bytecode(root, read_tree(root.path), (), tmp_path / "work", Log([said.append])) is None:
-        assert any(isinstance(event, Warned) and "was not loaded" in event.text for event in said)
+    assert load_bytecode(root, read_tree(root.path), (), tmp_path / "work", Log([said.append])) is None
+    assert any(isinstance(event, Warned) and "was not loaded" in event.text for event in said)
 
 
 def test_modules_are_imported_by_their_names_and_no_main() -> None:
