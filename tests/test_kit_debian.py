@@ -112,6 +112,10 @@ def test_the_newest_of_release_and_security_is_taken(way: str, tmp_path: Path) -
     assert next(iter(found)).plain_version == "1.35.0-4"
 
 
+def test_a_cache_may_be_called_anything(way: str, tmp_path: Path) -> None:
+    assert fetched(tmp_path / "my cache, with 'quotes'")
+
+
 def test_both_ways_find_the_same(
     server: Server, signer: GpgSigner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

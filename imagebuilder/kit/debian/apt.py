@@ -36,16 +36,18 @@ _NOT_THERE = re.compile(r"\b404\b|does not have a Release file")
 
 
 class AptArchive:
-    """Debian's archive through apt. folder: an empty one of our own, gone after use."""
+    """Debian's archive through apt. folder: an empty one of our own, gone after use; keyring: a file to be,
+    whose path has no blanks and commas, for sources.list(5) separates by them."""
 
-    def __init__(self, suites: Sequence[Suite], keys: Keys, folder: Path, cache: Cache, log: Log) -> None:
+    def __init__(
+        self, suites: Sequence[Suite], keys: Keys, cache: Cache, log: Log, *, folder: Path, keyring: Path
+    ) -> None:
         self._suites, self._folder, self._cache, self._log = suites, folder, cache, log
         for name in ("lists/partial", "cache/archives/partial", "empty", "debs"):
             (folder / name).mkdir(parents=True)
         (folder / "status").touch()
-        keyring = folder / "keyring.gpg"
         keyring.write_bytes(b"".join(key.packets for key in keys.gpg))
-        lines = [f'deb [signed-by="{keyring}"] {suite.mirror} {suite.name} main\n' for suite in suites]
+        lines = [f"deb [signed-by={keyring}] {suite.mirror} {suite.name} main\n" for suite in suites]
         (folder / "sources.list").write_text("".join(lines), "utf-8")
         config = folder / "apt.conf"
         config.touch(mode=0o600)  # a proxy's address may hold a password

@@ -63,8 +63,12 @@ def _archive(edition: Edition, mirrors: Mirrors, cache: Cache, log: Log) -> Iter
         with direct.DirectArchive(suites, keys, cache, log) as archive:
             yield archive
         return
-    with tempfile.TemporaryDirectory(prefix="apt-", dir=cache.partial()) as folder:
-        yield apt.AptArchive(suites, keys, Path(folder), cache, log)
+    with (
+        tempfile.TemporaryDirectory(prefix="apt-", dir=cache.partial()) as folder,
+        tempfile.TemporaryDirectory(prefix="apt-keyring-") as plain,
+    ):
+        keyring = Path(plain) / "keyring.gpg"
+        yield apt.AptArchive(suites, keys, cache, log, folder=Path(folder), keyring=keyring)
 
 
 def _chosen(lists: Sequence[tuple[Suite, bytes]], names: Sequence[str]) -> list[Deb]:
