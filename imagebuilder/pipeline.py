@@ -2,52 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imagebuilder.budgeting import check_budget, open_budgeting, real_budget
-from imagebuilder.decision import Decided, Inputs, decide, load_inputs
+from imagebuilder.budgeting import check_budget
+from imagebuilder.decision import Inputs, decide, load_inputs
 from imagebuilder.errors import UserError
-from imagebuilder.flashable import check_flashable, rootfs_sizes
 from imagebuilder.host.architecture import require_host_programs, require_x86_64
 from imagebuilder.host.fs import ready_cache
-from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.host.tools import require
 from imagebuilder.log import Event, Log, StepFinished, Warned
-from imagebuilder.model.board import Board
-from imagebuilder.model.budget import Budgets, FlashBudget
 from imagebuilder.model.filespec import FilespecRecord, overlay_rules
-from imagebuilder.model.plan import Plan
 from imagebuilder.model.release import is_embedded
-from imagebuilder.model.result import (
-    ImageFile,
-    InstalledPackage,
-    LoadedBytecode,
-    Result,
-    Start,
-    StepTime,
-    TreeFacts,
-)
-from imagebuilder.openwrt.collect import check_images, check_manifest, find_images, read_manifest
+from imagebuilder.model.result import Result, StepTime
 from imagebuilder.openwrt.make import make_image
-from imagebuilder.openwrt.output import MakeReport
 from imagebuilder.openwrt.reproducible_check import BuildRecord, check_equal, record_build
-from imagebuilder.openwrt.rootfs import find_rootfs, package_files, services, sizes_by_package
-from imagebuilder.python.bytecode_check import uncompiled
 from imagebuilder.report.files import write_result
 from imagebuilder.request import Request
-from imagebuilder.stage.filetree import read_tree, write_tree
+from imagebuilder.stage.filetree import write_tree
 from imagebuilder.stage.overlay import combined, overlay_tree
 from imagebuilder.stage.trim import trim
-from imagebuilder.supply.feeds import LOCAL
 from imagebuilder.supply.packages import lay_packages
-from imagebuilder.supply.tree import Source
 from imagebuilder.trial.demo import ask_demo
-from imagebuilder.trying import loaded, tried
 from imagebuilder.workspace import Workspace, no_empty_folder_left, open_workspace
 
 BUILD_LOG = "build.log"
@@ -73,8 +54,7 @@ def build_image(request: Request, log: Log) -> tuple[Path, Result]:
 
     UserError (and its kinds) for all that the user can put right; nothing is handed over then.
     """
-    place, result, _ = _build(request, log)
-    return place, result
+    return _build(request, log)
 
 
 def build_twice(request: Request, log: Log) -> tuple[Path, Result]:
@@ -85,14 +65,16 @@ def build_twice(request: Request, log: Log) -> tuple[Path, Result]:
     with no_empty_folder_left(request.output):
         request.output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".first-", dir=request.output) as elsewhere:
-            _, _, first = _build(replace(request, output=Path(elsewhere)), log)
-            place, result, second = _build(request, log)
+            builds: list[BuildRecord] = []
+            _build(replace(request, output=Path(elsewhere)), log, builds)
+            place, result = _build(request, log, builds)
             with log.step("compare"):
-                check_equal(first, second)
+                check_equal(*builds)
     return place, result
 
 
-def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
+def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) -> tuple[Path, Result]:
+    """builds: where what the build is compared by goes, if it is to be compared."""
     record = _Record()
     log = log.also(record)
     inputs = load_inputs(request)
@@ -108,49 +90,38 @@ def _build(request: Request, log: Log) -> tuple[Path, Result, BuildRecord]:
             filespecs = lay_packages(decided.job, decided.supply, plan, decided.local, config)
         with log.step("stage"):
             filespecs += _stage(request.library.root, inputs, workspace.work, log)
-        with _log_kept_on_failure(workspace), log.step("build"):
+        with _log_kept_on_failure(workspace), log.step("build"), _loaded_beside("imagebuilder.made"):
             build_log = workspace.result / BUILD_LOG
             report = make_image(view, plan, workspace.work, build_log, log, cache=request.cache)
+        from imagebuilder import made  # noqa: PLC0415 (loaded while make ran)
+
         with _log_kept_on_failure(workspace), log.step("verify"):
-            images, packages = _verify(inputs.board, plan, view, report, workspace)
-            checks = check_flashable(inputs.board, images, workspace.result, plan.tree.release, log)
-            starts, bytecode = _tried(inputs, decided)
-            flash = _check_flash(inputs, plan, view)
-            for service in sorted(set(plan.disabled_services) - services(view.changed, plan.tree.places)):
-                log.warn(f"services.disabled names '{service}', which this image does not have")
+            found = made.check_made(inputs, decided, report, workspace)
         with log.step("report"):
-            result = Result(
-                builder=importlib.metadata.version("openwrt-python-imagebuilder"),
-                config=plan.config,
-                board=plan.board,
-                profile=plan.profile.name,
-                python=plan.python,
-                tree=_tree_facts(decided.source, plan),
-                feeds=decided.supply.trust(),
-                view=view.kind,
-                sandboxed=view.sandboxed,
-                make=plan.make,
-                packages=packages,
-                images=images,
-                checks=checks,
-                rootfs=rootfs_sizes(images, workspace.result),
-                flash=flash,
-                ram=decided.budgets.ram,
-                overlays=plan.overlays,
+            result = made.result_of(
+                inputs,
+                decided,
+                found,
                 filespecs=filespecs,
-                shaken=plan.shaken,
-                starts=starts,
-                bytecode=bytecode,
-                uncompiled=_uncompiled(plan, view, log),
-                secrets=tuple(name for each in inputs.overlays for name in each.secrets()),
-                disabled_services=plan.disabled_services,
                 warnings=tuple(record.warnings),
                 steps=tuple(record.steps),
             )
             write_result(result, workspace.result)
-        built = record_build(workspace.place, images, view.changed, plan.tree.places)
+        if builds is not None:
+            builds.append(record_build(workspace.place, result.images, view.changed, plan.tree.places))
         workspace.hand_over()
-        return workspace.place, result, built
+        return workspace.place, result
+
+
+@contextmanager
+def _loaded_beside(module: str) -> Iterator[None]:
+    """A module that is needed after what is done here, loaded meanwhile: make leaves the time for it."""
+    loading = threading.Thread(target=importlib.import_module, args=(module,))
+    loading.start()
+    try:
+        yield
+    finally:
+        loading.join()
 
 
 def _check_machine(request: Request, inputs: Inputs) -> None:
@@ -192,73 +163,6 @@ def _stage(project: Path, inputs: Inputs, work: Path, log: Log) -> tuple[Filespe
         write_tree(combined(trees), work / "files")
         (work / "files").chmod(0o755)  # make gives the mode of this folder to /
     return tuple(records)
-
-
-def _uncompiled(plan: Plan, view: PrivateView, log: Log) -> tuple[str, ...]:
-    """The Python sources in the image that the device would compile at each start."""
-    version = next((each.version for each in plan.install if each.name == "python3-base"), None)
-    root = find_rootfs(view.changed, plan.tree.places)
-    if version is None or root is None:
-        return ()
-    found = uncompiled(read_tree(root), ".".join(version.split(".")[:2]))
-    modules = [each.path for each in found if each.why == "none"]
-    if modules:
-        log.warn(
-            f"{len(modules)} Python modules have no bytecode and are compiled at each start: {modules[0]}"
-        )
-    return tuple(each.path for each in found)
-
-
-def _verify(
-    board: Board, plan: Plan, view: PrivateView, report: MakeReport, workspace: Workspace
-) -> tuple[tuple[ImageFile, ...], tuple[InstalledPackage, ...]]:
-    """The images that the board needs exist and fit, and the manifest can be read; both go to the result."""
-    bin_dir = workspace.work / "bin"
-    board = board.for_profile(plan.profile)
-    images = find_images(bin_dir, board, plan.profile.name, plan.tree.profiles)
-    made = sorted(path.name for path in bin_dir.iterdir() if path.is_file())
-    check_images(board, images, report, sizes_by_package(view.changed, plan.tree.places), made)
-    manifest, packages = read_manifest(bin_dir)
-    check_manifest(plan, packages)
-    for image in images:
-        (bin_dir / image.file).rename(workspace.result / image.file)
-    manifest.rename(workspace.result / "manifest")
-    return images, packages
-
-
-def _tried(inputs: Inputs, decided: Decided) -> tuple[tuple[Start, ...], LoadedBytecode | None]:
-    """The root file system that make has built: its bytecode loaded, its interpreter and the config's
-    commands run."""
-    job, root = decided.job, find_rootfs(decided.job.view.changed, decided.plan.tree.places)
-    if root is None:
-        return (), None
-    work, made = job.work / "trying", [each.name for each in decided.plan.install if each.feed == LOCAL]
-    bytecode = loaded(root, inputs.board, package_files(root, made), work, job.log)
-    commands, dropped = inputs.loaded.config.python.trace, decided.local.dropped
-    starts = tried(root, inputs.board, work, job.log, commands=commands, dropped=dropped)
-    return starts, bytecode
-
-
-def _check_flash(inputs: Inputs, plan: Plan, view: PrivateView) -> FlashBudget | None:
-    """What the real root file system takes of the flash. BudgetError where it leaves too little free."""
-    found = open_budgeting(plan, inputs.loaded.config, inputs.board, inputs.overlays)
-    flash = None if isinstance(found, str) else real_budget(found, view.changed)
-    if flash is not None:
-        check_budget(plan, Budgets(flash=flash))
-    return flash
-
-
-def _tree_facts(source: Source, plan: Plan) -> TreeFacts:
-    tree = plan.tree
-    return TreeFacts(
-        source=source.given,
-        distribution=tree.distribution,
-        version=tree.version,
-        target=tree.target,
-        arch=tree.arch,
-        package_manager=tree.package_manager,
-        trust=source.trust,
-    )
 
 
 @contextmanager

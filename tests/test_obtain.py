@@ -40,14 +40,13 @@ from imagebuilder.host.transfer_part import DownloadError, NotThereError
 from imagebuilder.log import Event, Log, Progress
 from imagebuilder.openwrt import archive as archive_module
 from imagebuilder.openwrt.keys import KeyFileError, Keys, keys_in
-from imagebuilder.openwrt.mirror import TargetPlace, parse_mirrors
+from imagebuilder.openwrt.mirror import TargetPlace, layout_path, parse_mirrors
 from imagebuilder.openwrt.obtain import Obtained, obtain_tree, parse_pin
 from imagebuilder.openwrt.obtain_feed import (
     FeedFile,
     IndexFormatError,
     SignedIndex,
     feed_files,
-    layout_path,
     signed_index,
     unpacked_index,
 )

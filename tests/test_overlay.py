@@ -18,9 +18,9 @@ from imagebuilder.load.overlay import load_overlay, load_overlays
 from imagebuilder.load.secrets import SecretError, find_secret
 from imagebuilder.model.config import OverlayUse
 from imagebuilder.model.filetree import FileTree, file_of
-from imagebuilder.model.overlay import Overlay, Variable
+from imagebuilder.model.overlay import Overlay, OverlayError, Variable
 from imagebuilder.stage.filetree import content
-from imagebuilder.stage.overlay import OverlayError, combined, overlay_tree
+from imagebuilder.stage.overlay import combined, overlay_tree
 
 AddConfig = Callable[[str, str], str]
 

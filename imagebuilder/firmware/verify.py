@@ -7,12 +7,14 @@ is checked too: OpenWrt's `mtd write` looks at no length before it erases.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.firmware.formats import Read, UnknownFormatError, read_image
-from imagebuilder.firmware.inspection import open_root
+from imagebuilder.firmware.inspection import open_root, root_part
 from imagebuilder.firmware.reader import ImageFormatError, open_view
 from imagebuilder.firmware.rootfs_facts import root_facts
 from imagebuilder.firmware.subject import CONTAINERS, Subject, choose_image, choose_profile, target_of
@@ -23,6 +25,14 @@ from imagebuilder.model.board import Board, Profile
 from imagebuilder.model.firmware import Check, Level, RootFacts
 
 _ROOTLESS = ("kernel", "uimage")  # formats of images that have no root file system
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found of one image. root: of its root file system; None where it has none that can be read."""
+
+    checks: tuple[Check, ...]
+    root: RootFacts | None
 
 
 def verify(
@@ -36,16 +46,49 @@ def verify(
     file cannot be read, HostError without squashfs-tools; whatever is wrong with the image is a check that
     failed.
     """
+    return verify_all({path: image}, board, release=release, made=made)[0].checks
+
+
+def verify_all(
+    images: Mapping[Path, str], board: Board, *, release: str = "", made: bool = False
+) -> tuple[Verified, ...]:
+    """As verify(), for several images of one build, by their files: what each is, in that order. A root file
+    system that several of them hold is unpacked and looked through once."""
+    with ThreadPoolExecutor() as pool:  # most of it is unpacking
+        reads = list(pool.map(_read, images))
+    claims = {
+        path: _Claim(read, board, path.name, image, release)
+        for (path, image), read in zip(images.items(), reads, strict=True)
+        if isinstance(read, Read)
+    }
+    groups: dict[bytes, list[Path]] = {}
+    for path, claim in claims.items():
+        part = root_part(claim.read)
+        content = b"" if part is None or part.data is None else hashlib.sha256(part.data).digest()
+        groups.setdefault(content, []).append(path)
+    roots: dict[Path, _Root] = {}
+    for paths in groups.values():
+        roots.update(zip(paths, _roots([claims[path] for path in paths]), strict=True))
+    found = []
+    for (path, image), read in zip(images.items(), reads, strict=True):
+        if isinstance(read, ImageFormatError):
+            unknown = isinstance(read, UnknownFormatError) and made and _stated_unknown(board, image)
+            level: Level = "warning" if unknown else "error"
+            check = Check("format of the image", "one that is known", read.message, False, level)
+            found.append(Verified((check,), None))
+            continue
+        facts, root_checks = roots[path]
+        checks = (*read_checks(read), *root_checks, *_subject_checks(claims[path], facts))
+        found.append(Verified(checks, facts))
+    return tuple(found)
+
+
+def _read(path: Path) -> Read | ImageFormatError:
     view = open_view(path)
     try:
-        read = read_image(view)
+        return read_image(view)
     except ImageFormatError as error:
-        unknown = isinstance(error, UnknownFormatError) and made and _stated_unknown(board, image)
-        level: Level = "warning" if unknown else "error"
-        return (Check("format of the image", "one that is known", error.message, False, level),)
-    claim = _Claim(read, board, path.name, image, release)
-    facts, root_checks = _root(claim)
-    return (*read_checks(read), *root_checks, *_subject_checks(claim, facts))
+        return error
 
 
 def _stated_unknown(board: Board, image: str) -> bool:
@@ -75,22 +118,28 @@ class _Claim:
         return choose_profile(self.board, target, self.release or stated)
 
 
-def _root(claim: _Claim) -> tuple[RootFacts | None, list[Check]]:
-    """What the root file system says, with all of it read; None where there is none or it is damaged."""
-    checks: list[Check] = []
+_Root = tuple[RootFacts | None, list[Check]]
+
+
+def _roots(claims: Sequence[_Claim]) -> list[_Root]:
+    """What the root file system that these images share says, with all of it read; None where there is none
+    or it is damaged."""
     try:
-        root = open_root(claim.read)
+        root = open_root(claims[0].read)
         if root is None:
-            return None, checks
+            return [(None, []) for _ in claims]
         with root.unpacked(root.index.files) as unpacked:
             count = sum(1 for file in root.index.files if file.kind == "file")
             facts = root_facts(root, unpacked)
-            checks.append(Check("root filesystem", "readable to its last block", f"{count} files", True))
+            checks = [Check("root filesystem", "readable to its last block", f"{count} files", True)]
             checks += required_checks(root)
-            checks += program_checks(root, unpacked, claim.profile(facts)[0].arch)
-            return facts, checks
+            return [
+                (facts, [*checks, *program_checks(root, unpacked, claim.profile(facts)[0].arch)])
+                for claim in claims
+            ]
     except ImageFormatError as error:
-        return None, [Check("root filesystem", "readable to its last block", error.message, False)]
+        failed = Check("root filesystem", "readable to its last block", error.message, False)
+        return [(None, [failed]) for _ in claims]
 
 
 def _subject_checks(claim: _Claim, facts: RootFacts | None) -> Iterator[Check]:

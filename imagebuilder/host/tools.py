@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -251,7 +252,10 @@ def possible_uses() -> tuple[Use, ...]:
 def missing_tools(uses: Iterable[Use]) -> list[Tool]:
     """The tools for these uses that are not on this machine, or too old."""
     wanted = set(uses)
-    return [tool for tool in TOOLS if wanted.intersection(tool.uses) and tool.lack() is not None]
+    asked = [tool for tool in TOOLS if wanted.intersection(tool.uses)]
+    with ThreadPoolExecutor() as pool:  # some are asked for their version
+        lacks = list(pool.map(Tool.lack, asked))
+    return [tool for tool, lack in zip(asked, lacks, strict=True) if lack is not None]
 
 
 def require(uses: Iterable[Use]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from imagebuilder.errors import UserError
 from imagebuilder.model.base import Many, Model
 from imagebuilder.model.board import Word
 from imagebuilder.model.config import OverlayUse, Secret, VariableValue
@@ -25,6 +26,10 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "list": (list, tuple),
 }
+
+
+class OverlayError(UserError):
+    """An overlay that cannot be laid over a root file system."""
 
 
 def _check_pattern(pattern: str) -> str:

@@ -120,3 +120,13 @@ class TargetPlace:
 def release_folder(release: str) -> str:
     """`releases/24.10.4`, or `snapshots`."""
     return "snapshots" if release == SNAPSHOT else f"releases/{release}"
+
+
+def layout_path(url: str) -> str | None:
+    """Where a feed of OpenWrt's own lies in the download server's layout, whatever server a tree's
+    repositories.conf names: `releases/…` or `snapshots/…`. None for a feed that is elsewhere."""
+    parts = urlsplit(url).path.strip("/").split("/")
+    for at, part in enumerate(parts):
+        if part in ("releases", "snapshots") and {"packages", "targets"} & set(parts[at + 1 :]):
+            return "/".join(parts[at:])
+    return None

@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from imagebuilder.host.cache import OfflineError
 from imagebuilder.host.download import Downloads, Wanted, together
@@ -52,16 +51,6 @@ class FeedFile:
     name: str
     sha256: str
     size: int | None = None
-
-
-def layout_path(url: str) -> str | None:
-    """Where a feed of OpenWrt's own lies in the download server's layout, whatever server a tree's
-    repositories.conf names: `releases/…` or `snapshots/…`. None for a feed that is elsewhere."""
-    parts = urlsplit(url).path.strip("/").split("/")
-    for at, part in enumerate(parts):
-        if part in ("releases", "snapshots") and {"packages", "targets"} & set(parts[at + 1 :]):
-            return "/".join(parts[at:])
-    return None
 
 
 def signed_index(downloads: Downloads, mirrors: Sequence[Mirror], folder: str, keys: Keys) -> SignedIndex:

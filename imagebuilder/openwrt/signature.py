@@ -7,9 +7,6 @@ Packages.sig.
 
 from __future__ import annotations
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from imagebuilder.errors import UserError
 from imagebuilder.openwrt.keys import KeyFileError, Keys, UsignKey, usign_lines
 
@@ -74,6 +71,10 @@ def verify_usign(data: bytes, signature: bytes, keys: Keys, what: str) -> UsignK
 
     SignatureFormatError, UnknownKeyError, WrongSignatureError, UsignLengthError.
     """
+    # here: a build whose feeds lie in the cache needs none of it
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+
     number, bare = parse_usign_signature(signature, f"{what}.sig")
     candidates = [key for key in keys.usign if key.number == number]
     if not candidates:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from imagebuilder.errors import UserError
 from imagebuilder.model.config import VariableValue
 from imagebuilder.model.filetree import EMPTY, Entry, FileTree, file_of
-from imagebuilder.model.overlay import Overlay
+from imagebuilder.model.overlay import Overlay, OverlayError
 from imagebuilder.stage.filetree import content, read_tree
 
 TEMPLATE_ENDING = ".j2"
@@ -20,10 +15,6 @@ EXECUTABLE_MODE = 0o755
 PLAIN_MODE = 0o644
 # tmpfs on the device: what an image holds there is hidden or lost (OpenWrt links /var to /tmp)
 VOLATILE = ("/var", "/tmp", "/proc", "/sys", "/dev")  # noqa: S108 - places in the image
-
-
-class OverlayError(UserError):
-    """An overlay that cannot be laid over a root file system."""
 
 
 def overlay_tree(overlay: Overlay, folder: Path, variables: Mapping[str, VariableValue]) -> FileTree:
@@ -44,7 +35,9 @@ def overlay_tree(overlay: Overlay, folder: Path, variables: Mapping[str, Variabl
             place = path.removesuffix(TEMPLATE_ENDING)
             if place in source:
                 raise OverlayError(f"overlay '{overlay.name}' holds both {place} and {path}")
-            made = file_of(_render(root / path[1:], content(entry), variables).encode())
+            from imagebuilder.stage.template import render  # noqa: PLC0415 (loaded where there are templates)
+
+            made = file_of(render(root / path[1:], content(entry), variables).encode())
         rendered[place] = made.with_mode(_mode(overlay, place, entry))
     for path in overlay.modes:
         if path not in rendered:
@@ -104,52 +97,3 @@ def _mode(overlay: Overlay, path: str, entry: Entry) -> int:
     if path in overlay.modes:
         return int(overlay.modes[path], 8)
     return EXECUTABLE_MODE if entry.kind == "dir" or entry.mode & 0o111 else PLAIN_MODE
-
-
-def _render(path: Path, raw: bytes, variables: Mapping[str, VariableValue]) -> str:
-    # not HTML: what is made here is shell, uci and Python, which have filters of their own
-    environment = ImmutableSandboxedEnvironment(
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,  # a line that holds only a block leaves no empty line
-        lstrip_blocks=True,
-        autoescape=False,
-    )
-    environment.filters["sh"] = _quoted_for_shell
-    environment.filters["py"] = repr
-    try:
-        return environment.from_string(raw.decode("utf-8")).render(variables)
-    except jinja2.TemplateSyntaxError as error:
-        raise OverlayError(f"{path}:{error.lineno}: {error.message}") from error
-    except jinja2.UndefinedError as error:
-        hint = "declare it in overlay.toml" if "is undefined" in str(error) else None
-        raise OverlayError(f"{path}:{_template_line(error)}: {error.message}", hint=hint) from error
-    except UnicodeDecodeError as error:
-        raise OverlayError(f"{path}: a template must be UTF-8 text") from error
-    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        # not the error's text: it may hold a secret's value
-        where = f"{path}:{_template_line(error)}"
-        raise OverlayError(f"{where}: the expression fails ({type(error).__name__})") from None
-
-
-def _quoted_for_shell(value: object) -> str:
-    """One word for a shell, whatever it holds; a list becomes as many words; true and false become 1 and 0,
-    as uci has them."""
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, list | tuple):
-        return " ".join(_quoted_for_shell(each) for each in value)
-    return shlex.quote(str(value))
-
-
-def _template_line(error: BaseException) -> int:
-    """The template's line: the innermost frame of the traceback that lies in template code."""
-    return next(reversed(list(_template_lines(error))), 0)
-
-
-def _template_lines(error: BaseException) -> Iterator[int]:
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == "<template>":
-            yield trace.tb_lineno
-        trace = trace.tb_next

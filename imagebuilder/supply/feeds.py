@@ -163,8 +163,7 @@ class Search:
     def where(self, url: str) -> tuple[tuple[Mirror, ...], str]:
         """The mirrors of a feed and its folder in them: a feed of OpenWrt's own is looked for in all mirrors
         of its server, another one at its own address."""
-        from imagebuilder.openwrt.mirror import parse_mirror, parse_mirrors  # noqa: PLC0415
-        from imagebuilder.openwrt.obtain_feed import layout_path  # noqa: PLC0415
+        from imagebuilder.openwrt.mirror import layout_path, parse_mirror, parse_mirrors  # noqa: PLC0415
 
         path = layout_path(url)
         if path is None:

@@ -1,0 +1,178 @@
+"""What make has made: checked against plan and board, tried, measured, and what is said of it in the end.
+
+A module of its own, so that it can be loaded while make runs (see pipeline.py).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from imagebuilder.budgeting import check_budget, open_budgeting, real_budget
+from imagebuilder.decision import Decided, Inputs
+from imagebuilder.firmware.verify import Verified
+from imagebuilder.flashable import check_flashable, passed, rootfs_sizes
+from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.log import Log
+from imagebuilder.model.board import Board
+from imagebuilder.model.budget import Budgets, FlashBudget
+from imagebuilder.model.filespec import FilespecRecord
+from imagebuilder.model.plan import Plan
+from imagebuilder.model.result import (
+    ImageFile,
+    InstalledPackage,
+    LoadedBytecode,
+    Result,
+    Start,
+    StepTime,
+    TreeFacts,
+)
+from imagebuilder.openwrt.collect import check_images, check_manifest, find_images, read_manifest
+from imagebuilder.openwrt.output import MakeReport
+from imagebuilder.openwrt.rootfs import find_rootfs, package_files, services, sizes_by_package
+from imagebuilder.python.bytecode_check import uncompiled
+from imagebuilder.stage.filetree import read_tree
+from imagebuilder.supply.feeds import LOCAL
+from imagebuilder.supply.tree import Source
+from imagebuilder.trying import loaded, tried
+from imagebuilder.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was found of a build. verified: of each image, by its file. uncompiled: paths of Python sources
+    that the device would compile at each start."""
+
+    images: tuple[ImageFile, ...]
+    packages: tuple[InstalledPackage, ...]
+    verified: Mapping[str, Verified]
+    starts: tuple[Start, ...]
+    bytecode: LoadedBytecode | None
+    flash: FlashBudget | None
+    uncompiled: tuple[str, ...]
+
+
+def check_made(inputs: Inputs, decided: Decided, report: MakeReport, workspace: Workspace) -> Made:
+    """Everything that can be checked before images are handed over; they are moved to the result.
+
+    BuildError and BudgetError for what is missing, does not fit or must not be flashed; ProofError where
+    Python does not run.
+    """
+    board, plan, view = inputs.board, decided.plan, decided.job.view
+    log = decided.job.log
+    images, packages = _verify(board, plan, view, report, workspace)
+    verified = check_flashable(board, images, workspace.result, plan.tree.release, log)
+    starts, bytecode = _tried(inputs, decided)
+    flash = _check_flash(inputs, plan, view)
+    for service in sorted(set(plan.disabled_services) - services(view.changed, plan.tree.places)):
+        log.warn(f"services.disabled names '{service}', which this image does not have")
+    return Made(images, packages, verified, starts, bytecode, flash, _uncompiled(plan, view, log))
+
+
+def result_of(
+    inputs: Inputs,
+    decided: Decided,
+    made: Made,
+    *,
+    filespecs: tuple[FilespecRecord, ...],
+    warnings: tuple[str, ...],
+    steps: tuple[StepTime, ...],
+) -> Result:
+    """All that is known of a build."""
+    plan, view = decided.plan, decided.job.view
+    return Result(
+        builder=importlib.metadata.version("openwrt-python-imagebuilder"),
+        config=plan.config,
+        board=plan.board,
+        profile=plan.profile.name,
+        python=plan.python,
+        tree=_tree_facts(decided.source, plan),
+        feeds=decided.supply.trust(),
+        view=view.kind,
+        sandboxed=view.sandboxed,
+        make=plan.make,
+        packages=made.packages,
+        images=made.images,
+        checks={file: passed(verified) for file, verified in made.verified.items()},
+        rootfs=rootfs_sizes(made.verified),
+        flash=made.flash,
+        ram=decided.budgets.ram,
+        overlays=plan.overlays,
+        filespecs=filespecs,
+        shaken=plan.shaken,
+        starts=made.starts,
+        bytecode=made.bytecode,
+        uncompiled=made.uncompiled,
+        secrets=tuple(name for each in inputs.overlays for name in each.secrets()),
+        disabled_services=plan.disabled_services,
+        warnings=warnings,
+        steps=steps,
+    )
+
+
+def _uncompiled(plan: Plan, view: PrivateView, log: Log) -> tuple[str, ...]:
+    """The Python sources in the image that the device would compile at each start."""
+    version = next((each.version for each in plan.install if each.name == "python3-base"), None)
+    root = find_rootfs(view.changed, plan.tree.places)
+    if version is None or root is None:
+        return ()
+    found = uncompiled(read_tree(root), ".".join(version.split(".")[:2]))
+    modules = [each.path for each in found if each.why == "none"]
+    if modules:
+        log.warn(
+            f"{len(modules)} Python modules have no bytecode and are compiled at each start: {modules[0]}"
+        )
+    return tuple(each.path for each in found)
+
+
+def _verify(
+    board: Board, plan: Plan, view: PrivateView, report: MakeReport, workspace: Workspace
+) -> tuple[tuple[ImageFile, ...], tuple[InstalledPackage, ...]]:
+    """The images that the board needs exist and fit, and the manifest can be read; both go to the result."""
+    bin_dir = workspace.work / "bin"
+    board = board.for_profile(plan.profile)
+    images = find_images(bin_dir, board, plan.profile.name, plan.tree.profiles)
+    made = sorted(path.name for path in bin_dir.iterdir() if path.is_file())
+    check_images(board, images, report, sizes_by_package(view.changed, plan.tree.places), made)
+    manifest, packages = read_manifest(bin_dir)
+    check_manifest(plan, packages)
+    for image in images:
+        (bin_dir / image.file).rename(workspace.result / image.file)
+    manifest.rename(workspace.result / "manifest")
+    return images, packages
+
+
+def _tried(inputs: Inputs, decided: Decided) -> tuple[tuple[Start, ...], LoadedBytecode | None]:
+    """The root file system that make has built: its bytecode loaded, its interpreter and the config's
+    commands run."""
+    job, root = decided.job, find_rootfs(decided.job.view.changed, decided.plan.tree.places)
+    if root is None:
+        return (), None
+    work, made = job.work / "trying", [each.name for each in decided.plan.install if each.feed == LOCAL]
+    bytecode = loaded(root, inputs.board, package_files(root, made), work, job.log)
+    commands, dropped = inputs.loaded.config.python.trace, decided.local.dropped
+    starts = tried(root, inputs.board, work, job.log, commands=commands, dropped=dropped)
+    return starts, bytecode
+
+
+def _check_flash(inputs: Inputs, plan: Plan, view: PrivateView) -> FlashBudget | None:
+    """What the real root file system takes of the flash. BudgetError where it leaves too little free."""
+    found = open_budgeting(plan, inputs.loaded.config, inputs.board, inputs.overlays)
+    flash = None if isinstance(found, str) else real_budget(found, view.changed)
+    if flash is not None:
+        check_budget(plan, Budgets(flash=flash))
+    return flash
+
+
+def _tree_facts(source: Source, plan: Plan) -> TreeFacts:
+    tree = plan.tree
+    return TreeFacts(
+        source=source.given,
+        distribution=tree.distribution,
+        version=tree.version,
+        target=tree.target,
+        arch=tree.arch,
+        package_manager=tree.package_manager,
+        trust=source.trust,
+    )
