@@ -43,9 +43,9 @@ from imagebuilder.openwrt.feed import (
     lay_repositories,
     used_indexes,
 )
-from imagebuilder.openwrt.hermetic import base_packages, index_makefile, lay_own_index, own_index
+from imagebuilder.openwrt.hermetic import base_packages, lay_own_index, own_index
 from imagebuilder.openwrt.host_check import pass_host_check
-from imagebuilder.openwrt.make import make_image
+from imagebuilder.openwrt.make import GIVEN_HOOKS, make_image
 from imagebuilder.openwrt.reproducible import settle_makefile, source_date_epoch, steady_tools
 from imagebuilder.openwrt.reproducible_check import (
     BuildRecord,
@@ -215,12 +215,12 @@ def test_opkg_finds_its_lists_where_a_fork_does_not_update_them(
     for name in ("dl", "make"):
         (tmp_path / "work" / name).mkdir(parents=True)
     own = tmp_path / "work/make/Packages"
-    lay_lists(tmp_path / "work", own)  # a build that takes all from the tree's dl/
+    lay_lists(tmp_path / "work")  # a build that takes all from the tree's dl/
     assert not list((tmp_path / "work/dl").iterdir())
     own.write_text("Package: own\nVersion: 1\n\n")
     feed = tmp_path / "work" / FEED
     lay_feed(feed, [Wanted(package, ("luci",))], [in_folder(tmp_path / "dl")], format_index)
-    lay_lists(tmp_path / "work", own)
+    lay_lists(tmp_path / "work")
     lists = {path.name: path for path in (tmp_path / "work/dl").iterdir()}
     assert set(lists) == {FEED_NAME, OWN_FEED.split()[1]}  # as repositories.conf names them
     assert read_index(lists[FEED_NAME]) == (package,)
@@ -295,14 +295,13 @@ def test_make_finds_the_laid_index_up_to_date(
     tree, work = tmp_path / "tree", tmp_path / "work"
     (tree / "packages").mkdir(parents=True)
     (tree / "Makefile").write_text(makefile)
-    (work / "make").mkdir(parents=True)
+    work.mkdir()
     (tmp_path / "index").write_text("Package: x\nVersion: 1\n\n")
-    lay_own_index(tmp_path / "index", work / "make")
-    (work / "make/hooks.mk").write_text(index_makefile(tree, Path("/builder/work/make")))
     view = open_view(tree, work, Log())
+    lay_own_index(tmp_path / "index", tree, view, work)
     for _ in range(3):
         run(view.command(["sh", "-c", "ls packages; touch packages/more.ipk"]))
-        env = clean_environment(MAKEFILES="/builder/work/make/hooks.mk")
+        env = clean_environment(MAKEFILES=f"/builder/work/make/{GIVEN_HOOKS}")
         assert "up to date" in run(view.command(["make", "-s", "image"]), env=env).stdout
     assert (view.changed / "packages/Packages").read_text().startswith("Package: x")
 
@@ -620,7 +619,7 @@ def built(tree: Path, folder: Path, plan: Plan, *, with_feed: bool) -> tuple[Bui
         wanted = from_feeds(plan.wanted, mine, others)
         lay_feed(folder / FEED, wanted, [in_folder(tree / "dl")], format_index)
         lay_repositories(tree, view)
-        lay_own_index(own, folder / "make")
+        lay_own_index(own, tree, view, folder)
     log = folder / "build.log"
     make_image(view, plan, folder, log, Log())
     made = [image_at(path) for path in sorted((folder / "bin").glob("*-squashfs-*"))]

@@ -68,7 +68,7 @@ def build(tree: Path, work: Path, plan: Plan, wanted: Sequence[Wanted], local: P
     finders = [in_folder(folder) for folder in (tree / "dl", tree / "packages", local)]
     lay_feed(work / FEED, wanted, finders, format_index)
     lay_repositories(tree, view)
-    lay_own_index(own_index(tree, work.parent / "cache", index_of), work / "make")
+    lay_own_index(own_index(tree, work.parent / "cache", index_of), tree, view, work)
     make_image(view, plan, work, work / "build.log", Log())
     root = find_rootfs(view.changed, plan.tree.places)
     assert root is not None

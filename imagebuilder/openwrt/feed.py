@@ -150,13 +150,15 @@ def _wanted_by(wanted: Wanted) -> str:
     return f" ({' -> '.join(chain)} needs it)" if chain else " (it was asked for)"
 
 
-def lay_lists(work: Path, own_index: Path) -> None:
+def lay_lists(work: Path) -> None:
     """Put the lists of the hermetic feed and of the tree's own packages where opkg looks: forks leave
     out `opkg update`, which would do that (GL.iNet's, seen in 19.07).
 
-    work: of a build, with its `dl`. own_index: of packages/. What is not there is not laid.
+    work: of a build. What is not there is not laid.
     """
-    for name, index in ((FEED_NAME, work / FEED / "Packages"), (OWN_FEED.split()[1], own_index)):
+    (work / "dl").mkdir(exist_ok=True)
+    for name, folder in ((FEED_NAME, FEED), (OWN_FEED.split()[1], "make")):
+        index = work / folder / "Packages"
         if index.is_file():
             copy_file(index, work / "dl" / name)
 

@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from imagebuilder.host.fs import disk_errors_explained, write_whole
+from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.model.tree import Places
+from imagebuilder.openwrt.make import GIVEN_HOOKS
 
 _FORM = "1"  # of what is kept; another number makes all indexes anew
 _BESIDE_KERNEL = b"$(LINUX_DIR)/kernel_"
@@ -79,15 +81,18 @@ def kept_index(folder: Path, files: Sequence[Path], cache: Path, make: Callable[
     return place
 
 
-def lay_own_index(index: Path, folder: Path) -> None:
-    """Lay the index and its gzipped twin into a folder that make can read, for index_makefile()."""
+def lay_own_index(index: Path, tree: Path, view: PrivateView, work: Path) -> None:
+    """Have make take this index of packages/, in place of the one that it would make. work: the folder of the
+    build, of which make reads `make`."""
+    folder = work / "make"
     folder.mkdir(parents=True, exist_ok=True)
     text = index.read_bytes()
     (folder / INDEX).write_bytes(text)
     (folder / f"{INDEX}.gz").write_bytes(gzip.compress(text, mtime=0))
+    (folder / GIVEN_HOOKS).write_text(_index_makefile(tree, view.work / folder.name), "utf-8")
 
 
-def index_makefile(tree: Path, folder: Path) -> str:
+def _index_makefile(tree: Path, folder: Path) -> str:
     """The makefile that puts the index from `folder`, as programs in the view see it, into packages/."""
     makefile = (tree / "Makefile").read_text("utf-8", "replace")
     goal = "package_reload" if _LOOKS.search(makefile) else _LOOKS_INLINE

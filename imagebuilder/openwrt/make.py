@@ -11,8 +11,6 @@ from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.plan import Plan
 from imagebuilder.openwrt.collect import BuildError, check_packages
-from imagebuilder.openwrt.feed import lay_lists
-from imagebuilder.openwrt.hermetic import INDEX, index_makefile
 from imagebuilder.openwrt.host_check import pass_host_check
 from imagebuilder.openwrt.output import MakeReport, read_output, stage_of
 from imagebuilder.openwrt.reproducible import settle_makefile, source_date_epoch, steady_tools
@@ -35,6 +33,7 @@ _CACHE_MK = "override DL_DIR := {folder}\n"
 # OpenWrt's prereq.mk calls make with the first of the makefiles that were read, and means itself
 _LAST_MK = "MAKEFILE_LIST :=\n"
 HOOKS = "hooks.mk"
+GIVEN_HOOKS = "given.mk"  # what others want make to read before its own makefiles, if it is there
 _SETTING = "CONFIG_TARGET_"
 
 
@@ -74,7 +73,7 @@ def make_image(
 
     work: the folder that the view shows as view.work; FILES are taken from its `files`, and images go to
     its `bin`. If there is a `feed` in it (openwrt.feed), packages come from there and from the tree's own
-    packages/ only; if there is an index in its `make` (openwrt.hermetic), that is the index of packages/.
+    packages/ only; if there is a makefile GIVEN_HOOKS in its `make`, make reads it first.
     Two builds of one plan give equal images (openwrt.reproducible), signed alike: keys is the folder in which
     the user's signing keys are kept (openwrt.signing_key), by default user_keys(). cache: what was found out
     about the tree's tools is kept there. BuildError if make fails
@@ -84,7 +83,6 @@ def make_image(
     for name in ("bin", "home", "tmp", "dl"):
         (work / name).mkdir(exist_ok=True)
     _write_hooks(plan, view, work / "make", hermetic=(work / "feed").exists())
-    lay_lists(work, work / "make" / INDEX)
     steady_tools(tree, view, log, cache)
     pass_host_check(tree, view)
     keys = keys or user_keys()
@@ -139,8 +137,9 @@ def _write_hooks(plan: Plan, view: PrivateView, folder: Path, *, hermetic: bool)
     if hermetic:
         text += _CACHE_MK.format(folder=view.work / "dl")
     folder.mkdir(exist_ok=True)
-    if (folder / INDEX).exists():
-        text += index_makefile(Path(plan.tree.folder), view.work / folder.name)
+    given = folder / GIVEN_HOOKS
+    if given.exists():
+        text += given.read_text("utf-8")
     (folder / HOOKS).write_text(text + _LAST_MK, "utf-8")
 
 

@@ -23,6 +23,7 @@ from imagebuilder.openwrt.feed import (
     feeds_of,
     in_folder,
     lay_feed,
+    lay_lists,
     lay_repositories,
     used_indexes,
 )
@@ -150,8 +151,9 @@ def lay_opkg(job: Job, supply: Supply, wanted: Sequence[Wanted], finders: Sequen
     """Give make an index of the tree's own packages, and one feed with these packages. FeedError names all
     that is missing or damaged, and what wants it."""
     if isinstance(supply.own_index, Path):
-        lay_own_index(supply.own_index, job.work / "make")
+        lay_own_index(supply.own_index, supply.tree, job.view, job.work)
     lay_feed(job.work / FEED, wanted, finders, format_index)
+    lay_lists(job.work)
     lay_repositories(supply.tree, job.view)
 
 

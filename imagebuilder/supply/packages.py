@@ -14,7 +14,7 @@ from imagebuilder.model.lock import LockedBoard
 from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.tree import Tree
-from imagebuilder.openwrt.feed import Finder, Wanted, checked_file, in_folder, lay_files
+from imagebuilder.openwrt.feed import Finder, Wanted, checked_file, in_folder, lay_files, lay_lists
 from imagebuilder.openwrt.feed_apk import checked_apk
 from imagebuilder.openwrt.hermetic import lay_own_index
 from imagebuilder.planning.install import Offers, with_packages
@@ -145,7 +145,8 @@ def lay_packages(
     ours = [each for each in plan.install if each.feed == LOCAL]
     if not (supply.feeds or ours):
         if isinstance(supply.own_index, Path):  # of a tree that holds all that it installs
-            lay_own_index(supply.own_index, job.work / "make")
+            lay_own_index(supply.own_index, supply.tree, job.view, job.work)
+            lay_lists(job.work)
         return ()
     apk = plan.tree.package_manager == "apk"
     feeds = {feed.name: feed for feed in supply.feeds}
