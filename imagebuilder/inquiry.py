@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +10,17 @@ from imagebuilder.budgeting import BudgetError, fitted, measured_budget, open_bu
 from imagebuilder.decision import Decided, Inputs, decided, entry_of
 from imagebuilder.errors import UserError
 from imagebuilder.feeds.resolve import Chosen, Resolution, every_chain
+from imagebuilder.host.fs import ready_cache
+from imagebuilder.host.sandbox import open_view
 from imagebuilder.load.lock import locked_board
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets, Fit
 from imagebuilder.model.lock import LockedBoard
 from imagebuilder.model.package import Package
 from imagebuilder.model.plan import Plan
+from imagebuilder.model.tree import Tree
+from imagebuilder.openwrt.source import given_tree
+from imagebuilder.openwrt.tree import check_tree, read_tree
 from imagebuilder.planning.install import Offers
 from imagebuilder.planning.lock import differences
 from imagebuilder.request import Request
@@ -180,3 +186,15 @@ def _offered(plan: Plan, supply: Supply) -> list[Offered]:
         for package in packages
     ]
     return sorted(offered, key=lambda each: each.package.name)
+
+
+def look_at_tree(given: str, cache: Path, log: Log) -> Tree:
+    """What a tree says of itself, without building with it.
+
+    given: a folder or an archive. Raises as given_tree(), open_view() and read_tree() do.
+    """
+    ready_cache(cache)
+    folder = given_tree(given, cache, log)
+    check_tree(folder)
+    with tempfile.TemporaryDirectory(prefix="look-", dir=cache) as work:
+        return read_tree(folder, open_view(folder, Path(work), log), cache, log)

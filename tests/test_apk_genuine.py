@@ -55,7 +55,7 @@ from imagebuilder.openwrt.feed_apk import (
 from imagebuilder.openwrt.signature import UnknownKeyError, WrongSignatureError
 from imagebuilder.openwrt.signature_adb import read_apk_key, tree_apk_keys, verify_adb
 from imagebuilder.openwrt.signing_key import lay_signing_key
-from imagebuilder.openwrt.tree import read_tree
+from imagebuilder.openwrt.tree import read_tree, settings_of
 
 pytestmark = pytest.mark.genuine
 
@@ -74,7 +74,7 @@ class World:
         self.work.mkdir()
         ensure_apk_key(self.kept)
         view = open_view(self.tree, self.work, Log())
-        assert lay_signing_key(self.tree, view, self.kept)
+        assert lay_signing_key(self.tree, settings_of(self.tree), view, self.kept)
         return view
 
     def packages(self) -> tuple[Package, ...]:

@@ -18,6 +18,7 @@ from imagebuilder.host.run import Completed
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Log
 from imagebuilder.model.package import Dependency, Package
+from imagebuilder.model.tree import TreeError
 from imagebuilder.openwrt.apk_key import ensure_apk_key
 from imagebuilder.openwrt.apk_tool import (
     PINNED,
@@ -42,7 +43,7 @@ from imagebuilder.openwrt.feed_apk import (
 )
 from imagebuilder.openwrt.keys import KeyFileError
 from imagebuilder.openwrt.signature_adb import read_apk_key
-from imagebuilder.openwrt.tree import TreeError, check_tree, package_manager
+from imagebuilder.openwrt.tree import check_tree, package_manager
 
 FAKE_APK = """\
 #!/bin/sh

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from imagebuilder.errors import FaultsError, UserError
+from imagebuilder.inquiry import look_at_tree
 from imagebuilder.load.library import Library
 from imagebuilder.log import Log
 from imagebuilder.model.board import Board, Image, Profile
 from imagebuilder.openwrt.board_check import covered
 from imagebuilder.openwrt.collect import find_images, named_image
-from imagebuilder.openwrt.device_facts import look_at_tree
 from imagebuilder.pipeline import build_image
 from imagebuilder.request import requests
 

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.run import run
-from imagebuilder.inquiry import plan_image
+from imagebuilder.inquiry import look_at_tree, plan_image
 from imagebuilder.load.boards_write import FILL_IN, _emulation, board_text, places_to_fill_in, write_board
 from imagebuilder.load.library import Library
 from imagebuilder.load.toml import parse_toml
 from imagebuilder.log import Log
 from imagebuilder.model.board import Partition, TplinkHeader
 from imagebuilder.model.device import DeviceFacts
-from imagebuilder.openwrt.device_facts import device_facts, look_at_tree
-from imagebuilder.openwrt.tree import TreeError
+from imagebuilder.model.tree import TreeError
+from imagebuilder.openwrt.device_facts import device_facts
 from imagebuilder.request import requests
 
 PROJECT = Path(__file__).resolve().parents[1]

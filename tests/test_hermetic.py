@@ -26,7 +26,7 @@ from imagebuilder.model.filetree import EMPTY
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.result import ImageFile
-from imagebuilder.model.tree import Places
+from imagebuilder.model.tree import Places, TreeError
 from imagebuilder.openwrt import reproducible
 from imagebuilder.openwrt.collect import BuildError
 from imagebuilder.openwrt.feed import (
@@ -54,7 +54,6 @@ from imagebuilder.openwrt.reproducible_check import (
     differences,
     record_build,
 )
-from imagebuilder.openwrt.tree import TreeError
 from imagebuilder.request import requests
 from imagebuilder.stage.ipk import write_ipk
 from imagebuilder.stage.ipk_index import index_of

@@ -15,12 +15,12 @@ from download_server import RELEASE, TARGET, Fault, Server, Signer, Site, Told, 
 from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.host.transfer_part import DownloadError
 from imagebuilder.load.library import Library
+from imagebuilder.model.tree import ProfileError
 from imagebuilder.openwrt.obtain_lists import Asking, list_releases, listed_facts, search_devices
 from imagebuilder.openwrt.obtain_sums import SwappedFileError
 from imagebuilder.openwrt.releases import shipped_releases
 from imagebuilder.openwrt.releases_devices import parse_profiles
 from imagebuilder.openwrt.signature import UnknownKeyError, WrongSignatureError
-from imagebuilder.openwrt.tree import ProfileError
 
 pytest_plugins = ["server_fixtures"]
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagebuilder.inquiry import look_at_tree
 from imagebuilder.log import Log
 from imagebuilder.model.filetree import EMPTY, FileTree, file_of, symlink
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Places
-from imagebuilder.openwrt.device_facts import look_at_tree
 from imagebuilder.openwrt.measure import MeasureError, measure_squashfs, squashfs_options
 from imagebuilder.openwrt.measure_image import image_facts
 from imagebuilder.openwrt.measure_records import installed_tree

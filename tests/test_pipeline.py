@@ -20,9 +20,9 @@ from imagebuilder.inquiry import plan_image
 from imagebuilder.log import Log
 from imagebuilder.model.filetree import EMPTY
 from imagebuilder.model.package import Package
+from imagebuilder.model.tree import TreeError
 from imagebuilder.openwrt.collect import BuildError
 from imagebuilder.openwrt.reproducible_check import ReproducibilityError
-from imagebuilder.openwrt.tree import TreeError
 from imagebuilder.pipeline import build_image, build_twice
 from imagebuilder.planning.install import PlanError
 from imagebuilder.request import Request, requests

@@ -14,7 +14,7 @@ from wanted_making import from_feeds
 from imagebuilder.feeds.apk import parse_index as parse_apk_index
 from imagebuilder.feeds.opkg import format_index, read_index
 from imagebuilder.host.sandbox import open_view
-from imagebuilder.inquiry import plan_image
+from imagebuilder.inquiry import look_at_tree, plan_image
 from imagebuilder.log import Log
 from imagebuilder.model.control import parse_fields
 from imagebuilder.model.filetree import folder, symlink
@@ -23,7 +23,6 @@ from imagebuilder.model.plan import Plan
 from imagebuilder.openwrt.apk_file import check_apk_file
 from imagebuilder.openwrt.apk_tool import make_index, plan_install
 from imagebuilder.openwrt.collect import read_manifest
-from imagebuilder.openwrt.device_facts import look_at_tree
 from imagebuilder.openwrt.feed import FEED, Wanted, in_folder, lay_feed, lay_repositories, used_indexes
 from imagebuilder.openwrt.feed_apk import own_apk_index
 from imagebuilder.openwrt.hermetic import base_packages, lay_own_index, own_index

@@ -14,6 +14,7 @@ from imagebuilder.log import Log
 from imagebuilder.model.result import ImageFile
 from imagebuilder.openwrt.keys import KeyFileError
 from imagebuilder.openwrt.signing_key import keep_signing_key, lay_signing_key, user_keys
+from imagebuilder.openwrt.tree import settings_of
 from imagebuilder.pipeline import build_image
 from imagebuilder.request import requests
 
@@ -82,14 +83,14 @@ def test_a_key_that_was_made_is_kept_and_laid_again(tree: Path, view: Lay, tmp_p
     kept = tmp_path / "user/keys"
     (tree / ".config").write_text(SETTINGS + ("CONFIG_USE_APK=y\n" if kind == "apk" else ""))
     first, second, third = view("first"), view("second"), view("third")
-    assert not lay_signing_key(tree, first, kept)
-    assert not keep_signing_key(tree, first, kept)
+    assert not lay_signing_key(tree, settings_of(tree), first, kept)
+    assert not keep_signing_key(tree, settings_of(tree), first, kept)
     assert not kept.exists()
     make_keys(first, kind)
     make_keys(second, kind, seed=2)
-    assert keep_signing_key(tree, first, kept)
-    assert not keep_signing_key(tree, second, kept)  # the first to end
-    assert lay_signing_key(tree, third, kept)
+    assert keep_signing_key(tree, settings_of(tree), first, kept)
+    assert not keep_signing_key(tree, settings_of(tree), second, kept)  # the first to end
+    assert lay_signing_key(tree, settings_of(tree), third, kept)
     known = {f"keys/{Signer().number}": Signer().key_file()} if kind == "usign" else {}
     assert files_of(third.changed) == {**files_of(first.changed), **known}
     secret, public = (third.changed / name for name in SETS[kind][:2])
@@ -99,7 +100,7 @@ def test_a_key_that_was_made_is_kept_and_laid_again(tree: Path, view: Lay, tmp_p
     assert all(path.stat().st_mode & 0o077 == 0 for path in kept.rglob("*"))
     (tree / SETS[kind][0]).parent.mkdir(exist_ok=True)
     (tree / SETS[kind][0]).touch()  # the tree has its own
-    assert not lay_signing_key(tree, view("fourth"), kept)
+    assert not lay_signing_key(tree, settings_of(tree), view("fourth"), kept)
 
 
 @pytest.mark.parametrize(
@@ -115,14 +116,14 @@ def test_a_tree_that_makes_no_key_gets_none(
 ) -> None:
     first, second, kept = view("first"), view("second"), tmp_path / "kept"
     make_keys(first, "usign")
-    assert keep_signing_key(tree, first, kept)
+    assert keep_signing_key(tree, settings_of(tree), first, kept)
     for name, text in (("Makefile", makefile), (".config", settings)):
         (tree / name).unlink()
         if text is not None:
             (tree / name).write_text(text)
-    assert not lay_signing_key(tree, second, kept)
+    assert not lay_signing_key(tree, settings_of(tree), second, kept)
     assert list(second.changed.iterdir()) == []
-    assert not keep_signing_key(tree, first, tmp_path / "other")
+    assert not keep_signing_key(tree, settings_of(tree), first, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
@@ -130,29 +131,29 @@ def test_a_tree_that_makes_no_key_gets_none(
 def test_17_01_makes_no_key(genuine_tree: Path, tree: Path, view: Lay, tmp_path: Path) -> None:
     first, kept = view("first"), tmp_path / "kept"
     make_keys(first, "usign")
-    assert keep_signing_key(tree, first, kept)
-    assert not lay_signing_key(genuine_tree, view("second"), kept)
-    assert not keep_signing_key(genuine_tree, first, tmp_path / "other")
+    assert keep_signing_key(tree, settings_of(tree), first, kept)
+    assert not lay_signing_key(genuine_tree, settings_of(genuine_tree), view("second"), kept)
+    assert not keep_signing_key(genuine_tree, settings_of(genuine_tree), first, tmp_path / "other")
 
 
 def test_what_is_no_key_is_not_kept(tree: Path, view: Lay, tmp_path: Path) -> None:
     made, kept = view("made"), tmp_path / "kept"
     make_keys(made, "usign")
     (made.changed / "key-build.pub").write_text("empty")
-    assert not keep_signing_key(tree, made, kept)
+    assert not keep_signing_key(tree, settings_of(tree), made, kept)
     (made.changed / "key-build.pub").unlink()
     (made.changed / "key-build.pub").symlink_to("/etc/passwd")
-    assert not keep_signing_key(tree, made, kept)
+    assert not keep_signing_key(tree, settings_of(tree), made, kept)
     assert not kept.exists()
 
 
 def test_a_damaged_key_is_named(tree: Path, view: Lay, tmp_path: Path) -> None:
     first, kept = view("first"), tmp_path / "kept"
     make_keys(first, "usign")
-    keep_signing_key(tree, first, kept)
+    keep_signing_key(tree, settings_of(tree), first, kept)
     (kept / "usign/key-build.pub").write_text("damaged")
     with pytest.raises(KeyFileError, match=r"kept/usign/key-build\.pub is no usign file"):
-        lay_signing_key(tree, view("second"), kept)
+        lay_signing_key(tree, settings_of(tree), view("second"), kept)
 
 
 # --- whole builds

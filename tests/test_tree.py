@@ -19,11 +19,11 @@ from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.load.library import Library
 from imagebuilder.log import CommandRun, Log
-from imagebuilder.model.tree import Tree, TreeProfile
+from imagebuilder.model.tree import ProfileError, Tree, TreeError, TreeProfile
 from imagebuilder.openwrt.archive import ArchiveError, check_member, unpack, unpacked_tree
 from imagebuilder.openwrt.output import TooBig, Unsatisfied, read_output, stage_of
 from imagebuilder.openwrt.source import given_tree
-from imagebuilder.openwrt.tree import ProfileError, TreeError, choose_profile, parse_info, read_tree
+from imagebuilder.openwrt.tree import check_tree, choose_profile, parse_info, read_tree
 from imagebuilder.openwrt.tree_make import VARIABLES, Answer, ask_make, parse_answer
 from imagebuilder.openwrt.tree_series import names_a_series
 from imagebuilder.openwrt.tree_whole import IncompleteTreeError, check_whole
@@ -127,7 +127,7 @@ def test_choosing_a_profile(library: Library) -> None:
 def test_a_folder_that_is_no_tree(small_tree: Path, tmp_path: Path, lacking: str) -> None:
     remove_tree(small_tree / lacking)
     with pytest.raises(TreeError, match=f"it has no {lacking}"):
-        given_tree(str(small_tree), tmp_path, Log())
+        check_tree(small_tree)
 
 
 def test_what_is_no_imagebuilder(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_what_is_no_imagebuilder(tmp_path: Path) -> None:
     (tmp_path / "apk/packages").mkdir(parents=True)
     (tmp_path / "apk/.config").write_text("CONFIG_USE_APK=y\n")
     with pytest.raises(TreeError, match=r"has no Makefile, no \.targetinfo, no staging_dir/host/bin/apk"):
-        given_tree(str(tmp_path / "apk"), tmp_path, Log())
+        check_tree(tmp_path / "apk")
 
 
 # --- archives

@@ -222,7 +222,7 @@ def _tree(imagebuilder: str | None, cache: Cache, *, verbose: bool, quiet: bool)
     from imagebuilder.errors import UserError
     from imagebuilder.host.fs import user_cache
     from imagebuilder.host.tools import require
-    from imagebuilder.openwrt.device_facts import look_at_tree
+    from imagebuilder.inquiry import look_at_tree
 
     if imagebuilder is None:
         hint = "--imagebuilder PATH: its folder or its archive (`boards add` also takes --release)"

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Literal
 
+from imagebuilder.errors import UserError
 from imagebuilder.model.base import Many, Model
+
+
+class TreeError(UserError):
+    """A folder that is no ImageBuilder tree, or one that cannot be used."""
+
+
+class ProfileError(UserError):
+    """The tree cannot make images for the board."""
 
 
 class TreeProfile(Model):
@@ -52,3 +63,11 @@ class Tree(Model):
     def release(self) -> str:
         """The release of OpenWrt whose rules the tree follows: its version, or a fork's series."""
         return self.series or self.version
+
+
+def nearest_profiles(name: str, titled: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """The profiles that somebody may mean by this name, the likeliest first. titled: name and title."""
+    known = tuple(titled)
+    words = {**{each.lower(): each for each, _ in known}, **{title.lower(): each for each, title in known}}
+    near = difflib.get_close_matches(name.lower(), words, n=5, cutoff=0.5)
+    return tuple(dict.fromkeys(words[each] for each in near))

@@ -17,7 +17,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.run import Completed, clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, scratch_folder
 from imagebuilder.log import Log
-from imagebuilder.openwrt.tree import TreeError
+from imagebuilder.model.tree import TreeError
 
 PROGRAM = "staging_dir/host/bin/apk"
 INDEX = "packages.adb"

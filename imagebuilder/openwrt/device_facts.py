@@ -3,27 +3,21 @@ makefiles' own figures."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imagebuilder.host.fs import ready_cache
-from imagebuilder.host.sandbox import open_view
-from imagebuilder.log import Log
 from imagebuilder.model.board import ImageFormat, Partition, TplinkHeader
 from imagebuilder.model.device import DeviceFacts
 from imagebuilder.model.size import parse_size
 from imagebuilder.model.tplink import FLASH_LAYOUTS
-from imagebuilder.model.tree import Tree
+from imagebuilder.model.tree import ProfileError, Tree, TreeError, nearest_profiles
 from imagebuilder.openwrt.image_makefile import DeviceDefinition, read_image_makefiles
 from imagebuilder.openwrt.makefile_text import UNKNOWN
 from imagebuilder.openwrt.recipes import image_formats
-from imagebuilder.openwrt.source import given_tree
-from imagebuilder.openwrt.tree import ProfileError, TreeError, config_settings, read_tree
+from imagebuilder.openwrt.tree import settings_of
 
 # of a flash layout the recipes keep 256K for the overlay (-X 0x40000), and the header needs 512 bytes
 TPLINK_KEPT = 0x40000 + 512
@@ -32,17 +26,6 @@ _PARTITION = re.compile(
     r"(\d+[km]?)(?:@(0x[0-9a-f]+|\d+[km]?))?\(([A-Za-z0-9][\w.+-]*)\)(?:ro)?", re.IGNORECASE
 )
 _MEBIBYTE = 1 << 20
-
-
-def look_at_tree(given: str, cache: Path, log: Log) -> Tree:
-    """What a tree says of itself, without building with it.
-
-    given: a folder or an archive. Raises as given_tree(), open_view() and read_tree() do.
-    """
-    ready_cache(cache)
-    folder = given_tree(given, cache, log)
-    with tempfile.TemporaryDirectory(prefix="look-", dir=cache) as work:
-        return read_tree(folder, open_view(folder, Path(work), log), cache, log)
 
 
 def known_profile(tree: Tree, name: str) -> str:
@@ -56,18 +39,10 @@ def known_profile(tree: Tree, name: str) -> str:
     )
 
 
-def nearest_profiles(name: str, titled: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """The profiles that somebody may mean by this name, the likeliest first. titled: name and title."""
-    known = tuple(titled)
-    words = {**{each.lower(): each for each, _ in known}, **{title.lower(): each for each, title in known}}
-    near = difflib.get_close_matches(name.lower(), words, n=5, cutoff=0.5)
-    return tuple(dict.fromkeys(words[each] for each in near))
-
-
 def device_facts(tree: Tree, profile: str) -> DeviceFacts:
     """What the tree says of one of its profiles."""
     folder = Path(tree.folder)
-    settings = config_settings((folder / ".config").read_text("utf-8", "replace"))
+    settings = settings_of(folder)
     makefiles = read_image_makefiles(folder, tree.target, {f"CONFIG_{k}": v for k, v in settings.items()})
     definition = makefiles.device(profile) or DeviceDefinition({}, {})
     info = parse_targetinfo(_text(folder / ".targetinfo"), tree.target, profile)

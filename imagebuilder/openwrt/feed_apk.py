@@ -14,10 +14,11 @@ from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
+from imagebuilder.model.tree import TreeError
 from imagebuilder.openwrt.apk_file import WrongPackageError, check_apk_file
 from imagebuilder.openwrt.apk_tool import INDEX, OWN_PACKAGES, PRIVATE_KEY, ApkError, make_index
 from imagebuilder.openwrt.feed import FEED, Finder, Wanted, first_right, in_folder, lay_files
-from imagebuilder.openwrt.tree import TreeError, config_settings
+from imagebuilder.openwrt.tree import settings_of
 
 REPOSITORIES = "repositories"
 _CORE = re.compile(r"/targets/[^/]+/[^/]+/packages$")
@@ -131,9 +132,7 @@ def feed_indexer(view: PrivateView, tree: Path, work: Path, log: Log) -> IndexMa
     """
 
     def index(folder: Path, names: Sequence[str]) -> bytes:
-        signs = (
-            config_settings((tree / ".config").read_text("utf-8", "replace")).get("SIGNATURE_CHECK") == "y"
-        )
+        signs = settings_of(tree).get("SIGNATURE_CHECK") == "y"
         has_key = any((place / PRIVATE_KEY).is_file() for place in (view.changed, tree))
         if signs and not has_key:
             raise ApkError(f"the tree checks signatures, and there is no {PRIVATE_KEY} to sign a feed with")

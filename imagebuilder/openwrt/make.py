@@ -15,6 +15,7 @@ from imagebuilder.openwrt.host_check import pass_host_check
 from imagebuilder.openwrt.output import MakeReport, read_output, stage_of
 from imagebuilder.openwrt.reproducible import settle_makefile, source_date_epoch, steady_tools
 from imagebuilder.openwrt.signing_key import keep_signing_key, lay_signing_key, user_keys
+from imagebuilder.openwrt.tree import settings_of
 
 # GNU make reads the files in MAKEFILES before its own. 17.01 and 18.06 do not know DISABLED_SERVICES; both
 # build images by the goal build_image, which gets one prerequisite more here.
@@ -86,7 +87,8 @@ def make_image(
     steady_tools(tree, view, log, cache)
     pass_host_check(tree, view)
     keys = keys or user_keys()
-    lay_signing_key(tree, view, keys)
+    settings = settings_of(tree)
+    lay_signing_key(tree, settings, view, keys)
     environment = clean_environment(
         HOME=str(view.work / "home"),
         TMPDIR=str(view.work / "tmp"),
@@ -116,7 +118,7 @@ def make_image(
         tail = "\n".join(lines[-TAIL_LINES:])
         raise BuildError(f"make exited with {code}, saying last:\n{tail}")
     try:
-        keep_signing_key(tree, view, keys)
+        keep_signing_key(tree, settings, view, keys)
     except HostError as error:
         log.warn(f"the signing key of this build is not kept, the next makes another: {error.message}")
     return report

@@ -11,7 +11,7 @@ from pathlib import Path
 from imagebuilder.errors import UserError
 from imagebuilder.host.run import clean_environment, find_program, run
 from imagebuilder.model.tree import Places
-from imagebuilder.openwrt.tree import config_settings
+from imagebuilder.openwrt.tree import config_settings, settings_of
 
 SQUASHFS_SECONDS = 600.0
 _KIB = 1 << 10
@@ -51,7 +51,7 @@ class SquashfsOptions:
 def squashfs_options(tree: Path, places: Places) -> SquashfsOptions:
     """What include/image.mk and .config of a tree say. Source: include/image.mk, which in this is the same
     from 17.01 to 25.12. MeasureError where they do not say it."""
-    settings = config_settings((tree / ".config").read_text("utf-8", "replace"))
+    settings = settings_of(tree)
     block = settings.get("TARGET_SQUASHFS_BLOCK_SIZE", "")
     if not re.fullmatch(r"[0-9]{1,5}", block) or not int(block):
         raise MeasureError(

@@ -14,11 +14,11 @@ from typing import TypedDict
 
 from imagebuilder.model.budget import Amount
 from imagebuilder.model.tplink import FLASH_LAYOUTS
-from imagebuilder.model.tree import Places
+from imagebuilder.model.tree import Places, TreeError
 from imagebuilder.openwrt.device_facts import TPLINK_KEPT, make_size
 from imagebuilder.openwrt.image_makefile import DeviceDefinition, read_image_makefiles
 from imagebuilder.openwrt.makefile_text import UNKNOWN
-from imagebuilder.openwrt.tree import TreeError, config_settings
+from imagebuilder.openwrt.tree import settings_of
 
 TPLINK_HEADER = 0x200
 UIMAGE_HEADER = 64
@@ -79,7 +79,7 @@ class ImageSize:
 
 def image_facts(tree: Path, places: Places, target: str, profile: str) -> ImageFacts:
     """What the tree says of one of its profiles (`tl-wr740n-v4`); whatever it does not say is missing."""
-    settings = config_settings((tree / ".config").read_text("utf-8", "replace"))
+    settings = settings_of(tree)
     makefiles = read_image_makefiles(tree, target, {f"CONFIG_{k}": v for k, v in settings.items()})
     definition = makefiles.device(profile) or DeviceDefinition({}, {})
     kernel_file = _kernel_file(places, profile, definition.values.get("KERNEL_SUFFIX", "-kernel.bin"))

@@ -13,7 +13,7 @@ from imagebuilder.host.transfer import Patience
 from imagebuilder.log import Log
 from imagebuilder.model.device import DeviceFacts
 from imagebuilder.model.release import SNAPSHOT
-from imagebuilder.openwrt.device_facts import nearest_profiles
+from imagebuilder.model.tree import ProfileError, nearest_profiles
 from imagebuilder.openwrt.mirror import TargetPlace, parse_mirrors
 from imagebuilder.openwrt.obtain import believed_keys, parse_pin, releases_for
 from imagebuilder.openwrt.obtain_sums import (
@@ -32,7 +32,6 @@ from imagebuilder.openwrt.releases_devices import (
     TargetDevices,
     parse_profiles,
 )
-from imagebuilder.openwrt.tree import ProfileError
 
 # a list is worth less waiting than an image: there is another one at hand, or somebody sits before it
 PATIENCE = Patience(attempts=2)

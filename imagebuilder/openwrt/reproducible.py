@@ -33,7 +33,7 @@ from imagebuilder.host.fs import disk_errors_explained, write_whole
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
-from imagebuilder.openwrt.tree import TreeError
+from imagebuilder.model.tree import TreeError
 
 TOOLS = Path("staging_dir/host/bin")
 TRY_SECONDS = 60.0

@@ -14,13 +14,12 @@ import errno
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from imagebuilder.host.fs import disk_errors_explained, remove_tree, user_folder
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.openwrt.keys import KeyFileError, parse_usign_key
-from imagebuilder.openwrt.tree import config_settings
 
 _USIGN, _APK = "usign", "apk"
 # by the name of the folder that a set is kept in; the secret one first
@@ -31,6 +30,8 @@ _SETS = {
 _PUBLIC = _SETS[_USIGN][1]
 _MAKES_KEYS = re.compile(r"(?m)^_check_keys:")
 
+Settings = Mapping[str, str]  # SIGNATURE_CHECK, USE_APK: "y"
+
 
 def user_keys() -> Path:
     """Where a user's signing keys are kept: below $XDG_DATA_HOME or ~/.local/share; no cache, since a lost
@@ -38,12 +39,13 @@ def user_keys() -> Path:
     return user_folder("XDG_DATA_HOME", ".local/share") / "signing-keys"
 
 
-def lay_signing_key(tree: Path, view: PrivateView, kept: Path) -> bool:
+def lay_signing_key(tree: Path, settings: Settings, view: PrivateView, kept: Path) -> bool:
     """Before make: give the view the user's keys where the tree would make some; whether it did.
 
-    kept: the user's folder for keys, which need not exist. KeyFileError for a damaged one.
+    settings: of the tree's .config. kept: the user's folder for keys, which need not exist. KeyFileError
+    for a damaged one.
     """
-    kind = _missing_set(tree)
+    kind = _missing_set(tree, settings)
     if kind is None or not (kept / kind).is_dir():
         return False
     for name in _SETS[kind]:
@@ -57,13 +59,13 @@ def lay_signing_key(tree: Path, view: PrivateView, kept: Path) -> bool:
     return True
 
 
-def keep_signing_key(tree: Path, view: PrivateView, kept: Path) -> bool:
+def keep_signing_key(tree: Path, settings: Settings, view: PrivateView, kept: Path) -> bool:
     """After make: keep the keys that it made in this view, if the user has none yet; whether it did.
 
     Of two builds at once that each made one, the first to end has its key kept. HostError where the folder
     cannot be written to.
     """
-    kind = _missing_set(tree)
+    kind = _missing_set(tree, settings)
     if kind is None or (kept / kind).exists():
         return False
     made = [path for name in _SETS[kind] if _plain(path := view.changed / name)]
@@ -73,10 +75,9 @@ def keep_signing_key(tree: Path, view: PrivateView, kept: Path) -> bool:
         return _store(made, kept / kind)
 
 
-def _missing_set(tree: Path) -> str | None:
+def _missing_set(tree: Path, settings: Settings) -> str | None:
     """The set of keys that the tree's make makes, and that the tree does not have."""
-    makefile, settings = _text(tree / "Makefile"), config_settings(_text(tree / ".config"))
-    if not _MAKES_KEYS.search(makefile) or settings.get("SIGNATURE_CHECK") != "y":
+    if not _MAKES_KEYS.search(_text(tree / "Makefile")) or settings.get("SIGNATURE_CHECK") != "y":
         return None
     kind = _APK if settings.get("USE_APK") == "y" else _USIGN
     return None if (tree / _SETS[kind][0]).exists() else kind

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from imagebuilder.host.fs import expand_home
 from imagebuilder.log import Log
+from imagebuilder.model.tree import TreeError
 from imagebuilder.openwrt.archive import ENDINGS, is_archive, unpacked_tree
-from imagebuilder.openwrt.tree import TreeError, check_tree
 
 
 def given_tree(given: str, cache: Path, log: Log) -> Path:
     """The tree that a user gave as a folder or an archive (which is unpacked into the cache).
 
-    TreeError if it is neither or holds no ImageBuilder; ArchiveError for a damaged or unsafe archive.
+    TreeError if it is neither; ArchiveError for a damaged or unsafe archive.
     """
     path = expand_home(given)
     if path.is_dir():
@@ -24,5 +24,4 @@ def given_tree(given: str, cache: Path, log: Log) -> Path:
         raise TreeError(f"{given} is neither a folder nor an archive ({', '.join(ENDINGS)})")
     else:
         raise TreeError(f"there is no ImageBuilder at {given}")
-    check_tree(folder)
     return folder

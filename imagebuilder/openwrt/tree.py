@@ -7,13 +7,12 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from imagebuilder.errors import UserError
 from imagebuilder.host.run import ProgramError
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.board import Board, Profile
 from imagebuilder.model.release import SNAPSHOT
-from imagebuilder.model.tree import Places, Tree, TreeProfile
+from imagebuilder.model.tree import Places, ProfileError, Tree, TreeError, TreeProfile
 from imagebuilder.openwrt.tree_make import Answer, ask_make
 from imagebuilder.openwrt.tree_series import OLDEST, known_series, names_a_series, series_by_parts
 
@@ -23,14 +22,6 @@ COMPLAINTS_SHOWN = 5
 _INFO_HINT = "does `make info` work in a copy of it? It must be an ImageBuilder as OpenWrt ships it"
 _TOO_OLD = "its make writes no manifest, so that nobody could tell which packages went into an image"
 _NEEDED_BY = {"opkg": ("repositories.conf",), "apk": ("staging_dir/host/bin/apk",)}
-
-
-class TreeError(UserError):
-    """A folder that is no ImageBuilder tree, or one that cannot be used."""
-
-
-class ProfileError(UserError):
-    """The tree cannot make images for the board."""
 
 
 def check_tree(folder: Path) -> None:
@@ -49,7 +40,7 @@ def check_tree(folder: Path) -> None:
 
 def package_manager(folder: Path) -> Literal["opkg", "apk"]:
     """What the tree installs packages with: opkg up to 24.10, apk from 25.12 on."""
-    return "apk" if config_settings(_text(folder / ".config")).get("USE_APK") == "y" else "opkg"
+    return "apk" if settings_of(folder).get("USE_APK") == "y" else "opkg"
 
 
 def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series: str | None = None) -> Tree:
@@ -64,7 +55,7 @@ def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series:
             f'series = "{series}": OpenWrt has none of that name that can be built',
             hint=f"known: {', '.join(sorted(known_series()))}; or leave it out, and the makefiles tell",
         )
-    settings, makefile = config_settings(_text(folder / ".config")), _text(folder / "Makefile")
+    settings, makefile = settings_of(folder), _text(folder / "Makefile")
     try:
         answer = ask_make(folder, view, cache, log)
     except ProgramError as error:
@@ -183,6 +174,11 @@ def _release_name(version: str | None) -> str:
 def config_settings(text: str) -> dict[str, str]:
     """`CONFIG_NAME="value"` lines of a tree's .config."""
     return {match[1]: match[2].strip('"') for match in re.finditer(r"(?m)^CONFIG_(\w+)=(.*)$", text)}
+
+
+def settings_of(tree: Path) -> dict[str, str]:
+    """The settings of a tree; none where it has no .config."""
+    return config_settings(_text(tree / ".config"))
 
 
 def _default_of(name: str, version_mk: str) -> str | None:

@@ -41,6 +41,7 @@ from imagebuilder.openwrt.hermetic import kept_index
 from imagebuilder.openwrt.signature_adb import ApkKey, read_apk_key, tree_apk_keys
 from imagebuilder.openwrt.signing_key import lay_signing_key
 from imagebuilder.openwrt.signing_key import user_keys as signing_keys
+from imagebuilder.openwrt.tree import settings_of
 from imagebuilder.planning.install import planned
 from imagebuilder.stage.apk_writer import write_apk
 from imagebuilder.supply.feeds import (
@@ -185,7 +186,8 @@ def lay_apk(job: Job, supply: Supply, wanted: Sequence[Wanted], finders: Sequenc
     """Give make one feed with these packages, its index signed with the user's own key. FeedError names all
     that is missing or damaged, and what wants it."""
     ensure_apk_key(signing_keys())
-    lay_signing_key(supply.tree, job.view, signing_keys())
+    settings = settings_of(supply.tree)
+    lay_signing_key(supply.tree, settings, job.view, signing_keys())
     indexer = feed_indexer(job.view, supply.tree, job.work, job.log)
     lay_apk_feed(job.work / FEED, wanted, finders, indexer)
     lay_apk_repositories(job.view)

@@ -14,8 +14,9 @@ from imagebuilder.log import Log
 from imagebuilder.model.board import Board
 from imagebuilder.model.config import Config
 from imagebuilder.model.edition import EDITIONS
+from imagebuilder.model.tree import TreeError
 from imagebuilder.openwrt.source import given_tree
-from imagebuilder.openwrt.tree import TreeError
+from imagebuilder.openwrt.tree import check_tree
 from imagebuilder.request import Request
 
 
@@ -39,6 +40,7 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> Sourc
         return _fetched(given, request, config, log)
     if given is not None:
         folder = given_tree(given, request.cache, log)
+        check_tree(folder)
         require(["build", "genuine"])
         return Source(folder, given, "a local tree, as given")
     edition = EDITIONS.get(config.release or "")

@@ -21,11 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from imagebuilder.host.fs import user_cache
+from imagebuilder.inquiry import look_at_tree
 from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.filetree import EMPTY, FileTree
-from imagebuilder.openwrt.device_facts import look_at_tree
 from imagebuilder.openwrt.measure import SquashfsOptions, measure_squashfs, squashfs_options
 from imagebuilder.openwrt.measure_records import installed_tree
 from imagebuilder.planning.flash_kinds import Figure, kind_of

@@ -25,19 +25,19 @@ from imagebuilder.feeds.resolve import package_list, resolve
 from imagebuilder.host.fs import user_cache
 from imagebuilder.host.run import clean_environment
 from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.inquiry import look_at_tree
 from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.filetree import EMPTY, FileTree
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Places
-from imagebuilder.openwrt.device_facts import look_at_tree
 from imagebuilder.openwrt.hermetic import base_packages, own_packages
 from imagebuilder.openwrt.measure import measure_squashfs, squashfs_options
 from imagebuilder.openwrt.measure_image import ImageSize, image_facts, image_sizes
 from imagebuilder.openwrt.measure_records import installed_tree
 from imagebuilder.openwrt.reproducible import settle_makefile, source_date_epoch, steady_tools
-from imagebuilder.openwrt.tree import config_settings, parse_info
+from imagebuilder.openwrt.tree import parse_info, settings_of
 from imagebuilder.planning.flash import Tree, predict_rootfs
 from imagebuilder.planning.flash_known import compressed_files
 from imagebuilder.stage.filetree import content, read_tree, write_tree
@@ -108,7 +108,7 @@ def open_place(original: Path, folder: Path) -> Place:
         *(read_control(path).control for path in base_packages(tree, places)),
     ]
     files = {read_control(path).control.name: path for path in (*packages, *base_packages(tree, places))}
-    settings = config_settings((tree / ".config").read_text())
+    settings = settings_of(tree)
     defaults, profiles = parse_info(quietly(["make", "--no-print-directory", "info"], tree))
     target = f"{settings['TARGET_BOARD']}/{settings.get('TARGET_SUBTARGET') or 'generic'}"
     said = Tree(
