@@ -10,6 +10,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.fs import user_cache
 from imagebuilder.load.config import load_config
 from imagebuilder.load.library import Library
+from imagebuilder.model.config import Config
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class Request:
     def config_name(self) -> str:
         """The config's own name, also where its file was given."""
         return self.library.config_path(self.config).stem
+
+    def trusted_keys(self, config: Config) -> Path | None:
+        """The folder of keys that the config trusts besides OpenWrt's own."""
+        return self.library.root / config.mirror.keys if config.mirror.keys else None
 
 
 def requests(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from imagebuilder.model.base import Many, Model
+from imagebuilder.model.names import Word
 from imagebuilder.model.release import ReleaseRange, covers, lower_bound
 from imagebuilder.model.size import Size, parse_size
 
@@ -32,7 +33,6 @@ ImageFormat = Literal[
     "unknown",
 ]
 Target = Annotated[str, Field(pattern=r"^[a-z0-9_]+/[a-z0-9_-]+$")]
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 FileName = Annotated[str, Field(pattern=r"^(?:[A-Za-z0-9._+-]|\{fs\})+$")]
 DeviceName = Annotated[str, Field(pattern=r"^[!-~]+$")]
 CompatVersion = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+$")]

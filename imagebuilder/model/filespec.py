@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from imagebuilder.model.base import Many, Model
-from imagebuilder.model.board import Word
 from imagebuilder.model.filespec_rules import FilespecError, Rule, parse
+from imagebuilder.model.names import Word
 
 
 def _check_rules(rules: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from imagebuilder.model.app import ResolvedRequirements
 from imagebuilder.model.base import Many, Model
-from imagebuilder.model.board import Word
+from imagebuilder.model.names import Word
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

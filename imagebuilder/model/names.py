@@ -19,3 +19,4 @@ def _check_place(path: str) -> str:
 
 
 TargetPath = Annotated[str, AfterValidator(_check_place)]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]

@@ -10,9 +10,8 @@ from pydantic import AfterValidator, Field
 
 from imagebuilder.errors import UserError
 from imagebuilder.model.base import Many, Model
-from imagebuilder.model.board import Word
 from imagebuilder.model.config import OverlayUse, Secret, VariableValue
-from imagebuilder.model.names import Mode, PackageName, TargetPath, VariableName
+from imagebuilder.model.names import Mode, PackageName, TargetPath, VariableName, Word
 
 MAX_TEXT = 65536  # characters; a shell and a terminal cope with that
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from imagebuilder.model.base import Many, Model
 from imagebuilder.model.board import Profile
+from imagebuilder.model.result import ShakenPackage
 from imagebuilder.model.tree import Tree
 
 
@@ -36,17 +37,6 @@ class Imports(Model):
     left_out: Many[str] = ()
     lazy: Many[str] = ()
     computed: Many[str] = ()
-
-
-class ShakenPackage(Model):
-    """What python.shake left of a package. kept, dropped: numbers of modules; saved: bytes, unpacked;
-    saved_compressed: about so many bytes of an image, packed with xz."""
-
-    name: str
-    kept: int
-    dropped: int
-    saved: int
-    saved_compressed: int
 
 
 class Plan(Model):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from imagebuilder.model.base import Many, Model
 from imagebuilder.model.budget import FlashBudget, RamBudget
 from imagebuilder.model.filespec import FilespecRecord
-from imagebuilder.model.plan import ShakenPackage
 
 RESULT_SCHEMA = 1
 
@@ -86,6 +85,17 @@ class StepTime(Model):
 
     step: str
     seconds: float
+
+
+class ShakenPackage(Model):
+    """What python.shake left of a package. kept, dropped: numbers of modules; saved: bytes, unpacked;
+    saved_compressed: about so many bytes of an image, packed with xz."""
+
+    name: str
+    kept: int
+    dropped: int
+    saved: int
+    saved_compressed: int
 
 
 class Result(Model):

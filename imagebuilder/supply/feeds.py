@@ -21,7 +21,6 @@ from imagebuilder.openwrt.feed import Finder, Wanted, in_folder
 from imagebuilder.openwrt.releases import series_of
 from imagebuilder.planning.install import Offers
 from imagebuilder.request import Request
-from imagebuilder.supply.tree import user_keys
 
 if TYPE_CHECKING:
     from imagebuilder.host.download import Downloads
@@ -157,7 +156,7 @@ class Search:
         """The user's, none of OpenWrt's own."""
         from imagebuilder.openwrt.keys import Keys, keys_in  # noqa: PLC0415
 
-        folder = user_keys(self.request, self.config)
+        folder = self.request.trusted_keys(self.config)
         return Keys() if folder is None else keys_in(folder)
 
     def where(self, url: str) -> tuple[tuple[Mirror, ...], str]:

@@ -11,7 +11,8 @@ from imagebuilder.model.board import Board
 from imagebuilder.model.config import Config
 from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.package import Package
-from imagebuilder.model.plan import Plan, ShakenPackage
+from imagebuilder.model.plan import Plan
+from imagebuilder.model.result import ShakenPackage
 from imagebuilder.python.bytecode import Interpreter
 from imagebuilder.python.bytecode_interpreter import can_run
 from imagebuilder.python.catalogue import load_catalogue

@@ -66,7 +66,7 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> Sourc
         Cache(request.cache),
         offline=request.offline,
         trust=config.trust,
-        user_keys=user_keys(request, config),
+        user_keys=request.trusted_keys(config),
         log=log,
     )
     given = f"{obtained.archive} from {obtained.source}"
@@ -83,7 +83,7 @@ def _fetched(address: str, request: Request, config: Config, log: Log) -> Source
         Cache(request.cache),
         offline=request.offline,
         trust=config.trust,
-        user_keys=user_keys(request, config),
+        user_keys=request.trusted_keys(config),
         log=log,
     )
     given = f"{obtained.archive} from {obtained.source}"
@@ -109,8 +109,3 @@ def tree_digest(source: Source) -> str:
             runs = not path.is_symlink() and path.stat().st_mode & 0o111 != 0
             whole.update(repr((str(path.relative_to(source.folder)), runs, content)).encode())
     return whole.hexdigest()
-
-
-def user_keys(request: Request, config: Config) -> Path | None:
-    """The folder of keys that the config believes besides OpenWrt's own."""
-    return request.library.root / config.mirror.keys if config.mirror.keys else None
