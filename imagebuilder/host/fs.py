@@ -92,7 +92,7 @@ def require_room(folder: Path, needed: int, what: str) -> None:
     if free < needed:
         raise HostError(
             f"{what} needs {needed >> 20} MiB below {folder}, where {free >> 20} MiB are free",
-            hint="free some space (build.py clean --cache), or choose another place with --cache",
+            hint="free some space (build.py clean --fetched), or choose another place with --cache",
         )
 
 
