@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
+
 from imagebuilder.errors import HostError
 
 CHUNK_BYTES = 1 << 20
+_NAME = "openwrt-python-imagebuilder"
 _FICLONE = 0x40049409
 
 
@@ -38,22 +41,25 @@ def expand_home(path: str | Path) -> Path:
         return Path(path)
 
 
-def user_folder(variable: str, usual: str) -> Path:
-    """The project's own folder below what the environment's variable says, or below `usual` in the user's
-    home folder. HostError where there is neither."""
-    given = os.environ.get(variable)
-    if not given and expand_home("~") == Path("~"):
+def user_cache() -> Path:
+    """Where finished downloads, trees and kits are kept: below $XDG_CACHE_HOME or ~/.cache. HostError for a
+    user without a home folder."""
+    return _at_home(platformdirs.user_cache_path(_NAME), "XDG_CACHE_HOME")
+
+
+def user_data() -> Path:
+    """Where what cannot be made again is kept: below $XDG_DATA_HOME or ~/.local/share. HostError for a user
+    without a home folder."""
+    return _at_home(platformdirs.user_data_path(_NAME), "XDG_DATA_HOME")
+
+
+def _at_home(folder: Path, variable: str) -> Path:
+    if not folder.is_absolute() and folder.parts[:1] == ("~",):
         raise HostError(
             f"this user (number {os.geteuid()}) has no home folder",
             hint=f"set HOME, or {variable} to a folder that may be written to",
         )
-    return (Path(given) if given else expand_home(f"~/{usual}")) / "openwrt-python-imagebuilder"
-
-
-def user_cache() -> Path:
-    """Where finished downloads, trees and kits are kept: below $XDG_CACHE_HOME or ~/.cache. HostError as
-    user_folder() has it."""
-    return user_folder("XDG_CACHE_HOME", ".cache")
+    return folder
 
 
 def ready_cache(folder: Path) -> None:
