@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,22 +44,22 @@ def expand_home(path: str | Path) -> Path:
 def user_cache() -> Path:
     """Where finished downloads, trees and kits are kept: below $XDG_CACHE_HOME or ~/.cache. HostError for a
     user without a home folder."""
-    return _at_home(platformdirs.user_cache_path(_NAME), "XDG_CACHE_HOME")
+    return _at_home(platformdirs.user_cache_path, "XDG_CACHE_HOME")
 
 
 def user_data() -> Path:
     """Where what cannot be made again is kept: below $XDG_DATA_HOME or ~/.local/share. HostError for a user
     without a home folder."""
-    return _at_home(platformdirs.user_data_path(_NAME), "XDG_DATA_HOME")
+    return _at_home(platformdirs.user_data_path, "XDG_DATA_HOME")
 
 
-def _at_home(folder: Path, variable: str) -> Path:
-    if not folder.is_absolute() and folder.parts[:1] == ("~",):
+def _at_home(find: Callable[[str], Path], variable: str) -> Path:
+    if not os.environ.get(variable) and expand_home("~") == Path("~"):
         raise HostError(
             f"this user (number {os.geteuid()}) has no home folder",
             hint=f"set HOME, or {variable} to a folder that may be written to",
         )
-    return folder
+    return find(_NAME)
 
 
 def ready_cache(folder: Path) -> None:
