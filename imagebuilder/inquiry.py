@@ -58,7 +58,7 @@ def plan_image(request: Request, log: Log) -> Plan:
 
 
 def plan_and_budgets(request: Request, log: Log) -> tuple[Plan, Budgets]:
-    """The same, and what it takes of flash and RAM, whether it fits or not."""
+    """The plan of an image, and what it takes of flash and RAM, whether it fits or not."""
     with decided(request, log) as (_, found):
         return found.plan, found.budgets
 

@@ -62,7 +62,7 @@ def test_an_index_is_verified_and_had_again_offline(mirror: Mirror, tmp_path: Pa
             signed_apk_index(get, [FAR], FEED.replace("base", "luci"), [MY_KEY])
 
 
-def test_an_index_that_is_not_believed(mirror: Mirror, tmp_path: Path) -> None:
+def test_an_index_that_is_not_trusted(mirror: Mirror, tmp_path: Path) -> None:
     entries = offer(mirror, "one")
     with downloads(tmp_path) as get:
         lay_index(mirror, index(entries, OTHER))

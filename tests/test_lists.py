@@ -1,4 +1,4 @@
-"""`releases`, `boards search --release`, `boards add --release`: what a mirror says, and what is believed."""
+"""`releases`, `boards search --release`, `boards add --release`: what a mirror says, and what is trusted."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_what_has_a_board_file_already_is_shown_with_it(cli: Cli, lists: Site) -
 # --- boards add
 
 
-def test_facts_of_a_device_are_believed_by_signature(
+def test_facts_of_a_device_are_trusted_by_signature(
     ask: Ask, lists: Site, own_keys: Path, server: Server
 ) -> None:
     facts = listed_facts("acme_one", RELEASE, ask(), target=TARGET, keys=own_keys)
@@ -254,7 +254,7 @@ def test_facts_of_a_device_are_believed_by_signature(
         listed_facts("acme_one", RELEASE, ask(), target=TARGET)
 
 
-def test_facts_that_are_not_believed_leave_nothing(
+def test_facts_that_are_not_trusted_leave_nothing(
     ask: Ask, lists: Site, own_keys: Path, cache: Cache
 ) -> None:
     def facts(**options: str) -> None:
@@ -280,7 +280,7 @@ def test_facts_that_are_not_believed_leave_nothing(
 
 
 @pytest.mark.parametrize("others", [{"version_number": "24.10.3"}, {"target": "ath79/generic"}])
-def test_another_releases_list_is_not_believed(
+def test_another_releases_list_is_not_trusted(
     ask: Ask, lists: Site, own_keys: Path, others: dict[str, str]
 ) -> None:
     (lists.folder() / "profiles.json").write_bytes(profiles_json(**others))

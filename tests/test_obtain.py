@@ -1,4 +1,4 @@
-"""From a board and a release to a tree that is believed; and every reason for which it is not."""
+"""From a board and a release to a tree that is trusted; and every reason for which it is not."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ FAILURES: list[tuple[Callable[[Site], None], type[TrustError], str]] = [
     (wrong_signature, WrongSignatureError, "is not what the key"),
     (changed_sums, WrongSignatureError, "is not what the key"),
     (stolen_number, WrongSignatureError, "is not what the key"),
-    (unknown_key, UnknownKeyError, "not among the keys believed"),
+    (unknown_key, UnknownKeyError, "not among the keys trusted"),
     (truncated_sums, TruncatedSumsError, "cut short"),
     (empty_sums, TruncatedSumsError, "it is empty"),
     (swapped_archive, SwappedFileError, "not the file that is vouched for"),
@@ -257,7 +257,7 @@ FAILURES: list[tuple[Callable[[Site], None], type[TrustError], str]] = [
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=[each[0].__name__ for each in FAILURES])
-def test_what_is_not_believed_stops_and_leaves_nothing(
+def test_what_is_not_trusted_stops_and_leaves_nothing(
     obtain: Obtain, site: Site, cache: Cache, failure: tuple[Callable[[Site], None], type[TrustError], str]
 ) -> None:
     spoil, kind, said = failure
@@ -405,13 +405,13 @@ def gpg_cut(gpg: GpgSigner, sums: bytes) -> bytes:
 
 GPG_FAILURES: list[tuple[Callable[[GpgSigner, bytes], bytes], type[TrustError], str]] = [
     (gpg_wrong, WrongSignatureError, r"is not what the key of mine\.asc signed"),
-    (gpg_unknown, UnknownKeyError, "not among the keys believed here"),
+    (gpg_unknown, UnknownKeyError, "not among the keys trusted here"),
     (gpg_cut, SignatureFormatError, r"sha256sums\.asc"),
 ]
 
 
 @pytest.mark.parametrize("failure", GPG_FAILURES, ids=[each[0].__name__ for each in GPG_FAILURES])
-def test_by_gpg_what_is_not_believed_leaves_nothing(
+def test_by_gpg_what_is_not_trusted_leaves_nothing(
     obtain: Obtain,
     site: Site,
     cache: Cache,
@@ -453,13 +453,13 @@ def test_a_snapshot_that_was_signed_before_the_newest_is_older_though_never_seen
     assert list((cache.folder / "trees").glob("[0-9a-f]*")) == [newer.folder]
 
 
-def test_the_shipped_keys_alone_do_not_believe_the_tests_server(obtain: Obtain, site: Site) -> None:
+def test_the_shipped_keys_alone_do_not_trust_the_tests_server(obtain: Obtain, site: Site) -> None:
     site.add_target()
     with pytest.raises(UnknownKeyError):
         obtain(user_keys=None)
 
 
-def test_a_key_that_is_no_longer_believed(obtain: Obtain, site: Site, own_keys: Path, told: Told) -> None:
+def test_a_key_that_is_no_longer_trusted(obtain: Obtain, site: Site, own_keys: Path, told: Told) -> None:
     site.add_target()
     obtain()
     (own_keys / site.signer.number).unlink()
@@ -467,7 +467,7 @@ def test_a_key_that_is_no_longer_believed(obtain: Obtain, site: Site, own_keys: 
         obtain(offline=True)
     with pytest.raises(UnknownKeyError):
         obtain()
-    assert "not believed any more" in told.notes
+    assert "not trusted any more" in told.notes
 
 
 def test_a_folder_of_keys_with_something_else_in_it(obtain: Obtain, site: Site, own_keys: Path) -> None:
@@ -759,7 +759,7 @@ def feed(site: Site, cache: Cache, told: Told, own_keys: Path) -> Iterator[Feed]
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_a_feeds_index_is_believed_and_kept_for_offline(feed: Feed, server: Server, packed: bool) -> None:
+def test_a_feeds_index_is_trusted_and_kept_for_offline(feed: Feed, server: Server, packed: bool) -> None:
     feed.publish(INDEXES[0], packed=packed)
     got = feed.index(f"{server.url}/none", server.url)
     assert (got.data, got.key, got.source) == (INDEXES[0], feed.site.signer.number, server.url)
@@ -780,7 +780,7 @@ def test_a_feed_does_not_go_back(feed: Feed, cache: Cache) -> None:
     assert left_in(cache.folder) == before
 
 
-def test_a_feeds_index_that_is_not_believed_leaves_nothing(feed: Feed, cache: Cache) -> None:
+def test_a_feeds_index_that_is_not_trusted_leaves_nothing(feed: Feed, cache: Cache) -> None:
     (feed.folder / "Packages.gz").write_bytes(gzip.compress(INDEXES[1]))
     with pytest.raises(WrongSignatureError):
         feed.index()
@@ -797,7 +797,7 @@ def test_a_feeds_index_that_is_not_believed_leaves_nothing(feed: Feed, cache: Ca
     assert left_in(cache.folder) == []
 
 
-def test_a_feeds_index_that_is_cut_short_is_not_believed(feed: Feed, cache: Cache) -> None:
+def test_a_feeds_index_that_is_cut_short_is_not_trusted(feed: Feed, cache: Cache) -> None:
     feed.publish(INDEXES[0], packed=False)
     (feed.folder / "Packages").write_bytes(INDEXES[0][:-5])
     with pytest.raises(WrongSignatureError, match="mips_24kc/base/Packages is not what the key"):

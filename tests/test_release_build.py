@@ -1,4 +1,4 @@
-"""From a release's name to an image: fetched from a mirror, believed for a reason, kept for later."""
+"""From a release's name to an image: fetched from a mirror, trusted for a reason, kept for later."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_release_is_fetched_once_and_built_offline_after_that(
         (None, "24.10.4", "24.10.1"),
     ],
 )
-def test_what_is_not_believed_or_not_there_leaves_nothing(
+def test_what_is_not_trusted_or_not_there_leaves_nothing(
     asking: Callable[..., Request], tmp_path: Path, trust: str | None, release: str, words: str
 ) -> None:
     with pytest.raises(UserError) as error:

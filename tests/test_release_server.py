@@ -237,7 +237,7 @@ def unsigned_feed(mirror: Mirror) -> None:
     ("spoil", "kind", "words"),
     [
         (wrong_sums_signature, WrongSignatureError, "is not what the key"),
-        (unknown_key_of_sums, UnknownKeyError, "not among the keys believed here"),
+        (unknown_key_of_sums, UnknownKeyError, "not among the keys trusted here"),
         (truncated_sums, TruncatedSumsError, "sha256sums"),
         (swapped_archive, SwappedFileError, "is not the file that is vouched for"),
         (unsigned_sums, NoSignatureError, "sha256sums"),
@@ -246,7 +246,7 @@ def unsigned_feed(mirror: Mirror) -> None:
         (unsigned_feed, NoSignatureError, "has no signature"),
     ],
 )
-def test_what_is_not_to_be_believed_stops_and_leaves_nothing(
+def test_what_is_not_to_be_trusted_stops_and_leaves_nothing(
     asking: Asking, mirror: Mirror, spoil: Callable[[Mirror], None], kind: type[UserError], words: str
 ) -> None:
     asked = asking()
@@ -353,7 +353,7 @@ def test_a_feed_of_somebody_else(asking: Asking, mirror: Mirror, other_feed: Pat
     assert ("hello", "1.2") in {(each.name, each.version) for each in result.packages}
     assert result.feeds["theirs"] == f"signed by the key {Signer(3).number}"
     (project / "theirs.pub").write_bytes(Signer(4).key_file())
-    with pytest.raises(UnknownKeyError, match="not among the keys believed here"):
+    with pytest.raises(UnknownKeyError, match="not among the keys trusted here"):
         build_image(asking(with_feed(url)), Log())
     with pytest.raises(UserError, match=r"the url has '\{series\.x\}'"):
         build_image(asking(with_feed(f"{mirror.server.url}/{{series.x}}")), Log())

@@ -1,4 +1,4 @@
-"""What is believed, and why not: keys, usign, GPG, checksums, and indexes that go back in time."""
+"""What is trusted, and why not: keys, usign, GPG, checksums, and indexes that go back in time."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_the_shipped_keys_are_what_their_list_says() -> None:
     assert keys.name_of("28A39BC32074BE7A") == "OpenWrt 19.07 release builds"
 
 
-def test_a_key_is_believed_for_its_own_releases() -> None:
+def test_a_key_is_trusted_for_its_own_releases() -> None:
     def names(release: str) -> set[str]:
         keys = shipped_keys().for_release(release)
         return {key.number for key in keys.usign} | {key.fingerprints[0][-8:] for key in keys.gpg}
@@ -151,7 +151,7 @@ def test_a_key_is_believed_for_its_own_releases() -> None:
     assert names("snapshot") == {"b5043e70f9a75cde", "626471F1", "877742E911"[-8:]}
 
 
-def test_a_trees_feeds_are_believed_by_its_own_keys_and_its_releases(tmp_path: Path) -> None:
+def test_a_trees_feeds_are_trusted_by_its_own_keys_and_its_releases(tmp_path: Path) -> None:
     def numbers(release: str) -> set[str]:
         return {key.number for key in feed_keys(tmp_path, release).usign}
 
@@ -254,7 +254,7 @@ def test_a_wrong_and_an_unknown_gpg_signature(gpg: GpgSigner) -> None:
         verify_gpg(b"sums", signature, Keys(), SUMS)
 
 
-def test_an_expired_key_that_signed_in_time_is_believed_and_told(gpg: GpgSigner, told: Told) -> None:
+def test_an_expired_key_that_signed_in_time_is_trusted_and_told(gpg: GpgSigner, told: Told) -> None:
     signature = gpg.sign(LISTED, gpg.old, "20200110T000000")
     trust = verify_sums(
         {SUMS: LISTED, "sha256sums.asc": signature}, gpg_keys(gpg, gpg.old), "19.07.7", told.log
@@ -267,7 +267,7 @@ def test_an_expired_key_that_signed_in_time_is_believed_and_told(gpg: GpgSigner,
         verify_gpg(b"forged", signature, gpg_keys(gpg, gpg.old), SUMS)
 
 
-def test_signed_after_the_key_had_expired_is_neither_forged_nor_believed(gpg: GpgSigner) -> None:
+def test_signed_after_the_key_had_expired_is_neither_forged_nor_trusted(gpg: GpgSigner) -> None:
     with pytest.raises(ExpiredKeyError, match=r"2020-03-01, after the key.*no forgery"):
         verify_gpg(b"late", gpg.late_signature, gpg_keys(gpg, gpg.old), SUMS)
 

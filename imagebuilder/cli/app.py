@@ -98,13 +98,25 @@ def show_one(
 @app.command()
 @guarded
 def schema(
-    kind: Annotated[Literal["board", "config", "overlay"], typer.Argument(help="Which kind of file.")],
+    kind: Annotated[
+        Literal["board", "config", "overlay", "lock"] | None, typer.Argument(help="Which kind of file.")
+    ] = None,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Print docs/reference.md instead: every key of every kind.")
+    ] = False,
 ) -> None:
-    """Print the JSON schema of board, config or overlay files, for editors."""
+    """Print the JSON schema of board, config, overlay or lock files, for editors."""
     from imagebuilder.cli import show
-    from imagebuilder.load.schema import schema_of
+    from imagebuilder.errors import UserError
+    from imagebuilder.load.reference import reference_text
+    from imagebuilder.load.schema import KINDS, schema_of
 
-    show.as_json(schema_of(kind))
+    if reference == (kind is not None):
+        raise UserError("say one kind of file, or --reference", hint=f"kinds: {', '.join(KINDS)}")
+    if kind is None:
+        print(reference_text(), end="")
+    else:
+        show.as_json(schema_of(kind))
 
 
 @app.command()

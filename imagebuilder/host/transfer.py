@@ -196,8 +196,8 @@ class _Attempt:
         except httpx.TransportError as error:
             if _certificate_refused(error):
                 raise DownloadError(
-                    f"{self.source.address}: its certificate is not believed: {error}",
-                    hint="is this machine's clock right? SSL_CERT_FILE names other certificates to believe",
+                    f"{self.source.address}: its certificate is not trusted: {error}",
+                    hint="is this machine's clock right? SSL_CERT_FILE names other certificates to trust",
                 ) from error
             raise _TransientError(str(error) or type(error).__name__) from error
 

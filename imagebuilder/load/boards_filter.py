@@ -68,7 +68,8 @@ class BoardFilter:
         ]
 
     def unsupported(self, devices: Iterable[UnsupportedDevice]) -> list[UnsupportedDevice]:
-        """The same for devices that nothing builds for; they have no figures, so a bound leaves them out."""
+        """Those of the devices that nothing builds for that are meant. They have no figures, so a bound
+        leaves them out."""
         if self.flash is not None or self.ram is not None:
             return []
         return [each for each in devices if self._has_words([each.id, each.name, each.soc])]

@@ -149,7 +149,8 @@ def given_size(option: str, text: str | None) -> int | None:
 
 
 def given_flash(option: str, text: str | None) -> int | str | None:
-    """The same for flash, which may be "removable"."""
+    """Bytes of the flash that an option gives, or "removable"; None where it was not given. UserError for
+    what is neither."""
     return text if text == REMOVABLE else given_size(option, text)
 
 

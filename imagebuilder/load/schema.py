@@ -1,4 +1,4 @@
-"""JSON schemas of the files that users write, for editors that complete and check."""
+"""JSON schemas of the files that users write, and of locks, for editors that complete and check."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 from imagebuilder.model.base import Model
 from imagebuilder.model.board import Board
 from imagebuilder.model.config import ConfigFile
+from imagebuilder.model.lock import Lock
 from imagebuilder.model.overlay import Overlay
 
 # keys of a model that its file need not hold: the file's own name says them
 _IMPLIED: Mapping[type[Model], str] = {Board: "id", Overlay: "name"}
-KINDS: Mapping[str, type[Model]] = {"board": Board, "config": ConfigFile, "overlay": Overlay}
+KINDS: Mapping[str, type[Model]] = {"board": Board, "config": ConfigFile, "overlay": Overlay, "lock": Lock}
 
 
 def schema_of(kind: str) -> dict[str, Any]:

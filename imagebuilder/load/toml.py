@@ -69,7 +69,7 @@ def read_toml(path: Path) -> TomlFile:
 
 
 def parse_toml(raw: bytes, path: Path) -> TomlFile:
-    """The same for bytes at hand."""
+    """The file in these bytes. path: its name in messages. FaultsError, with the line, if it is no TOML."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

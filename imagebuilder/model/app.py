@@ -38,26 +38,66 @@ Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f]*$")]
 
 
 class AppUse(Model):
-    """An app: a project's folder, a wheel or a single script, by its path.
+    """An app: a project's folder, a wheel or a single script."""
 
-    name: of its package, app-NAME by itself. service: it is started at boot, and again whenever it ends.
-    program: the console entry point that the service runs, needed where there are several. site, isolated:
-    python's -S (for False) and -I for its programs. source: what of its modules goes in, False for bytecode
-    alone, True for both, "only" for sources. optimize: 1 drops assert statements, 2 docstrings too.
-    """
-
-    path: Annotated[str, Field(min_length=1)]
-    name: PackageName | None = None
-    service: bool = False
-    program: ProgramName | None = None
-    user: UserName = "root"
-    environment: dict[VariableName, Word] = Field(default_factory=dict)
-    arguments: Many[Word] = ()
-    respawn_seconds: Annotated[int, Field(ge=0, le=86400)] = 5
-    optimize: Optimize | None = None
-    source: bool | Literal["only"] | None = None
-    site: bool = True
-    isolated: bool = False
+    path: Annotated[str, Field(min_length=1)] = Field(
+        description="The project's folder, the wheel or the script, its path counted from this project's"
+        " folder: `apps/meter`."
+    )
+    name: PackageName | None = Field(
+        default=None,
+        description="The name of the app's package: `app-meter`. Left out: app- and the name of the project"
+        " or script.",
+    )
+    service: bool = Field(
+        default=False,
+        description="Whether the app is started at boot, and again whenever it ends (procd). Left out:"
+        " false, it only has programs in /usr/bin.",
+    )
+    program: ProgramName | None = Field(
+        default=None,
+        description="Which of the app's programs, its console entry points, the service runs. Left out: the"
+        " only one.",
+    )
+    user: UserName = Field(
+        default="root",
+        description="The user as whom the service runs; one that OpenWrt does not have is made when the"
+        " package is installed. Left out: `root`.",
+    )
+    environment: dict[VariableName, Word] = Field(
+        default_factory=dict,
+        description='Variables of the service\'s environment: `{ METER_PORT = "8080" }`. Left out: none of'
+        " its own.",
+    )
+    arguments: Many[Word] = Field(
+        default=(), description='Arguments of the service\'s program: `["--quiet"]`. Left out: none.'
+    )
+    respawn_seconds: Annotated[int, Field(ge=0, le=86400)] = Field(
+        default=5,
+        description="How long the service rests before it is started again, in seconds, however often it"
+        " ends. Left out: 5.",
+    )
+    optimize: Optimize | None = Field(
+        default=None,
+        description="What the app's bytecode leaves out: with 0 nothing, with 1 assert statements, with 2"
+        " docstrings too. Left out: as `python.optimize` says, with MicroPython 0.",
+    )
+    source: bool | Literal["only"] | None = Field(
+        default=None,
+        description='Whether the app\'s sources go in beside its bytecode; "only" leaves the bytecode out.'
+        " Left out: as `python.source` says; with MicroPython sources alone, unless this machine has"
+        " mpy-cross of its version.",
+    )
+    site: bool = Field(
+        default=True,
+        description="Whether the app's programs import `site` as they start; false is Python's option -S,"
+        " which starts sooner and knows no *.pth files. Left out: true.",
+    )
+    isolated: bool = Field(
+        default=False,
+        description="Whether the app's programs pass by the environment's PYTHON* variables and the current"
+        " folder, Python's option -I. Left out: false.",
+    )
 
     @model_validator(mode="after")
     def _service_settings_need_a_service(self) -> AppUse:
@@ -73,16 +113,20 @@ def source_kind(source: bool | Literal["only"]) -> SourceKind:
 
 
 class PinnedRequirement(Model):
-    """What a requirement was resolved to, as a lock keeps it. filename, sha256: of the file that the index
-    has, a wheel, or an sdist that a pure wheel is built from. requires: names of the distributions that it
-    needs on the target."""
+    """What a requirement was resolved to, as a lock keeps it."""
 
-    name: Distribution
-    version: str
-    filename: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]*$")]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-    requires: Many[Distribution] = ()
+    name: Distribution = Field(description="The distribution's name, normalized (PEP 503).")
+    version: str = Field(description="Its version.")
+    filename: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]*$")] = Field(
+        description="The file that the package index has: a wheel, or an sdist that a pure wheel is built"
+        " from."
+    )
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="That file's SHA-256, in hex.",
+    )
+    requires: Many[Distribution] = Field(
+        default=(), description="The distributions that it needs on the device. Left out: none."
+    )
 
     @property
     def is_wheel(self) -> bool:
@@ -91,10 +135,16 @@ class PinnedRequirement(Model):
 
 
 class ResolvedRequirements(Model):
-    """What requirements come to on one target, as a lock keeps it. wanted: for each requirement that counts
-    there, its distribution; feed: packages of feeds by the distributions that they are; pins: files from the
-    package index."""
+    """What requirements come to on one target, as a lock keeps it."""
 
-    wanted: dict[str, Distribution] = Field(default_factory=dict)
-    feed: dict[Distribution, PackageName] = Field(default_factory=dict)
-    pins: Many[PinnedRequirement] = ()
+    wanted: dict[str, Distribution] = Field(
+        default_factory=dict,
+        description="The distribution of each requirement that counts on the target. Left out: none.",
+    )
+    feed: dict[Distribution, PackageName] = Field(
+        default_factory=dict,
+        description="Packages of feeds, by the distributions that they are. Left out: none.",
+    )
+    pins: Many[PinnedRequirement] = Field(
+        default=(), description="What comes from the package index. Left out: nothing."
+    )

@@ -60,104 +60,203 @@ Flash = Annotated[int | Literal["removable"] | None, BeforeValidator(_flash), _s
 
 
 class Partition(Model):
-    """A part of the flash: where it begins and how long it is, in bytes. Parts may overlap."""
+    """A part of the flash. Parts may overlap."""
 
-    name: Word
-    offset: Size
-    size: Size
+    name: Word = Field(description="The partition's name, as the device tree has it: `firmware`.")
+    offset: Size = Field(
+        description="Where it begins in the flash, in bytes, or with K, M or G: `128K`.",
+    )
+    size: Size = Field(description="How long it is, in bytes, or with K, M or G: `3904K`.")
 
 
 class Layout(Model):
-    """What limits an image, in bytes. firmware: the partition that a sysupgrade may fill. kernel: the
-    part of it that the kernel may fill. kernel_and_rootfs: what the image tool accepts for both together.
-    partitions: the flash from its beginning, where it is known."""
+    """What limits an image."""
 
-    firmware: Size | None = None
-    kernel: Size | None = None
-    kernel_and_rootfs: Size | None = None
-    partitions: Many[Partition] = ()
+    firmware: Size | None = Field(
+        default=None,
+        description="The partition that a sysupgrade may fill, in bytes, or with K, M or G: `3904K`. No"
+        " image may be larger, unless it states a `limit` of its own. Left out: not known, so that what"
+        " stays free cannot be told, and only the limits of the tree's own recipes count.",
+    )
+    kernel: Size | None = Field(
+        default=None,
+        description="The part of the firmware partition that the kernel may fill, in bytes, or with K, M or"
+        " G: `1536K`. In a `ubi-factory` image UBI begins behind it. Left out: the kernel's size is not"
+        " checked.",
+    )
+    kernel_and_rootfs: Size | None = Field(
+        default=None,
+        description="What the image tool (mktplinkfw) accepts for kernel and root file system together, in"
+        " bytes, or with K, M or G: `3669504`. Left out: there is no such limit.",
+    )
+    partitions: Many[Partition] = Field(
+        default=(),
+        description="The flash from its beginning, for the data sheet, and for `boards check`, which"
+        " compares them with the tree's. Left out: they are not known.",
+    )
 
 
 class TplinkHeader(Model):
-    """What TP-Link's boot loader and OpenWrt's sysupgrade compare: hardware id and revision. flash_layout:
-    the header tool's (mktplinkfw) name for the flash's layout."""
+    """What TP-Link's boot loader and OpenWrt's sysupgrade compare."""
 
-    hwid: Unsigned32
-    hwrev: Unsigned32 = 1
-    flash_layout: Word
+    hwid: Unsigned32 = Field(description="The hardware id: `0x07400004`.")
+    hwrev: Unsigned32 = Field(
+        default=1, description="The hardware revision. Left out: 1, as in most of OpenWrt's recipes."
+    )
+    flash_layout: Word = Field(
+        description="The name of the flash's layout in the header tool (mktplinkfw), which says what"
+        " firmware length the header has to state: `4Mlzma`."
+    )
 
 
 class Image(Model):
-    """An image that an ImageBuilder makes for the board; its key is the type that ends the file's name.
+    """An image that an ImageBuilder makes for the board; its key is the type that ends the file's name."""
 
-    file: what the name ends in instead, up to `.img` or `.bin`, where it is not `PROFILE-FILESYSTEM-TYPE`
-    (`{fs}`: the file system). limit: bytes that make's own recipe accepts, where that is not the firmware
-    partition.
-    """
-
-    format: ImageFormat
-    required: bool = False
-    file: FileName | None = None
-    limit: Size | None = None
+    format: ImageFormat = Field(
+        description="How OpenWrt puts this image together, by which it is read and verified before it is"
+        " handed over: `tplink-v1`. With `unknown`, as `boards add` writes it, the format is no reason to"
+        " refuse it."
+    )
+    required: bool = Field(
+        default=False,
+        description="Whether a build without this image fails. Left out: false, it may be missing.",
+    )
+    file: FileName | None = Field(
+        default=None,
+        description="What the file's name ends in, up to `.img` or `.bin`, where that is not"
+        " `PROFILE-FILESYSTEM-TYPE`; `{fs}` stands for the file system: `combined-{fs}`. Left out: the usual"
+        " ending, with this table's name as its type.",
+    )
+    limit: Size | None = Field(
+        default=None,
+        description="The most that this image may have, in bytes, or with K, M or G, where make's own recipe"
+        " accepts something else than the firmware partition: `7616K`. Left out: `layout.firmware`.",
+    )
 
 
 class UserEmulation(Model):
-    """How a program of the board runs on another machine: QEMU's name for its processor, and the model."""
+    """How a program of the board runs on another machine."""
 
-    binary: Word
-    cpu: Word
+    binary: Word = Field(description="QEMU's name for the processor, as in the program qemu-mips: `mips`.")
+    cpu: Word = Field(description="The processor's model, as QEMU's option -cpu takes it: `24Kc`.")
 
 
 class SystemEmulation(Model):
-    """The machine of QEMU (qemu-system-BINARY) that the board is, with so many bytes of memory."""
+    """The machine of QEMU that the board is."""
 
-    binary: Word
-    machine: Word
-    cpu: Word | None = None
-    memory: Size
+    binary: Word = Field(description="The processor in the name of QEMU's program qemu-system-mips: `mips`.")
+    machine: Word = Field(description="The machine, as QEMU's option -machine takes it: `malta`.")
+    cpu: Word | None = Field(
+        default=None,
+        description="The processor's model, as QEMU's option -cpu takes it: `24Kc`. Left out: what QEMU"
+        " gives this machine by itself.",
+    )
+    memory: Size = Field(description="The machine's memory, in bytes, or with K, M or G: `256M`.")
 
 
 class Emulation(Model):
-    """How what was built is tried without the device. twin: the board whose image is booted in its place."""
+    """How what was built is tried without the device."""
 
-    user: UserEmulation | None = None
-    system: SystemEmulation | None = None
-    twin: Word | None = None
+    user: UserEmulation | None = Field(
+        default=None,
+        description="How QEMU runs a program of the board on this machine, so that an image's interpreter"
+        " and commands can be tried. Left out: this machine's own processor has to run them.",
+    )
+    system: SystemEmulation | None = Field(
+        default=None,
+        description="The machine of QEMU that the board is, for the data sheet. Left out: it is none.",
+    )
+    twin: Word | None = Field(
+        default=None,
+        description="The board, a `qemu-*` one with the same packages, whose image is booted in this one's"
+        " place, for the data sheet: `qemu-malta-be`. Left out: there is none.",
+    )
 
 
 class Profile(Model):
-    """What an ImageBuilder of certain releases calls this device.
+    """What an ImageBuilder of certain releases calls this device."""
 
-    supported_devices: the names that a sysupgrade with metadata accepts; none where images have no metadata.
-    compat_version: a device of another major version refuses the image. images, layout, emulation: in place
-    of the board's, where these releases differ. note: what somebody who builds with them should know.
-    """
-
-    releases: ReleaseRange
-    target: Target
-    name: Word
-    arch: Word
-    supported_devices: Many[DeviceName] = ()
-    compat_version: CompatVersion = "1.0"
-    images: dict[Word, Image] | None = None
-    layout: Layout | None = None
-    emulation: Emulation | None = None
-    note: str = ""
+    releases: ReleaseRange = Field(
+        description="The releases for which this table holds: `>=19.07`, `>=18.06,<21.02`, `17.01` (the"
+        " whole series), `snapshot`, or `embedded` (every edition of the kit)."
+    )
+    target: Target = Field(description="Target and subtarget, as on the download server: `ath79/tiny`.")
+    name: Word = Field(
+        description="The device's profile in the ImageBuilder, what make gets as PROFILE:"
+        " `tplink_tl-wr740n-v4`."
+    )
+    arch: Word = Field(description="The architecture of the packages: `mips_24kc`.")
+    supported_devices: Many[DeviceName] = Field(
+        default=(),
+        description="The names that the metadata of an image may have, which the device's sysupgrade looks"
+        ' for its own among: `["tplink,tl-wr740n-v4", "tl-wr741nd-v4"]`. Left out: images have no metadata,'
+        " or the profile's name in it.",
+    )
+    compat_version: CompatVersion = Field(
+        default="1.0",
+        description="The version of the device's layout that the metadata of an image must state; a device"
+        " of another major version refuses the image. Left out: `1.0`.",
+    )
+    images: dict[Word, Image] | None = Field(
+        default=None,
+        description="The images of these releases, all of them, in place of the board's. Left out: the"
+        " board's `images`.",
+    )
+    layout: Layout | None = Field(
+        default=None,
+        description="What limits an image of these releases, in place of all that the board's `layout` says."
+        " Left out: the board's `layout`.",
+    )
+    emulation: Emulation | None = Field(
+        default=None,
+        description="How what these releases build is tried, in place of all that the board's `emulation`"
+        " says. Left out: the board's `emulation`.",
+    )
+    note: str = Field(
+        default="",
+        description="What somebody who builds with these releases should know; the data sheet has it. Left"
+        " out: nothing.",
+    )
 
 
 class Board(Model):
-    """One device. ram and flash in bytes (None: unknown); id is the file's name without `.toml`."""
+    """One device."""
 
-    id: Word
-    name: str
-    soc: str
-    ram: Ram
-    flash: Flash
-    layout: Layout = Layout()
-    tplink: TplinkHeader | None = None
-    profile: Annotated[Many[Profile], Field(min_length=1)]
-    images: dict[Word, Image]
-    emulation: Emulation = Emulation()
+    id: Word = Field(description="The board's name, that of its file without `.toml`.")
+    name: str = Field(description='Maker, model and version, as people say them: "TP-Link TL-WR740N/ND v4".')
+    soc: str = Field(description='The chip, which `boards search` looks through as well: "Atheros AR9331".')
+    ram: Ram = Field(
+        description='The RAM, in bytes, or with K, M or G: `32M`. With "unknown" nobody can say whether a'
+        " plan fits into it."
+    )
+    flash: Flash = Field(
+        description='All of the flash, in bytes, or with K, M or G: `4M`. "removable" is a card or a disk'
+        ' that its owner chooses; with "unknown" no image is measured against it.'
+    )
+    layout: Layout = Field(
+        default=Layout(),
+        description="What limits an image. Left out: nothing is known, and only the limits of the tree's own"
+        " recipes count.",
+    )
+    tplink: TplinkHeader | None = Field(
+        default=None,
+        description="What the header of a TP-Link image must say. Left out: the board's images have no such"
+        " header, and one that has it is refused.",
+    )
+    profile: Annotated[Many[Profile], Field(min_length=1)] = Field(
+        description="What ImageBuilders call the device: a table for each span of releases in which target,"
+        " name, arch, supported_devices or images differ. Where several hold, the one that begins latest"
+        " counts."
+    )
+    images: dict[Word, Image] = Field(
+        description="The images that are handed over, each under the type that ends its file's name, such as"
+        " `sysupgrade` and `factory`; what else make leaves is not."
+    )
+    emulation: Emulation = Field(
+        default=Emulation(),
+        description="How what was built is tried without the device. Left out: only what this machine's own"
+        " processor can run.",
+    )
 
     def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """What does not fit the flash: the place in the board's file, and a sentence."""
@@ -186,15 +285,17 @@ class Board(Model):
 
 
 class UnsupportedDevice(Model):
-    """A device that people ask for and no ImageBuilder makes images for, and why."""
+    """A device that people ask for and no ImageBuilder makes images for."""
 
-    id: Word
-    name: str
-    soc: str
-    reason: Annotated[str, Field(min_length=1)]
+    id: Word = Field(description="The name by which people would ask for it as a board: `gumstix-verdex`.")
+    name: str = Field(description='Maker and model, as people say them: "Openmoko Neo FreeRunner (GTA02)".')
+    soc: str = Field(description='The chip: "Samsung S3C2442".')
+    reason: Annotated[str, Field(min_length=1)] = Field(
+        description="Why no image can be built, what `--board` says to whoever asks for the device."
+    )
 
 
 class UnsupportedFile(Model):
     """boards/unsupported.toml."""
 
-    device: Many[UnsupportedDevice] = ()
+    device: Many[UnsupportedDevice] = Field(default=(), description="The devices. Left out: none.")

@@ -121,8 +121,8 @@ def _is_odd(text: str) -> bool:
 
 
 def _by_lines(lines: list[str], number: int) -> Iterator[tuple[int, str]]:
-    """The same, line by line as in pkg_parse_line(), where a description without a text is waited for until
-    one comes, be it paragraphs later."""
+    """The paragraphs of lines, told apart as in pkg_parse_line(), where a description without a text is
+    waited for until one comes, be it paragraphs later. number: of the first line."""
     kept: list[str] = []
     described = said = listed = False
     for at, whole in enumerate(lines, start=number):

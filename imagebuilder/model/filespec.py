@@ -44,15 +44,25 @@ def site_packages(python: str) -> str:
 
 
 class FilespecUse(Model):
-    """Rules for the files of one package from the tree or a feed, which is repacked, or of one overlay.
+    """Rules for the files of one package from the tree or a feed, which is repacked, or of one overlay."""
 
-    rules: `-|path` drops, `=|path|file-mode|folder-mode` sets modes with all below, `==|…` without, `+|path`
-    takes back what an earlier rule dropped; run from top to bottom.
-    """
-
-    package: Word | None = None
-    overlay: Word | None = None
-    rules: RuleLines = ()
+    package: Word | None = Field(
+        default=None,
+        description="The package whose files the rules are for, one that goes into the image: `busybox`."
+        " Left out: they are for an overlay.",
+    )
+    overlay: Word | None = Field(
+        default=None,
+        description="The overlay whose files the rules are for: `wifi-client`. Left out: they are for a"
+        " package.",
+    )
+    rules: RuleLines = Field(
+        default=(),
+        description="The rules, run from top to bottom: `-|path` drops, `=|path|file-mode|folder-mode` sets"
+        " modes with all below, `==|…` without, `+|path` takes back what an earlier rule dropped; `{python}`"
+        " and `{site_packages}` stand for the device's. A rule that finds nothing is an error. Left out: an"
+        " error too.",
+    )
 
     @model_validator(mode="after")
     def _is_for_one(self) -> FilespecUse:

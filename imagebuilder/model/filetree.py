@@ -32,7 +32,7 @@ class Entry:
     target: str = ""
 
     def with_mode(self, mode: int) -> Entry:
-        """The same with another mode; a symbolic link stays as it is."""
+        """This entry with another mode; a symbolic link stays as it is."""
         return self if self.kind == "symlink" or self.mode == mode else replace(self, mode=mode)
 
 

@@ -69,7 +69,7 @@ class Part:
         return next((part for part in self.walk() if part.kind in kinds), None)
 
     def renamed(self, name: str) -> Part:
-        """The same part under the name that its place gives it: `kernel`, `rootfs`."""
+        """This part under the name that its place gives it: `kernel`, `rootfs`."""
         return replace(self, name=name)
 
     def value(self, name: str) -> FieldValue | None:

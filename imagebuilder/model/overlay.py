@@ -40,16 +40,29 @@ def _check_pattern(pattern: str) -> str:
 
 
 class Variable(Model):
-    """A value that a config may give; without a default it must.
+    """A value that a config may give."""
 
-    secret: never shown, logged or recorded. pattern: what a text, or each text of a list, must match whole.
-    """
-
-    type: Literal["string", "integer", "number", "boolean", "list"] = "string"
-    default: VariableValue | None = None
-    description: str = ""
-    secret: bool = False
-    pattern: Annotated[str, AfterValidator(_check_pattern)] | None = None
+    type: Literal["string", "integer", "number", "boolean", "list"] = Field(
+        default="string",
+        description="What kind of value it takes; a list is one of texts. Left out: `string`.",
+    )
+    default: VariableValue | None = Field(
+        default=None,
+        description="The value where a config gives none. Left out: every config has to give one.",
+    )
+    description: str = Field(
+        default="",
+        description="What the value is for; the message has it when one is missing. Left out: nothing.",
+    )
+    secret: bool = Field(
+        default=False,
+        description="Whether the value is never shown, logged or recorded. Left out: false.",
+    )
+    pattern: Annotated[str, AfterValidator(_check_pattern)] | None = Field(
+        default=None,
+        description="A regular expression (Python's) that a text, or each text of a list, must match whole:"
+        ' "[0-9]{1,3}". Left out: any text will do.',
+    )
 
     def problem(self, value: VariableValue) -> str | None:
         """What is wrong with a value, in words that do not hold it if it is secret; None if nothing is."""
@@ -73,20 +86,32 @@ def _type_name(value: object) -> str:
 
 
 class Overlay(Model):
-    """What `overlay.toml` declares. The files lie beside it in `files/`.
+    """What `overlay.toml` declares. The files lie beside it in `files/`."""
 
-    packages: what its files need in the image. conflicts: overlays that it cannot stand beside. replaces:
-    files of earlier overlays that it brings anew. modes: where 0755 for folders and programs and 0644 for
-    everything else is not right.
-    """
-
-    name: Word
-    description: str = ""
-    packages: Many[PackageName] = ()
-    conflicts: Many[Word] = ()
-    replaces: Many[TargetPath] = ()
-    modes: dict[TargetPath, Mode] = Field(default_factory=dict)
-    variables: dict[VariableName, Variable] = Field(default_factory=dict)
+    name: Word = Field(description="The overlay's name, that of its folder. Left out: that name.")
+    description: str = Field(default="", description="A line on what the overlay does. Left out: nothing.")
+    packages: Many[PackageName] = Field(
+        default=(),
+        description='Packages that its files need in the image: `["wpad-basic"]`. Left out: none.',
+    )
+    conflicts: Many[Word] = Field(
+        default=(), description="Overlays that it cannot stand beside in one image. Left out: none."
+    )
+    replaces: Many[TargetPath] = Field(
+        default=(),
+        description="Files of earlier overlays that it brings anew, by their places on the device:"
+        ' `["/etc/banner"]`. Left out: a file that two overlays bring is an error.',
+    )
+    modes: dict[TargetPath, Mode] = Field(
+        default_factory=dict,
+        description='Modes of files and folders that it brings, in octal: `{ "/etc/wpa.conf" = "0600" }`.'
+        " Left out: 0755 for folders and for what its author made executable, 0644 for all else.",
+    )
+    variables: dict[VariableName, Variable] = Field(
+        default_factory=dict,
+        description="The values that configs may give its templates, each in a table `[variables.NAME]`."
+        " Left out: none.",
+    )
 
     def problems(self, use: OverlayUse) -> Iterator[tuple[str, str]]:
         """(variable, what is wrong) for all that a config gives; '' for what is missing."""

@@ -69,7 +69,7 @@ class LoadedBytecode(Model):
 
 
 class TreeFacts(Model):
-    """The ImageBuilder that made the images. source: what was given. trust: why it was believed."""
+    """The ImageBuilder that made the images. source: what was given. trust: why it was trusted."""
 
     source: str
     distribution: str
@@ -101,7 +101,7 @@ class ShakenPackage(Model):
 class Result(Model):
     """One image build.
 
-    feeds: why each feed is believed. checks: how many checks each image passed, all that there are; rootfs:
+    feeds: why each feed is trusted. checks: how many checks each image passed, all that there are; rootfs:
     what fills it, measured. view: whether make saw the tree through an overlay mount or a copy;
     sandboxed: whether it saw nothing else and had no network. flash: as the real root file system fills it,
     None where the tree does not say how its images are made; ram: as planned. filespecs: what their rules

@@ -32,7 +32,7 @@ class WrongPackageError(TrustError):
 
 def check_apk_file(path: Path, package: Package) -> None:
     """WrongPackageError unless the file is that package, with all its content; reads it once, in bounded
-    memory. package: from an index that is believed."""
+    memory. package: from a verified index."""
     try:
         with path.open("rb") as raw:
             check_apk(raw, path.stat().st_size, package, str(path))

@@ -115,7 +115,7 @@ def plan_install(
 ) -> tuple[Installing, ...]:
     """What apk would install into an empty root for these words, in its order, dependencies first.
 
-    indexes: of the tree's own packages, then of the feeds; believed by whoever gives them, so apk looks at no
+    indexes: of the tree's own packages, then of the feeds; trusted by whoever gives them, so apk looks at no
     signature. work: the folder that the view shows as view.work. ApkRefusalError where the words cannot be
     had together; ApkError.
     """

@@ -165,7 +165,7 @@ def lay_lists(work: Path) -> None:
 
 def lay_repositories(tree: Path, view: PrivateView) -> None:
     """Give the view a repositories.conf that names the hermetic feed and the tree's own packages, and no
-    other. Signatures are not asked for: every file was checked against an index that we believe."""
+    other. Signatures are not asked for: every file was checked against a verified index."""
     kept = [line for line in _repositories(tree) if not (_SIGNED.match(line) or _SOURCE.match(line)) and line]
     lines = [*kept, f"src {FEED_NAME} file:{view.work / FEED}", OWN_FEED]
     place = view.changed / "repositories.conf"

@@ -37,7 +37,7 @@ class KeyFileError(UserError):
 @dataclass(frozen=True)
 class UsignKey:
     """An Ed25519 key. number: 16 hex digits that signatures name it by; name: what people call it.
-    releases: expressions, as in board files, for which it is believed; none: for all."""
+    releases: expressions, as in board files, for which it is trusted; none: for all."""
 
     number: str
     public: bytes
@@ -67,11 +67,11 @@ class Keys:
         return Keys(self.usign + other.usign, self.gpg + other.gpg)
 
     def for_release(self, release: str) -> Keys:
-        """Those that are believed for a release: a key for one series, leaked or grown old, signs no
+        """Those that are trusted for a release: a key for one series, leaked or grown old, signs no
         other."""
         return Keys(
-            tuple(key for key in self.usign if _believed(key.releases, release)),
-            tuple(key for key in self.gpg if _believed(key.releases, release)),
+            tuple(key for key in self.usign if _trusted(key.releases, release)),
+            tuple(key for key in self.gpg if _trusted(key.releases, release)),
         )
 
     def name_of(self, signer: str) -> str | None:
@@ -102,7 +102,7 @@ def shipped_keys() -> Keys:
 
 
 def keys_in(folder: Path) -> Keys:
-    """The keys in a user's folder, of both kinds, believed for every release. KeyFileError names the first
+    """The keys in a user's folder, of both kinds, trusted for every release. KeyFileError names the first
     file that is no public key; hidden files are passed over."""
     if not folder.is_dir():
         raise KeyFileError(f"there is no folder {folder} with keys")
@@ -122,7 +122,7 @@ def tree_keys(folder: Path) -> Keys:
 
 
 def feed_keys(folder: Path, release: str) -> Keys:
-    """What the indexes of a verified tree's own feeds are believed by: the tree's keys, and OpenWrt's for its
+    """What the indexes of a verified tree's own feeds are verified by: the tree's keys, and OpenWrt's for its
     release, which a tree of 17.01 has in no place of its own."""
     return tree_keys(folder) + shipped_keys().for_release(release)
 
@@ -184,7 +184,7 @@ def parse_gpg_key(data: bytes, origin: str) -> GpgKey:
     return GpgKey(packets, fingerprints, Path(origin).name)
 
 
-def _believed(releases: tuple[str, ...], release: str) -> bool:
+def _trusted(releases: tuple[str, ...], release: str) -> bool:
     return not releases or any(covers(each, release) for each in releases)
 
 

@@ -1,4 +1,4 @@
-"""From a board and a release to an ImageBuilder's tree that is believed."""
+"""From a board and a release to a verified ImageBuilder's tree."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def obtain_tree(
     cache.
 
     release: `24.10.4`, `24.10`, `latest` or `snapshot`. mirrors: asked in their order. trust: `sha256:…` of
-    the archive, in place of a signature. user_keys: a folder of keys that are believed besides OpenWrt's own.
+    the archive, in place of a signature. user_keys: a folder of keys that are trusted besides OpenWrt's own.
     ReleaseError, TrustError and its kinds, DownloadError, OfflineError, ArchiveError, HostError; nothing of
-    what is not believed is kept then.
+    what is not verified is kept then.
     """
     pinned = parse_pin(trust) if trust is not None else None
-    keys = believed_keys(user_keys)
+    keys = trusted_keys(user_keys)
     with Downloads(cache, log, offline=offline, patience=patience) as downloads:
         known = releases_for(release, downloads, mirrors)
         version = resolve_release(release, known, log)
@@ -96,7 +96,7 @@ def obtain_tree(
         if over is not None:
             log.warn(over)
         place = TargetPlace(version, profile.target)
-        folder, archive = _believed(downloads, mirrors, place, keys, pinned)
+        folder, archive = _verified(downloads, mirrors, place, keys, pinned)
     return Obtained(folder, version, profile, archive.name, archive.sha256, archive.trust, archive.source)
 
 
@@ -118,7 +118,7 @@ def obtain_archive(
     base, place, name = archive_place(address)
     pinned = parse_pin(trust) if trust is not None else None
     with Downloads(cache, log, offline=offline, patience=patience) as downloads:
-        found = _believed(downloads, (parse_mirror(base),), place, believed_keys(user_keys), pinned)
+        found = _verified(downloads, (parse_mirror(base),), place, trusted_keys(user_keys), pinned)
     folder, archive = found
     if archive.name != name:
         raise SwappedFileError(
@@ -141,7 +141,7 @@ def archive_place(address: str) -> tuple[str, TargetPlace, str]:
     return found["base"], TargetPlace(found["release"] or SNAPSHOT, found["target"]), found["name"]
 
 
-def _believed(
+def _verified(
     downloads: Downloads,
     mirrors: Sequence[Mirror],
     place: TargetPlace,
@@ -158,7 +158,7 @@ def _believed(
     return folder, archive
 
 
-def believed_keys(folder: Path | None) -> Keys:
+def trusted_keys(folder: Path | None) -> Keys:
     """The shipped keys, and before them those in a user's folder: a user's newer copy of a key that has
     expired is the one that counts."""
     return shipped_keys() if folder is None else keys_in(folder) + shipped_keys()

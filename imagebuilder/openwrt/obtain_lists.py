@@ -15,7 +15,7 @@ from imagebuilder.model.device import DeviceFacts
 from imagebuilder.model.release import SNAPSHOT
 from imagebuilder.model.tree import ProfileError, nearest_profiles
 from imagebuilder.openwrt.mirror import TargetPlace, parse_mirrors
-from imagebuilder.openwrt.obtain import believed_keys, parse_pin, releases_for
+from imagebuilder.openwrt.obtain import parse_pin, releases_for, trusted_keys
 from imagebuilder.openwrt.obtain_sums import (
     MAX_LIST_BYTES,
     SwappedFileError,
@@ -134,12 +134,12 @@ def listed_facts(
     """What a release's profiles.json says of one device, its signature verified.
 
     target: `ath79/tiny`; without it the release's unsigned list says in which targets to look. trust:
-    `sha256:…` of that profiles.json, in place of a signature. keys: a folder of keys that are believed
+    `sha256:…` of that profiles.json, in place of a signature. keys: a folder of keys that are trusted
     besides OpenWrt's own. ProfileError for a profile that is in no target or in several, naming the nearest;
     TrustError and its kinds, and as search_devices().
     """
     pinned = parse_pin(trust) if trust is not None else None
-    mirrors, believed = parse_mirrors(asking.mirrors), believed_keys(keys)
+    mirrors, trusted = parse_mirrors(asking.mirrors), trusted_keys(keys)
     with asking.downloads() as downloads:
         version = resolve_release(release, releases_for(release, downloads, mirrors), asking.log)
         if target is None:
@@ -147,7 +147,7 @@ def listed_facts(
         place = TargetPlace(version, target)
         path = f"{place.folder}/{PROFILES_FILE}"
         if pinned is None:
-            listed = target_devices(downloads, mirrors, place, believed)
+            listed = target_devices(downloads, mirrors, place, trusted)
         else:
             file = listed_file(downloads, mirrors, path, pinned, MAX_LIST_BYTES)
             listed = parse_profiles(file.read_bytes(), path)
@@ -182,11 +182,11 @@ def _unknown(profile: str, where: str, devices: Sequence[ListedDevice]) -> Profi
 
 
 def _check_is_of(listed: TargetDevices, place: TargetPlace, path: str) -> None:
-    """A list that is believed may still be another release's, or another target's, laid there by mistake."""
+    """A verified list may still be another release's, or another target's, laid there by mistake."""
     versions = {place.release, ""} if place.release != SNAPSHOT else {listed.version}
     if listed.target != place.target or listed.version not in versions:
         raise SwappedFileError(
-            f"{path} is that of {listed.target} in {listed.version}, and is not believed here",
+            f"{path} is that of {listed.target} in {listed.version}, and is not trusted here",
             hint="try another mirror; with --trust: is that the SHA-256 of this very file?",
         )
 

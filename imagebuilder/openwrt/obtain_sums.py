@@ -52,7 +52,7 @@ class SwappedFileError(TrustError):
 
 @dataclass(frozen=True)
 class SignedSums:
-    """A target's checksums, by file name, and why they are believed. source: the mirror, or the cache; files:
+    """A target's checksums, by file name, and why they are trusted. source: the mirror, or the cache; files:
     the list and its signatures, as they are there."""
 
     place: TargetPlace
@@ -148,7 +148,7 @@ def listed_file(
     *,
     anew: bool = False,
 ) -> Path:
-    """The file at a path of the layout, with a SHA-256 that is believed. anew: as in Downloads.get().
+    """The file at a path of the layout, with a trusted SHA-256. anew: as in Downloads.get().
 
     SwappedFileError where mirrors give another, OfflineError, DownloadError.
     """
@@ -223,7 +223,7 @@ def _cached(downloads: Downloads, place: TargetPlace, keys: Keys) -> SignedSums 
     except TrustError as error:
         if downloads.offline:
             raise
-        downloads.log.note(f"what the cache has of {place.folder} is not believed any more: {error.message}")
+        downloads.log.note(f"what the cache has of {place.folder} is not trusted any more: {error.message}")
         return None
 
 

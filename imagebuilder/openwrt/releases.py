@@ -132,7 +132,7 @@ def resolve_release(wanted: str, known: ReleaseList, log: Log) -> str:
     """The release that is meant: `24.10.4`, `24.10` (the newest of the series, no release candidate),
     `latest` or `snapshot`. ReleaseError for one that does not exist.
 
-    A number above all that the list has of its series is believed, with a note: it may be newer than the
+    A number above all that the list has of its series is accepted, with a note: it may be newer than the
     list.
     """
     if wanted == SNAPSHOT or is_embedded(wanted):

@@ -18,7 +18,7 @@ ADD_KEY_HINT = (
 
 
 class TrustError(UserError):
-    """Something that came from a mirror and is not to be believed. Nothing of it is kept."""
+    """Something that came from a mirror and is not to be trusted. Nothing of it is kept."""
 
     def __init__(self, message: str, *, hint: str | None = "try another mirror, or later") -> None:
         super().__init__(message, hint=hint)
@@ -33,7 +33,7 @@ class SignatureFormatError(TrustError):
 
 
 class UnknownKeyError(TrustError):
-    """Signed by a key that is not believed here. signer: its number, or the end of its fingerprint."""
+    """Signed by a key that is not trusted here. signer: its number, or the end of its fingerprint."""
 
     def __init__(self, message: str, *, signer: str, hint: str | None = ADD_KEY_HINT) -> None:
         super().__init__(message, hint=hint)
@@ -79,7 +79,7 @@ def verify_usign(data: bytes, signature: bytes, keys: Keys, what: str) -> UsignK
     candidates = [key for key in keys.usign if key.number == number]
     if not candidates:
         raise UnknownKeyError(
-            f"{what} is signed by the usign key {number}, which is not among the keys believed here",
+            f"{what} is signed by the usign key {number}, which is not among the keys trusted here",
             signer=number,
         )
     for key in candidates:

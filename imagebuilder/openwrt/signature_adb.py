@@ -123,7 +123,7 @@ def _holds(values: bytes, signature: bytes, key: ApkKey) -> bool:
 
 def _unknown(numbers: Sequence[str], origin: str) -> UnknownKeyError:
     return UnknownKeyError(
-        f"{origin} is signed by the key {', '.join(numbers)}, which is not among the keys believed here",
+        f"{origin} is signed by the key {', '.join(numbers)}, which is not among the keys trusted here",
         signer=numbers[0],
         hint="the keys of a tree's own feeds are in its keys/; a feed of somebody else's needs its key named",
     )

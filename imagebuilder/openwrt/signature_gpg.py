@@ -1,4 +1,4 @@
-"""OpenPGP signatures, checked by gpgv with a keyring of exactly the keys that are believed.
+"""OpenPGP signatures, checked by gpgv with a keyring of exactly the keys that are trusted.
 
 gpgv's status lines: GnuPG's doc/DETAILS. The user's own keyrings and settings are not looked at.
 """
@@ -40,7 +40,7 @@ class GpgVerdict:
 def verify_gpg(data: bytes, signature: bytes, keys: Keys, what: str) -> GpgVerdict:
     """What is known of the signature over `data`, armoured or not. what: the file's name, for messages.
 
-    An expired key whose signature is of before its end is believed, and the verdict tells.
+    An expired key whose signature is of before its end is accepted, and the verdict tells.
     SignatureFormatError, UnknownKeyError, WrongSignatureError, ExpiredKeyError; HostError where gpgv is not
     on this machine.
     """
@@ -117,7 +117,7 @@ def _judge(one: dict[str, list[str]], keys: Keys, what: str) -> GpgVerdict | Exc
     if not signer:
         return SignatureFormatError(f"{what}.asc is no OpenPGP signature that gpgv can check")
     return UnknownKeyError(
-        f"{what} is signed by the GPG key {signer[0]}, which is not among the keys believed here",
+        f"{what} is signed by the GPG key {signer[0]}, which is not among the keys trusted here",
         signer=signer[0],
     )
 

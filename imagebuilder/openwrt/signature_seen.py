@@ -2,7 +2,7 @@
 old signed file, would bring.
 
 A signed index says nothing dependable of its own age, so this machine keeps a record for each feed: the
-SHA-256 of every index it has believed, in that order, with the time of signing where the signature tells it
+SHA-256 of every index it has verified, in that order, with the time of signing where the signature tells it
 (GPG's does, usign's does not).
 
 It detects: an index that was seen here and then replaced; where both have a time of signing, any that was
@@ -38,7 +38,7 @@ class SeenRecordError(UserError):
 
 @dataclass(frozen=True)
 class Seen:
-    """An index that was believed: its SHA-256, when this machine first saw it, and when it was signed, if
+    """An index that was verified: its SHA-256, when this machine first saw it, and when it was signed, if
     known."""
 
     sha256: str

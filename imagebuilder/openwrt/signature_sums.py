@@ -1,4 +1,4 @@
-"""`sha256sums` of a target's folder: signed, and then believed about the other files there.
+"""`sha256sums` of a target's folder: verified by its signatures, then trusted about the other files there.
 
 Format: a line for each file, `HASH *NAME` (GNU coreutils' sha256sum in binary mode; a blank in place of the
 `*` in text mode).
@@ -43,7 +43,7 @@ class TruncatedSumsError(SumsError):
 
 @dataclass(frozen=True)
 class Trust:
-    """Why something is believed. key: the number or fingerprint that signed it; for `pinned` the SHA-256 that
+    """Why something is trusted. key: the number or fingerprint that signed it; for `pinned` the SHA-256 that
     the config gave. text: a sentence for people and the result. signed: when, where the signature says."""
 
     kind: Literal["usign", "gpg", "pinned"]
@@ -75,18 +75,18 @@ def parse_sums(data: bytes) -> dict[str, str]:
 
 
 def verify_sums(files: Mapping[str, bytes], keys: Keys, release: str, log: Log) -> Trust:
-    """Why the file `sha256sums` is believed. files: it, and those of its signatures that there are, by name.
+    """Why the file `sha256sums` is trusted. files: it, and those of its signatures that there are, by name.
 
-    One signature by a key that is believed for the release is enough, but none may be wrong. TrustError and
+    One signature by a key that is trusted for the release is enough, but none may be wrong. TrustError and
     its kinds say what is wrong with it; `sha256sums` that is cut short is told apart from one that was
     changed.
     """
-    believed = keys.for_release(release)
+    trusted = keys.for_release(release)
     found: list[Trust] = []
     problems: list[TrustError] = []
     checks: tuple[tuple[str, Callable[[bytes], Trust]], ...] = (
-        (USIGN, lambda signature: _by_usign(files[SUMS], signature, believed)),
-        (GPG, lambda signature: _by_gpg(files[SUMS], signature, believed, log)),
+        (USIGN, lambda signature: _by_usign(files[SUMS], signature, trusted)),
+        (GPG, lambda signature: _by_gpg(files[SUMS], signature, trusted, log)),
     )
     for name, check in checks:
         if name not in files or (name == GPG and found and shutil.which("gpgv", path=CLEAN_PATH) is None):

@@ -23,7 +23,7 @@ def advise(situation: Situation, resolve: Resolve, predict: Predict) -> tuple[Ad
 
 
 def advice_of(trial: Trial, start: Tried) -> tuple[Advice, ...]:
-    """The same from a point that some moves have led to."""
+    """Advice from a point that some moves have led to, ranked as advise() ranks it."""
     asked = set(start.requested)
     ranked: list[tuple[tuple[bool, int, int], Advice]] = []
     for move in moves(trial.situation):

@@ -163,8 +163,8 @@ class Trial:
         return name not in NEVER and name not in self.situation.keep and name not in python
 
     def after(self, before: Tried, move: Move) -> Tried | None:
-        """The same with one move more; None where that changes nothing or cannot be. A package that another
-        brings back is dropped together with what asks for it."""
+        """A situation with one move more; None where that changes nothing or cannot be. A package that
+        another brings back is dropped together with what asks for it."""
         drops = move.drops
         for _ in range(_BACK):
             requested = [name for name in before.requested if name not in drops]

@@ -132,14 +132,15 @@ def predict_rootfs(
 
 
 def at_most(rootfs: Rootfs) -> Rootfs:
-    """The same, if the prediction is too small by all of its uncertainty."""
+    """A root file system as large as its prediction allows: all of the uncertainty added."""
     amount = rootfs.amount
     most = amount.model_copy(update={"bytes": amount.bytes + amount.uncertainty, "uncertainty": 0})
     return replace(rootfs, amount=most)
 
 
 def measured_rootfs(predicted: Rootfs, size: int) -> Rootfs:
-    """The same, when its squashfs was made (openwrt.measure): each part keeps its share of the whole."""
+    """A predicted root file system whose squashfs was made (openwrt.measure), size in bytes: each part keeps
+    its share of the whole."""
     scale = size / predicted.amount.bytes if predicted.amount.bytes else 1.0
     costs = tuple(
         cost.model_copy(update={"bytes": round(cost.bytes * scale), "uncertainty": 0})

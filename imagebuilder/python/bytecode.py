@@ -65,7 +65,7 @@ class Interpreter:
 class Form:
     """Which bytecode. optimize: 1 leaves assert statements out, 2 docstrings too. validity: by what an
     interpreter tells that bytecode in __pycache__ is its source's, where the source is there: its hash,
-    looked at or believed, or its size and time (which is the epoch's, in seconds since 1970)."""
+    checked or trusted, or its size and time (which is the epoch's, in seconds since 1970)."""
 
     optimize: Literal[0, 1, 2] = 0
     validity: Validity = "checked-hash"
@@ -81,7 +81,7 @@ def form_of_openwrt(python: str) -> Form:
 
 def usual_validity(python: str) -> Validity:
     """By what bytecode of one's own is told to be its source's where nobody says so: a hash that is
-    believed; before 3.7, which knows no hashes, the source's time. VersionError."""
+    trusted; before 3.7, which knows no hashes, the source's time. VersionError."""
     return "unchecked-hash" if version_facts(python).hashed else "timestamp"
 
 

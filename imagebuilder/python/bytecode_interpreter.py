@@ -112,8 +112,8 @@ def _loader(root: Path) -> tuple[str, ...]:
 
 
 def sandboxed(interpreter: Interpreter, into: Path) -> Interpreter:
-    """The same, shut in: it may read this machine's files and write into one folder, and has no network.
-    HostError where there is no bubblewrap."""
+    """An interpreter, shut in: it may read this machine's files and write into one folder, and has no
+    network. HostError where there is no bubblewrap."""
     bubblewrap.check_present()
     folder = str(into.absolute())
     into.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import _imp
 import marshal
 import sys
 
-# PEP 552: valid by the source's hash, looked at wherever the source is there, or believed
+# PEP 552: valid by the source's hash, checked wherever the source is there, or trusted unchecked
 FLAGS = {"checked-hash": 0b11, "unchecked-hash": 0b01, "timestamp": 0b00}
 MAGIC = frozen.MAGIC_NUMBER
 

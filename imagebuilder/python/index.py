@@ -30,7 +30,7 @@ from imagebuilder.python.wheels import Wheel, read_wheel
 from imagebuilder.python.wheels_target import WheelTarget, native_hint
 
 BUILD_EPOCH = 1_577_836_800  # 2020: a wheel's files must not be older than 1980, and all else does not matter
-# what a program needs to reach a server by its name, and to believe it
+# what a program needs to reach a server by its name, and to verify it
 _NETWORK = (
     *("/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/hosts", "/etc/host.conf", "/etc/ssl", "/etc/pki"),
     *("/etc/ca-certificates", "/run/systemd/resolve"),

@@ -85,8 +85,8 @@ def feed_distributions(
 def satisfying(
     requirement: Requirement, feed: Mapping[NormalizedName, FeedDistribution]
 ) -> FeedDistribution | None:
-    """What of the feeds satisfies a requirement. Nothing does where extras are asked for: feeds do not say
-    which they bring."""
+    """The feed package that satisfies a requirement. Nothing does where extras are asked for: feeds do not
+    say which they bring."""
     found = feed.get(canonicalize_name(requirement.name))
     if found is None or requirement.extras:
         return None

@@ -1,7 +1,7 @@
 """A wheel, read and checked: its name and tags, what it requires, its entry points, and each of its files
 against its RECORD. The format is that of PyPA's binary distribution specification (PEP 427, 376, 643).
 
-Nothing in it is believed: paths that leave the tree, links, files that RECORD does not know or knows
+Nothing in it is trusted: paths that leave the tree, links, files that RECORD does not know or knows
 otherwise, and archives that lie about themselves are all refused.
 """
 

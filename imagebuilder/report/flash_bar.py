@@ -71,7 +71,7 @@ def _drawn(shown: Mapping[str, int], width: int, *, over: int) -> str:
 
 
 def flash_picture(budget: FlashBudget) -> dict[str, Any]:
-    """The same for JSON: segments in bytes, with the limits and the verdict."""
+    """A flash budget for JSON: segments in bytes, with the limits and the verdict."""
     return {
         "segments": segments(budget),
         "partition": budget.partition,

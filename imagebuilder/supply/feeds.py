@@ -1,4 +1,4 @@
-"""Feeds: their packages, why their indexes are believed, and where their files are."""
+"""Feeds: their packages, why their indexes are trusted, and where their files are."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FeedUseError(UserError):
 
 @dataclass(frozen=True)
 class Feed:
-    """A feed's packages. trust: why its index is believed; sha256: of the index, and index its bytes where
+    """A feed's packages. trust: why its index is trusted; sha256: of the index, and index its bytes where
     apk asks for them. folder: where files of it lie on this machine. mirrors, path: where they can be
     fetched: the path is the feed's folder in each mirror."""
 
@@ -98,7 +98,7 @@ class Supply:
         return {feed.name: feed.sha256 for feed in self.feeds}
 
     def trust(self) -> dict[str, str]:
-        """For each feed, why it is believed."""
+        """For each feed, why it is trusted."""
         return {feed.name: feed.trust for feed in self.feeds}
 
     def from_feeds(self, plan: Plan) -> list[tuple[Feed, Package, PlannedPackage]]:
@@ -114,7 +114,7 @@ class Supply:
         return [(*found[key], planned) for key, planned in wanted.items()]
 
     def wanted(self, plan: Plan) -> list[Wanted]:
-        """The same, for laying a feed."""
+        """The packages that the plan takes from feeds, with who asked for each, for laying a feed."""
         return [Wanted(package, planned.why) for _, package, planned in self.from_feeds(plan)]
 
 

@@ -95,8 +95,8 @@ class Local:
 def with_originals(
     local: Local, plan: Plan, config: Config, offers: Mapping[str, Sequence[Package]]
 ) -> Local:
-    """The same with the packages that filespecs are for, as the plan took them from feeds. FilespecUseError
-    for one that is not in the image."""
+    """What is made here, with the packages that filespecs are for, as the plan took them from feeds.
+    FilespecUseError for one that is not in the image."""
     rules = package_rules(config.filespec)
     planned = {each.name: each for each in plan.install}
     sources = local.own.sources

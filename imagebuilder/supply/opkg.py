@@ -88,7 +88,7 @@ def _base_package(file: Path) -> Package:
 
 
 def _keys(search: Search, tree: Tree) -> Keys:
-    """What the indexes of the tree's own feeds are believed by: keys of the tree and its release, and of the
+    """What the indexes of the tree's own feeds are verified by: keys of the tree and its release, and of the
     user."""
     from imagebuilder.openwrt.keys import feed_keys  # noqa: PLC0415
 

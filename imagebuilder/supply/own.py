@@ -1,4 +1,4 @@
-"""What of the user's own goes into an image: apps, the wheels of requirements, recipes. Read and declared for
+"""The user's own Python for an image: apps, the wheels of requirements, recipes. Read and declared for
 the plan; made later (supply.local)."""
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from imagebuilder.request import Request
 
 @dataclass(frozen=True)
 class Source:
-    """The ImageBuilder, where it is from, and why it is believed. sha256: of its archive, "" where it was
+    """The ImageBuilder, where it is from, and why it is trusted. sha256: of its archive, "" where it was
     given as a folder or made here."""
 
     folder: Path
