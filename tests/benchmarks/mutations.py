@@ -140,6 +140,27 @@ MUTATIONS = (
         "test_flash_budget.py::test_what_may_still_fit_is_not_refused",
     ),
     Mutation(
+        "nothing is refused that is planned",
+        "budgeting.py",
+        "flash.excess > flash.rootfs.uncertainty",
+        "flash.excess < 0",
+        "test_nor_build.py::test_an_image_that_cannot_fit_is_refused_before_make_with_numbers_and_advice",
+    ),
+    Mutation(
+        "what make made is not measured",
+        "budgeting.py",
+        "    if not made.is_file():\n        return None\n",
+        "    return None\n",
+        "test_nor_build.py::test_what_the_prediction_lets_through_is_measured_after_make",
+    ),
+    Mutation(
+        "fit does not count what the prediction may be wrong by",
+        "budgeting.py",
+        "found.flash(at_most(found.rootfs(packages)))",
+        "found.flash(found.rootfs(packages))",
+        "test_nor_build.py::test_fit_counts_all_that_the_prediction_may_be_wrong_by",
+    ),
+    Mutation(
         "uncertainties of kinds summed instead of squared",
         "planning/flash.py",
         "doubt = math.sqrt(sum(value**2 for value in doubts.values()))",
