@@ -102,13 +102,16 @@ def squashfs(
     machine: tuple[int, str] = MIPS,
     compressor: str = "xz",
     remove: str = "",
+    empty: str = "",
 ) -> bytes:
-    """A squashfs by mksquashfs."""
+    """A squashfs by mksquashfs. remove, empty: a file that is left out, and one without content."""
     with TemporaryDirectory() as scratch:
         root, image = Path(scratch) / "root", Path(scratch) / "image"
         write_tree(root, release=release, target=target, arch=arch, machine=machine)
         if remove:
             (root / remove).unlink()
+        if empty:
+            (root / empty).write_bytes(b"")
         argv = ["mksquashfs", str(root), str(image), "-noappend", "-quiet", "-no-progress", "-no-xattrs"]
         argv += [
             "-all-root",

@@ -12,7 +12,7 @@ import pytest
 
 from imagebuilder.errors import UserError
 from imagebuilder.firmware.verify import verify
-from imagebuilder.firmware.verify_device import machine_of, name_checks
+from imagebuilder.firmware.verify_device import machine_of, metadata_checks, name_checks
 from imagebuilder.flashable import check_flashable, passed, rootfs_sizes
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.board import Board, Image
@@ -154,6 +154,53 @@ def test_no_room_for_settings_is_a_warning(tmp_path: Path) -> None:
     assert not checks["flash left for settings"].refuses
 
 
+def limited(name: str, image: str, limit: int) -> Board:
+    """A board whose image of that kind may have so many bytes."""
+    known = images.board(name)
+    changed = known.images[image].model_copy(update={"limit": limit})
+    return known.model_copy(update={"images": {**known.images, image: changed}})
+
+
+@pytest.mark.parametrize(("over", "refused"), [(0, []), (1, ["size of the image"])])
+def test_an_image_may_fill_its_place_to_the_last_byte_and_its_metadata_does_not_count(
+    tmp_path: Path, over: int, refused: list[str]
+) -> None:
+    """sysupgrade cuts the metadata off before it writes."""
+    body = images.archive(metadata=False)
+    checks = checks_of(
+        tmp_path, images.linksys_metadata(body), limited(LINKSYS, "sysupgrade", len(body) - over)
+    )
+    (size,) = [check for check in checks if check.what == "size of the image"]
+    assert size.found == f"{len(body)} bytes"
+    assert [line.split(":")[0] for line in images.refusing(checks)] == refused
+
+
+@pytest.mark.parametrize(("over", "refused"), [(0, False), (1, True)])
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [("flash", "size of the image against the whole flash"), ("firmware", "size of the image")],
+)
+def test_limits_of_the_board_hold_to_the_byte(
+    tmp_path: Path, key: str, what: str, over: int, refused: bool
+) -> None:
+    image, known = images.glinet(), images.board("glinet-gl-ar150")
+    limit = len(image) - over
+    layout = known.layout.model_copy(update={"firmware": limit} if key == "firmware" else {})
+    board = known.model_copy(update={"layout": layout, "flash": limit if key == "flash" else known.flash})
+    checks = checks_of(tmp_path, image, board)
+    assert [check.refuses for check in checks if check.what == what] == [refused]
+
+
+@pytest.mark.parametrize(("blocks", "ok"), [(6, True), (5, True), (4, False)])
+def test_jffs2_wants_five_erase_blocks(tmp_path: Path, blocks: int, ok: bool) -> None:
+    image = images.glinet()
+    known = images.board("glinet-gl-ar150")
+    room = len(image) - 4 + (blocks << 16)  # the end marker's block is the first of the overlay's
+    board = known.model_copy(update={"layout": known.layout.model_copy(update={"firmware": room})})
+    (check,) = [each for each in checks_of(tmp_path, image, board) if each.what == "flash left for settings"]
+    assert (check.ok, check.found) == (ok, f"{blocks} of 64 KiB")
+
+
 def tar_image(**changes: object) -> bytes:
     settings = {"board": "armada-385-linksys-caiman", "kernel": images.linksys_kernel(), **changes}
     root = make.pad_to(make.squashfs(**images.MVEBU), 1024, 0)  # type: ignore[arg-type]
@@ -196,6 +243,42 @@ def with_metadata(**keys: object) -> bytes:
 )
 def test_what_is_wrong_with_an_archive_is_named(tmp_path: Path, image: bytes, what: str) -> None:
     assert any(line.startswith(what) for line in images.refusing(checks_of(tmp_path, image, LINKSYS)))
+
+
+@pytest.mark.parametrize(
+    ("devices", "ok"),
+    [
+        (["linksys,wrt1200ac"], True),
+        (["linksys,wrt1200ac", "linksys,of-a-later-release"], True),
+        (["asus,other", "linksys,caiman"], True),
+        (["asus,other"], False),
+        ([], False),
+    ],
+)
+def test_one_name_that_the_device_has_is_enough(tmp_path: Path, devices: list[str], ok: bool) -> None:
+    """As in fwtool_check_image of sysupgrade: the image lists devices, and the running one is among them."""
+    checks = checks_of(tmp_path, with_metadata(new_supported_devices=devices), LINKSYS)
+    assert [check.ok for check in checks if check.what == "supported devices"] == [ok]
+
+
+@pytest.mark.parametrize(
+    ("release", "needed"),
+    [("17.01.7", False), ("18.06.9", False), ("19.07.0", True), ("19.07.10", True), ("23.05.5", True)],
+)
+def test_ramips_asks_for_metadata_from_19_07_on(release: str, needed: bool) -> None:
+    profile = SimpleNamespace(target="ramips/mt7621")
+    read = SimpleNamespace(metadata=None, metadata_packed=False)
+    subject = SimpleNamespace(sysupgrade=True, read=read, profile=profile)
+    (check,) = metadata_checks(subject, release)  # type: ignore[arg-type]
+    assert (check.what, check.refuses) == ("metadata", needed)
+    profile.target = "ath79/generic"
+    assert next(metadata_checks(subject, release)).refuses  # type: ignore[arg-type]
+
+
+def test_an_init_without_content_is_none(tmp_path: Path) -> None:
+    image = make.tplink_v1(make.kernel(), make.squashfs(empty="sbin/init"))
+    refused = images.refusing(checks_of(tmp_path, image, WR740))
+    assert refused == ["init in the root filesystem: /sbin/init / none"]
 
 
 def test_ubi_at_another_place_than_the_kernels_end_is_refused(tmp_path: Path) -> None:

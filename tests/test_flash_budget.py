@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from budget_making import SQUASHFS, TPLINK, TREE, Offered, board, predictor, resolved, situation
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagebuilder.budgeting import refusal
 from imagebuilder.model.board import Board
-from imagebuilder.model.budget import Amount
+from imagebuilder.model.budget import Amount, Budgets, FlashBudget, RamNeed
 from imagebuilder.openwrt.measure_image import ImageFacts, erase_block, image_sizes, recipe_size
 from imagebuilder.planning.flash import (
     at_most,
@@ -24,6 +27,7 @@ from imagebuilder.planning.flash import (
 )
 from imagebuilder.planning.flash_kinds import figures, kind_of, ratio_for
 from imagebuilder.planning.flash_known import compressed_files
+from imagebuilder.planning.ram import ram_budget
 from imagebuilder.report.flash_bar import flash_bar, flash_picture, segments
 
 KERNEL = 1276413
@@ -231,6 +235,102 @@ def test_what_stays_free_is_whole_erase_blocks() -> None:
     assert budget.used is not None
     assert budget.used % 0x10000 == 0
     assert budget.free == 3904 * 1024 - budget.used == 786432
+
+
+def of_bytes(size: int, **layout: object) -> FlashBudget:
+    """A root file system of so many bytes behind a kernel of 1,000,000 on NOR with 64 KiB blocks, on a board
+    whose recipes say nothing of a limit."""
+    kernel = Amount(bytes=1_000_000, source="a kernel")
+    recipes = {"sysupgrade.bin": "append-kernel | append-rootfs"}
+    tree = replace(TREE, images=replace(NOR, kernel=kernel, recipes=recipes))
+    rootfs = predict_rootfs([], tree)
+    rootfs = replace(rootfs, amount=Amount(bytes=size, source="a test"))
+    nor = board("glinet-gl-ar150", "23.05.5")
+    laid = nor.layout.model_copy(update={"firmware": None, **layout})
+    return flash_budget(rootfs, tree, nor.model_copy(update={"layout": laid}))
+
+
+@pytest.mark.parametrize(("size", "excess"), [(499_999, 0), (500_000, 0), (500_001, 1)])
+def test_kernel_and_root_file_system_together_have_a_limit_of_their_own(size: int, excess: int) -> None:
+    budget = of_bytes(size, kernel_and_rootfs=1_500_000)
+    assert (budget.excess, budget.verdict == "too big") == (excess, excess > 0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "own", "limit", "source", "excess"),
+    [
+        (2_000_000, 1_500_000, 1_500_000, "the board file of glinet-gl-ar150", 200_000),
+        (1_500_000, 2_000_000, 1_500_000, "the recipe's check-size", 200_000),
+        (None, 1_600_000, 1_600_000, "the board file of glinet-gl-ar150", 100_000),
+        (1_600_000, None, 1_600_000, "the recipe's check-size", 100_000),
+        (1_700_000, 1_700_000, 1_700_000, "the recipe's check-size", 0),
+    ],
+)
+def test_of_two_limits_of_an_image_the_tighter_counts(
+    recipe: int | None, own: int | None, limit: int, source: str, excess: int
+) -> None:
+    kernel = Amount(bytes=1_000_000, source="a kernel")
+    steps = "append-kernel | append-rootfs" + (f" | check-size {recipe}" if recipe else "")
+    tree = replace(TREE, images=replace(NOR, kernel=kernel, recipes={"sysupgrade.bin": steps}))
+    rootfs = replace(predict_rootfs([], tree), amount=Amount(bytes=700_000, source="a test"))
+    nor = board("glinet-gl-ar150", "23.05.5")
+    image = nor.images["sysupgrade"].model_copy(update={"limit": own})
+    layout = nor.layout.model_copy(update={"firmware": None})
+    limited = nor.model_copy(update={"layout": layout, "images": {"sysupgrade": image}})
+    budget = flash_budget(rootfs, tree, limited)
+    (found,) = budget.images
+    assert (found.bytes, found.limit, found.limit_source) == (1_700_000, limit, source)
+    assert (found.excess, budget.excess, budget.verdict == "too big") == (excess, excess, excess > 0)
+
+
+@pytest.mark.parametrize(("blocks", "said"), [(6, False), (5, False), (4, True), (0, True)])
+def test_fewer_than_five_erase_blocks_for_settings_are_told(blocks: int, said: bool) -> None:
+    firmware = 40 << 16
+    budget = of_bytes(firmware - (blocks << 16) - 1_000_000, firmware=firmware)
+    assert (budget.free, budget.verdict) == (blocks << 16, "fits")
+    assert any("JFFS2 wants 5 erase blocks" in note for note in budget.notes) is said
+
+
+def test_kinds_of_packages_are_wrong_independently_of_each_other() -> None:
+    kinds = [Offered("kmod-x", "kernel", 900_000, 900_000), Offered("libx", "libs", 700_000, 700_000)]
+    same = [kinds[0], replace(kinds[0], name="kmod-y")]
+    for packages, together in ((kinds, False), (same, True)):
+        first, second = (each.uncertainty for each in predict_rootfs(packages, TREE).packages)
+        doubt = predict_rootfs(packages, TREE).amount.uncertainty
+        records = predict_rootfs([], TREE).amount.uncertainty
+        assert records == 0
+        of_kinds = first + second if together else math.hypot(first, second)
+        # what is not sure of the records is some bytes a package
+        assert math.floor(of_kinds) <= doubt <= of_kinds + 100
+        assert (doubt < (first + second) * 0.8) is not together
+
+
+def budgets_of(*, flash_excess: int = 0, ram_excess: int = 0) -> Budgets:
+    """Budgets that are over by so many bytes, each with an uncertainty of 1000."""
+    flash = predictor()(resolved(["busybox"], ())).model_copy(
+        update={
+            "excess": flash_excess,
+            "verdict": "too big" if flash_excess else "fits",
+            "rootfs": Amount(bytes=1_000_000, uncertainty=1000, source="a test"),
+        }
+    )
+    need = RamNeed(name="kernel and services", amount=Amount(bytes=16 << 20, uncertainty=1000, source="x"))
+    ram = ram_budget(board(), [need], wanted_free=(16 << 20) + ram_excess)
+    return Budgets(flash=flash, ram=ram)
+
+
+@pytest.mark.parametrize(
+    ("flash", "ram", "refused"),
+    [(0, 0, False), (1000, 0, False), (1001, 0, True), (0, 1000, False), (0, 1001, True), (1, 1, False)],
+)
+def test_what_may_still_fit_is_not_refused(flash: int, ram: int, refused: bool) -> None:
+    """A plan is refused when it is over by more than its prediction may be wrong, and only then."""
+    plan = SimpleNamespace(config="mine", board="tplink-tl-wr740n-v4")
+    error = refusal(plan, budgets_of(flash_excess=flash, ram_excess=ram))  # type: ignore[arg-type]
+    assert (error is not None) is refused
+    if error is not None:
+        assert ("too big by 1001 bytes" in error.message) is (flash > 1000)
+        assert ("RAM" in error.message) is (ram > 1000)
 
 
 def test_an_image_that_fits_but_leaves_too_little() -> None:

@@ -134,6 +134,59 @@ def test_later_files_win_and_lists_grow(library: Library, add_config: AddConfig)
     assert for_board.python.variant == "base"
 
 
+def test_a_name_that_one_file_adds_and_removes_is_in_both_lists(
+    library: Library, add_config: AddConfig
+) -> None:
+    """make takes such a name away, and says so: nothing is lost here."""
+    add_config(
+        "one",
+        'extends = "base"\n[packages]\nadd = ["a", "b"]\nremove = ["b", "c"]\n'
+        '[services]\ndisabled = ["x", "y"]\nenabled = ["y"]\n',
+    )
+    config = load_config(library, "one").config
+    assert (config.packages.add, config.packages.remove) == (("a", "b"), ("b", "c"))
+    assert (config.services.disabled, config.services.enabled) == (("x", "y"), ("y",))
+
+
+def test_variables_of_an_overlay_that_two_files_use_come_together(
+    library: Library, add_config: AddConfig
+) -> None:
+    add_config(
+        "parent",
+        'extends = "base"\n[[overlay]]\nname = "base"\n'
+        'variables = { hostname = "first", zonename = "Europe/Lisbon" }\n[[overlay]]\nname = "demo"\n',
+    )
+    add_config(
+        "child",
+        'extends = "parent"\n[[overlay]]\nname = "base"\nvariables = { hostname = "second" }\n'
+        '[board.qemu-x86-64]\noverlay = [{ name = "base", variables = { banner = "hello" } }]\n',
+    )
+    loaded = load_config(library, "child", "qemu-x86-64")
+    base, demo = loaded.config.overlay
+    assert (base.name, demo.name) == ("base", "demo")
+    assert base.variables == {"hostname": "second", "zonename": "Europe/Lisbon", "banner": "hello"}
+    files = {
+        name: [Path(file).name for file in loaded.origins[f"overlay.base.{name}"]] for name in base.variables
+    }
+    assert files == {"hostname": ["child.toml"], "zonename": ["parent.toml"], "banner": ["child.toml"]}
+
+
+def test_apps_and_requirements_that_are_named_again_are_there_once(
+    library: Library, add_config: AddConfig
+) -> None:
+    add_config(
+        "parent", 'extends = "base"\n[python]\napps = ["apps/a.py"]\nrequirements = ["bottle", "six>=1"]\n'
+    )
+    add_config(
+        "child",
+        'extends = "parent"\n[python]\napps = ["apps/b.py", "apps/a.py"]\n'
+        'requirements = ["six>=1", "idna"]\n',
+    )
+    python = load_config(library, "child").config.python
+    assert [each.path for each in python.apps] == ["apps/a.py", "apps/b.py"]
+    assert python.requirements == ("bottle", "six>=1", "idna")
+
+
 def test_extends_takes_several_left_to_right(library: Library, add_config: AddConfig) -> None:
     add_config("left", 'release = "23.05.5"\n[python]\nvariant = "light"\n')
     add_config("right", 'release = "24.10.4"\n')

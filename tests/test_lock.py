@@ -17,11 +17,13 @@ from imagebuilder.inquiry import compare_lock, lock_image
 from imagebuilder.load.library import Library
 from imagebuilder.load.lock import NoLockError, lock_path, read_lock, write_lock
 from imagebuilder.log import Log
+from imagebuilder.model.app import ResolvedRequirements
 from imagebuilder.model.filetree import EMPTY, FileTree, file_of
 from imagebuilder.model.lock import LockedBoard, LockedPackage, LockedTree
 from imagebuilder.model.package import Package
 from imagebuilder.pipeline import build_image
-from imagebuilder.planning.lock import LockError, differences, only_locked
+from imagebuilder.planning.install import planned
+from imagebuilder.planning.lock import LockError, differences, lock_entry, only_locked
 from imagebuilder.request import Request, requests
 from imagebuilder.stage.ipk import write_ipk
 
@@ -118,6 +120,43 @@ def test_a_package_that_is_new_or_another(asked: Request, small_tree: Path) -> N
     with pytest.raises(LockError, match=r"busybox 1\.36: it has 1\.37"):
         build_image(bound, Log())
     assert "package busybox: 1.36 -> 1.37" in compare_lock(asked, Log())
+
+
+def test_what_is_removed_and_the_profile_are_locked(asked: Request, add_config: AddConfig) -> None:
+    add_config("mine", CONFIG + '[packages]\nremove = ["rssileds", "ppp"]\n')
+    bound = locked(asked)
+    lock = read_lock(asked.library, "mine")
+    assert lock is not None
+    entry = lock.board[BOARD]
+    assert (entry.profile, entry.removed) == ("tplink_tl-wr740n-v4", ("-rssileds", "-ppp"))
+    add_config("mine", CONFIG + '[packages]\nremove = ["rssileds", "odhcpd"]\n')
+    assert compare_lock(asked, Log()) == ("removed: -odhcpd is new", "removed: -ppp is gone")
+    with pytest.raises(LockError, match="removed: -odhcpd is new\nremoved: -ppp is gone"):
+        build_image(bound, Log())
+    add_config("mine", CONFIG + '[packages]\nremove = ["rssileds", "ppp"]\n')
+    other = entry.model_copy(update={"profile": "tplink_tl-wr741nd-v4"})
+    write_lock(asked.library, "mine", {BOARD: other})
+    assert compare_lock(asked, Log()) == ("the profile was tplink_tl-wr741nd-v4 and is tplink_tl-wr740n-v4",)
+    with pytest.raises(LockError, match="the profile was tplink_tl-wr741nd-v4 and is tplink_tl-wr740n-v4"):
+        build_image(bound, Log())
+
+
+def test_what_apk_knows_a_package_by_is_locked(asked: Request) -> None:
+    """A package of apk's index has no SHA-256 of its file: its identity alone tells two builds apart."""
+    package = Package("x", "1", filename="x-1.apk", identity="ab" * 20)
+    other = replace(package, identity="cd" * 20)
+    with decided(asked, Log()) as (_, decision):
+        plan = decision.plan.model_copy(update={"install": (planned(package, "f", ("a test", "x")),)})
+    facts = {"release": "", "sha256": "0" * 64, "feeds": {"f": "1" * 64}, "overlays": {}, "apps": {}}
+    made = lock_entry(plan, requirements=ResolvedRequirements(), **facts)  # type: ignore[arg-type]
+    assert [(each.sha256, each.identity) for each in made.package] == [("", "ab" * 20)]
+    assert only_locked({"f": (package, other)}, made, {"f": "1" * 64}) == {"f": (package,)}
+    with pytest.raises(LockError, match=r"x 1: another build of it$"):
+        only_locked({"f": (other,)}, made, {"f": "1" * 64})
+    changed = made.package[0].model_copy(update={"identity": "cd" * 20})
+    assert differences(made, made.model_copy(update={"package": (changed,)})) == (
+        "package x 1 is another build of the same version",
+    )
 
 
 def test_what_packages_are_made_of_is_locked_too(

@@ -6,6 +6,7 @@ import pytest
 from budget_making import board
 
 from imagebuilder.model.board import Board
+from imagebuilder.model.budget import Amount, RamNeed
 from imagebuilder.planning.ram import interpreter_family, ram_budget, ram_needs, word_bits
 from imagebuilder.report.flash_bar import ram_lines
 
@@ -46,6 +47,14 @@ def test_unknown_ram_gives_no_verdict() -> None:
     budget = ram_budget(unknown, ram_needs("17.01.7", "mips_24kc", "base"), wanted_free=1)
     assert (budget.verdict, budget.free, budget.excess) == ("unknown", None, 0)
     assert ram_lines(budget)[-1] == "free: unknown, for the board's RAM is"
+
+
+def test_needs_are_wrong_independently_of_each_other() -> None:
+    needs = [
+        RamNeed(name=name, amount=Amount(bytes=1 << 20, uncertainty=doubt, source="a test"))
+        for name, doubt in (("kernel and services", 3000), ("files in /tmp", 4000))
+    ]
+    assert ram_budget(board(), needs).uncertainty == 5000
 
 
 def test_releases_that_nobody_measured_give_no_verdict() -> None:

@@ -81,6 +81,16 @@ def test_a_removed_name_need_not_be_there_and_doubles_go() -> None:
     assert made.removed == ("c", "none")
 
 
+@pytest.mark.parametrize(
+    ("release", "there"),
+    [("17.01.7", False), ("19.07.10", False), ("21.02.0", True), ("22.03.7", True), ("23.05.5", True)],
+)
+def test_what_a_profile_removes_a_user_can_have_from_21_02_on(release: str, there: bool) -> None:
+    made = package_list(["dnsmasq", "ppp"], ["-dnsmasq", "-ppp"], ["dnsmasq"], release=release)
+    assert made.names == (("dnsmasq",) if there else ())
+    assert made.removed == (("ppp",) if there else ("dnsmasq", "ppp"))
+
+
 # what goes in
 
 
@@ -118,6 +128,17 @@ def test_the_newest_version_that_fits_is_taken() -> None:
     assert resolve(["a"], [], packages).packages[0].version == "1.10"
     assert resolve(["b"], [], packages).packages[0].version == "1.9"
     assert resolve(["c"], [], packages).packages[0].version == "1.2"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_equal_versions_the_one_for_the_boards_architecture_goes_before_all(order: int) -> None:
+    packages = feed(
+        *["a 1; Architecture: all", "a 1; Architecture: mips_24kc", "x 1; Depends: a"],
+        "y 1; Depends: any",
+        *["b 1; Architecture: mips_24kc; Provides: any", "b 1; Architecture: all; Provides: any"],
+    )[::order]
+    for wanted in ("a", "x", "y"):
+        assert resolve([wanted], [], packages).packages[0].architecture == "mips_24kc", wanted
 
 
 def test_two_versions_of_one_package_cannot_be_in_one_image() -> None:
