@@ -157,6 +157,54 @@ def test_a_damaged_part_is_a_failed_check_for_every_board(tmp_path: Path, case: 
         assert outcome_of(checks_of(tmp_path, data, board)) == "refused", board
 
 
+CHANGES = 40
+# parts of which no checksum of their own or of what lies around them covers every byte
+UNCOVERED = ("ubi",)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("tplink-sysupgrade", "x-sysupgrade.bin"),
+        ("tplink-factory", "x-factory.bin"),
+        ("uimage-squashfs", "x-sysupgrade.bin"),
+        ("ubi-factory", "x-factory.img"),
+        ("sysupgrade-tar", "x-sysupgrade.bin"),
+        ("signed", "x-sysupgrade.bin"),
+        ("pi-card", "x-sysupgrade.img.gz"),
+    ],
+)
+def test_a_changed_byte_is_never_passed_where_a_checksum_covers_it(
+    tmp_path: Path, name: str, file: str
+) -> None:
+    sample = next(one for one in images.samples() if one.name == name)
+    assert outcome_of(checks_of(tmp_path, sample.data, sample.board, file)) == "passed"
+    for at, value in images.renamed(sample, changing=()).places(CHANGES, seed=11):
+        checks = checks_of(tmp_path, images.changed(sample, at, value), sample.board, file)
+        if outcome_of(checks) != "refused":
+            inside = [part for part in images.read(sample.data).walk() if part.kind in UNCOVERED]
+            assert any(part.offset <= at < part.offset + part.size for part in inside), hex(at)
+
+
+def short_images() -> dict[str, tuple[str, str, bytes]]:
+    tree = make.device_tree(MIR3G)
+    code = make.kernel("", size=400, machine=LITTLE_MIPS, tree=tree)
+    tar = make.sysupgrade_tar("mir3g", {"kernel": make.uimage(code), "root": b"hsqs" + bytes(600)})
+    return {
+        "a uImage": (XIAOMI, "x-kernel1.bin", make.uimage(code)),
+        "an ELF": ("qemu-malta-be", "x-vmlinux.bin", make.elf()),
+        "an archive": (XIAOMI, "x-sysupgrade.bin", make.metadata(tar, supported_devices=["xiaomi,mir3g"])),
+    }
+
+
+@pytest.mark.parametrize("case", short_images())
+def test_no_beginning_of_an_image_passes(tmp_path: Path, case: str) -> None:
+    board, name, data = short_images()[case]
+    for size in (*range(1, len(data), max(1, len(data) // 1000)), len(data) - 1):
+        checks = checks_of(tmp_path, data[:size], board, name)
+        assert outcome_of(checks) == "refused", size
+
+
 RAMIPS = (
     '#!/bin/sh\n\tcase "$machine" in\n\t*"GL-MT300N-V2")\n\t\tname="gl-mt300n-v2"\n\t\t;;\n'
     '\t*"Kingston MLW221"|\\\n\t"Kingston MLWG2")\n\t\tname="mlw221"\n\t\t;;\n\tesac\n'

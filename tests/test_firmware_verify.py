@@ -244,6 +244,17 @@ def test_the_kind_that_is_asked_for_counts_more_than_the_name(tmp_path: Path) ->
     assert images.refusing(checks_of(tmp_path, image, WR740, "any.bin")) == []
 
 
+def test_a_tplink_image_without_a_kind_is_one_for_sysupgrade_unless_it_fills_the_flash(
+    tmp_path: Path,
+) -> None:
+    """From 19.07 on sysupgrade wants metadata, and the vendor's own updater wants none."""
+    root = make.squashfs(target="ath79/tiny", release="23.05.5")
+    for factory in (False, True):
+        image = make.tplink_v1(make.kernel(""), root, factory=factory)
+        refused = images.refusing(checks_of(tmp_path, image, WR740, "any.bin"))
+        assert [line.partition(":")[0] for line in refused] == ([] if factory else ["metadata"])
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         verify(tmp_path / "none.bin", images.board(WR740))

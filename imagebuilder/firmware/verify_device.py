@@ -266,11 +266,8 @@ def _support_check(part: Part, models: set[str], expected: str) -> Check:
     exact = {name + mark for name, version in listed for mark in ("", f"v{version}")} - {""}
     known = {model for model in models if len(model) >= _LEAST_LETTERS}
     same = any(name in models or name.endswith(tuple(known)) for name in exact)  # Archer C2600: c2600
-    near = any(
-        name and model and (name in model or re.sub(r"v[0-9]+$", "", model) in name)
-        for name, _ in listed
-        for model in models
-    )
+    bare = {re.sub(r"v[0-9]+$", "", model) for model in known}
+    near = any(name in model or model in name for name, _ in listed if name for model in bare if model)
     level: Level = "warning" if near else "error"  # a version or a series that OpenWrt calls otherwise
     return holds(
         "support list",
