@@ -15,8 +15,11 @@ UNKNOWN = "unknown"
 REMOVABLE = "removable"
 
 # Images as OpenWrt makes them. uimage-squashfs: kernel and root file system one behind the other.
-# ubi-factory: the same with UBI in place of the squashfs. sd-card: a boot partition with FAT, then the
-# root file system. kernel, filesystem: one part alone. unknown: nobody has said yet, nothing looks into it.
+# vendor-uimage-squashfs: the same where the boot loader wants another magic. kernel-squashfs: the same with
+# a kernel that has no U-Boot header (ELF, LZMA, in JFFS2, behind its device tree).
+# ubi-factory: uimage-squashfs with UBI in place of the squashfs. sd-card: a boot partition with FAT, then the
+# root file system. kernel, filesystem: one part alone. The others are vendors' headers, see
+# docs/formats.md. unknown: nobody has said yet, nothing looks into it.
 ImageFormat = Literal[
     "tplink-v1",
     "uimage-squashfs",
@@ -29,6 +32,23 @@ ImageFormat = Literal[
     "efi-disk",
     "kernel",
     "filesystem",
+    "vendor-uimage-squashfs",
+    "kernel-squashfs",
+    "fit",
+    "trx",
+    "safeloader",
+    "tplink-v2",
+    "netgear-dni",
+    "netgear-chk",
+    "model-header",
+    "cybertan",
+    "combined",
+    "edimax",
+    "seama",
+    "ubiquiti",
+    "openmesh",
+    "xiaomi",
+    "buffalo",
     "unknown",
 ]
 Target = Annotated[str, Field(pattern=r"^[a-z0-9_]+/[a-z0-9_-]+$")]
