@@ -161,6 +161,19 @@ def test_plan_and_make_command(
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["indexes"]
 
 
+def test_a_recipe_with_a_make_of_its_own_writes_where_the_others_do(
+    request_for: Callable[..., Request], small_tree: Path
+) -> None:
+    """image-legacy.mk calls a make to which no variable of the command line comes, as _call_image does."""
+    (small_tree / "old.mk").write_text("BIN_DIR := lost\nall:\n\t@touch $(BIN_DIR)/old\n")
+    (small_tree / "behaviour").write_text(
+        "mkdir lost; env -u BIN_DIR -u MAKEFLAGS -u MAKEOVERRIDES make -s -f old.mk\n"
+        "test -f /builder/work/bin/old && echo the old recipe was heard\n"
+    )
+    place, _ = build_image(request_for(), Log())
+    assert "the old recipe was heard" in (place / "build.log").read_text()
+
+
 @pytest.mark.parametrize(
     ("behaviour", "words"),
     [
