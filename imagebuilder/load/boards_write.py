@@ -19,6 +19,7 @@ from imagebuilder.model.release import SNAPSHOT
 from imagebuilder.model.size import format_size, parse_size
 
 FILL_IN = "FILL IN"
+UNCHECKED = "until then build wants --accept-unchecked"
 SCHEMA = "#:schema ../schemas/board.schema.json"
 
 _DISKS = {"sd-card", "bios-disk", "efi-disk"}
@@ -266,7 +267,7 @@ def _images(facts: DeviceFacts) -> Iterator[str]:
     if not facts.images:
         yield _line(
             f'sysupgrade = {{ format = "{UNKNOWN}", required = true }}',
-            "which images the tree makes: it does not say",
+            f"which images the tree makes: it does not say; {UNCHECKED}",
         )
         return
     for name, image in facts.images.items():
@@ -275,7 +276,7 @@ def _images(facts: DeviceFacts) -> Iterator[str]:
         keys += [f"tail = {_text(image.tail)}"] if image.tail else []
         line = f"{name} = {{ {', '.join(keys)} }}"
         if image.format == UNKNOWN:
-            yield _line(line, "the format, see ImageFormat in model/board.py")
+            yield _line(line, f"{name}.format, see ImageFormat in model/board.py; {UNCHECKED}")
         else:
             yield f"{line:<{_COLUMN}}# {' | '.join(image.by)}" if image.by else line
 

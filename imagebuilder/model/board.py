@@ -13,6 +13,7 @@ from imagebuilder.model.size import Size, parse_size
 
 UNKNOWN = "unknown"
 REMOVABLE = "removable"
+NOT_OPENED = (UNKNOWN, "vendor")  # formats of images of which nobody here knows what has to lie where
 
 # Images as OpenWrt makes them. uimage-squashfs: kernel and root file system one behind the other.
 # ubi-factory: the same with UBI in place of the squashfs. kernel-squashfs, kernel-ubi: the same with a kernel

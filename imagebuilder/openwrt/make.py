@@ -33,7 +33,7 @@ disable_services:
 # nothing that a used tree has in its dl/ is looked at: not checked by anybody, and perhaps of another release
 _CACHE_MK = "override DL_DIR := {folder}\n"
 # old recipes (image-legacy.mk) run in a make of their own, which knows no variable of the command line
-_BIN_MK = "override BIN_DIR := {folder}\n"
+_BIN_MK = "override BIN_DIR := {folder}\nexport BIN_DIR\n"
 # OpenWrt's prereq.mk calls make with the first of the makefiles that were read, and means itself
 _LAST_MK = "MAKEFILE_LIST :=\n"
 HOOKS = "hooks.mk"
