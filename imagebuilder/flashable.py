@@ -22,16 +22,19 @@ def check_flashable(
     unread: Collection[str] = (),
 ) -> dict[str, Verified]:
     """What was found of each image, by its file. BuildError, a line each, for what speaks against
-    flashing one of them; HostError without squashfs-tools. An image of which no check could be made is a
-    warning. unread: types of images in which nobody knows what has to lie where: what speaks against
-    them is a warning."""
+    flashing one of them; HostError without squashfs-tools. An image of which no check could be made, or
+    in which nothing says what it is for, is a warning: make has just made it for this profile. unread: types
+    of images in which nobody knows what has to lie where: what speaks against them is a warning."""
     types = {folder / image.file: image.type for image in images}
-    found = verify_all(types, board, release=release, made=True)
+    found = verify_all(types, board, release=release)
     refused: list[str] = []
+    untold: list[str] = []
     for image, verified in zip(images, found, strict=True):
         if not passed(verified):
             said = "; ".join(check.found for check in verified.checks)
             log.warn(f"{image.type}: not checked, but for its size: {said}")
+        elif verified.outcome == "cannot be told":
+            untold.append(image.type)
         against = [
             f"{image.type}: {check.what}: expected {check.expected}, found {check.found}"
             for check in verified.checks
@@ -42,6 +45,8 @@ def check_flashable(
                 log.warn(f"{line} (of a format that is not known here, so that this may be as it should)")
         else:
             refused += against
+    if untold:
+        log.warn(f"{', '.join(untold)}: for {board.id} because make says so; the images themselves do not")
     if refused:
         raise BuildError(
             f"what make built must not be flashed on {board.id}:\n" + "\n".join(refused),

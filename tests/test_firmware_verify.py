@@ -12,11 +12,13 @@ import pytest
 
 from imagebuilder.errors import UserError
 from imagebuilder.firmware.verify import verify
-from imagebuilder.firmware.verify_device import machine_of, name_checks
+from imagebuilder.firmware.verify_device import name_checks
+from imagebuilder.firmware.verify_machine import machine_of
+from imagebuilder.firmware.verify_system import NO_RULES
 from imagebuilder.flashable import check_flashable, passed, rootfs_sizes
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.board import Board, Image
-from imagebuilder.model.firmware import Check
+from imagebuilder.model.firmware import Check, outcome_of
 from imagebuilder.model.result import ImageFile
 from imagebuilder.openwrt.collect import BuildError
 
@@ -57,19 +59,28 @@ def checks_of(
     return verify(tmp_path / name, images.board(board) if isinstance(board, str) else board, **more)
 
 
+# what carries no name of a device: a root file system alone, and disks of PCs
+NAMELESS = ("ubi", "gpt", "gzip-disk", "bios-disk", "bios-disk-1907")
+
+
+def own_outcome(name: str) -> str:
+    return "cannot be told" if name in NAMELESS else "passed"
+
+
 @pytest.mark.parametrize("name", FOR_BOARDS)
 def test_an_image_is_for_its_board_and_for_no_other(tmp_path: Path, name: str) -> None:
     sample = SAMPLES[name]
     assert sample.board in BOARDS
     for board in BOARDS:
-        refused = images.refusing(checks_of(tmp_path, sample.data, board, FOR_BOARDS[name]))
-        assert bool(refused) == (board != sample.board), (board, refused)
+        outcome = outcome_of(checks_of(tmp_path, sample.data, board, FOR_BOARDS[name]))
+        assert outcome == (own_outcome(name) if board == sample.board else "refused"), board
 
 
 @pytest.mark.parametrize("name", FOR_BOARDS)
 def test_a_good_image_has_no_warnings(tmp_path: Path, name: str) -> None:
     checks = checks_of(tmp_path, SAMPLES[name].data, SAMPLES[name].board, FOR_BOARDS[name])
-    assert [check for check in checks if not check.ok] == []
+    untold = ["name of the device"] if name in NAMELESS else []
+    assert [check.what for check in checks if not check.ok] == untold
     told = {check.what for check in checks}
     assert {
         "init in the root filesystem",
@@ -233,6 +244,17 @@ def test_the_kind_that_is_asked_for_counts_more_than_the_name(tmp_path: Path) ->
     assert images.refusing(checks_of(tmp_path, image, WR740, "any.bin")) == []
 
 
+def test_a_tplink_image_without_a_kind_is_one_for_sysupgrade_unless_it_fills_the_flash(
+    tmp_path: Path,
+) -> None:
+    """From 19.07 on sysupgrade wants metadata, and the vendor's own updater wants none."""
+    root = make.squashfs(target="ath79/tiny", release="23.05.5")
+    for factory in (False, True):
+        image = make.tplink_v1(make.kernel(""), root, factory=factory)
+        refused = images.refusing(checks_of(tmp_path, image, WR740, "any.bin"))
+        assert [line.partition(":")[0] for line in refused] == ([] if factory else ["metadata"])
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         verify(tmp_path / "none.bin", images.board(WR740))
@@ -284,7 +306,10 @@ def test_a_device_tree_may_name_the_vendor_where_the_profile_does_not(devices: l
     """As in 19.07's ramips, and in forks of it."""
     code = b"Linux version 4.14.241 (x) " + make.noise(3000) + make.device_tree(devices)
     subject = SimpleNamespace(
-        part=images.read(make.gz(code)), board=images.board(WR740), names=lambda: ("gl-mt300n-v2",)
+        part=images.read(make.gz(code)),
+        board=images.board(WR740),
+        names=lambda: ("gl-mt300n-v2",),
+        rules=NO_RULES,
     )
     found = [check for check in name_checks(subject) if check.what == "device tree of the kernel"]  # type: ignore[arg-type]
     assert [check.ok for check in found] == [ok]
@@ -296,7 +321,9 @@ def test_another_device_tree_is_refused_where_a_board_knows_its_devices_names() 
     known = images.board(WR740)
     without = [profile.model_copy(update={"supported_devices": ()}) for profile in known.profile]
     for board, refuses in ((known, True), (known.model_copy(update={"profile": tuple(without)}), False)):
-        subject = SimpleNamespace(part=images.read(make.gz(code)), board=board, names=lambda: ("duzun-dm06",))
+        subject = SimpleNamespace(
+            part=images.read(make.gz(code)), board=board, names=lambda: ("duzun-dm06",), rules=NO_RULES
+        )
         found = [check for check in name_checks(subject) if check.what == "device tree of the kernel"]  # type: ignore[arg-type]
         assert [(check.ok, check.refuses) for check in found] == [(False, refuses)]
 
@@ -315,22 +342,20 @@ def stating(form: str) -> Board:
 
 
 @pytest.mark.parametrize(
-    ("form", "data", "made", "accepted"),
+    ("form", "data", "outcome"),
     [
-        ("unknown", b"a vendor's own" + make.noise(5000), True, True),
-        ("unknown", b"a vendor's own" + make.noise(5000), False, False),
-        ("uimage-squashfs", b"a vendor's own" + make.noise(5000), True, False),
-        ("unknown", b"\xff" * 5000, True, False),
-        ("unknown", b"PK\x03\x04" + make.noise(5000), True, False),
+        ("unknown", b"a vendor's own" + make.noise(5000), "cannot be told"),
+        ("uimage-squashfs", b"a vendor's own" + make.noise(5000), "refused"),
+        ("unknown", b"\xff" * 5000, "refused"),
+        ("unknown", b"PK\x03\x04" + make.noise(5000), "refused"),
     ],
 )
-def test_a_format_that_nobody_knows(
-    tmp_path: Path, form: str, data: bytes, made: bool, accepted: bool
-) -> None:
-    """What make has just made, of a format that the board's file calls unknown, passes with a warning."""
+def test_a_format_that_nobody_knows(tmp_path: Path, form: str, data: bytes, outcome: str) -> None:
+    """Where the board's file does not know its format either, nothing speaks for the file or against it."""
     (tmp_path / "image").write_bytes(data)
-    (check,) = verify(tmp_path / "image", stating(form), image="sysupgrade", made=made)
-    assert (check.ok, check.refuses) == (False, not accepted)
+    for image in ("sysupgrade", ""):
+        (check,) = verify(tmp_path / "image", stating(form), image=image)
+        assert outcome_of([check]) == outcome
 
 
 def test_an_image_that_could_not_be_checked_is_told(tmp_path: Path) -> None:
@@ -344,3 +369,46 @@ def test_an_image_that_could_not_be_checked_is_told(tmp_path: Path) -> None:
     assert [event.text[:23] for event in said if isinstance(event, Warned)] == ["sysupgrade: not checked"]
     with pytest.raises(BuildError, match="no format that is known here"):
         check_flashable(stating("uimage-squashfs"), [image], tmp_path, "17.01.7", log)
+
+
+def test_a_build_takes_what_names_no_device_and_says_so(tmp_path: Path) -> None:
+    """make has just made it for this board."""
+    (tmp_path / "x-combined-efi.img").write_bytes(SAMPLES["gpt"].data)
+    size = len(SAMPLES["gpt"].data)
+    image = ImageFile(
+        type="combined-efi", file="x-combined-efi.img", size=size, sha256="0" * 64, required=True
+    )
+    said: list[Event] = []
+    found = check_flashable(images.board("x86-64"), [image], tmp_path, "23.05.5", Log([said.append]))
+    assert [verified.outcome for verified in found.values()] == ["cannot be told"]
+    assert [event.text for event in said if isinstance(event, Warned)] == [
+        "combined-efi: for x86-64 because make says so; the images themselves do not"
+    ]
+
+
+SUPPORT_NEW = "SupportList:\r\n{product_name:Archer C7,product_ver:5.0.0,special_id:00000000}\r\n"
+SUPPORT_OLD = "SupportList:\r\nCPE210(TP-LINK|UN|N300-2):1.1\r\nCPE220(TP-LINK|EU|N300-2|1.0):1.1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("support", "name", "ok", "refuses"),
+    [
+        (SUPPORT_NEW, "tplink_archer-c7-v5", True, False),
+        (SUPPORT_NEW, "tplink_archer-c7-v4", False, False),
+        (SUPPORT_NEW, "tplink_archer-c60-v1", False, True),
+        (SUPPORT_OLD, "tplink_cpe210-v1", True, False),
+        (SUPPORT_OLD, "cpe210-220", False, False),
+        (SUPPORT_OLD, "tplink_cpe510-v1", False, True),
+        ("SupportList:\r\n{product_name:Archer C2600,product_ver:1.0.0}\r\n", "tplink_c2600", True, False),
+        ("SupportList:\r\nRE200(TP-LINK|UN|AC750-D)\r\n", "tplink_re200-v1", False, False),
+        ("SupportList:\r\n????\r\n", "tplink_re200-v1", False, True),
+    ],
+)
+def test_safeloaders_list_names_devices_by_model_and_version(
+    support: str, name: str, ok: bool, refuses: bool
+) -> None:
+    image = make.safeloader(make.kernel(), make.squashfs(), support=support)
+    board = images.board(WR740)
+    subject = SimpleNamespace(part=images.read(image), board=board, names=lambda: (name,), rules=NO_RULES)
+    found = [check for check in name_checks(subject) if check.what == "support list"]  # type: ignore[arg-type]
+    assert [(check.ok, check.refuses) for check in found] == [(ok, refuses)]

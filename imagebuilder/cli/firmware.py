@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from imagebuilder.cli.guard import USER_FAULT, guarded
+from imagebuilder.cli.guard import CANNOT_BE_TOLD, USER_FAULT, guarded
 from imagebuilder.cli.options import PROJECT, Json, Root
 
+_EXIT_CODES = {"passed": 0, "refused": USER_FAULT, "cannot be told": CANNOT_BE_TOLD}
 ImagePath = Annotated[
     Path, typer.Argument(help="An image file: factory, sysupgrade, disk, kernel, squashfs, …")
 ]
@@ -45,11 +46,15 @@ def verify(
     project: Root = PROJECT,
     as_json: Json = False,
 ) -> None:
-    """Check whether an image may be flashed on a board; a line for each check, exit code 2 if it may not."""
+    """Check whether an image may be flashed on a board: a line for each check.
+
+    Exit code 0 if it may, 2 if it may not, 3 if nothing in the image says what it is for.
+    """
     from imagebuilder.cli import show
     from imagebuilder.cli.progress import Reporter
     from imagebuilder.firmware.verify import verify as verify_image
     from imagebuilder.load.library import Library
+    from imagebuilder.model.firmware import outcome_of
     from imagebuilder.report.firmware_json import plain
     from imagebuilder.report.firmware_text import checks_text
     from imagebuilder.trying import start_checks
@@ -59,9 +64,13 @@ def verify(
     if start and not any(check.refuses for check in checks):
         with Reporter(quiet=as_json) as log:
             checks = (*checks, *start_checks(image, its_board, log))
-    show.as_json([plain(check) for check in checks]) if as_json else print(checks_text(checks), end="")
-    if any(check.refuses for check in checks):
-        sys.exit(USER_FAULT)
+    outcome = outcome_of(checks)
+    if as_json:
+        facts = {"image": image.name, "board": its_board.id, "outcome": outcome}
+        show.as_json({**facts, "checks": [plain(check) for check in checks]})
+    else:
+        print(checks_text(checks), end="")
+    sys.exit(_EXIT_CODES[outcome])
 
 
 @guarded

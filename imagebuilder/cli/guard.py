@@ -13,6 +13,7 @@ from imagebuilder.errors import FaultsError, UserError
 
 USER_FAULT = 2
 OUR_FAULT = 1
+CANNOT_BE_TOLD = 3  # `verify`: the image is whole, and nothing in it says what it is for
 INTERRUPTED = 130
 TERMINATED = 143
 _OUR_FAULT = "this is a fault of the builder, not yours: please report it with the lines above"

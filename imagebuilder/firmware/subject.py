@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from imagebuilder.firmware import tplink
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats import Read
-from imagebuilder.model.board import Board, Image, Profile
+from imagebuilder.firmware.verify_system import NO_RULES, SystemRules
+from imagebuilder.model.board import UNKNOWN, Board, Image, Profile
 from imagebuilder.model.firmware import Check, Level, Part, RootFacts
 from imagebuilder.model.release import EMBEDDED, is_embedded
 
@@ -33,7 +35,7 @@ _INSIDE = {"uimage-squashfs": "squashfs", "ubi-factory": "ubi"}
 @dataclass(frozen=True, slots=True)
 class Subject:
     """An image and what it is to be. board: as the profile's releases know it. kind: the image's key there,
-    empty where the file's name does not tell it from another of the same format."""
+    empty where nothing tells it from another of the same format. rules: of the sysupgrade in it."""
 
     read: Read
     board: Board
@@ -41,6 +43,7 @@ class Subject:
     kind: str
     image: Image
     facts: RootFacts | None
+    rules: SystemRules = NO_RULES
 
     @property
     def part(self) -> Part:
@@ -92,7 +95,7 @@ def _fits(part: Part, image: Image) -> bool:
     inner = _INSIDE.get(image.format)
     kinds = CONTAINERS.get(image.format)
     if kinds is None:
-        return True
+        return image.format == UNKNOWN
     if part.kind not in kinds:
         return False
     return inner is None or any(child.kind == inner for child in part.children)
@@ -104,17 +107,41 @@ def choose_image(
     """The board's image that a file is: as it is wanted, else by its name, else by its format; and the check
     of its format."""
     images = board.for_profile(profile).images
-    stem = name.removesuffix(".gz").rpartition(".")[0] or name
-    named = [key for key, one in images.items() if stem.endswith(_end_of_name(key, one))]
+    named = _named(images, name)
     fitting = [key for key, one in images.items() if _fits(part, one)]
+    known = [key for key in fitting if images[key].format != UNKNOWN]
     if wanted in images:
         key = shown = wanted
     elif named:
         key = shown = max(named, key=len)
+    elif known and {images[one].format for one in known} == {tplink.KIND}:
+        key = shown = _kind_of_tplink(part, known)
     else:
-        key = next(iter(fitting or images))
+        key = next(iter(known or fitting or images))
         shown = key if len(fitting) == 1 else ""
     return shown, images[key], _format_check(part, images if not shown else {key: images[key]}, images[key])
+
+
+def _kind_of_tplink(part: Part, keys: Sequence[str]) -> str:
+    """Only a factory image is as long as its header says; any other is given to a running OpenWrt."""
+    whole = part.value("firmware length") == part.size
+    fitting = [key for key in keys if ("sysupgrade" in key) != whole]
+    return next(iter(fitting or keys))
+
+
+def _named(images: Mapping[str, Image], name: str) -> list[str]:
+    stem = name.removesuffix(".gz").rpartition(".")[0] or name
+    return [key for key, one in images.items() if stem.endswith(_end_of_name(key, one))]
+
+
+def may_be_unknown(board: Board, name: str, wanted: str) -> bool:
+    """Whether a file may be an image of the board whose format nobody has said."""
+    for profile in board.profile:
+        images = board.for_profile(profile).images
+        keys = [wanted] if wanted in images else _named(images, name) or list(images)
+        if any(images[key].format == UNKNOWN for key in keys):
+            return True
+    return False
 
 
 def _end_of_name(key: str, image: Image) -> str:
@@ -125,9 +152,9 @@ def _format_check(part: Part, candidates: Mapping[str, Image], image: Image) -> 
     inside = [child.kind for child in part.children if child.kind in _INSIDE.values()]
     found = " with ".join([part.kind, *inside])
     expected = ", ".join(f"{key}: {one.format}" for key, one in candidates.items())
-    if image.format not in CONTAINERS:
+    if image.format == UNKNOWN:
         stated = "a format that the board's file states"
-        return Check("format of the image", stated, found, False, "warning")
+        return Check("format of the image", stated, found, False, "unsure")
     return holds("format of the image", _fits(part, image), expected=expected, found=found)
 
 
