@@ -21,7 +21,7 @@ _OF_KINDS: Mapping[str, ImageFormat] = {
     "tplink-v2": "tplink-v2",
     "safeloader": "safeloader",
     "sysupgrade-tar": "sysupgrade-tar",
-    "dni": "dni",
+    "dni": "netgear-dni",
     "fit": "fit",
     "trx": "trx",
     "ubi": "ubi",

@@ -232,12 +232,19 @@ UIMAGE = "kernel-bin | append-dtb | lzma | uImage lzma"
         ("append-kernel | pad-to 64k | append-rootfs | pad-rootfs | check-size", UIMAGE, "uimage-squashfs"),
         ("append-kernel | pad-to 64k | append-rootfs | pad-rootfs", "kernel-bin | lzma", "kernel-squashfs"),
         ("append-kernel | pad-to 64k | append-rootfs | pad-rootfs", "\0", "unknown"),
-        ("append-kernel | append-rootfs", f"{UIMAGE} -M 0x4f4b4c49", "kernel-squashfs"),
+        ("append-kernel | append-rootfs", f"{UIMAGE} -M 0x4f4b4c49", "vendor-uimage-squashfs"),
         ("append-kernel | append-rootfs", f"{UIMAGE} | jffs2 kernel", "kernel-squashfs"),
-        ("append-kernel | netgear-squashfs | append-rootfs | pad-rootfs", UIMAGE, "kernel-squashfs"),
-        ("append-kernel | append-uImage-fakehdr filesystem | append-rootfs", UIMAGE, "kernel-squashfs"),
-        ("append-kernel | pad-to 4m | append-ubi", "kernel-bin | loader-kernel", "kernel-ubi"),
+        ("append-kernel | netgear-squashfs | append-rootfs | pad-rootfs", UIMAGE, "vendor-uimage-squashfs"),
+        ("append-kernel | append-uImage-fakehdr filesystem | append-rootfs", UIMAGE, "uimage-squashfs"),
+        ("append-kernel | kernel2minor -s 1024 | append-rootfs", "kernel-bin | append-dtb-elf", "vendor"),
+        ("append-kernel | append-rootfs", "kernel-bin | append-dtb-elf", "kernel-squashfs"),
+        ("append-kernel | append-rootfs", "kernel-bin | lzma | eva-image", "vendor"),
+        ("append-kernel | append-rootfs", "kernel-bin | gzip | fit gzip x.dtb", "vendor"),
+        ("append-kernel | pad-to 4m | append-ubi", "kernel-bin | lzma | loader-kernel", "vendor"),
+        ("append-kernel | pad-to 4m | append-ubi", "kernel-bin | lzma | jffs2 kernel", "kernel-ubi"),
         ("append-dtb | pad-to 1m | append-kernel | append-ubi", UIMAGE, "kernel-ubi"),
+        ("append-uboot | pad-to 1m | append-kernel | append-rootfs", UIMAGE, "vendor"),
+        ("append-kernel | append-rootfs | pad-rootfs | seama | seama-seal", "kernel-bin | lzma", "seama"),
         ("append-rootfs | pad-rootfs | pad-to 8m | append-kernel", UIMAGE, "squashfs-kernel"),
         ("append-kernel", "kernel-bin | gzip | fit gzip x.dtb", "fit"),
         ("append-kernel | fit none x.dtb with-rootfs | append-metadata", "kernel-bin | gzip", "fit"),
@@ -246,7 +253,7 @@ UIMAGE = "kernel-bin | append-dtb | lzma | uImage lzma"
         ("pad-extra 64k | tplink-v2-image -s | append-metadata", "", "tplink-v2"),
         ("append-rootfs | trx-with-loader", "kernel-bin", "trx"),
         ("append-rootfs | trx-with-loader | asus-trx", "kernel-bin", "vendor"),
-        ("append-rootfs | pad-rootfs | combined-image | check-size", "kernel-bin | lzma", "combined-image"),
+        ("append-rootfs | pad-rootfs | combined-image | check-size", "kernel-bin | lzma", "combined"),
         ("append-kernel | append-rootfs | uimage-padhdr | pad-rootfs", UIMAGE, "vendor"),
         ("append-dtb", UIMAGE, "unknown"),
         ("append-kernel | unheard-of", UIMAGE, "unknown"),
@@ -259,7 +266,7 @@ UIMAGE = "kernel-bin | append-dtb | lzma | uImage lzma"
         ("boot-scr-jh7110 | riscv-sdcard | append-metadata | gzip", "", "sd-card"),
         ("grub-config efi | combined efi | grub-install efi | gzip", "", "efi-disk"),
         ("grub-config pc | combined | grub-install", "", "bios-disk"),
-        ("append-kernel | append-rootfs | netgear-dni", UIMAGE, "dni"),
+        ("append-kernel | append-rootfs | netgear-dni", UIMAGE, "netgear-dni"),
         ("\0 | check-size 8m", UIMAGE, "unknown"),
         ("", "", "unknown"),
     ],
@@ -268,16 +275,26 @@ def test_what_recipes_make(recipe: str, kernel: str, expected: ImageFormat) -> N
     assert recipe_image(recipe, kernel).format == expected
 
 
+def test_variables_and_bodies_say_more_of_a_recipe() -> None:
+    nor, loader = "append-kernel | append-rootfs", "kernel-bin | append-dtb | lzma | loader-kernel"
+    assert recipe_image(nor, loader, values={"LOADER_TYPE": "elf"}).format == "kernel-squashfs"
+    assert recipe_image(nor, loader, values={"LOADER_TYPE": "bin"}).format == "vendor"
+    assert recipe_image(nor, UIMAGE, values={"UIMAGE_MAGIC": "0x1"}).format == "vendor-uimage-squashfs"
+    assert recipe_image("append-ubi | trx-nand", "").format == "trx"
+    builds = {"trx-nand": ("\totrx create $@.new \\ -M 0x32504844 -f $(IMAGE_KERNEL)",)}
+    assert recipe_image("append-ubi | trx-nand", "", builds=builds).format == "vendor"
+
+
 def test_a_recipe_of_a_fork_is_known_by_its_program() -> None:
     builds = {
         "acme-seal": ("\t$(STAGING_DIR_HOST)/bin/mkacme -k $(IMAGE_KERNEL) -o $@",),
         "acme-tar": ("\tsh $(TOPDIR)/scripts/sysupgrade-tar-old.sh --board x $@",),
         "acme-nothing": ("\t$(STAGING_DIR_HOST)/bin/padjffs2 $@", "\techo done"),
     }
-    found = recipe_image("acme-seal | pad-rootfs | append-metadata", UIMAGE, builds)
+    found = recipe_image("acme-seal | pad-rootfs | append-metadata", UIMAGE, builds=builds)
     assert (found.format, found.by) == ("vendor", ("acme-seal",))
-    assert recipe_image("acme-tar | append-metadata", "", builds).format == "sysupgrade-tar"
-    assert recipe_image("append-kernel | acme-nothing", UIMAGE, builds).format == "unknown"
+    assert recipe_image("acme-tar | append-metadata", "", builds=builds).format == "sysupgrade-tar"
+    assert recipe_image("append-kernel | acme-nothing", UIMAGE, builds=builds).format == "unknown"
     assert recipe_image("append-kernel | acme-seal", UIMAGE).format == "unknown"
 
 

@@ -298,8 +298,15 @@ def test_metadata() -> None:
         (lambda data: data + bytes(100), "end of the metadata"),
         (lambda data: data[:-1], "end of the metadata"),
         (lambda data: data[:5000] + b"!" + data[5001:], "checksum of the image in its metadata"),
-        (lambda data: data[:-8] + b"\x09" + data[-7:], "trailer is damaged"),
-        (lambda data: make.metadata(data, supported_devices=["x"]), "trailer is damaged"),
+        (lambda data: data[:-8] + b"\x09" + data[-7:], "trailer of the metadata: type 9"),
+        (lambda data: data[:-4] + b"\x7f" + data[-3:], "trailer of the metadata: type 1, 213"),
+        (lambda data: make.metadata(data, supported_devices=["x"]), "trailer of the metadata: type 1"),
+        (lambda data: make.chunk(data + b"?", 0, 17), "signature can be read: the signature holds no blob"),
+        (lambda data: make.chunk(data + b"# fake certificate of mine", 0, 42), "signature can be read"),
+        (
+            lambda data: make.chunk(data + bytes(8) + b"{", 1, 25),
+            "metadata can be read: the metadata is no JSON",
+        ),
         (
             lambda data: make.metadata(images.archive(metadata=False), supported_devices="x"),
             "no list of names",
@@ -308,6 +315,36 @@ def test_metadata() -> None:
 )
 def test_bad_metadata_says_why(change: images.Change, said: str) -> None:
     assert said in images.trouble(change(images.archive()))
+
+
+def test_a_chunk_that_cannot_be_read_hides_nothing_of_the_file() -> None:
+    good = images.archive(metadata=False)
+    for bad in (make.chunk(good + b"???", 0, 19), make.chunk(good + bytes(8) + b"{", 1, 25)):
+        whole = read_image(View(bad))
+        assert only(whole.part, "squashfs").problems == ()
+        assert [check.what.split(" ")[1:] for check in whole.part.problems] == [["can", "be", "read"]]
+        assert whole.metadata is None
+    signed = read_image(View(make.chunk(images.archive() + b"???", 0, 19)))
+    assert signed.metadata is not None
+    assert signed.metadata.devices == tuple(images.LINKSYS)
+
+
+@pytest.mark.parametrize("text", [b"# fake certificate", b"# fake certificate\n"])
+def test_the_placeholder_of_openwrts_builders_is_no_signature_and_no_fault(text: bytes) -> None:
+    """Official images from 19.07 on end in it."""
+    image = make.chunk(images.archive() + text, 0, len(text) + 16)
+    whole = read_image(View(image))
+    assert whole.part.problems == ()
+    signature = only(whole.part, "signature")
+    assert signature.size == len(text) + 16
+    assert signature.value("signed by") == ()
+    assert signature.fields["signed by"].meaning.startswith("unsigned")
+    assert "checksum of the image" in images.trouble(image[:-20] + b"!" + image[-19:])
+
+
+def test_a_version_that_is_no_text_is_a_forks_own() -> None:
+    version = read_metadata(b'{"version": {"version": "21.02", "release": 3, "more": {"a": 1}}}').version
+    assert version == {"version": "21.02", "release": "3"}
 
 
 def test_gzip_behind_which_other_bytes_stand() -> None:

@@ -66,6 +66,11 @@ define Image/Build/Tail
 		( dd if=$(call upgrade,$(1),$(2)) bs=$${size} conv=sync; echo -n $(5); \
 		) > $(call shipped,$(1),$(2)); fi
 endef
+define Image/Build/Regions/buildkernel
+	mkimage -A mips -M 0x32303033 -n 'x' \
+		-d $(KDIR_TMP)/vmlinux-$(2).uImage.squashfs.tmp \
+		$(KDIR_TMP)/vmlinux-$(2).uImage.squashfs
+endef
 define Image/Build/Regions
 	$(call Joined,$(KDIR_TMP)/vmlinux-$(2).uImage.squashfs,$(KDIR)/root.$(1),0,$(call upgrade,$(1),$(2)))
 	for r in $(5) ; do [ -n "$$r" ] && dashr="-$$r" || dashr= ; \
@@ -128,18 +133,18 @@ def images(profile: str) -> dict[str, tuple[str, str, str]]:
         (
             "ACME4",
             {
-                "sysupgrade": ("kernel-squashfs", "acme-four-{fs}-sysupgrade", ""),
-                "factory": ("dni", "acme-four-{fs}-factory", ""),
-                "factory-NA": ("dni", "acme-four-{fs}-factory-NA", ""),
+                "sysupgrade": ("vendor-uimage-squashfs", "acme-four-{fs}-sysupgrade", ""),
+                "factory": ("netgear-dni", "acme-four-{fs}-factory", ""),
+                "factory-NA": ("netgear-dni", "acme-four-{fs}-factory-NA", ""),
             },
         ),
         (
             "ACME5",
             {
-                "sysupgrade": ("combined-image", "acme-five-{fs}-sysupgrade", ""),
+                "sysupgrade": ("combined", "acme-five-{fs}-sysupgrade", ""),
                 "web": ("kernel-squashfs", "acme-five-{fs}-web", ""),
-                "factory": ("vendor", "acme-five-{fs}-factory", ""),
-                "copy": ("vendor", "acme-five-{fs}-copy", ""),
+                "factory": ("openmesh", "acme-five-{fs}-factory", ""),
+                "copy": ("openmesh", "acme-five-{fs}-copy", ""),
                 "odd": ("unknown", "acme-five-{fs}-odd", ""),
             },
         ),

@@ -12,6 +12,7 @@ from imagebuilder.firmware import (
     fdt,
     filesystems,
     fit,
+    jffs2,
     kernel,
     safeloader,
     squashfs,
@@ -22,7 +23,7 @@ from imagebuilder.firmware import (
     uimage,
 )
 from imagebuilder.firmware.metadata import Metadata, metadata_of, peel
-from imagebuilder.firmware.padding import padding, run_length
+from imagebuilder.firmware.padding import KERNELS, followed, padding, run_length
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Format, Reading
 from imagebuilder.model.firmware import Check, Part
@@ -55,7 +56,7 @@ FORMATS = (
     Format("disk", "disk with MBR or GPT", disk.detect, disk.parse),
     Format("ext4", "ext4 (by name only)", filesystems.detect_ext4, filesystems.parse_ext4),
     Format("lzma", "LZMA", compressed.detect_lzma, compressed.parse_lzma),
-    Format("jffs2", "JFFS2 (by name only)", filesystems.detect_jffs2, filesystems.parse_jffs2),
+    Format(jffs2.KIND, "JFFS2", jffs2.detect, jffs2.parse),
 )
 SMALLEST_IMAGE = 512
 # what people hand in as firmware and what it is instead
@@ -117,6 +118,8 @@ def read_image(view: View) -> Read:
     peeled = peel(view)
     reading = Reading(FORMATS)
     image = reading.inside(peeled.body, "image")
+    if image.kind in KERNELS and image.size < peeled.body.size:
+        image = followed(image, peeled.body, reading).renamed("image")
     if image.kind == "data":
         raise _stranger(view)
     rest = padding(peeled.body.part(image.size))

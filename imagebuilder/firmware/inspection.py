@@ -13,7 +13,7 @@ from imagebuilder.firmware.rootfs_facts import needed_files, root_facts
 from imagebuilder.model.firmware import Check, Inspection, Part, RootFacts, Stretch
 
 # one piece in the strip, though parts of them lie here and there inside
-_WHOLE = ("ubi", "fat", "squashfs", "gzip", "fit")
+_WHOLE = ("ubi", "fat", "squashfs", "gzip", "fit", "jffs2")
 
 
 def view_of(part: Part) -> View:

@@ -23,6 +23,7 @@ _BOARD = re.compile(rb"CMDLINE:board=([A-Za-z0-9._-]{2,40})")
 ELF_MACHINES = {3: "x86", 8: "mips", 20: "powerpc", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
 _ELF_HEADERS = {1: (52, 32, 40), 2: (64, 56, 64)}  # bytes of the header, a program header, a section header
 _MOST_HEADERS = 4096
+_NO_BITS = 8
 _SECTOR = 512
 
 
@@ -94,6 +95,11 @@ def parse_elf(view: View, _reading: Reading) -> Part:
         end = max(end, offset + length)
         if number(at, 4) == 1:
             loaded.append((address, address + memory))
+    for index in range(sizes[4]):
+        at = sections_at + index * section
+        if number(at + 4, 4) != _NO_BITS:  # contents may lie behind the table that lists them
+            place = at + (16 if bits == 1 else 24)
+            end = max(end, number(place, word) + number(place + word, word))
     if end > view.size:
         raise ImageFormatError(f"the ELF file is cut: it needs {end} bytes, {view.size} are there")
     # kernels may state a physical entry for virtual addresses; their last bits agree

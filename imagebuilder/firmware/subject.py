@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from imagebuilder.firmware import tplink
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats import Read
+from imagebuilder.firmware.padding import COMPOSED, HEADED, KERNELS
 from imagebuilder.firmware.verify_system import NO_RULES, SystemRules
 from imagebuilder.model.board import UNKNOWN, Board, Image, Profile
 from imagebuilder.model.firmware import Check, Level, Part, RootFacts
@@ -26,10 +27,32 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
     "efi-disk": ("gpt-disk",),
     "kernel": ("elf", "bzimage", "zimage", "arm64-image", "uimage", "kernel", "lzma", "xz", "gzip", "zstd"),
     "filesystem": ("squashfs", "ext4", "ubifs"),
+    "vendor-uimage-squashfs": ("vendor-uimage-image",),
+    "kernel-squashfs": tuple(COMPOSED[kind] for kind in KERNELS if kind not in HEADED),
+    "fit": ("fit",),
+    "trx": ("trx",),
+    "safeloader": ("safeloader",),
+    "tplink-v2": ("tplink-v2",),
+    "netgear-dni": ("dni",),
+    "netgear-chk": ("netgear-chk",),
+    "model-header": ("model-header",),
+    "cybertan": ("cybertan",),
+    "combined": ("combined",),
+    "edimax": ("edimax",),
+    "seama": ("seama",),
+    "ubiquiti": ("ubiquiti",),
+    "openmesh": ("openmesh",),
+    "xiaomi": ("xiaomi",),
+    "buffalo": ("buffalo",),
 }
 DISKS = ("sd-card", "bios-disk", "efi-disk")
 # what must lie inside of a file of this format besides
-_INSIDE = {"uimage-squashfs": "squashfs", "ubi-factory": "ubi"}
+_INSIDE = {
+    "uimage-squashfs": "squashfs",
+    "vendor-uimage-squashfs": "squashfs",
+    "kernel-squashfs": "squashfs",
+    "ubi-factory": "ubi",
+}
 
 
 @dataclass(frozen=True, slots=True)

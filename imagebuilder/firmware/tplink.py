@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from imagebuilder.firmware.checks import equal, hexadecimal, holds
-from imagebuilder.firmware.padding import behind
+from imagebuilder.firmware.padding import behind, kernel_area, run_length
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.firmware.squashfs import is_squashfs
@@ -150,10 +150,9 @@ def parse(view: View, reading: Reading) -> Part:
     header = Part(
         "tplink-header", "TP-Link header", view.start, HEADER_BYTES, data=view.first(HEADER_BYTES).raw
     )
-    kernel = reading.inside(view.part(HEADER_BYTES, kernel_bytes, "the kernel"), "kernel")
-    children = [header, kernel]
+    children = [header, *kernel_area(view.part(HEADER_BYTES, kernel_bytes, "the kernel"), reading)]
     after = HEADER_BYTES + kernel_bytes
-    if view.u32(0x8C) or after < view.size:
+    if view.u32(0x8C) or run_length(view.part(after)) < view.size - after:
         at = find_rootfs(view)
         tail = behind(view.part(at, what="the root filesystem"), reading, "rootfs")
         checks += _rootfs_checks(view, at, tail[0])

@@ -16,11 +16,13 @@ REMOVABLE = "removable"
 NOT_OPENED = (UNKNOWN, "vendor")  # formats of images of which nobody here knows what has to lie where
 
 # Images as OpenWrt makes them. uimage-squashfs: kernel and root file system one behind the other.
-# ubi-factory: the same with UBI in place of the squashfs. kernel-squashfs, kernel-ubi: the same with a kernel
-# that is no plain uImage, or with something between them. squashfs-kernel: the root file system first.
-# combined-image: both behind a header `CI`. sd-card: a boot partition with FAT, then the root file system.
-# kernel, filesystem: one part alone. vendor: in a header or an archive of the vendor's, for its own updater
-# or boot loader; which one the recipe says. unknown: nobody has said yet, nothing looks into it.
+# vendor-uimage-squashfs: the same where the boot loader wants another magic. kernel-squashfs: the same with
+# a kernel that has no U-Boot header (ELF, LZMA, in JFFS2, behind its device tree), or with something between
+# them. squashfs-kernel: the root file system first. ubi-factory, kernel-ubi: uimage-squashfs and
+# kernel-squashfs with UBI in place of the squashfs. sd-card: a boot partition with FAT, then the root file
+# system. kernel, filesystem: one part alone. vendor: in a header or an archive of the vendor's that this
+# program does not open; which one the recipe says. The others are vendors' headers, see docs/formats.md.
+# unknown: nobody has said yet, nothing looks into it.
 ImageFormat = Literal[
     "tplink-v1",
     "uimage-squashfs",
@@ -33,15 +35,25 @@ ImageFormat = Literal[
     "efi-disk",
     "kernel",
     "filesystem",
+    "vendor-uimage-squashfs",
     "kernel-squashfs",
-    "kernel-ubi",
-    "squashfs-kernel",
-    "combined-image",
+    "fit",
+    "trx",
     "safeloader",
     "tplink-v2",
-    "trx",
-    "fit",
-    "dni",
+    "netgear-dni",
+    "netgear-chk",
+    "model-header",
+    "cybertan",
+    "combined",
+    "edimax",
+    "seama",
+    "ubiquiti",
+    "openmesh",
+    "xiaomi",
+    "buffalo",
+    "kernel-ubi",
+    "squashfs-kernel",
     "vendor",
     "unknown",
 ]

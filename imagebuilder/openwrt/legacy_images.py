@@ -45,6 +45,12 @@ _VENDOR = re.compile(
 _LOOP = re.compile(r"for (\w+) in ([^;]*);")
 _NAMED = re.compile(r"(?P<board>[A-Za-z0-9_.+-]+?)-(?:squashfs|ubi)-(?P<type>[A-Za-z0-9_+-]+)(?:\.|$)")
 _COMMAND_LINE = re.compile(r'patch-cmdline\s+\S+\s+"([^"]*)"')
+_PROGRAMS: Mapping[str, ImageFormat] = {
+    "addpattern": "cybertan",
+    "buffalo-tag": "buffalo",
+    "combined-ext-image.sh": "openmesh",
+}
+_OTHER_MAGIC = re.compile(r"mkimage [^\n]*-M 0x[0-9A-Fa-f]+ [^\n]*-d \S+\s+(\S+)")
 _DNI = re.compile(rf"/mkdniimg\s[^;]*-o\s+{_OUTPUT}")
 
 
@@ -65,7 +71,7 @@ def legacy_device(makefiles: ImageMakefiles, profile: str) -> LegacyDevice | Non
     kernel = _Macros(makefiles).called(f"{_PROFILE}/{profile}", ["buildkernel"])
     found = _COMMAND_LINE.search(kernel)
     said = " ".join(found[1].split()) if found and UNKNOWN not in found[1] else ""
-    return LegacyDevice(dict(_images(text)), said)
+    return LegacyDevice(dict(_images(text, frozenset(_OTHER_MAGIC.findall(kernel)))), said)
 
 
 class _Macros:
@@ -154,23 +160,24 @@ def _function(name: str, given: list[str]) -> str:
     return " ".join(changed)
 
 
-def _images(text: str) -> Iterator[tuple[str, ImageFacts]]:
-    """What a recipe's shell text leaves in BIN_DIR, by type."""
+def _images(text: str, other_magic: frozenset[str]) -> Iterator[tuple[str, ImageFacts]]:
+    """What a recipe's shell text leaves in BIN_DIR, by type. other_magic: uImages with a vendor's magic."""
     formats: dict[str, tuple[ImageFormat, str]] = {}
     for line in text.splitlines():
         for first, second, output in _JOINED.findall(line):
-            formats.setdefault(output, (_joined(first, second), ""))
+            formats.setdefault(output, (_joined(first, second, other_magic), ""))
         for inner, tail, output in _TAILED.findall(line):
             formats.setdefault(output, (formats.get(inner, ("unknown", ""))[0], tail))
         for output in _COMBINED.findall(line):
-            formats.setdefault(output, ("combined-image", ""))
+            formats.setdefault(output, ("combined", ""))
         for output in _NAND.findall(line):
             formats.setdefault(output, ("sysupgrade-tar", ""))
         for output in _DNI.findall(line):
-            formats.update(dict.fromkeys(_looped(output, line), ("dni", "")))
+            formats.update(dict.fromkeys(_looped(output, line), ("netgear-dni", "")))
         for inner, output in _COPIED.findall(line):
             formats.setdefault(output, formats.get(inner, ("unknown", "")))
-        last: ImageFormat = "vendor" if _VENDOR.search(line) else "unknown"
+        program = _VENDOR.search(line)
+        last: ImageFormat = _PROGRAMS.get(program[1], "vendor") if program else "unknown"
         for output in re.findall(_OUTPUT, line):
             for each in _looped(output, line):
                 formats.setdefault(each, (last, ""))
@@ -195,22 +202,24 @@ def _looped(output: str, line: str) -> Iterator[str]:
         yield output.replace("$dashr", f"-{region}" if region else "")
 
 
-def _joined(first: str, second: str) -> ImageFormat:
-    kinds = (_kind(first), _kind(second))
+def _joined(first: str, second: str, other_magic: frozenset[str]) -> ImageFormat:
+    kinds = (_kind(first, other_magic), _kind(second, other_magic))
     known: Mapping[tuple[str, str], ImageFormat] = {
         ("uimage", "rootfs"): "uimage-squashfs",
-        ("kernel", "rootfs"): "kernel-squashfs",
+        ("vendor-uimage", "rootfs"): "vendor-uimage-squashfs",
+        ("lzma", "rootfs"): "kernel-squashfs",
         ("rootfs", "uimage"): "squashfs-kernel",
-        ("rootfs", "kernel"): "squashfs-kernel",
     }
     return known.get(kinds, "unknown")
 
 
-def _kind(file: str) -> str:
+def _kind(file: str, other_magic: frozenset[str]) -> str:
     """What a file of the build is, by its name: KDIR and KDIR_TMP hold `root.squashfs…` and `vmlinux-…`."""
     name = file.rpartition("/")[2]
     if name.startswith("root."):
         return "rootfs"
-    if name.startswith("vmlinux"):
-        return "uimage" if name.endswith(".uImage") else "kernel"
-    return "unknown"
+    if file in other_magic:
+        return "vendor-uimage"
+    endings = {".uImage": "uimage", ".bin.lzma": "lzma"}
+    kinds = (kind for ending, kind in endings.items() if name.endswith(ending))
+    return next(kinds, "unknown") if name.startswith("vmlinux") else "unknown"

@@ -33,7 +33,7 @@ _SAME = _steps(
 _WHOLE: Mapping[str, ImageFormat] = {
     "bcm53xx-tplink-safeloader": "safeloader",
     "combined": "bios-disk",
-    "combined-image": "combined-image",
+    "combined-image": "combined",
     "mktplinkfw": "tplink-v1",
     "mktplinkfw2": "tplink-v2",
     "sysupgrade-tar": "sysupgrade-tar",
@@ -81,9 +81,24 @@ _VENDOR = _steps(
     zyxel-bin zyxel-factory zyxel-nwa-fit zyxel-nwa-fit-filogic zyxel-ras-image zyxel-tar-bz2
     """
 )
+# of those, what is opened
+_OPENED: Mapping[str, ImageFormat] = {
+    "addpattern": "cybertan",
+    "buffalo-tag": "buffalo",
+    "edimax-header": "edimax",
+    "mkfwimage": "ubiquiti",
+    "mkubntimage": "ubiquiti",
+    "mkubntimage-split": "ubiquiti",
+    "mkubntimage2": "ubiquiti",
+    "netgear-chk": "netgear-chk",
+    "openmesh-image": "openmesh",
+    "seama": "seama",
+    "seama-seal": "seama",
+}
 # what a step appends: a kernel, root file system or UBI, or something else that lies between them
-_KERNEL, _ROOTFS, _UBI, _OTHER = "kernel", "rootfs", "ubi", "other"
+_KERNEL, _ROOTFS, _UBI, _TREE, _OTHER = "kernel", "rootfs", "ubi", "device tree", "other"
 _APPENDED: Mapping[str, str] = {
+    "append-dtb": _TREE,
     "append-kernel": _KERNEL,
     "append-kernel-part": _KERNEL,
     "append-rootfs": _ROOTFS,
@@ -92,32 +107,53 @@ _APPENDED: Mapping[str, str] = {
     **dict.fromkeys(
         _steps(
             """
-            append-avm-fakeroot append-dtb append-fakerootfs append-loader-okli append-loader-okli-uimage
-            append-ls-dtb append-squashfs-fakeroot-be append-squashfs4-fakeroot
-            append-uImage-fakehdr append-uboot cfe-jffs2-cferam create-uImage-dtb linksys-pattern-partition
-            ls-append-dtb sercomm-append-tail
+            append-avm-fakeroot append-fakerootfs append-loader-okli append-loader-okli-uimage append-ls-dtb
+            append-squashfs-fakeroot-be append-squashfs4-fakeroot append-uImage-fakehdr append-uboot
+            cfe-jffs2-cferam create-uImage-dtb linksys-pattern-partition ls-append-dtb sercomm-append-tail
             """
         ),
         _OTHER,
     ),
 }
 # steps behind a kernel that put it into something else, before a root file system follows
-_KERNEL_WRAPS = _steps("kernel2minor netgear-squashfs sercomm-kernel uimage-padhdr wrgg-image mkwrggimg")
+_KERNEL_WRAPS = _steps("kernel2minor mkwrggimg netgear-squashfs sercomm-kernel uimage-padhdr wrgg-image")
 _NETGEAR = "netgear-dni"
 _TEXT = "append-string"
-_FIT = "fit"
-# steps of KERNEL behind which the kernel is still a plain uImage
-_AFTER_UIMAGE = _steps("check-size pad-to pad-offset pad-extra kernel-pack-npk")
+_TRX_NAND = "trx-nand"  # mediatek's has another magic
+# what a step of KERNEL leaves: a kind of kernel that is told by its beginning. After any other step that is
+# not among _AFTER_KERNEL it is none of these.
+_KERNELS: Mapping[str, str] = {
+    "append-dtb-elf": "elf",
+    "fit": "fit",
+    "gzip": "gzip",
+    "gzip-kernel": "gzip",
+    "jffs2": "jffs2",
+    "libdeflate-gzip": "gzip",
+    "loader-okli": "gzip",
+    "lzma": "lzma",
+    "lzma-d16": "lzma",
+    "lzma-kernel": "lzma",
+    "lzma-no-dict": "lzma",
+    "netgear-uImage": "vendor-uimage",
+    "uImage": "uimage",
+    "uImageArcher": "uimage",
+    "uImageHiWiFi": "uimage",
+    "zyxel-buildkerneljffs": "jffs2",
+}
+_LOADERS = _steps("loader-kernel loader-kernel-cmdline")
+_LOADER_TYPES: Mapping[str, str] = {"elf": "elf", "gz": "gzip"}
+_AFTER_KERNEL = _steps("append-uImage-fakehdr check-size pad-extra pad-offset pad-to")
+_HEADERLESS = _steps("elf gzip jffs2 lzma")
 
 
 # of steps that are not above, a fork's: the programs that they run, as patterns
 _PROGRAMS: Mapping[str, ImageFormat] = {
     r"sysupgrade-tar[\w-]*\.sh": "sysupgrade-tar",
-    r"combined-image\.sh": "combined-image",
+    r"combined-image\.sh": "combined",
     "mktplinkfw": "tplink-v1",
     "mktplinkfw2": "tplink-v2",
     "tplink-safeloader": "safeloader",
-    "mkdniimg": "dni",
+    "mkdniimg": "netgear-dni",
     "trx": "trx",
     "otrx": "trx",
 }
@@ -134,7 +170,7 @@ class _Shape:
 
     parts: tuple[str, ...] = ()
     whole: ImageFormat | None = None
-    plain: bool = True  # the kernel is as KERNEL makes it
+    wrapped: str = ""  # by which step the kernel was put into something else
     tail: str = ""  # a text behind all of it
 
 
@@ -144,25 +180,40 @@ def device_images(definition: DeviceDefinition) -> dict[str, ImageFacts]:
     for name, recipe in definition.recipes.items():
         image_type = name.partition(".")[0]
         if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+-]*", image_type):
-            found.setdefault(image_type, recipe_image(recipe, definition.kernel, definition.builds))
+            found.setdefault(
+                image_type,
+                recipe_image(recipe, definition.kernel, values=definition.values, builds=definition.builds),
+            )
     return found
 
 
-def recipe_image(recipe: str, kernel: str, builds: Mapping[str, tuple[str, ...]] | None = None) -> ImageFacts:
+def recipe_image(
+    recipe: str,
+    kernel: str,
+    *,
+    values: Mapping[str, str] | None = None,
+    builds: Mapping[str, tuple[str, ...]] | None = None,
+) -> ImageFacts:
     """What comes out of an image's recipe (`append-rootfs | mktplinkfw factory`), given the kernel's
-    (KERNEL); of format unknown where a step is not known. builds: what the tree defines steps to be; a fork's
-    own step is known by the program that it runs."""
+    (KERNEL); of format unknown where a step is not known.
+
+    values: the device's variables, of which LOADER_TYPE and UIMAGE_MAGIC say what kernel it is. builds: what
+    the tree defines steps to be; a fork's own step is known by the program that it runs.
+    """
     shape = _Shape()
     vendor: list[str] = []
+    bodies = builds or {}
     for name, arguments in _named(recipe):
         if UNKNOWN in name:  # in its arguments it does no harm
             return ImageFacts(format="unknown")
-        followed = _follow(shape, name, arguments) or _of_programs((builds or {}).get(name, ()))
+        followed = _follow(shape, name, arguments) or _of_programs(bodies.get(name, ()))
+        if name == _TRX_NAND and any("-M" in line.split() for line in bodies.get(name, ())):
+            followed = _Shape(whole="vendor")
         if followed is None:
             return ImageFacts(format="unknown")
         shape = followed
         vendor += [name] if shape.whole == "vendor" and name not in _SAME else []
-    made = shape.whole or _of_parts(shape, _kernel_kind(kernel))
+    made = shape.whole or _of_parts(shape, _kernel_kind(kernel, values or {}))
     return ImageFacts(format=made, tail=shape.tail, by=tuple(vendor) if made == "vendor" else ())
 
 
@@ -200,11 +251,11 @@ def _follow(shape: _Shape, name: str, arguments: list[str]) -> _Shape | None:
     elif name == "uImage" and alone:
         followed = _Shape(whole="uimage")
     elif name in _KERNEL_WRAPS and alone:
-        followed = replace(shape, plain=False)
+        followed = replace(shape, wrapped=name)
     elif name == _NETGEAR and shape.whole is None and shape.parts:
-        followed = _Shape(whole="dni")
+        followed = _Shape(whole="netgear-dni")
     elif name in _VENDOR or name in _KERNEL_WRAPS or name == _NETGEAR:
-        followed = _Shape(whole="vendor")
+        followed = _Shape(whole=_OPENED.get(name, "vendor"))
     return followed
 
 
@@ -217,46 +268,52 @@ _HELPERS = _steps(
 )
 
 
-_OF_PARTS: Mapping[tuple[str, ...], ImageFormat] = {
-    (_ROOTFS,): "filesystem",
-    (_UBI,): "ubi",
-    (_ROOTFS, _KERNEL): "squashfs-kernel",
-    (_KERNEL,): "kernel",
-    (_KERNEL, _ROOTFS): "kernel-squashfs",
-    (_KERNEL, _UBI): "kernel-ubi",
-}
-_WITH_UIMAGE: Mapping[tuple[str, ...], ImageFormat] = {
-    (_KERNEL,): "uimage",
-    (_KERNEL, _ROOTFS): "uimage-squashfs",
-    (_KERNEL, _UBI): "ubi-factory",
-}
-
-
 def _of_parts(shape: _Shape, kernel: str) -> ImageFormat:
-    """What an image is that nothing wraps."""
-    if _KERNEL in shape.parts and kernel == "unknown":
+    """What an image is that nothing wraps. A kernel that is not told by its beginning is a vendor's matter:
+    its boot loader finds it by where it lies."""
+    known = tuple(part for part in shape.parts if part not in (_OTHER, _TREE))
+    if known in ((_ROOTFS,), (_UBI,)) and known == shape.parts:
+        return "filesystem" if known == (_ROOTFS,) else "ubi"
+    if _KERNEL not in known or kernel == "unknown":
         return "unknown"
-    if shape.parts == (_KERNEL,) and kernel == _FIT and shape.plain:
-        return "fit"
-    if kernel == "uimage" and shape.plain and shape.parts in _WITH_UIMAGE:
-        return _WITH_UIMAGE[shape.parts]
-    known = tuple(part for part in shape.parts if part != _OTHER)
-    if _KERNEL not in known and known != shape.parts:
-        return "unknown"
-    return _OF_PARTS.get(known, "unknown")
+    if shape.wrapped:
+        kernel = "vendor-uimage" if shape.wrapped == "netgear-squashfs" else "other"
+    if shape.parts[0] == _TREE:
+        kernel = "lzma"  # read as one of those without a header
+    elif shape.parts[0] == _OTHER:
+        kernel = "other"
+    kind = "headerless" if kernel in _HEADERLESS else kernel
+    return _OF_PARTS.get((*known, kind), "vendor")
 
 
-def _kernel_kind(kernel: str) -> str:
-    """What KERNEL makes: uimage, fit, other, or unknown where it does not say."""
+# what lies in an image, and of what kind its kernel is
+_OF_PARTS: Mapping[tuple[str, ...], ImageFormat] = {
+    (_KERNEL, "uimage"): "uimage",
+    (_KERNEL, "fit"): "fit",
+    (_KERNEL, "headerless"): "kernel",
+    (_KERNEL, _ROOTFS, "uimage"): "uimage-squashfs",
+    (_KERNEL, _ROOTFS, "vendor-uimage"): "vendor-uimage-squashfs",
+    (_KERNEL, _ROOTFS, "headerless"): "kernel-squashfs",
+    (_KERNEL, _UBI, "uimage"): "ubi-factory",
+    (_KERNEL, _UBI, "vendor-uimage"): "kernel-ubi",
+    (_KERNEL, _UBI, "headerless"): "kernel-ubi",
+    (_ROOTFS, _KERNEL, "uimage"): "squashfs-kernel",
+}
+
+
+def _kernel_kind(kernel: str, values: Mapping[str, str]) -> str:
+    """What KERNEL makes: a kind of _KERNELS, other, or unknown where it does not say."""
     kind = "unknown"
     for name, arguments in _named(kernel):
         if UNKNOWN in name:
             kind = "unknown"
-        elif name == "uImage":
+        elif name in _LOADERS:
+            kind = _LOADER_TYPES.get(values.get("LOADER_TYPE", ""), "other")
+        elif name in _KERNELS:
+            kind = _KERNELS[name]
             # another magic is another kind to the boot loader, and to who reads it
-            kind = "other" if "-M" in arguments else "uimage"
-        elif name == _FIT:
-            kind = "fit"
-        elif name not in _AFTER_UIMAGE or kind == "unknown":
+            if kind == "uimage" and ("-M" in arguments or values.get("UIMAGE_MAGIC")):
+                kind = "vendor-uimage"
+        elif name not in _AFTER_KERNEL or kind == "unknown":
             kind = "other"
     return kind
