@@ -16,7 +16,7 @@ from imagebuilder.load.library import Library
 class Request:
     """What somebody asked for. imagebuilder: a tree's folder or archive, in place of the config's. mirrors:
     asked before the config's. offline: nothing is fetched. sandbox: make is shut in. locked: exactly what the
-    config's lock says."""
+    config's lock says. accept_unchecked: images that nobody can check are handed over too."""
 
     library: Library
     config: str
@@ -28,6 +28,7 @@ class Request:
     offline: bool = False
     sandbox: bool = True
     locked: bool = False
+    accept_unchecked: bool = False
 
     def config_name(self) -> str:
         """The config's own name, also where its file was given."""
@@ -46,6 +47,7 @@ def requests(
     offline: bool = False,
     sandbox: bool = True,
     locked: bool = False,
+    accept_unchecked: bool = False,
 ) -> list[Request]:
     """One request for each board: the one that is named, or all that the config names. UserError for none."""
     library = Library(project)
@@ -64,5 +66,6 @@ def requests(
         offline,
         sandbox,
         locked,
+        accept_unchecked,
     )
     return [replace(asked, board=name) for name in boards]

@@ -27,6 +27,7 @@ def asking(
     offline: bool = False,
     no_sandbox: bool = False,
     locked: bool = False,
+    accept_unchecked: bool = False,
 ) -> Iterator[tuple[list[Request], Log]]:
     """A request for each board, and the log, which shows what happens until this ends."""
     from imagebuilder.cli.progress import Reporter
@@ -44,5 +45,6 @@ def asking(
             offline=offline,
             sandbox=not no_sandbox,
             locked=locked,
+            accept_unchecked=accept_unchecked,
         )
         yield asked, log

@@ -44,6 +44,10 @@ def build(
     check_reproducible: Annotated[
         bool, typer.Option("--check-reproducible", help="Build twice; the images must be the same.")
     ] = False,
+    accept_unchecked: Annotated[
+        bool,
+        typer.Option("--accept-unchecked", help="Hand over images too of which nobody knows what they are."),
+    ] = False,
     output: Output = Path("out"),
     project: Root = PROJECT,
     cache: Cache = None,
@@ -68,6 +72,7 @@ def build(
         offline=offline,
         locked=locked,
         no_sandbox=no_sandbox,
+        accept_unchecked=accept_unchecked,
     ) as (asked, log):
         work = build_twice if check_reproducible else build_image
         built = [work(request, log) for request in asked]

@@ -13,13 +13,16 @@ from imagebuilder.model.size import Size, parse_size
 
 UNKNOWN = "unknown"
 REMOVABLE = "removable"
+NOT_OPENED = (UNKNOWN, "vendor")  # formats of images of which nobody here knows what has to lie where
 
 # Images as OpenWrt makes them. uimage-squashfs: kernel and root file system one behind the other.
 # vendor-uimage-squashfs: the same where the boot loader wants another magic. kernel-squashfs: the same with
-# a kernel that has no U-Boot header (ELF, LZMA, in JFFS2, behind its device tree).
-# ubi-factory: uimage-squashfs with UBI in place of the squashfs. sd-card: a boot partition with FAT, then the
-# root file system. kernel, filesystem: one part alone. The others are vendors' headers, see
-# docs/formats.md. unknown: nobody has said yet, nothing looks into it.
+# a kernel that has no U-Boot header (ELF, LZMA, in JFFS2, behind its device tree), or with something between
+# them. squashfs-kernel: the root file system first. ubi-factory, kernel-ubi: uimage-squashfs and
+# kernel-squashfs with UBI in place of the squashfs. sd-card: a boot partition with FAT, then the root file
+# system. kernel, filesystem: one part alone. vendor: in a header or an archive of the vendor's that this
+# program does not open; which one the recipe says. The others are vendors' headers, see docs/formats.md.
+# unknown: nobody has said yet, nothing looks into it.
 ImageFormat = Literal[
     "tplink-v1",
     "uimage-squashfs",
@@ -49,11 +52,15 @@ ImageFormat = Literal[
     "openmesh",
     "xiaomi",
     "buffalo",
+    "kernel-ubi",
+    "squashfs-kernel",
+    "vendor",
     "unknown",
 ]
 Target = Annotated[str, Field(pattern=r"^[a-z0-9_]+/[a-z0-9_-]+$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 FileName = Annotated[str, Field(pattern=r"^(?:[A-Za-z0-9._+-]|\{fs\})+$")]
+Tail = Annotated[str, Field(pattern=r"^[!-~]+$")]
 DeviceName = Annotated[str, Field(pattern=r"^[!-~]+$")]
 CompatVersion = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+$")]
 Unsigned32 = Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
@@ -112,13 +119,14 @@ class Image(Model):
 
     file: what the name ends in instead, up to `.img` or `.bin`, where it is not `PROFILE-FILESYSTEM-TYPE`
     (`{fs}`: the file system). limit: bytes that make's own recipe accepts, where that is not the firmware
-    partition.
+    partition. tail: a text that the recipe puts behind everything else, for a vendor's boot loader.
     """
 
     format: ImageFormat
     required: bool = False
     file: FileName | None = None
     limit: Size | None = None
+    tail: Tail | None = None
 
 
 class UserEmulation(Model):
@@ -149,6 +157,7 @@ class Profile(Model):
     """What an ImageBuilder of certain releases calls this device.
 
     supported_devices: the names that a sysupgrade with metadata accepts; none where images have no metadata.
+    boardname: what the kernel's command line calls the device (`board=`, BOARDNAME of ar71xx), where it does.
     compat_version: a device of another major version refuses the image. images, layout, emulation: in place
     of the board's, where these releases differ. note: what somebody who builds with them should know.
     """
@@ -158,6 +167,7 @@ class Profile(Model):
     name: Word
     arch: Word
     supported_devices: Many[DeviceName] = ()
+    boardname: DeviceName | None = None
     compat_version: CompatVersion = "1.0"
     images: dict[Word, Image] | None = None
     layout: Layout | None = None
