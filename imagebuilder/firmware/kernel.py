@@ -25,6 +25,7 @@ _ELF_HEADERS = {1: (52, 32, 40), 2: (64, 56, 64)}  # bytes of the header, a prog
 _MOST_HEADERS = 4096
 _NO_BITS = 8
 _SECTOR = 512
+_TREE = re.compile(re.escape(TREE_MAGIC))
 
 
 def code_fields(view: View) -> dict[str, Field]:
@@ -41,7 +42,7 @@ def code_fields(view: View) -> dict[str, Field]:
 
 def appended_tree(view: View) -> View | None:
     """The device tree that ends a kernel, as ath79 and ramips append it: its total size reaches the end."""
-    at = bytes(view.raw).rfind(TREE_MAGIC)
+    at = max((found.start() for found in _TREE.finditer(view.raw)), default=-1)
     if at < 0 or at + 8 > view.size or view.u32(at + 4) > view.size - at:
         return None
     return view.part(at, view.u32(at + 4), "the appended device tree")
