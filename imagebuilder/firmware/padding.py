@@ -14,6 +14,8 @@ from imagebuilder.firmware.reading import Reading
 from imagebuilder.model.firmware import Check, Part
 
 MARKER = bytes.fromhex("deadc0de")
+# the same as a node of JFFS2, of either order (padjffs2 -J)
+MARKERS = (MARKER, bytes.fromhex("1985200404000000c494dbf4"), bytes.fromhex("8519042000000004a8fba0b4"))
 _CHUNK = 1 << 16
 _MOST_KERNELS = 3
 _MOST_FILLS = 4
@@ -47,9 +49,11 @@ def padding(view: View) -> tuple[Part, ...]:
     at = 0
     while at < view.size:
         rest = view.part(at)
-        if rest.has(MARKER):
-            parts.append(Part("end-marker", "end marker", rest.start, len(MARKER), data=rest.first(4).raw))
-            at += len(MARKER)
+        marker = next((one for one in MARKERS if rest.has(one)), None)
+        if marker is not None:
+            size = len(marker)
+            parts.append(Part("end-marker", "end marker", rest.start, size, data=rest.first(size).raw))
+            at += size
             continue
         length = run_length(rest)
         if length == 0:
@@ -82,7 +86,7 @@ def behind(view: View, reading: Reading, name: str, *, kernels: int = _MOST_KERN
     padding and end markers. kernels: how many more there may be."""
     gap = _gap(view)
     before = padding(view.first(gap))
-    if gap == view.size or view.has(MARKER, gap):
+    if gap == view.size or any(view.has(marker, gap) for marker in MARKERS):
         return (*before, *padding(view.part(gap)))
     found = reading.inside(view.part(gap), name)
     if found.kind == "data":

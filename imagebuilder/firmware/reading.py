@@ -60,12 +60,14 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Format:
     """A line of the table of formats. detect: whether a view begins so; it never raises. parse: reads it, and
-    may leave bytes behind it for its caller; raises ImageFormatError and nothing else."""
+    may leave bytes behind it for its caller; raises ImageFormatError and nothing else. opened: whether what
+    lies inside is read, or the format is only named."""
 
     kind: str
     about: str
     detect: Callable[[View], bool]
     parse: Callable[[View, Reading], Part]
+    opened: bool = True
 
 
 def damaged(kind: str, name: str, view: View, reason: str) -> Part:

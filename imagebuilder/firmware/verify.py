@@ -25,7 +25,13 @@ from imagebuilder.firmware.subject import (
     may_be_unknown,
     target_of,
 )
-from imagebuilder.firmware.verify_device import identity_checks, metadata_checks, name_checks, tplink_checks
+from imagebuilder.firmware.verify_device import (
+    identity_checks,
+    metadata_checks,
+    name_checks,
+    tplink_checks,
+    tplink_v2_checks,
+)
 from imagebuilder.firmware.verify_layout import disk_checks, nor_checks, size_checks
 from imagebuilder.firmware.verify_machine import machine_checks
 from imagebuilder.firmware.verify_root import program_checks, required_checks
@@ -163,6 +169,8 @@ def _subject_checks(claim: _Claim, root: _Root) -> Iterator[Check]:
         yield from profile_checks
     if part.kind == "tplink-v1":
         yield from tplink_checks(part, claim.board, kind=kind)
+    if part.kind == "tplink-v2":
+        yield from tplink_v2_checks(part, claim.board)
     if facts is None and image.format in CONTAINERS and image.format not in _ROOTLESS:
         other = part.find("ext4", "ubifs") is not None
         found = "another file system, which is not looked into" if other else "none"

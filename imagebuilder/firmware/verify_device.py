@@ -42,6 +42,13 @@ _SUPPORTED = re.compile(
     r"|(?P<old>[A-Za-z0-9 _.-]{2,64})\([^)]{0,100}\)(?::(?P<old_version>[0-9]{1,3}))?"
 )
 _LEAST_LETTERS = 4
+# parts of vendors' headers that hold a model's name: its field, and what that is called
+_NAMING_HEADERS = {
+    "dni": ("device", "device of the NETGEAR header"),
+    "model-header": ("model", "model in the header"),
+    "buffalo": ("product", "product of the Buffalo header"),
+    "openmesh": ("type", "device of the OpenMesh header"),
+}
 # what profiles of targets without devices are called
 _NO_NAMES = frozenset(("generic", "default"))
 
@@ -88,6 +95,14 @@ def tplink_checks(part: Part, board: Board, *, kind: str) -> Iterator[Check]:
     )
     if kind == "factory":
         yield equal("length of a factory image", found, part.size)
+
+
+def tplink_v2_checks(part: Part, board: Board) -> Iterator[Check]:
+    """A TP-Link header of version 2 or 3 against the board's ids, where its file has them."""
+    facts, hwid, hwrev = board.tplink, part.value("hardware id"), part.value("hardware revision")
+    if facts is not None and isinstance(hwid, int):
+        yield same_number("hardware id", facts.hwid, hwid, proves="device")
+        yield equal("hardware revision", facts.hwrev, hwrev)
 
 
 def _metadata_required(subject: Subject, release: str) -> bool:
@@ -229,22 +244,18 @@ def _header_checks(subject: Subject, known: frozenset[str]) -> Iterator[Check]:
     """Names in the headers of boot loaders and vendors."""
     expected = " or ".join(subject.names())
     models = {_letters(name.rpartition("_")[2]) for name in known}
-    for part in of_kind(subject.part, "dni"):
-        device = str(part.value("device") or "")
-        same = device != "" and any(name.endswith(device.lower()) for name in known)
-        # a warning: a few have a name of their own for a series of devices
-        yield holds(
-            "device of the NETGEAR header",
-            same,
-            expected=expected,
-            found=device,
-            level="warning",
-            proves="device",
-        )
+    sure_models = tuple(
+        model for model in models if len(model) >= _LEAST_LETTERS and re.search("[0-9]", model)
+    )
+    for kind, (field, what) in _NAMING_HEADERS.items():
+        for part in of_kind(subject.part, kind):
+            named = str(part.value(field) or "")
+            same = _letters(named) in models or _letters(named).endswith(sure_models)
+            # a warning: some have a name of their own for a series of devices
+            yield holds(what, same, expected=expected, found=named, level="warning", proves="device")
     for part in of_kind(subject.part, "uimage", "vendor-uimage"):
         title = str(part.value("name") or "")
-        named = {_letters(word) for word in (title, *title.split())} & models
-        if any(len(word) >= _LEAST_LETTERS and re.search("[0-9]", word) for word in named):
+        if {_letters(word) for word in (title, *title.split())} & {*sure_models}:
             yield holds("name in the uImage", True, expected=expected, found=title, proves="device")
     for part in of_kind(subject.part, "safeloader"):
         yield _support_check(part, models, expected)
