@@ -308,8 +308,9 @@ def test_a_text_behind_an_image_is_remembered() -> None:
 
 
 def test_the_steps_that_make_a_vendors_format_are_named() -> None:
-    found = recipe_image("append-kernel | append-rootfs | pad-rootfs | buffalo-enc a b | buffalo-tag", UIMAGE)
-    assert (found.format, found.by) == ("vendor", ("buffalo-enc", "buffalo-tag"))
+    encrypted = "append-kernel | append-rootfs | pad-rootfs | buffalo-enc a b | buffalo-tag-dhp"
+    found = recipe_image(encrypted, UIMAGE)
+    assert (found.format, found.by) == ("vendor", ("buffalo-enc", "buffalo-tag-dhp"))
     assert recipe_image("append-rootfs | buffalo-rootfs-cksum | sysupgrade-tar rootfs=\0", UIMAGE).by == ()
 
 
