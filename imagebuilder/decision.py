@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imagebuilder.budgeting import budgets
+from imagebuilder.errors import UserError
 from imagebuilder.host.fs import ready_cache
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.host.tools import require
@@ -16,7 +17,7 @@ from imagebuilder.load.config import LoadedConfig, load_config
 from imagebuilder.load.lock import locked_board
 from imagebuilder.load.overlay import LoadedOverlay, load_overlays
 from imagebuilder.log import Log
-from imagebuilder.model.board import Board
+from imagebuilder.model.board import UNKNOWN, Board, Profile
 from imagebuilder.model.budget import Budgets
 from imagebuilder.model.lock import LockedBoard
 from imagebuilder.model.plan import Plan
@@ -27,6 +28,7 @@ from imagebuilder.planning.install import Offers, PlanError
 from imagebuilder.planning.lock import LockError, differences, lock_entry
 from imagebuilder.planning.plan import make_plan
 from imagebuilder.request import Request
+from imagebuilder.seen import told_board
 from imagebuilder.supply.feeds import Job, Supply
 from imagebuilder.supply.local import Local
 from imagebuilder.supply.own import open_own
@@ -45,15 +47,43 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Decided:
-    """All that is known before anything is built."""
+    """All that is known before anything is built. board: with what the tree knows of images whose format its
+    file leaves open."""
 
     source: Source
+    board: Board
     job: Job
     supply: Supply
     offers: Offers
     local: Local
     plan: Plan
     budgets: Budgets
+
+
+HOW_TO_TELL = "say it in the board's file, or --accept-unchecked"
+
+
+def unknown_images(board: Board, profile: Profile) -> Iterator[str]:
+    """The types of images of which nobody says what they are: neither the board's file nor the tree."""
+    for name, image in board.for_profile(profile).images.items():
+        if image.format == UNKNOWN:
+            yield name
+
+
+def not_known(board: Board, image: str) -> str:
+    """What is wrong with an image of unknown format, in words, with the key of the board's file."""
+    return f"nobody says what the {image} image of {board.id} is (boards/{board.id}.toml: {image}.format)"
+
+
+def check_known(plan: Plan, board: Board, *, accepted: bool) -> None:
+    """UserError, before anything is built, for images that could not be checked afterwards; accepted:
+    somebody wants them all the same."""
+    if plan.unchecked and not accepted:
+        raise UserError(
+            "\n".join(not_known(board, image) for image in plan.unchecked),
+            hint="take the format from ImageFormat in model/board.py, or the image out of the board's file;"
+            " build --accept-unchecked hands it over unchecked",
+        )
 
 
 def load_inputs(request: Request) -> Inputs:
@@ -82,7 +112,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         tree = read_tree(source.folder, view, request.cache, log, series=config.series)
         job = Job(request, view, work, log)
     with log.step("plan"):
-        profile = choose_profile(inputs.board, tree)
+        known, profile = told_board(inputs.board, choose_profile(inputs.board, tree), tree)
         supply = open_supply(job, config, tree)
         own = open_own(job, config, tree, supply.offers, locked.requirements if locked else None)
         for warning in own.python.warnings:
@@ -109,9 +139,12 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
             rootfs_partsize=config.image.rootfs_partsize,
             sizes_rootfs=tree.sizes_rootfs,
         )
-        plan = plan.model_copy(update={"make": tuple(arguments)})
+        unchecked = tuple(unknown_images(known, profile))
+        for image in unchecked:
+            log.warn(f"{not_known(known, image)}: it cannot be checked, and build refuses it ({HOW_TO_TELL})")
+        plan = plan.model_copy(update={"make": tuple(arguments), "unchecked": unchecked})
         found = budgets(plan, config, inputs.board, inputs.overlays, offers, contents=local.known())
-        decided = Decided(source, job, supply, offers, local, plan, found)
+        decided = Decided(source, known, job, supply, offers, local, plan, found)
         if locked is not None:
             _check_locked(locked, entry_of(inputs, decided), config.name)
         return decided

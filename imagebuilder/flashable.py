@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from imagebuilder.firmware.verify import Verified, verify_all
@@ -13,23 +13,40 @@ from imagebuilder.openwrt.collect import BuildError
 
 
 def check_flashable(
-    board: Board, images: Sequence[ImageFile], folder: Path, release: str, log: Log
+    board: Board,
+    images: Sequence[ImageFile],
+    folder: Path,
+    release: str,
+    log: Log,
+    *,
+    unread: Collection[str] = (),
 ) -> dict[str, Verified]:
     """What was found of each image, by its file. BuildError, a line each, for what speaks against
-    flashing one of them; HostError without squashfs-tools. An image of which no check could be made is a
-    warning."""
+    flashing one of them; HostError without squashfs-tools. An image of which no check could be made, or
+    in which nothing says what it is for, is a warning: make has just made it for this profile. unread: types
+    of images in which nobody knows what has to lie where: what speaks against them is a warning."""
     types = {folder / image.file: image.type for image in images}
-    found = verify_all(types, board, release=release, made=True)
+    found = verify_all(types, board, release=release)
     refused: list[str] = []
+    untold: list[str] = []
     for image, verified in zip(images, found, strict=True):
         if not passed(verified):
             said = "; ".join(check.found for check in verified.checks)
             log.warn(f"{image.type}: not checked, but for its size: {said}")
-        refused += [
+        elif verified.outcome == "cannot be told":
+            untold.append(image.type)
+        against = [
             f"{image.type}: {check.what}: expected {check.expected}, found {check.found}"
             for check in verified.checks
             if check.refuses
         ]
+        if image.type in unread:
+            for line in against:
+                log.warn(f"{line} (of a format that is not known here, so that this may be as it should)")
+        else:
+            refused += against
+    if untold:
+        log.warn(f"{', '.join(untold)}: for {board.id} because make says so; the images themselves do not")
     if refused:
         raise BuildError(
             f"what make built must not be flashed on {board.id}:\n" + "\n".join(refused),

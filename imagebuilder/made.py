@@ -15,7 +15,7 @@ from imagebuilder.firmware.verify import Verified
 from imagebuilder.flashable import check_flashable, passed, rootfs_sizes
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
-from imagebuilder.model.board import Board
+from imagebuilder.model.board import NOT_OPENED, UNKNOWN, Board
 from imagebuilder.model.budget import Budgets, FlashBudget
 from imagebuilder.model.filespec import FilespecRecord
 from imagebuilder.model.plan import Plan
@@ -41,12 +41,14 @@ from imagebuilder.workspace import Workspace
 
 @dataclass(frozen=True)
 class Made:
-    """What was found of a build. verified: of each image, by its file. uncompiled: paths of Python sources
+    """What was found of a build. verified: of each image, by its file; unchecked: files of those of which
+    nothing but the size could be checked. uncompiled: paths of Python sources
     that the device would compile at each start."""
 
     images: tuple[ImageFile, ...]
     packages: tuple[InstalledPackage, ...]
     verified: Mapping[str, Verified]
+    unchecked: tuple[str, ...]
     starts: tuple[Start, ...]
     bytecode: LoadedBytecode | None
     flash: FlashBudget | None
@@ -59,15 +61,22 @@ def check_made(inputs: Inputs, decided: Decided, report: MakeReport, workspace: 
     BuildError and BudgetError for what is missing, does not fit or must not be flashed; ProofError where
     Python does not run.
     """
-    board, plan, view = inputs.board, decided.plan, decided.job.view
+    board, plan, view = decided.board, decided.plan, decided.job.view
     log = decided.job.log
     images, packages = _verify(board, plan, view, report, workspace)
-    verified = check_flashable(board, images, workspace.result, plan.tree.release, log)
+    formats = {kind: image.format for kind, image in board.for_profile(plan.profile).images.items()}
+    unread = {kind for kind, form in formats.items() if form in NOT_OPENED}
+    verified = check_flashable(board, images, workspace.result, plan.tree.release, log, unread=unread)
+    unchecked = tuple(
+        image.file
+        for image in images
+        if image.type in unread and (formats[image.type] == UNKNOWN or verified[image.file].root is None)
+    )
     starts, bytecode = _tried(inputs, decided)
     flash = _check_flash(inputs, plan, view)
     for service in sorted(set(plan.disabled_services) - services(view.changed, plan.tree.places)):
         log.warn(f"services.disabled names '{service}', which this image does not have")
-    return Made(images, packages, verified, starts, bytecode, flash, _uncompiled(plan, view, log))
+    return Made(images, packages, verified, unchecked, starts, bytecode, flash, _uncompiled(plan, view, log))
 
 
 def result_of(
@@ -95,6 +104,7 @@ def result_of(
         packages=made.packages,
         images=made.images,
         checks={file: passed(verified) for file, verified in made.verified.items()},
+        unchecked=made.unchecked,
         rootfs=rootfs_sizes(made.verified),
         flash=made.flash,
         ram=decided.budgets.ram,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imagebuilder.budgeting import check_budget
-from imagebuilder.decision import Inputs, decide, load_inputs
+from imagebuilder.decision import Inputs, check_known, decide, load_inputs
 from imagebuilder.errors import UserError
 from imagebuilder.host.architecture import require_host_programs, require_x86_64
 from imagebuilder.host.fs import ready_cache
@@ -84,6 +84,7 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
         decided = decide(request, inputs, workspace.work, log)
         require_host_programs(decided.source.folder)
         plan, view = decided.plan, decided.job.view
+        check_known(plan, decided.board, accepted=request.accept_unchecked)
         check_budget(plan, decided.budgets)
         with log.step("fetch"):
             config = inputs.loaded.config

@@ -18,7 +18,8 @@ from imagebuilder.model.release import check_release
 class Request:
     """What somebody asked for. imagebuilder: a tree's folder or archive, in place of the config's. mirrors:
     asked before the config's. offline: nothing is fetched. sandbox: make is shut in. locked: exactly what the
-    config's lock says. release: in place of the config's release or ImageBuilder."""
+    config's lock says. release: in place of the config's release or ImageBuilder. accept_unchecked: images
+    that nobody can check are handed over too."""
 
     library: Library
     config: str
@@ -31,6 +32,7 @@ class Request:
     sandbox: bool = True
     locked: bool = False
     release: str | None = None
+    accept_unchecked: bool = False
 
     def config_name(self) -> str:
         """The config's own name, also where its file was given."""
@@ -65,6 +67,7 @@ def requests(
     offline: bool = False,
     sandbox: bool = True,
     locked: bool = False,
+    accept_unchecked: bool = False,
 ) -> list[Request]:
     """One request for each board: the one that is named, or all that the config names. UserError for none."""
     library = Library(project)
@@ -83,5 +86,6 @@ def requests(
         offline,
         sandbox,
         locked,
+        accept_unchecked=accept_unchecked,
     )
     return [replace(asked, board=name) for name in boards]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+import firmware_vendor_images
 import firmware_writers as make
 import zstandard
 
@@ -351,6 +352,10 @@ def samples() -> tuple[Sample, ...]:
         Sample("gzip-disk", "gzip", make.gz(disk), "x86-64", ((0, 3), (10, len(make.gz(disk))))),
         Sample("elf", "elf", elf, "", ((0, 7), (18, 20), (24, 32), (40, 46), (56, 64))),
         Sample("zstd", "zstd", packed),
+        *(
+            Sample(name, kind, data, "", ranges)
+            for name, (kind, data, ranges) in firmware_vendor_images.images().items()
+        ),
     )
 
 

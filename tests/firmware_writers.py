@@ -103,8 +103,10 @@ def squashfs(
     compressor: str = "xz",
     remove: str = "",
     empty: str = "",
+    scripts: tuple[tuple[str, str], ...] = (),
 ) -> bytes:
-    """A squashfs by mksquashfs. remove, empty: a file that is left out, and one without content."""
+    """A squashfs by mksquashfs. remove, empty: a file that is left out, and one without content. scripts:
+    files besides, by their paths."""
     with TemporaryDirectory() as scratch:
         root, image = Path(scratch) / "root", Path(scratch) / "image"
         write_tree(root, release=release, target=target, arch=arch, machine=machine)
@@ -112,6 +114,9 @@ def squashfs(
             (root / remove).unlink()
         if empty:
             (root / empty).write_bytes(b"")
+        for name, text in scripts:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
         argv = ["mksquashfs", str(root), str(image), "-noappend", "-quiet", "-no-progress", "-no-xattrs"]
         argv += [
             "-all-root",
@@ -129,10 +134,25 @@ def squashfs(
         return image.read_bytes()
 
 
+def functions(machine: tuple[int, str] = MIPS, count: int = 100) -> bytes:
+    """Bare code of that many functions, each of which returns as this processor's do."""
+    number, order = machine
+    words = {8: 0x03E00008, 40: 0xE12FFF1E, 183: 0xD65F03C0, 20: 0x4E800020}
+    end = words[number].to_bytes(4, order)  # type: ignore[arg-type]
+    return b"".join(noise(56, seed) + end for seed in range(count))
+
+
 @cache
-def kernel(text: str = "board=TL-WR741ND-v4 console=ttyATH0,115200", size: int = 90000) -> bytes:
-    """Kernel code that names its version, in LZMA as OpenWrt packs it."""
+def kernel(
+    text: str = "board=TL-WR741ND-v4 console=ttyATH0,115200",
+    size: int = 90000,
+    *,
+    machine: tuple[int, str] = MIPS,
+    tree: bytes = b"",
+) -> bytes:
+    """Kernel code that names its version, in LZMA as OpenWrt packs it. tree: appended to it."""
     code = b"\0\0CMDLINE:" + text.encode() + bytes(64) + b"Linux version 4.4.182 (builder) " + noise(size)
+    code += functions(machine) + tree
     filters = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 23, "lc": 1, "lp": 2, "pb": 2}]
     packed = lzma.compress(code, lzma.FORMAT_ALONE, filters=filters)
     return packed[:5] + struct.pack("<Q", len(code)) + packed[13:]
@@ -201,6 +221,7 @@ def uimage(
     name: bytes = b"MIPS LEDE Linux-4.4.182",
     magic: int = 0x27051956,
 ) -> bytes:
+    """A uImage. machine: as its header says, whatever the data are."""
     head = struct.pack(
         ">IIIIIIIBBBB32s",
         magic,
@@ -468,6 +489,7 @@ def bzimage(version: str = "6.1.0 (builder)") -> bytes:
     data[0x202:0x206] = b"HdrS"
     data[0x206:0x208] = struct.pack("<H", 0x20F)
     data[0x20E:0x210] = struct.pack("<H", 0x300 - 0x200)
+    data[0x236] = 1  # a 64-bit kernel
     data[0x300 : 0x300 + len(version)] = version.encode()
     return bytes(data)
 

@@ -21,7 +21,7 @@ from imagebuilder.load.library import Library
 from imagebuilder.load.toml import parse_toml
 from imagebuilder.log import Log
 from imagebuilder.model.board import Partition, TplinkHeader
-from imagebuilder.model.device import DeviceFacts
+from imagebuilder.model.device import DeviceFacts, ImageFacts
 from imagebuilder.model.tree import TreeError
 from imagebuilder.openwrt.device_facts import device_facts
 from imagebuilder.request import requests
@@ -255,7 +255,9 @@ FACTS = DeviceFacts(
 
 
 def test_a_board_with_a_disk(library: Library) -> None:
-    facts = FACTS.model_copy(update={"arch": "aarch64_cortex-a53", "images": {"factory": "sd-card"}})
+    facts = FACTS.model_copy(
+        update={"arch": "aarch64_cortex-a53", "images": {"factory": ImageFacts(format="sd-card")}}
+    )
     written = write_board(library, facts)
     board = library.board("acme-one")
     assert board.flash == "removable"
@@ -381,7 +383,7 @@ def test_profiles_json_says_more(telling_tree: Path, small_tree: Path, tmp_path:
     (small_tree / "target/linux/ath79/image/Makefile").unlink()
     tree = look_at_tree(str(small_tree), tmp_path / "cache", Log())
     facts = device_facts(tree, "tplink_tl-wr741nd-v4")
-    assert facts.images == {"sysupgrade": "unknown", "factory": "unknown"}
+    assert facts.images == dict.fromkeys(("sysupgrade", "factory"), ImageFacts(format="unknown"))
     assert facts.supported_devices == ("a,b",)
     assert device_facts(tree, "tplink_tl-wr740n-v4").images == {}
     for text in ("{", "[]", '{"profiles": []}', "\0"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from imagebuilder.model.board import ImageFormat
 from imagebuilder.openwrt.device_facts import make_size, parse_mtdparts, parse_targetinfo
 from imagebuilder.openwrt.image_makefile import DeviceDefinition, ImageMakefiles, read_image_makefiles
-from imagebuilder.openwrt.recipes import image_formats, recipe_format
+from imagebuilder.openwrt.recipes import device_images, recipe_image
 
 # in the way of OpenWrt's, not theirs
 MAKEFILE = """
@@ -112,6 +112,37 @@ def test_a_device_of_another_subtarget() -> None:
     assert one.values["SMALL"] == "y"
 
 
+def test_what_a_recipe_says_of_itself_harms_nothing_else() -> None:
+    """`$@` is known when a recipe runs; a file system may have a recipe of its own."""
+    found = device(
+        """
+define Device/acme
+  BOARDNAME := ACME
+  CMDLINE = $$(if $$(BOARDNAME),board=$$(BOARDNAME)) $$(if $$(NONE),never,console=$$(empty)ttyS0)
+  KERNEL := kernel-bin | fit none $$(shell pwd)/x.dtb
+  IMAGES := sysupgrade.tar other.bin
+  IMAGE/sysupgrade.tar/squashfs := append-rootfs | sysupgrade-tar rootfs=$$$$@ | append-metadata
+  IMAGE/sysupgrade.tar := nothing
+  IMAGE/other.bin := append-kernel
+endef
+""",
+        "acme",
+    )
+    assert {name: image.format for name, image in device_images(found).items()} == {
+        "sysupgrade": "sysupgrade-tar",
+        "other": "fit",
+    }
+    assert "KERNEL" not in found.values
+    assert "CMDLINE" not in found.values, "NONE is set nowhere that is read"
+
+
+def test_the_shells_own_signs_stay_in_definitions() -> None:
+    text = "define Build/x\n\tname=$${file##*.} # gone? no\nendef\ndefine Device/a\n  B := c # gone\nendef\n"
+    found = read(text)
+    assert found.definitions["Build/x"] == ("\tname=$${file##*.} # gone? no",)
+    assert device(text, "a").values == {"B": "c"}
+
+
 def test_cycles_end() -> None:
     text = "define Device/a\n$(Device/b)\nX := $(X) $(Y)\nY = $(Z)\nZ = $(Y)\nendef\n"
     text += "define Device/b\n$(call Device/a,$(1))\nW := 1\nendef\n"
@@ -185,12 +216,8 @@ def test_any_text_gives_a_result(text: str) -> None:
         found = makefiles.device(name)
         if found is not None:
             assert not [value for value in found.values.values() if "\0" in value or "$" in value]
-            assert set(image_formats(found).values()) <= {
-                "unknown",
-                "filesystem",
-                "uimage",
-                "uimage-squashfs",
-            }
+            formats = {image.format for image in device_images(found).values()}
+            assert formats <= {"unknown", "filesystem", "uimage", "uimage-squashfs"}
 
 
 UIMAGE = "kernel-bin | append-dtb | lzma | uImage lzma"
@@ -203,7 +230,33 @@ UIMAGE = "kernel-bin | append-dtb | lzma | uImage lzma"
         ("tplink-v1-image sysupgrade | append-metadata", "", "tplink-v1"),
         ("sysupgrade-tar | append-metadata", "", "sysupgrade-tar"),
         ("append-kernel | pad-to 64k | append-rootfs | pad-rootfs | check-size", UIMAGE, "uimage-squashfs"),
-        ("append-kernel | pad-to 64k | append-rootfs | pad-rootfs", "kernel-bin | lzma", "unknown"),
+        ("append-kernel | pad-to 64k | append-rootfs | pad-rootfs", "kernel-bin | lzma", "kernel-squashfs"),
+        ("append-kernel | pad-to 64k | append-rootfs | pad-rootfs", "\0", "unknown"),
+        ("append-kernel | append-rootfs", f"{UIMAGE} -M 0x4f4b4c49", "vendor-uimage-squashfs"),
+        ("append-kernel | append-rootfs", f"{UIMAGE} | jffs2 kernel", "kernel-squashfs"),
+        ("append-kernel | netgear-squashfs | append-rootfs | pad-rootfs", UIMAGE, "vendor-uimage-squashfs"),
+        ("append-kernel | append-uImage-fakehdr filesystem | append-rootfs", UIMAGE, "uimage-squashfs"),
+        ("append-kernel | kernel2minor -s 1024 | append-rootfs", "kernel-bin | append-dtb-elf", "vendor"),
+        ("append-kernel | append-rootfs", "kernel-bin | append-dtb-elf", "kernel-squashfs"),
+        ("append-kernel | append-rootfs", "kernel-bin | lzma | eva-image", "vendor"),
+        ("append-kernel | append-rootfs", "kernel-bin | gzip | fit gzip x.dtb", "vendor"),
+        ("append-kernel | pad-to 4m | append-ubi", "kernel-bin | lzma | loader-kernel", "vendor"),
+        ("append-kernel | pad-to 4m | append-ubi", "kernel-bin | lzma | jffs2 kernel", "kernel-ubi"),
+        ("append-dtb | pad-to 1m | append-kernel | append-ubi", UIMAGE, "kernel-ubi"),
+        ("append-uboot | pad-to 1m | append-kernel | append-rootfs", UIMAGE, "vendor"),
+        ("append-kernel | append-rootfs | pad-rootfs | seama | seama-seal", "kernel-bin | lzma", "seama"),
+        ("append-rootfs | pad-rootfs | pad-to 8m | append-kernel", UIMAGE, "squashfs-kernel"),
+        ("append-kernel", "kernel-bin | gzip | fit gzip x.dtb", "fit"),
+        ("append-kernel | fit none x.dtb with-rootfs | append-metadata", "kernel-bin | gzip", "fit"),
+        ("append-kernel", "kernel-bin | lzma", "kernel"),
+        ("append-rootfs | tplink-safeloader sysupgrade | append-metadata", UIMAGE, "safeloader"),
+        ("pad-extra 64k | tplink-v2-image -s | append-metadata", "", "tplink-v2"),
+        ("append-rootfs | trx-with-loader", "kernel-bin", "trx"),
+        ("append-rootfs | trx-with-loader | asus-trx", "kernel-bin", "vendor"),
+        ("append-rootfs | pad-rootfs | combined-image | check-size", "kernel-bin | lzma", "combined"),
+        ("append-kernel | append-rootfs | uimage-padhdr | pad-rootfs", UIMAGE, "vendor"),
+        ("append-dtb", UIMAGE, "unknown"),
+        ("append-kernel | unheard-of", UIMAGE, "unknown"),
         ("append-kernel | append-ubi | pad-to 2048", f"{UIMAGE} | pad-to 6144k", "ubi-factory"),
         ("append-kernel", UIMAGE, "uimage"),
         ("append-ubi | check-size 32768k", "", "ubi"),
@@ -213,13 +266,52 @@ UIMAGE = "kernel-bin | append-dtb | lzma | uImage lzma"
         ("boot-scr-jh7110 | riscv-sdcard | append-metadata | gzip", "", "sd-card"),
         ("grub-config efi | combined efi | grub-install efi | gzip", "", "efi-disk"),
         ("grub-config pc | combined | grub-install", "", "bios-disk"),
-        ("append-kernel | append-rootfs | netgear-dni", UIMAGE, "unknown"),
+        ("append-kernel | append-rootfs | netgear-dni", UIMAGE, "netgear-dni"),
         ("\0 | check-size 8m", UIMAGE, "unknown"),
         ("", "", "unknown"),
     ],
 )
 def test_what_recipes_make(recipe: str, kernel: str, expected: ImageFormat) -> None:
-    assert recipe_format(recipe, kernel) == expected
+    assert recipe_image(recipe, kernel).format == expected
+
+
+def test_variables_and_bodies_say_more_of_a_recipe() -> None:
+    nor, loader = "append-kernel | append-rootfs", "kernel-bin | append-dtb | lzma | loader-kernel"
+    assert recipe_image(nor, loader, values={"LOADER_TYPE": "elf"}).format == "kernel-squashfs"
+    assert recipe_image(nor, loader, values={"LOADER_TYPE": "bin"}).format == "vendor"
+    assert recipe_image(nor, UIMAGE, values={"UIMAGE_MAGIC": "0x1"}).format == "vendor-uimage-squashfs"
+    assert recipe_image("append-ubi | trx-nand", "").format == "trx"
+    builds = {"trx-nand": ("\totrx create $@.new \\ -M 0x32504844 -f $(IMAGE_KERNEL)",)}
+    assert recipe_image("append-ubi | trx-nand", "", builds=builds).format == "vendor"
+
+
+def test_a_recipe_of_a_fork_is_known_by_its_program() -> None:
+    builds = {
+        "acme-seal": ("\t$(STAGING_DIR_HOST)/bin/mkacme -k $(IMAGE_KERNEL) -o $@",),
+        "acme-tar": ("\tsh $(TOPDIR)/scripts/sysupgrade-tar-old.sh --board x $@",),
+        "acme-nothing": ("\t$(STAGING_DIR_HOST)/bin/padjffs2 $@", "\techo done"),
+    }
+    found = recipe_image("acme-seal | pad-rootfs | append-metadata", UIMAGE, builds=builds)
+    assert (found.format, found.by) == ("vendor", ("acme-seal",))
+    assert recipe_image("acme-tar | append-metadata", "", builds=builds).format == "sysupgrade-tar"
+    assert recipe_image("append-kernel | acme-nothing", UIMAGE, builds=builds).format == "unknown"
+    assert recipe_image("append-kernel | acme-seal", UIMAGE).format == "unknown"
+
+
+def test_a_text_behind_an_image_is_remembered() -> None:
+    nor = "append-kernel | append-rootfs | pad-rootfs"
+    found = recipe_image(f"{nor} | append-string 00AP81-RT | append-metadata", UIMAGE)
+    assert (found.format, found.tail) == ("uimage-squashfs", "00AP81-RT")
+    for what in ("\0", "a b", "one | append-string two", '"x y"'):
+        found = recipe_image(f"{nor} | append-string {what}", UIMAGE)
+        assert (found.format, found.tail) == ("vendor", "")
+
+
+def test_the_steps_that_make_a_vendors_format_are_named() -> None:
+    encrypted = "append-kernel | append-rootfs | pad-rootfs | buffalo-enc a b | buffalo-tag-dhp"
+    found = recipe_image(encrypted, UIMAGE)
+    assert (found.format, found.by) == ("vendor", ("buffalo-enc", "buffalo-tag-dhp"))
+    assert recipe_image("append-rootfs | buffalo-rootfs-cksum | sysupgrade-tar rootfs=\0", UIMAGE).by == ()
 
 
 def test_sizes_in_makefiles() -> None:

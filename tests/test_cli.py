@@ -12,6 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
+import firmware_images as images
 import pytest
 import typer
 
@@ -376,8 +377,19 @@ def test_looking_into_an_image(cli: Cli, small_tree: Path, tmp_path: Path) -> No
     assert other.returncode == 2
     assert "do not flash" in other.stdout
     (tmp_path / "short.bin").write_bytes(image.read_bytes()[:-1])
-    checks = json.loads(call("verify", "short.bin", "--board", BOARD, "--json").stdout)
-    assert any(not check["ok"] and check["level"] == "error" for check in checks)
+    told = json.loads(call("verify", "short.bin", "--board", BOARD, "--json").stdout)
+    assert (told["image"], told["board"], told["outcome"]) == ("short.bin", BOARD, "refused")
+    assert any(not check["ok"] and check["level"] == "error" for check in told["checks"])
+    (tmp_path / "combined-efi.img").write_bytes(images.efi_disk())
+    disk = call("verify", "combined-efi.img", "--board", "x86-64")
+    assert disk.returncode == 3
+    assert "unsure   name of the device" in disk.stdout
+    assert disk.stdout.splitlines()[-1].startswith("cannot be told: name of the device; the other")
+    told = json.loads(call("verify", "combined-efi.img", "--board", "x86-64", "--json").stdout)
+    assert told["outcome"] == "cannot be told"
+    assert [check["what"] for check in told["checks"] if check["level"] == "unsure" and not check["ok"]] == [
+        "name of the device"
+    ]
     listed = {each["path"]: each for each in json.loads(call("ls", image, "--json").stdout)}
     assert listed["/bin/busybox"]["stored"] > 0
     assert "/sbin/init" in call("ls", image, "/sbin").stdout

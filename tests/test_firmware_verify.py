@@ -5,18 +5,23 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import firmware_images as images
+import firmware_vendor_writers as vendor
 import firmware_writers as make
 import pytest
 
 from imagebuilder.errors import UserError
+from imagebuilder.firmware.subject import Subject
 from imagebuilder.firmware.verify import verify
-from imagebuilder.firmware.verify_device import machine_of, metadata_checks, name_checks
+from imagebuilder.firmware.verify_device import metadata_checks, name_checks
+from imagebuilder.firmware.verify_machine import machine_of
+from imagebuilder.firmware.verify_system import NO_RULES
 from imagebuilder.flashable import check_flashable, passed, rootfs_sizes
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.board import Board, Image
-from imagebuilder.model.firmware import Check
+from imagebuilder.model.firmware import Check, outcome_of
 from imagebuilder.model.result import ImageFile
 from imagebuilder.openwrt.collect import BuildError
 
@@ -57,19 +62,28 @@ def checks_of(
     return verify(tmp_path / name, images.board(board) if isinstance(board, str) else board, **more)
 
 
+# what carries no name of a device: a root file system alone, and disks of PCs
+NAMELESS = ("ubi", "gpt", "gzip-disk", "bios-disk", "bios-disk-1907")
+
+
+def own_outcome(name: str) -> str:
+    return "cannot be told" if name in NAMELESS else "passed"
+
+
 @pytest.mark.parametrize("name", FOR_BOARDS)
 def test_an_image_is_for_its_board_and_for_no_other(tmp_path: Path, name: str) -> None:
     sample = SAMPLES[name]
     assert sample.board in BOARDS
     for board in BOARDS:
-        refused = images.refusing(checks_of(tmp_path, sample.data, board, FOR_BOARDS[name]))
-        assert bool(refused) == (board != sample.board), (board, refused)
+        outcome = outcome_of(checks_of(tmp_path, sample.data, board, FOR_BOARDS[name]))
+        assert outcome == (own_outcome(name) if board == sample.board else "refused"), board
 
 
 @pytest.mark.parametrize("name", FOR_BOARDS)
 def test_a_good_image_has_no_warnings(tmp_path: Path, name: str) -> None:
     checks = checks_of(tmp_path, SAMPLES[name].data, SAMPLES[name].board, FOR_BOARDS[name])
-    assert [check for check in checks if not check.ok] == []
+    untold = ["name of the device"] if name in NAMELESS else []
+    assert [check.what for check in checks if not check.ok] == untold
     told = {check.what for check in checks}
     assert {
         "init in the root filesystem",
@@ -316,6 +330,17 @@ def test_the_kind_that_is_asked_for_counts_more_than_the_name(tmp_path: Path) ->
     assert images.refusing(checks_of(tmp_path, image, WR740, "any.bin")) == []
 
 
+def test_a_tplink_image_without_a_kind_is_one_for_sysupgrade_unless_it_fills_the_flash(
+    tmp_path: Path,
+) -> None:
+    """From 19.07 on sysupgrade wants metadata, and the vendor's own updater wants none."""
+    root = make.squashfs(target="ath79/tiny", release="23.05.5")
+    for factory in (False, True):
+        image = make.tplink_v1(make.kernel(""), root, factory=factory)
+        refused = images.refusing(checks_of(tmp_path, image, WR740, "any.bin"))
+        assert [line.partition(":")[0] for line in refused] == ([] if factory else ["metadata"])
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         verify(tmp_path / "none.bin", images.board(WR740))
@@ -353,6 +378,12 @@ def test_a_header_made_right_again_does_not_hide_a_cut_rootfs(tmp_path: Path) ->
     assert images.refusing(checks_of(tmp_path, make.sign_tplink(cut), WR740))
 
 
+def naming(image: bytes, board: Board, *names: str) -> Subject:
+    """An image of a board whose only names are these."""
+    facts = {"part": images.read(image), "board": board, "profile": board.profile[0], "rules": NO_RULES}
+    return cast(Subject, SimpleNamespace(names=lambda: names, **facts))
+
+
 @pytest.mark.parametrize(
     ("devices", "ok"),
     [
@@ -366,10 +397,8 @@ def test_a_header_made_right_again_does_not_hide_a_cut_rootfs(tmp_path: Path) ->
 def test_a_device_tree_may_name_the_vendor_where_the_profile_does_not(devices: list[str], ok: bool) -> None:
     """As in 19.07's ramips, and in forks of it."""
     code = b"Linux version 4.14.241 (x) " + make.noise(3000) + make.device_tree(devices)
-    subject = SimpleNamespace(
-        part=images.read(make.gz(code)), board=images.board(WR740), names=lambda: ("gl-mt300n-v2",)
-    )
-    found = [check for check in name_checks(subject) if check.what == "device tree of the kernel"]  # type: ignore[arg-type]
+    subject = naming(make.gz(code), images.board(WR740), "gl-mt300n-v2")
+    found = [check for check in name_checks(subject) if check.what == "device tree of the kernel"]
     assert [check.ok for check in found] == [ok]
 
 
@@ -379,8 +408,8 @@ def test_another_device_tree_is_refused_where_a_board_knows_its_devices_names() 
     known = images.board(WR740)
     without = [profile.model_copy(update={"supported_devices": ()}) for profile in known.profile]
     for board, refuses in ((known, True), (known.model_copy(update={"profile": tuple(without)}), False)):
-        subject = SimpleNamespace(part=images.read(make.gz(code)), board=board, names=lambda: ("duzun-dm06",))
-        found = [check for check in name_checks(subject) if check.what == "device tree of the kernel"]  # type: ignore[arg-type]
+        subject = naming(make.gz(code), board, "duzun-dm06")
+        found = [check for check in name_checks(subject) if check.what == "device tree of the kernel"]
         assert [(check.ok, check.refuses) for check in found] == [(False, refuses)]
 
 
@@ -398,22 +427,20 @@ def stating(form: str) -> Board:
 
 
 @pytest.mark.parametrize(
-    ("form", "data", "made", "accepted"),
+    ("form", "data", "outcome"),
     [
-        ("unknown", b"a vendor's own" + make.noise(5000), True, True),
-        ("unknown", b"a vendor's own" + make.noise(5000), False, False),
-        ("uimage-squashfs", b"a vendor's own" + make.noise(5000), True, False),
-        ("unknown", b"\xff" * 5000, True, False),
-        ("unknown", b"PK\x03\x04" + make.noise(5000), True, False),
+        ("unknown", b"a vendor's own" + make.noise(5000), "cannot be told"),
+        ("uimage-squashfs", b"a vendor's own" + make.noise(5000), "refused"),
+        ("unknown", b"\xff" * 5000, "refused"),
+        ("unknown", b"PK\x03\x04" + make.noise(5000), "refused"),
     ],
 )
-def test_a_format_that_nobody_knows(
-    tmp_path: Path, form: str, data: bytes, made: bool, accepted: bool
-) -> None:
-    """What make has just made, of a format that the board's file calls unknown, passes with a warning."""
+def test_a_format_that_nobody_knows(tmp_path: Path, form: str, data: bytes, outcome: str) -> None:
+    """Where the board's file does not know its format either, nothing speaks for the file or against it."""
     (tmp_path / "image").write_bytes(data)
-    (check,) = verify(tmp_path / "image", stating(form), image="sysupgrade", made=made)
-    assert (check.ok, check.refuses) == (False, not accepted)
+    for image in ("sysupgrade", ""):
+        (check,) = verify(tmp_path / "image", stating(form), image=image)
+        assert outcome_of([check]) == outcome
 
 
 def test_an_image_that_could_not_be_checked_is_told(tmp_path: Path) -> None:
@@ -427,3 +454,118 @@ def test_an_image_that_could_not_be_checked_is_told(tmp_path: Path) -> None:
     assert [event.text[:23] for event in said if isinstance(event, Warned)] == ["sysupgrade: not checked"]
     with pytest.raises(BuildError, match="no format that is known here"):
         check_flashable(stating("uimage-squashfs"), [image], tmp_path, "17.01.7", log)
+
+
+def test_a_build_takes_what_names_no_device_and_says_so(tmp_path: Path) -> None:
+    """make has just made it for this board."""
+    (tmp_path / "x-combined-efi.img").write_bytes(SAMPLES["gpt"].data)
+    size = len(SAMPLES["gpt"].data)
+    image = ImageFile(
+        type="combined-efi", file="x-combined-efi.img", size=size, sha256="0" * 64, required=True
+    )
+    said: list[Event] = []
+    found = check_flashable(images.board("x86-64"), [image], tmp_path, "23.05.5", Log([said.append]))
+    assert [verified.outcome for verified in found.values()] == ["cannot be told"]
+    assert [event.text for event in said if isinstance(event, Warned)] == [
+        "combined-efi: for x86-64 because make says so; the images themselves do not"
+    ]
+
+
+SUPPORT_NEW = "SupportList:\r\n{product_name:Archer C7,product_ver:5.0.0,special_id:00000000}\r\n"
+SUPPORT_OLD = "SupportList:\r\nCPE210(TP-LINK|UN|N300-2):1.1\r\nCPE220(TP-LINK|EU|N300-2|1.0):1.1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("support", "name", "ok", "refuses"),
+    [
+        (SUPPORT_NEW, "tplink_archer-c7-v5", True, False),
+        (SUPPORT_NEW, "tplink_archer-c7-v4", False, False),
+        (SUPPORT_NEW, "tplink_archer-c60-v1", False, True),
+        (SUPPORT_OLD, "tplink_cpe210-v1", True, False),
+        (SUPPORT_OLD, "cpe210-220", False, False),
+        (SUPPORT_OLD, "tplink_cpe510-v1", False, True),
+        ("SupportList:\r\n{product_name:Archer C2600,product_ver:1.0.0}\r\n", "tplink_c2600", True, False),
+        ("SupportList:\r\nRE200(TP-LINK|UN|AC750-D)\r\n", "tplink_re200-v1", False, False),
+        ("SupportList:\r\n????\r\n", "tplink_re200-v1", False, True),
+    ],
+)
+def test_safeloaders_list_names_devices_by_model_and_version(
+    support: str, name: str, ok: bool, refuses: bool
+) -> None:
+    image = make.safeloader(make.kernel(), make.squashfs(), support=support)
+    subject = naming(image, images.board(WR740), name)
+    found = [check for check in name_checks(subject) if check.what == "support list"]
+    assert [(check.ok, check.refuses) for check in found] == [(ok, refuses)]
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "ok"),
+    [
+        (make.dni(images.netgear(), b"WNDR3700"), "netgear_wndr3700", True),
+        (vendor.model(images.netgear()), "netgear,wnr854t", True),
+        (vendor.model(images.netgear()), "netgear,wnr854", False),
+        (vendor.buffalo(images.netgear()), "buffalo_whr-g301n", True),
+        (vendor.openmesh({"kernel": make.kernel("")}), "openmesh_om2p", True),
+        (vendor.openmesh({"kernel": make.kernel("")}), "openmesh_om5p", False),
+        (make.uimage(make.kernel(""), name=b"ZBT-WG3526 1.0"), "zbtlink,zbt-wg3526", True),
+    ],
+)
+def test_a_vendors_header_may_name_the_device(image: bytes, name: str, ok: bool) -> None:
+    """Where it names another, that may be the vendor's name of a series: it is no reason to refuse."""
+    told = [check for check in name_checks(naming(image, images.board(WR740), name)) if check.proves]
+    assert [(check.ok, check.refuses) for check in told if "command line" not in check.what] == [(ok, False)]
+
+
+@pytest.mark.parametrize(("hwid", "refused"), [(0x07400004, []), (0x07400005, ["hardware id"])])
+def test_tplinks_second_header_has_a_hardware_id_too(tmp_path: Path, hwid: int, refused: list[str]) -> None:
+    image = vendor.tplink_v2(make.kernel(), make.squashfs(), hwid=hwid)
+    known = images.board(WR740)
+    factory = known.images["factory"].model_copy(update={"format": "tplink-v2"})
+    board = known.model_copy(update={"images": {"factory": factory}})
+    lines = images.refusing(checks_of(tmp_path, image, board, "x-factory.bin"))
+    assert [line.partition(":")[0] for line in lines if line.startswith("hardware id")] == refused
+
+
+@pytest.mark.parametrize(
+    ("boardname", "line", "outcome"),
+    [
+        ("DOMINO", "board=DOMINO", "passed"),
+        ("DOMINO", "board=GL-AR150", "refused"),
+        (None, "board=DOMINO", "cannot be told"),
+        (None, "board=GL-AR150", "passed"),
+    ],
+)
+def test_the_boards_file_may_state_what_the_kernels_command_line_calls_it(
+    tmp_path: Path, boardname: str | None, line: str, outcome: str
+) -> None:
+    known = images.board("glinet-gl-ar150")
+    old = known.profile[-1].model_copy(update={"boardname": boardname})
+    board = known.model_copy(update={"profile": (old,)})
+    image = make.nor_sysupgrade(make.uimage(make.kernel(line)), make.squashfs(target="ar71xx/generic"))
+    assert outcome_of(checks_of(tmp_path, image, board)) == outcome
+
+
+TAIL = b"00AP94-AR7161-RT-080619-00"
+
+
+@pytest.mark.parametrize(
+    ("tail", "refused"),
+    [
+        (TAIL, []),
+        (b"", ["text at the end of the image"]),
+        (b"01AP94-AR7161-RT-080619-00", ["padding", "text at the end of the image"]),
+        (TAIL + b"x", ["padding", "text at the end of the image"]),
+    ],
+)
+def test_a_text_at_the_end_is_what_the_boards_file_says(
+    tmp_path: Path, tail: bytes, refused: list[str]
+) -> None:
+    """As D-Link's boot loaders want it behind DIR-825's factory image."""
+    known = images.board("glinet-gl-ar150")
+    factory = known.images["sysupgrade"].model_copy(update={"tail": TAIL.decode()})
+    board = known.model_copy(update={"images": {"factory": factory}})
+    lines = images.refusing(checks_of(tmp_path, images.glinet() + tail, board, "x-factory.bin"))
+    assert [line.partition(":")[0] for line in lines] == refused
+    without = known.model_copy(update={"images": {"factory": known.images["sysupgrade"]}})
+    lines = images.refusing(checks_of(tmp_path, images.glinet() + tail, without, "x-factory.bin"))
+    assert bool(lines) == bool(tail)

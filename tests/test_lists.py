@@ -15,6 +15,7 @@ from download_server import RELEASE, TARGET, Fault, Server, Signer, Site, Told, 
 from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.host.transfer_part import DownloadError
 from imagebuilder.load.library import Library
+from imagebuilder.model.device import ImageFacts
 from imagebuilder.model.tree import ProfileError
 from imagebuilder.openwrt.obtain_lists import Asking, list_releases, listed_facts, search_devices
 from imagebuilder.openwrt.obtain_sums import SwappedFileError
@@ -245,7 +246,7 @@ def test_facts_of_a_device_are_trusted_by_signature(
 ) -> None:
     facts = listed_facts("acme_one", RELEASE, ask(), target=TARGET, keys=own_keys)
     assert (facts.title, facts.target, facts.arch) == ("Acme One v1", TARGET, "mips_24kc")
-    assert facts.images == {"sysupgrade": "unknown", "factory": "unknown"}
+    assert facts.images == dict.fromkeys(("sysupgrade", "factory"), ImageFacts(format="unknown"))
     assert facts.supported_devices == ("acme,one",)
     assert (facts.image_size, facts.kernel_size) == (7 << 20, 2 << 20)
     assert server.paths(".overview.json") == []  # the target was named

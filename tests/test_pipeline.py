@@ -161,6 +161,19 @@ def test_plan_and_make_command(
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["indexes"]
 
 
+def test_a_recipe_with_a_make_of_its_own_writes_where_the_others_do(
+    request_for: Callable[..., Request], small_tree: Path
+) -> None:
+    """image-legacy.mk calls a make to which no variable of the command line comes, as _call_image does."""
+    (small_tree / "old.mk").write_text("BIN_DIR := lost\nall:\n\t@touch $(BIN_DIR)/old\n")
+    (small_tree / "behaviour").write_text(
+        "mkdir lost; env -u BIN_DIR -u MAKEFLAGS -u MAKEOVERRIDES make -s -f old.mk\n"
+        "test -f /builder/work/bin/old && echo the old recipe was heard\n"
+    )
+    place, _ = build_image(request_for(), Log())
+    assert "the old recipe was heard" in (place / "build.log").read_text()
+
+
 @pytest.mark.parametrize(
     ("behaviour", "words"),
     [
@@ -406,7 +419,7 @@ def test_building_twice_tells_what_differs(
     assert (place / result.images[0].file).is_file()
     (small_tree / "behaviour").write_text("date +%s%N | sha256sum | tr -dc '1-9' | head -c 6 > size\n")
     # images that differ each time and may all be flashed are more than a shell can make
-    monkeypatch.setattr("imagebuilder.made.check_flashable", lambda *_: {})
+    monkeypatch.setattr("imagebuilder.made.check_flashable", lambda *_, **_more: {})
     monkeypatch.setattr("imagebuilder.made.rootfs_sizes", lambda *_: None)
     with pytest.raises(ReproducibilityError, match="the sysupgrade image differs, first at byte"):
         build_twice(request_for(), Log())

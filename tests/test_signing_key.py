@@ -173,7 +173,7 @@ def signing_tree(small_tree: Path) -> Path:
 @pytest.fixture
 def build(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
     # what the small tree puts behind its images is no signature that a device knows
-    monkeypatch.setattr("imagebuilder.made.check_flashable", lambda *_: {})
+    monkeypatch.setattr("imagebuilder.made.check_flashable", lambda *_, **_more: {})
     monkeypatch.setattr("imagebuilder.made.rootfs_sizes", lambda *_: None)
 
     def call(tree: Path, output: str, log: Log | None = None) -> tuple[ImageFile, ...]:

@@ -169,10 +169,11 @@ def add(
     if release is None:
         if target or mirror or trust or keys or offline:
             raise UserError("--target, --mirror, --trust, --keys and --offline go with --release")
-        from imagebuilder.openwrt.device_facts import device_facts, known_profile
+        from imagebuilder.openwrt.device_facts import known_profile
+        from imagebuilder.seen import known_facts
 
         tree = _tree(imagebuilder, cache, verbose=verbose, quiet=quiet)
-        facts = device_facts(tree, known_profile(tree, profile))
+        facts = known_facts(tree, known_profile(tree, profile))
     else:
         if imagebuilder is not None:
             raise UserError("--imagebuilder and --release are two places to look: give one of them")

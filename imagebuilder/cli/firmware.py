@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from imagebuilder.cli.guard import USER_FAULT, guarded
+from imagebuilder.cli.guard import CANNOT_BE_TOLD, USER_FAULT, guarded
 from imagebuilder.cli.options import PROJECT, Json, Root
 
+_EXIT_CODES = {"passed": 0, "refused": USER_FAULT, "cannot be told": CANNOT_BE_TOLD}
 ImagePath = Annotated[
     Path, typer.Argument(help="An image file: factory, sysupgrade, disk, kernel, squashfs, …")
 ]
@@ -45,11 +47,15 @@ def verify(
     project: Root = PROJECT,
     as_json: Json = False,
 ) -> None:
-    """Check whether an image may be flashed on a board; a line for each check, exit code 2 if it may not."""
+    """Check whether an image may be flashed on a board: a line for each check.
+
+    Exit code 0 if it may, 2 if it may not, 3 if nothing in the image says what it is for.
+    """
     from imagebuilder.cli import show
     from imagebuilder.cli.progress import Reporter
     from imagebuilder.firmware.verify import verify as verify_image
     from imagebuilder.load.library import Library
+    from imagebuilder.model.firmware import outcome_of
     from imagebuilder.report.firmware_json import plain
     from imagebuilder.report.firmware_text import checks_text
     from imagebuilder.trying import start_checks
@@ -59,9 +65,13 @@ def verify(
     if start and not any(check.refuses for check in checks):
         with Reporter(quiet=as_json) as log:
             checks = (*checks, *start_checks(image, its_board, log))
-    show.as_json([plain(check) for check in checks]) if as_json else print(checks_text(checks), end="")
-    if any(check.refuses for check in checks):
-        sys.exit(USER_FAULT)
+    outcome = outcome_of(checks)
+    if as_json:
+        facts = {"image": image.name, "board": its_board.id, "outcome": outcome}
+        show.as_json({**facts, "checks": [plain(check) for check in checks]})
+    else:
+        print(checks_text(checks), end="")
+    sys.exit(_EXIT_CODES[outcome])
 
 
 @guarded
@@ -76,8 +86,11 @@ def extract(
     from imagebuilder.cli import show
     from imagebuilder.firmware.extract import extract as extract_image
 
-    written = extract_image(image, folder)
-    show.as_json([str(path) for path in written]) if as_json else print(f"{len(written)} files in {folder}")
+    taken = extract_image(image, folder)
+    paths = [str(path) for path in taken.written]
+    show.as_json(paths) if as_json else print(f"{len(paths)} files in {folder}")
+    if taken.not_kept:
+        print(f"not as in the image: {', '.join(taken.not_kept)}", file=sys.stderr)
 
 
 @guarded
@@ -101,6 +114,20 @@ def cat(image: ImagePath, path: InnerPath) -> None:
     from imagebuilder.firmware.extract import read_file
 
     sys.stdout.buffer.write(read_file(image, path))
+
+
+@guarded
+def formats(as_json: Json = False) -> None:
+    """List the firmware formats that are known: opened, or named only; docs/formats.md is its output."""
+    from imagebuilder.cli import show
+    from imagebuilder.firmware.format_list import UNKNOWN_STEPS, format_rows
+    from imagebuilder.report.formats_text import formats_text
+
+    rows = format_rows()
+    if as_json:
+        show.as_json([asdict(row) for row in rows])
+    else:
+        print(formats_text(rows, UNKNOWN_STEPS), end="")
 
 
 @guarded

@@ -16,6 +16,7 @@ from imagebuilder.errors import FaultsError, UserError
 
 USER_FAULT = 2
 OUR_FAULT = 1
+CANNOT_BE_TOLD = 3  # `verify`: the image is whole, and nothing in it says what it is for
 INTERRUPTED = 130
 TERMINATED = 143
 NOBODY_READS = 141  # as a program that SIGPIPE ends, `| head` for one

@@ -157,10 +157,16 @@ class BuiltImages(DecidedImages):
     """Those that are built."""
 
     output: Output = Path("out")
+    accept_unchecked: Annotated[
+        bool,
+        typer.Option("--accept-unchecked", help="Hand over images too of which nobody knows what they are."),
+    ] = False
 
     def requests(self) -> list[Request]:
         """As Images has them."""
-        return [replace(each, output=self.output.absolute()) for each in DecidedImages.requests(self)]
+        output, unchecked = self.output.absolute(), self.accept_unchecked
+        asked = DecidedImages.requests(self)
+        return [replace(each, output=output, accept_unchecked=unchecked) for each in asked]
 
 
 def expanded(command: Callable[..., None]) -> tuple[inspect.Signature, dict[str, type[Shown]]]:

@@ -159,6 +159,8 @@ def result(place: Path, found: Result) -> None:
     title = f"{found.config} for {found.board}: {len(found.packages)} packages, in {place}"
     _console().print(title, markup=False)
     table(("image", "file", "size", "sha256"), rows)
+    for file in found.unchecked:
+        print(f"UNCHECKED: nothing but the size of {file} could be checked")
 
 
 def releases(found: ShownReleases) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from imagebuilder.model.firmware import Check, Level
+from imagebuilder.model.firmware import Check, Level, Proof
 
 
-def equal(what: str, expected: object, found: object, *, level: Level = "error") -> Check:
+def equal(what: str, expected: object, found: object, *, level: Level = "error", proves: Proof = "") -> Check:
     """A check that two values are the same."""
-    return Check(what, str(expected), str(found), expected == found, level)
+    return Check(what, str(expected), str(found), expected == found, level, proves)
 
 
 def hexadecimal(number: int) -> str:
@@ -15,9 +15,9 @@ def hexadecimal(number: int) -> str:
     return f"0x{number:08x}"
 
 
-def same_number(what: str, expected: int, found: int, *, level: Level = "error") -> Check:
+def same_number(what: str, expected: int, found: int, *, level: Level = "error", proves: Proof = "") -> Check:
     """A check of two checksums or ids, shown in hex."""
-    return Check(what, hexadecimal(expected), hexadecimal(found), expected == found, level)
+    return Check(what, hexadecimal(expected), hexadecimal(found), expected == found, level, proves)
 
 
 def at_most(what: str, limit: int, found: int, *, level: Level = "error") -> Check:
@@ -25,6 +25,8 @@ def at_most(what: str, limit: int, found: int, *, level: Level = "error") -> Che
     return Check(what, f"at most {limit} bytes", f"{found} bytes", found <= limit, level)
 
 
-def holds(what: str, ok: bool, *, expected: str, found: str, level: Level = "error") -> Check:
+def holds(
+    what: str, ok: bool, *, expected: str, found: str, level: Level = "error", proves: Proof = ""
+) -> Check:
     """A check of a sentence."""
-    return Check(what, expected, found, ok, level)
+    return Check(what, expected, found, ok, level, proves)

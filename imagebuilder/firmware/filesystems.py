@@ -1,4 +1,4 @@
-"""File systems that are known by name and size, and not looked into: ext4, UBIFS, JFFS2."""
+"""File systems that are known by name and size, and not looked into: ext4, UBIFS."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ EXT4_SUPERBLOCK = 0x400
 _EXT4_MAGIC = 0xEF53
 _MOST_LOG = 6
 _UBIFS_MAGIC = bytes.fromhex("31181006")
-_JFFS2_MAGICS = (b"\x19\x85", b"\x85\x19")
 
 
 def detect_ext4(view: View) -> bool:
@@ -39,16 +38,3 @@ def detect_ubifs(view: View) -> bool:
 def parse_ubifs(view: View, _reading: Reading) -> Part:
     """Only its name."""
     return Part("ubifs", "UBIFS", view.start, view.size, data=view.raw)
-
-
-def detect_jffs2(view: View) -> bool:
-    """The magic of a node, of either order, before a known kind of node."""
-    return (
-        view.size >= 12 and view.take(0, 2) in _JFFS2_MAGICS and bool({view.u8(2), view.u8(3)} & {0xE0, 0x20})
-    )
-
-
-def parse_jffs2(view: View, _reading: Reading) -> Part:
-    """Only its name and order."""
-    order = "big endian" if view.has(_JFFS2_MAGICS[0]) else "little endian"
-    return Part("jffs2", "JFFS2", view.start, view.size, {"order": Field(order)}, data=view.raw)

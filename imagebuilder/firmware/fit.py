@@ -83,6 +83,9 @@ def _hash_checks(image: Node, name: str, data: View) -> Iterator[Check]:
 def _configuration_checks(root: Node) -> Iterator[Check]:
     images = root.children["images"].children
     node = root.children.get("configurations")
+    if node is None and all(image.text("type") != "kernel" for image in images.values()):
+        # a script and what it writes to flash, as vendors' U-Boot takes it (OpenWrt's qsdk-ipq-factory)
+        return
     if node is None or not node.children:
         yield Check("configurations of the FIT", "one at least", "none", False)
         return

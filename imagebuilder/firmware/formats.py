@@ -12,25 +12,31 @@ from imagebuilder.firmware import (
     fdt,
     filesystems,
     fit,
+    jffs2,
     kernel,
+    named,
     safeloader,
     squashfs,
+    squashfs_old,
     sysupgrade_tar,
     tplink,
     trx,
     ubi,
     uimage,
+    vendor,
+    vendor_files,
 )
 from imagebuilder.firmware.metadata import Metadata, metadata_of, peel
-from imagebuilder.firmware.padding import padding, run_length
+from imagebuilder.firmware.padding import KERNELS, followed, padding, run_length
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Format, Reading
+from imagebuilder.firmware.vendor import alfa_trailer, is_alfa
 from imagebuilder.model.firmware import Check, Part
 
 # In the order in which they are tried: the surer a beginning is told, the earlier.
 FORMATS = (
     Format(tplink.KIND, "TP-Link header, version 1", tplink.detect, tplink.parse),
-    Format("tplink-v2", "TP-Link header, version 2 (by name only)", tplink.detect_v2, tplink.parse_v2),
+    Format(vendor.TPLINK_V2, "TP-Link header, version 2 and 3", tplink.detect_v2, vendor.parse_tplink_v2),
     Format(safeloader.KIND, "TP-Link SafeLoader", safeloader.detect, safeloader.parse),
     Format(uimage.KIND, "U-Boot's legacy image", uimage.detect, uimage.parse_with_rootfs),
     Format(
@@ -38,12 +44,41 @@ FORMATS = (
     ),
     Format(dni.KIND, "NETGEAR's factory header", dni.detect, dni.parse),
     Format(fit.KIND, "FIT", fit.detect, fit.parse),
+    Format(vendor.CHK, "NETGEAR CHK", vendor.detect_chk, vendor.parse_chk),
+    Format(vendor.CYBERTAN, "Linksys BIN header", vendor.detect_cybertan, vendor.parse_cybertan),
+    Format(vendor.TFTP, "Buffalo TFTP header", vendor.detect_tftp, vendor.parse_tftp),
+    Format(vendor.EDIMAX, "Edimax header", vendor.detect_edimax, vendor.parse_edimax),
+    Format(vendor.BUFFALO, "Buffalo tag", vendor.detect_buffalo, vendor.parse_buffalo),
+    Format(
+        vendor_files.COMBINED,
+        "combined image (CI)",
+        vendor_files.detect_combined,
+        vendor_files.parse_combined,
+    ),
+    Format(
+        vendor_files.OPENMESH, "OpenMesh (CE01)", vendor_files.detect_openmesh, vendor_files.parse_openmesh
+    ),
+    Format(vendor_files.SEAMA, "SEAMA", vendor_files.detect_seama, vendor_files.parse_seama),
+    Format(
+        vendor_files.UBIQUITI,
+        "Ubiquiti (OPEN, UBNT)",
+        vendor_files.detect_ubiquiti,
+        vendor_files.parse_ubiquiti,
+    ),
+    Format(vendor_files.XIAOMI, "Xiaomi HDR1", vendor_files.detect_xiaomi, vendor_files.parse_xiaomi),
     Format("device-tree", "device tree", fdt.detect, fdt.parse),
     Format(ubi.KIND, "UBI", ubi.detect, ubi.parse),
     Format(trx.KIND, "TRX", trx.detect, trx.parse),
     Format(sysupgrade_tar.KIND, "sysupgrade archive", sysupgrade_tar.detect, sysupgrade_tar.parse),
+    Format(
+        squashfs_old.KIND,
+        "squashfs before 4.0, or a vendor's",
+        squashfs_old.detect,
+        squashfs_old.parse,
+        opened=False,
+    ),
     Format(squashfs.KIND, "squashfs 4.0", squashfs.detect, squashfs.parse),
-    Format("ubifs", "UBIFS (by name only)", filesystems.detect_ubifs, filesystems.parse_ubifs),
+    Format("ubifs", "UBIFS", filesystems.detect_ubifs, filesystems.parse_ubifs, opened=False),
     Format("gzip", "gzip", compressed.detect_gzip, compressed.parse_gzip),
     Format("xz", "xz", compressed.detect_xz, compressed.parse_xz),
     Format("zstd", "zstd", compressed.detect_zstd, compressed.parse_zstd),
@@ -53,9 +88,11 @@ FORMATS = (
     Format("bzimage", "x86 bzImage", kernel.detect_bzimage, kernel.parse_bzimage),
     Format(fat.KIND, "FAT", fat.detect, fat.parse),
     Format("disk", "disk with MBR or GPT", disk.detect, disk.parse),
-    Format("ext4", "ext4 (by name only)", filesystems.detect_ext4, filesystems.parse_ext4),
+    Format("ext4", "ext4", filesystems.detect_ext4, filesystems.parse_ext4, opened=False),
     Format("lzma", "LZMA", compressed.detect_lzma, compressed.parse_lzma),
-    Format("jffs2", "JFFS2 (by name only)", filesystems.detect_jffs2, filesystems.parse_jffs2),
+    Format(jffs2.KIND, "JFFS2", jffs2.detect, jffs2.parse),
+    Format(vendor.MODEL, "model and checksum", vendor.detect_model, vendor.parse_model),
+    *(Format(one.kind, one.about, one.detect, one.parse, opened=False) for one in named.NAMED),
 )
 SMALLEST_IMAGE = 512
 # what people hand in as firmware and what it is instead
@@ -117,10 +154,13 @@ def read_image(view: View) -> Read:
     peeled = peel(view)
     reading = Reading(FORMATS)
     image = reading.inside(peeled.body, "image")
+    if image.kind in KERNELS and image.size < peeled.body.size:
+        image = followed(image, peeled.body, reading).renamed("image")
     if image.kind == "data":
         raise _stranger(view)
-    rest = padding(peeled.body.part(image.size))
-    if image.kind == "gzip" and rest:
+    tail = peeled.body.part(image.size)
+    rest = alfa_trailer(tail) if image.kind == "gzip" and is_alfa(tail) else padding(tail)
+    if image.kind == "gzip" and rest and rest[0].kind != "alfa-trailer":
         found = f"{peeled.body.size - image.size} bytes"
         check = Check("behind the compressed image", "OpenWrt's metadata or nothing", found, False)
         checks = (*peeled.checks, check)

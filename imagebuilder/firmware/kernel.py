@@ -23,7 +23,9 @@ _BOARD = re.compile(rb"CMDLINE:board=([A-Za-z0-9._-]{2,40})")
 ELF_MACHINES = {3: "x86", 8: "mips", 20: "powerpc", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
 _ELF_HEADERS = {1: (52, 32, 40), 2: (64, 56, 64)}  # bytes of the header, a program header, a section header
 _MOST_HEADERS = 4096
+_NO_BITS = 8
 _SECTOR = 512
+_TREE = re.compile(re.escape(TREE_MAGIC))
 
 
 def code_fields(view: View) -> dict[str, Field]:
@@ -40,7 +42,7 @@ def code_fields(view: View) -> dict[str, Field]:
 
 def appended_tree(view: View) -> View | None:
     """The device tree that ends a kernel, as ath79 and ramips append it: its total size reaches the end."""
-    at = bytes(view.raw).rfind(TREE_MAGIC)
+    at = max((found.start() for found in _TREE.finditer(view.raw)), default=-1)
     if at < 0 or at + 8 > view.size or view.u32(at + 4) > view.size - at:
         return None
     return view.part(at, view.u32(at + 4), "the appended device tree")
@@ -94,6 +96,11 @@ def parse_elf(view: View, _reading: Reading) -> Part:
         end = max(end, offset + length)
         if number(at, 4) == 1:
             loaded.append((address, address + memory))
+    for index in range(sizes[4]):
+        at = sections_at + index * section
+        if number(at + 4, 4) != _NO_BITS:  # contents may lie behind the table that lists them
+            place = at + (16 if bits == 1 else 24)
+            end = max(end, number(place, word) + number(place + word, word))
     if end > view.size:
         raise ImageFormatError(f"the ELF file is cut: it needs {end} bytes, {view.size} are there")
     # kernels may state a physical entry for virtual addresses; their last bits agree

@@ -20,6 +20,7 @@ from imagebuilder.model.firmware import Check, Field, FieldValue, Part
 MAGIC = b"FWx0"
 TRAILER_BYTES = 16
 SIGNATURE, METADATA = 0, 1
+_NAMES = {SIGNATURE: "signature", METADATA: "metadata"}
 MOST_BYTES = {METADATA: 30 << 10, SIGNATURE: 1 << 10}
 _JSON_AT = 8  # version and flags, zero
 _SEARCHED = 64 << 10
@@ -85,7 +86,12 @@ def read_metadata(text: bytes) -> Metadata:
         _strings(found.get(key, []), key),
         compat,
         _text(found.get("compat_message", ""), "compat_message"),
-        {printable(str(name).encode()): _text(value, f"version.{name}") for name, value in facts},
+        # what is neither is a fork's own; a device asks for none of them
+        {
+            printable(str(name).encode()): printable(str(value).encode())
+            for name, value in facts
+            if isinstance(value, str | int)
+        },
     )
 
 
@@ -117,34 +123,46 @@ def _chunk(view: View, trailer: View, size: int) -> tuple[Part, Metadata | None]
             found=str(size),
         ),
     ]
-    place = view.start + start
-    if kind == SIGNATURE:
-        fields = signature_fields(body)
-        return Part("signature", "signature", place, size, fields, (), tuple(checks), data=body.raw), None
-    head = body.take(0, _JSON_AT)
-    checks.append(holds("header of the metadata", not any(head), expected="zeros", found=head.hex()))
-    found = read_metadata(bytes(body.raw[_JSON_AT:]))
-    return Part("metadata", "metadata", place, size, _fields(found), (), tuple(checks), data=body.raw), found
+    name = _NAMES[kind]
+    fields: dict[str, Field] = {}
+    metadata = None
+    try:
+        if kind == SIGNATURE:
+            fields = signature_fields(body)
+        else:
+            head = body.take(0, _JSON_AT)
+            checks.append(holds("header of the metadata", not any(head), expected="zeros", found=head.hex()))
+            metadata = read_metadata(bytes(body.raw[_JSON_AT:]))
+            fields = _fields(metadata)
+    except ImageFormatError as error:
+        # the chunk's size is known, so that it hides nothing before it
+        checks.append(Check(f"{name} can be read", f"a whole {name}", error.message, False))
+    return Part(name, name, view.start + start, size, fields, (), tuple(checks), data=body.raw), metadata
 
 
 def peel(view: View) -> Peeled:
-    """Take the chunks off the end of a file. ImageFormatError for a chunk that cannot be one."""
+    """Take the chunks off the end of a file. Raises nothing: a chunk whose contents cannot be read has a
+    failed check, and before a trailer that cannot be one nothing more is taken off."""
     chunks: list[Part] = []
     metadata: Metadata | None = None
     kinds: list[int] = []
     body = view
+    trouble: tuple[Check, ...] = ()
     while body.has(MAGIC, body.size - TRAILER_BYTES):
         trailer = body.part(body.size - TRAILER_BYTES, what="the trailer")
         kind, size = trailer.u8(8), trailer.u32(12)
         unfit = kind not in MOST_BYTES or any(trailer.take(9, 3)) or kind in kinds
         if unfit or not TRAILER_BYTES <= size <= body.size:
-            raise ImageFormatError(f"the metadata's trailer is damaged: type {kind}, {size} bytes")
-        part, found = _chunk(body, trailer, size)
+            found = f"type {kind}, {size} bytes, {sum(trailer.take(9, 3))} in its unused bytes"
+            expected = "a signature or metadata, one of each, that lies in the file"
+            trouble = (Check("trailer of the metadata", expected, found, False),)
+            break
+        part, stated = _chunk(body, trailer, size)
         chunks.insert(0, part)
-        metadata = metadata or found
+        metadata = metadata or stated
         kinds.append(kind)
         body = body.part(0, body.size - size)
-    return Peeled(body, tuple(chunks), metadata, _stray(view, bool(chunks)))
+    return Peeled(body, tuple(chunks), metadata, trouble or _stray(view, bool(chunks)))
 
 
 def peel_own(view: View) -> Peeled:
@@ -156,11 +174,9 @@ def peel_own(view: View) -> Peeled:
     none = Peeled(view, (), None, ())
     if not view.has(MAGIC, view.size - TRAILER_BYTES):
         return none
-    try:
-        peeled = peel(view)
-    except ImageFormatError:
-        return none
-    return peeled if all(check.ok for part in peeled.chunks for check in part.checks) else none
+    peeled = peel(view)
+    checks = (*peeled.checks, *(check for part in peeled.chunks for check in part.checks))
+    return peeled if all(check.ok for check in checks) else none
 
 
 def metadata_of(part: Part) -> Metadata | None:

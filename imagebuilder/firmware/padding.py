@@ -6,13 +6,24 @@ there on; `mtd -j` puts the kept settings there (padjffs2, mktplinkfw).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.reader import View
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.model.firmware import Check, Part
 
 MARKER = bytes.fromhex("deadc0de")
+# the same as a node of JFFS2, of either order (padjffs2 -J)
+MARKERS = (MARKER, bytes.fromhex("1985200404000000c494dbf4"), bytes.fromhex("8519042000000004a8fba0b4"))
 _CHUNK = 1 << 16
+_MOST_KERNELS = 3
+_MOST_FILLS = 4
+HEADED = ("uimage", "vendor-uimage")
+# what may begin the file or the area of a kernel: with a header, compressed, in a file system, bare, or the
+# device tree before it
+KERNELS = (*HEADED, "elf", "zimage", "gzip", "lzma", "xz", "zstd", "jffs2", "device-tree")
+COMPOSED = {kind: f"{kind}-image" for kind in KERNELS}  # kinds of a kernel together with what follows it
 FILLS = {0x00: "zeros", 0xFF: "0xff"}
 
 
@@ -38,9 +49,11 @@ def padding(view: View) -> tuple[Part, ...]:
     at = 0
     while at < view.size:
         rest = view.part(at)
-        if rest.has(MARKER):
-            parts.append(Part("end-marker", "end marker", rest.start, len(MARKER), data=rest.first(4).raw))
-            at += len(MARKER)
+        marker = next((one for one in MARKERS if rest.has(one)), None)
+        if marker is not None:
+            size = len(marker)
+            parts.append(Part("end-marker", "end marker", rest.start, size, data=rest.first(size).raw))
+            at += size
             continue
         length = run_length(rest)
         if length == 0:
@@ -59,22 +72,70 @@ def _foreign(view: View) -> Part:
     return Part("data", "unknown bytes", view.start, view.size, checks=(check,), data=view.raw)
 
 
-def behind(view: View, reading: Reading, name: str) -> tuple[Part, ...]:
-    """What lies behind a kernel: padding, perhaps a root file system, padding and end markers."""
-    gap = run_length(view)
+def _gap(view: View) -> int:
+    """How many bytes at its beginning are fill: 0xff that a file system was padded with, then zeros that its
+    flash area was."""
+    at = 0
+    for _ in range(_MOST_FILLS):
+        at += run_length(view.part(at))
+    return at
+
+
+def behind(view: View, reading: Reading, name: str, *, kernels: int = _MOST_KERNELS) -> tuple[Part, ...]:
+    """What lies behind a kernel: padding, perhaps the kernel that it loads, perhaps a root file system,
+    padding and end markers. kernels: how many more there may be."""
+    gap = _gap(view)
     before = padding(view.first(gap))
-    if gap == view.size or view.has(MARKER, gap):
+    if gap == view.size or any(view.has(marker, gap) for marker in MARKERS):
         return (*before, *padding(view.part(gap)))
     found = reading.inside(view.part(gap), name)
     if found.kind == "data":
         return (*before, *padding(view.part(gap)))
+    if found.kind in COMPOSED.values():
+        return (*before, *found.children)
+    if found.kind in KERNELS and kernels:
+        after = behind(view.part(gap + found.size), reading, name, kernels=kernels - 1)
+        return (*before, found.renamed("kernel"), *after)
     return (*before, found, *padding(view.part(gap + found.size)))
 
 
 def filled(view: View, reading: Reading, name: str) -> tuple[Part, ...]:
-    """An area that one part begins, known or not, and padding fills."""
+    """An area that one part begins, known or not, and padding fills. Behind a kernel there may be its root
+    file system."""
     part = reading.inside(view, name)
-    return (part, *padding(view.part(part.size)))
+    rest = view.part(part.size)
+    if part.kind in COMPOSED.values():
+        return (*part.children, *padding(rest))
+    if part.kind in KERNELS:
+        return (part, *behind(rest, reading, "rootfs"))
+    return (part, *padding(rest))
+
+
+def kernel_area(view: View, reading: Reading) -> tuple[Part, ...]:
+    """What a header calls its kernel: code, or a small loader and the kernel that it unpacks, which OpenWrt's
+    recipes put at a fixed place behind it (lzma-loader, loader-okli). What else fills the area the header's
+    checksum covers."""
+    first = reading.inside(view, "kernel")
+    rest = view.part(first.size)
+    gap = _gap(rest)
+    if first.kind not in KERNELS or gap == rest.size:
+        return (first,)
+    second = reading.inside(rest.part(gap), "kernel")
+    if second.kind not in KERNELS:
+        return (first,)
+    return (first.renamed("loader"), *padding(rest.first(gap)), second)
+
+
+def followed(kernel: Part, view: View, reading: Reading) -> Part:
+    """A kernel and what an image has behind it: padding, another kernel that it loads, a root file system
+    (squashfs or UBI), end markers. The kernel alone where nothing that is known follows."""
+    tail = behind(view.part(kernel.size, what="what follows the kernel"), reading, "rootfs")
+    known = [part for part in tail if part.kind not in ("padding", "end-marker", "data")]
+    if not known and (kernel.kind not in HEADED or all(part.kind == "padding" for part in tail)):
+        return kernel
+    kind, about = COMPOSED[kernel.kind], "kernel with what it starts"
+    children = (replace(kernel, name="kernel"), *tail)
+    return Part(kind, about, view.start, view.size, {}, children, data=view.raw)
 
 
 def marker_checks(parts: tuple[Part, ...], start: int, erase_block: int) -> tuple[Check, ...]:

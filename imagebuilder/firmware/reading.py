@@ -25,7 +25,7 @@ class Reading:
         """Whether what is read is the file itself, and lies in nothing else."""
         return self._depth <= 1
 
-    def unpacked(self, data: bytes, what: str) -> View:
+    def unpacked(self, data: bytes | memoryview, what: str) -> View:
         """A view of contents that were unpacked, counted against what may be."""
         self.count_unpacked(len(data))
         return View(data, what=what)
@@ -60,12 +60,14 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Format:
     """A line of the table of formats. detect: whether a view begins so; it never raises. parse: reads it, and
-    may leave bytes behind it for its caller; raises ImageFormatError and nothing else."""
+    may leave bytes behind it for its caller; raises ImageFormatError and nothing else. opened: whether what
+    lies inside is read, or the format is only named."""
 
     kind: str
     about: str
     detect: Callable[[View], bool]
     parse: Callable[[View, Reading], Part]
+    opened: bool = True
 
 
 def damaged(kind: str, name: str, view: View, reason: str) -> Part:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from imagebuilder.firmware import tplink
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats import Read
+from imagebuilder.firmware.padding import COMPOSED, HEADED, KERNELS
+from imagebuilder.firmware.verify_system import NO_RULES, SystemRules
 from imagebuilder.model.board import Board, Image, Profile
 from imagebuilder.model.firmware import Check, Level, Part, RootFacts
 from imagebuilder.model.release import EMBEDDED, is_embedded
@@ -24,16 +27,41 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
     "efi-disk": ("gpt-disk",),
     "kernel": ("elf", "bzimage", "zimage", "arm64-image", "uimage", "kernel", "lzma", "xz", "gzip", "zstd"),
     "filesystem": ("squashfs", "ext4", "ubifs"),
+    "vendor-uimage-squashfs": ("vendor-uimage-image",),
+    "kernel-squashfs": tuple(COMPOSED[kind] for kind in KERNELS if kind not in HEADED),
+    "kernel-ubi": tuple(COMPOSED[kind] for kind in KERNELS if kind not in HEADED),
+    "fit": ("fit",),
+    "trx": ("trx",),
+    "safeloader": ("safeloader",),
+    "tplink-v2": ("tplink-v2",),
+    "netgear-dni": ("dni",),
+    "netgear-chk": ("netgear-chk",),
+    "model-header": ("model-header",),
+    "cybertan": ("cybertan",),
+    "combined": ("combined",),
+    "edimax": ("edimax",),
+    "seama": ("seama",),
+    "ubiquiti": ("ubiquiti",),
+    "openmesh": ("openmesh",),
+    "xiaomi": ("xiaomi",),
+    "buffalo": ("buffalo",),
 }
 DISKS = ("sd-card", "bios-disk", "efi-disk")
 # what must lie inside of a file of this format besides
-_INSIDE = {"uimage-squashfs": "squashfs", "ubi-factory": "ubi"}
+_INSIDE = {
+    "uimage-squashfs": "squashfs",
+    "vendor-uimage-squashfs": "squashfs",
+    "kernel-squashfs": "squashfs",
+    "ubi-factory": "ubi",
+    "kernel-ubi": "ubi",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """An image and what it is to be. board: as the profile's releases know it. kind: the image's key there,
-    empty where the file's name does not tell it from another of the same format."""
+    empty where nothing tells it from another of the same format. rules: of the sysupgrade in it.
+    release: of OpenWrt, as somebody or the image says; empty where neither does."""
 
     read: Read
     board: Board
@@ -41,6 +69,8 @@ class Subject:
     kind: str
     image: Image
     facts: RootFacts | None
+    rules: SystemRules = NO_RULES
+    release: str = ""
 
     @property
     def part(self) -> Part:
@@ -54,8 +84,9 @@ class Subject:
 
     def names(self) -> tuple[str, ...]:
         """All that any release calls the board."""
-        known = {name for one in self.board.profile for name in (one.name, *one.supported_devices)}
-        return tuple(sorted(known))
+        profiles = self.board.profile
+        known = {name for one in profiles for name in (one.name, *one.supported_devices)}
+        return tuple(sorted(known | {one.boardname for one in profiles if one.boardname}))
 
 
 def target_of(read: Read, facts: RootFacts | None) -> tuple[str, str]:
@@ -91,7 +122,7 @@ def choose_profile(board: Board, target: str, release: str) -> tuple[Profile, tu
 def _fits(part: Part, image: Image) -> bool:
     inner = _INSIDE.get(image.format)
     kinds = CONTAINERS.get(image.format)
-    if kinds is None:
+    if kinds is None:  # nobody knows how such a file looks
         return True
     if part.kind not in kinds:
         return False
@@ -104,17 +135,41 @@ def choose_image(
     """The board's image that a file is: as it is wanted, else by its name, else by its format; and the check
     of its format."""
     images = board.for_profile(profile).images
-    stem = name.removesuffix(".gz").rpartition(".")[0] or name
-    named = [key for key, one in images.items() if stem.endswith(_end_of_name(key, one))]
+    named = _named(images, name)
     fitting = [key for key, one in images.items() if _fits(part, one)]
+    known = [key for key in fitting if images[key].format in CONTAINERS]
     if wanted in images:
         key = shown = wanted
     elif named:
         key = shown = max(named, key=len)
+    elif known and {images[one].format for one in known} == {tplink.KIND}:
+        key = shown = _kind_of_tplink(part, known)
     else:
-        key = next(iter(fitting or images))
+        key = next(iter(known or fitting or images))
         shown = key if len(fitting) == 1 else ""
     return shown, images[key], _format_check(part, images if not shown else {key: images[key]}, images[key])
+
+
+def _kind_of_tplink(part: Part, keys: Sequence[str]) -> str:
+    """Only a factory image is as long as its header says; any other is given to a running OpenWrt."""
+    whole = part.value("firmware length") == part.size
+    fitting = [key for key in keys if ("sysupgrade" in key) != whole]
+    return next(iter(fitting or keys))
+
+
+def _named(images: Mapping[str, Image], name: str) -> list[str]:
+    stem = name.removesuffix(".gz").rpartition(".")[0] or name
+    return [key for key, one in images.items() if stem.endswith(_end_of_name(key, one))]
+
+
+def may_be_unknown(board: Board, name: str, wanted: str) -> bool:
+    """Whether a file may be an image of the board whose format nobody has said."""
+    for profile in board.profile:
+        images = board.for_profile(profile).images
+        keys = [wanted] if wanted in images else _named(images, name) or list(images)
+        if any(images[key].format not in CONTAINERS for key in keys):
+            return True
+    return False
 
 
 def _end_of_name(key: str, image: Image) -> str:
@@ -126,8 +181,8 @@ def _format_check(part: Part, candidates: Mapping[str, Image], image: Image) -> 
     found = " with ".join([part.kind, *inside])
     expected = ", ".join(f"{key}: {one.format}" for key, one in candidates.items())
     if image.format not in CONTAINERS:
-        stated = "a format that the board's file states"
-        return Check("format of the image", stated, found, False, "warning")
+        stated = "a format that this program opens"
+        return Check("format of the image", stated, f"{image.format}: {found}", False, "unsure")
     return holds("format of the image", _fits(part, image), expected=expected, found=found)
 
 

@@ -1,7 +1,7 @@
 """TP-Link's firmware header, version 1: 512 bytes before the kernel, big endian (OpenWrt's mktplinkfw).
 
 A few devices write 2 as the version and keep this layout (WDR6500 v2). The other layout, of version 2 and 3,
-is `tplink-v2` here: known by name, not read.
+is `tplink-v2`, see vendor.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from imagebuilder.firmware.checks import equal, hexadecimal, holds
-from imagebuilder.firmware.padding import behind
+from imagebuilder.firmware.padding import behind, kernel_area, run_length
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.firmware.squashfs import is_squashfs
@@ -44,11 +44,6 @@ def detect_v2(view: View) -> bool:
         and view.u32(0) in (0x02000000, 0x03000000)
         and view.u32(0x74) == HEADER_BYTES
     )
-
-
-def parse_v2(view: View, _reading: Reading) -> Part:
-    """Only its name."""
-    return Part("tplink-v2", "TP-Link header, version 2", view.start, view.size, data=view.raw)
 
 
 def checksum(view: View, salt: bytes) -> bytes:
@@ -109,21 +104,24 @@ def _checks(view: View) -> list[Check]:
     return checks
 
 
-def find_rootfs(view: View) -> int:
+def find_rootfs(view: View, kernel_bytes: int, stated: int) -> int:
     """Where the root file system begins: where the header says, right behind the kernel (17.01, whose header
     is wrong), or at a fixed place that is a whole erase block. Raises ImageFormatError where there is none.
     """
-    behind_kernel = (HEADER_BYTES + view.u32(0x84) + 3) & ~3
-    places: list[int] = [view.u32(0x88), behind_kernel, *range(_FIRST_FIXED_ROOTFS, view.size, ERASE_BLOCK)]
+    behind_kernel = _behind_kernel(kernel_bytes)
+    places: list[int] = [stated, behind_kernel, *range(_FIRST_FIXED_ROOTFS, view.size, ERASE_BLOCK)]
     for at in places:
         if at >= behind_kernel and is_squashfs(view, at):
             return at
     raise ImageFormatError("there is no root filesystem where the TP-Link header says, nor behind the kernel")
 
 
-def _rootfs_checks(view: View, at: int, rootfs: Part) -> list[Check]:
-    length = view.u32(0x8C)
-    generation = (view.u32(0x88), (HEADER_BYTES + view.u32(0x84) + 3) & ~3)
+def _behind_kernel(kernel_bytes: int) -> int:
+    return (HEADER_BYTES + kernel_bytes + 3) & ~3
+
+
+def _rootfs_checks(at: int, rootfs: Part, kernel_bytes: int, stated: int, length: int) -> list[Check]:
+    generation = (stated, _behind_kernel(kernel_bytes))
     checks = [
         holds(
             "place of the root filesystem",
@@ -138,36 +136,37 @@ def _rootfs_checks(view: View, at: int, rootfs: Part) -> list[Check]:
     return checks
 
 
-def parse(view: View, reading: Reading) -> Part:
-    """The header, the kernel, the root file system, and what pads them. All of the view is the image."""
-    kernel_bytes = view.u32(0x84)
+def with_header(
+    view: View, reading: Reading, kernel_bytes: int, stated: int, length: int
+) -> tuple[tuple[Part, ...], list[Check]]:
+    """The header, the kernel, the root file system and what pads them, and the checks of their places; for
+    both layouts of the header. stated, length: of the root file system, in bytes, as the header has them."""
     if HEADER_BYTES + kernel_bytes > view.size:
         raise ImageFormatError(
             f"the image is truncated: its header promises a kernel of {kernel_bytes} bytes, "
             f"the file has {view.size}"
         )
-    checks = _checks(view)
+    checks: list[Check] = []
     header = Part(
         "tplink-header", "TP-Link header", view.start, HEADER_BYTES, data=view.first(HEADER_BYTES).raw
     )
-    kernel = reading.inside(view.part(HEADER_BYTES, kernel_bytes, "the kernel"), "kernel")
-    children = [header, kernel]
+    children = [header, *kernel_area(view.part(HEADER_BYTES, kernel_bytes, "the kernel"), reading)]
     after = HEADER_BYTES + kernel_bytes
-    if view.u32(0x8C) or after < view.size:
-        at = find_rootfs(view)
+    if length or run_length(view.part(after)) < view.size - after:
+        at = find_rootfs(view, kernel_bytes, stated)
         tail = behind(view.part(at, what="the root filesystem"), reading, "rootfs")
-        checks += _rootfs_checks(view, at, tail[0])
+        checks = _rootfs_checks(at, tail[0], kernel_bytes, stated, length)
         gap = at - after
         if gap:
             children += [Part("padding", "padding", view.start + after, gap, data=view.part(after, gap).raw)]
         children += tail
+    return tuple(children), checks
+
+
+def parse(view: View, reading: Reading) -> Part:
+    """The header, the kernel, the root file system, and what pads them. All of the view is the image."""
+    children, checks = with_header(view, reading, view.u32(0x84), view.u32(0x88), view.u32(0x8C))
+    checks = [*_checks(view), *checks]
     return Part(
-        KIND,
-        "TP-Link image",
-        view.start,
-        view.size,
-        _fields(view),
-        tuple(children),
-        tuple(checks),
-        data=view.raw,
+        KIND, "TP-Link image", view.start, view.size, _fields(view), children, tuple(checks), data=view.raw
     )

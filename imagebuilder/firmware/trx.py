@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from imagebuilder.firmware.checks import hexadecimal, holds, same_number
-from imagebuilder.firmware.padding import filled
+from imagebuilder.firmware.padding import filled, padding
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.model.firmware import Field, Part
@@ -32,7 +32,9 @@ def parse(view: View, reading: Reading) -> Part:
         raise ImageFormatError(f"the TRX image is cut: its header says {length} bytes, {view.size} are there")
     offsets = [view.le32(at) for at in range(16, header, 4)]
     begins = [at for at in offsets if at]
-    in_order = begins == sorted(set(begins)) and all(header <= at < length for at in begins)
+    # a recipe may count the kernel alone, and say where the root file system lies behind it (WRT160NL)
+    inside = [at for at in begins if at < length]
+    in_order = begins == sorted(set(begins)) and all(header <= at < view.size for at in begins)
     stored = view.le32(8)
     # Linux' crc32: no inversion at the end
     found = zlib.crc32(view.part(_CHECKED_FROM, length - _CHECKED_FROM).raw) ^ _NO_INVERSION
@@ -40,15 +42,21 @@ def parse(view: View, reading: Reading) -> Part:
         same_number("checksum in the TRX header (CRC)", stored, found),
         holds(
             "offsets in the TRX header",
-            in_order and bool(begins),
+            in_order and bool(inside),
             expected="rising, inside of the image",
             found=", ".join(hex(at) for at in offsets),
         ),
     )
     children = [Part("trx-header", "TRX header", view.start, header, data=view.first(header).raw)]
-    if begins and in_order:
-        for at, end in zip(begins, [*begins[1:], length], strict=True):
-            children += filled(view.part(at, end - at), reading, f"part at {at:#x}")
+    end = length
+    if inside and in_order:
+        for at, to in zip(inside, [*inside[1:], length], strict=True):
+            children += filled(view.part(at, to - at), reading, f"part at {at:#x}")
+        if len(inside) < len(begins):
+            end = view.size
+            first = begins[len(inside)]
+            children += padding(view.part(length, first - length))
+            children += filled(view.part(first), reading, f"part at {first:#x}")
     fields = {
         "version": Field(version),
         "length": Field(length),
@@ -56,6 +64,4 @@ def parse(view: View, reading: Reading) -> Part:
         "flags": Field(view.le16(12)),
         "offsets": Field(tuple(hex(at) for at in offsets)),
     }
-    return Part(
-        KIND, "TRX image", view.start, length, fields, tuple(children), checks, data=view.first(length).raw
-    )
+    return Part(KIND, "TRX image", view.start, end, fields, tuple(children), checks, data=view.first(end).raw)

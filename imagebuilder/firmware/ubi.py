@@ -26,6 +26,7 @@ STATIC, DYNAMIC = 2, 1
 _SMALLEST_BLOCK, _LARGEST_BLOCK = 1 << 12, 1 << 24
 _END_MARK = b"EOF"
 _CRC_AT = 0x3C
+_RELEASED = 32  # blocks that are copied between two times of giving the file's memory back
 
 
 def crc(data: bytes | memoryview) -> int:
@@ -110,7 +111,7 @@ def _records(table: View) -> tuple[Volume, ...]:
         if record.u32(168) != crc(record.raw[:168]):
             raise ImageFormatError(f"volume table: the checksum of record {number} does not match")
         if record.u32(0):
-            name = record.text(16, min(record.u16(14), 128))
+            name = record.text(16, min(record.u16(14), 128)) or f"volume {number}"
             volumes.append(Volume(number, name, record.u32(0), record.u8(12), bool(record.u8(144) & 1)))
     return tuple(volumes)
 
@@ -118,13 +119,21 @@ def _records(table: View) -> tuple[Volume, ...]:
 def _table(blocks: list[Block]) -> tuple[tuple[Volume, ...], Check]:
     copies = {block.logical: block for block in blocks if block.volume == TABLE_VOLUME}
     if not copies:
-        raise ImageFormatError("the UBI image has no volume table")
+        numbers = sorted({block.volume for block in blocks})
+        check = holds("volume table", False, expected="two copies, alike", found="none")
+        return tuple(_unlisted(number, blocks) for number in numbers), check
     length = RECORD_BYTES * min(MOST_VOLUMES, next(iter(copies.values())).data.size // RECORD_BYTES)
     tables = [copies[key].data.take(0, length) for key in sorted(copies)]
     alike = len(tables) == 2 and tables[0] == tables[1]
     found = f"{len(tables)} copies" + ("" if alike or len(tables) < 2 else ", which differ")
     check = holds("volume table", alike, expected="two copies, alike", found=found)
     return _records(View(tables[0], what="the volume table")), check
+
+
+def _unlisted(number: int, blocks: list[Block]) -> Volume:
+    """A volume that the table does not have, which only its number names."""
+    own = [block for block in blocks if block.volume == number]
+    return Volume(number, f"volume {number}", len(own), own[0].kind, False)
 
 
 def _volume_checks(volume: Volume, blocks: list[Block]) -> Iterator[Check]:
@@ -180,10 +189,12 @@ def _volume(volume: Volume, blocks: list[Block], reading: Reading) -> Part:
     start = ordered[0].data.start if ordered else 0
     if ordered and size <= reading.unpack_left:
         static = volume.kind == STATIC and all(block.data_size <= block.data.size for block in ordered)
-        data = b"".join(
-            bytes(block.data.first(block.data_size).raw if static else block.data.raw) for block in ordered
-        )
-        joined = reading.unpacked(data, f"the volume {volume.name}")
+        data = bytearray()
+        for number, block in enumerate(ordered):
+            data += block.data.first(block.data_size).raw if static else block.data.raw
+            if number % _RELEASED == 0:
+                block.data.release()
+        joined = reading.unpacked(memoryview(data), f"the volume {volume.name}")
         content = reading.inside(joined, volume.name)
         rest = padding(joined.part(content.size)) if content.kind in ("squashfs", "uimage", "fit") else ()
         children = (content, *rest)
@@ -260,5 +271,6 @@ def parse(view: View, reading: Reading) -> Part:
         "erase blocks": Field(len(scan.headers)),
         "end marks": Field(scan.ends, "blocks that make the device erase the rest"),
     }
-    parts = tuple(_volume(volume, by_volume.get(volume.number, []), reading) for volume in volumes)
+    shown = (*volumes, *(_unlisted(number, scan.blocks) for number in strangers))
+    parts = tuple(_volume(volume, by_volume.get(volume.number, []), reading) for volume in shown)
     return Part(KIND, "UBI image", view.start, used, fields, parts, tuple(checks), data=view.first(used).raw)

@@ -12,18 +12,21 @@ from imagebuilder.model.firmware import Field
 
 _SIGNATURE, _PAYLOAD = 0, 1
 _SIGNATURE_BYTES = 74  # "Ed", fingerprint, Ed25519
+# what stands for a certificate where OpenWrt's builders sign elsewhere, or not at all
+PLACEHOLDER = b"# fake certificate"
+_BLOB_HEAD = 4
 _LENGTH_MASK, _ID_MASK = 0xFFFFFF, 0x7F
 
 
 def blobs(view: View) -> Iterator[tuple[int, View]]:
     """The blobs of a view: number and contents. ImageFormatError for one that is cut."""
     at = 0
-    while at + 4 <= view.size:
+    while at + _BLOB_HEAD <= view.size:
         head = view.u32(at)
         length = head & _LENGTH_MASK
-        if length < 4:
+        if length < _BLOB_HEAD:
             raise ImageFormatError("the signature is damaged: a blob without a length")
-        yield head >> 24 & _ID_MASK, view.part(at + 4, length - 4, "the signature")
+        yield head >> 24 & _ID_MASK, view.part(at + _BLOB_HEAD, length - _BLOB_HEAD, "the signature")
         at += (length + 3) & ~3
 
 
@@ -41,7 +44,13 @@ def fingerprint(signature: View) -> str:
 
 
 def signature_fields(view: View) -> dict[str, Field]:
-    """The keys of a signature chunk: of its certificates, and of the signature over the image."""
+    """The keys of a signature chunk: of its certificates, and of the signature over the image. Official
+    images have a placeholder there, which is no signature and no fault. ImageFormatError where it is neither.
+    """
+    if bytes(view.raw).strip(b"\0\r\n ") == PLACEHOLDER:
+        return {"signed by": Field((), "unsigned: it holds OpenWrt's placeholder for a certificate")}
+    if view.size < _BLOB_HEAD:
+        raise ImageFormatError("the signature holds no blob")
     certified: list[str] = []
     signed: list[str] = []
     for _, outer in blobs(view):

@@ -7,10 +7,9 @@ own checksum tells it then, and the part is of another kind: a boot loader takes
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
 
 from imagebuilder.firmware.checks import hexadecimal, holds, same_number
-from imagebuilder.firmware.padding import behind
+from imagebuilder.firmware.padding import followed, kernel_area
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.model.firmware import Check, Field, Part
@@ -98,7 +97,9 @@ def parse(view: View, reading: Reading) -> Part:
     header = Part(
         "uimage-header", "uImage header", view.start, HEADER_BYTES, data=view.first(HEADER_BYTES).raw
     )
-    inner = reading.inside(data, "kernel data")
+    inner = kernel_area(data, reading)
+    if len(inner) == 1:
+        inner = (inner[0].renamed("kernel data"),)
     whole = view.first(HEADER_BYTES + length)
     return Part(
         KIND if view.has(MAGIC) else VENDOR_KIND,
@@ -106,7 +107,7 @@ def parse(view: View, reading: Reading) -> Part:
         view.start,
         whole.size,
         _fields(view),
-        (header, inner),
+        (header, *inner),
         _checks(view, data),
         data=whole.raw,
     )
@@ -115,17 +116,4 @@ def parse(view: View, reading: Reading) -> Part:
 def parse_with_rootfs(view: View, reading: Reading) -> Part:
     """A uImage and what an image file has behind it: padding, a root file system (squashfs or UBI), end
     markers."""
-    kernel = parse(view, reading)
-    tail = behind(view.part(kernel.size, what="what follows the kernel"), reading, "rootfs")
-    if all(part.kind == "padding" for part in tail):
-        return kernel
-    named = replace(kernel, name="kernel")
-    return Part(
-        f"{kernel.kind}-image",
-        "uImage with root filesystem",
-        view.start,
-        view.size,
-        {},
-        (named, *tail),
-        data=view.raw,
-    )
+    return followed(parse(view, reading), view, reading)

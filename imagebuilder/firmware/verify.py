@@ -13,16 +13,32 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats import Read, UnknownFormatError, read_image
 from imagebuilder.firmware.inspection import open_root, root_part
 from imagebuilder.firmware.reader import ImageFormatError, open_view
 from imagebuilder.firmware.rootfs_facts import root_facts
-from imagebuilder.firmware.subject import CONTAINERS, Subject, choose_image, choose_profile, target_of
-from imagebuilder.firmware.verify_device import machine_checks, metadata_checks, name_checks, tplink_checks
+from imagebuilder.firmware.subject import (
+    CONTAINERS,
+    Subject,
+    choose_image,
+    choose_profile,
+    may_be_unknown,
+    target_of,
+)
+from imagebuilder.firmware.verify_device import (
+    identity_checks,
+    metadata_checks,
+    name_checks,
+    tplink_checks,
+    tplink_v2_checks,
+)
 from imagebuilder.firmware.verify_layout import disk_checks, nor_checks, size_checks
+from imagebuilder.firmware.verify_machine import machine_checks
 from imagebuilder.firmware.verify_root import program_checks, required_checks
+from imagebuilder.firmware.verify_system import NO_RULES, SystemRules, read_rules
 from imagebuilder.model.board import Board, Profile
-from imagebuilder.model.firmware import Check, Level, RootFacts
+from imagebuilder.model.firmware import Check, Level, Outcome, RootFacts, outcome_of
 
 _ROOTLESS = ("kernel", "uimage")  # formats of images that have no root file system
 
@@ -34,24 +50,23 @@ class Verified:
     checks: tuple[Check, ...]
     root: RootFacts | None
 
+    @property
+    def outcome(self) -> Outcome:
+        """Whether it may be flashed, and whether that can be told."""
+        return outcome_of(self.checks)
 
-def verify(
-    path: Path, board: Board, *, image: str = "", release: str = "", made: bool = False
-) -> tuple[Check, ...]:
-    """Every check of an image file for a board; it may be flashed if none of them refuses.
+
+def verify(path: Path, board: Board, *, image: str = "", release: str = "") -> tuple[Check, ...]:
+    """Every check of an image file for a board; outcome_of says what they come to.
 
     image: its key in the board's file (`sysupgrade`), release: of OpenWrt; where they are not given, the
-    file's name and contents tell. made: a tree's own make made it for this image just now: then a format that
-    neither the board's file nor we know is no reason against it, only a warning. Raises UserError where the
-    file cannot be read, HostError without squashfs-tools; whatever is wrong with the image is a check that
-    failed.
+    file's name and contents tell. Raises UserError where the file cannot be read, HostError without
+    squashfs-tools; whatever is wrong with the image is a check that failed.
     """
-    return verify_all({path: image}, board, release=release, made=made)[0].checks
+    return verify_all({path: image}, board, release=release)[0].checks
 
 
-def verify_all(
-    images: Mapping[Path, str], board: Board, *, release: str = "", made: bool = False
-) -> tuple[Verified, ...]:
+def verify_all(images: Mapping[Path, str], board: Board, *, release: str = "") -> tuple[Verified, ...]:
     """As verify(), for several images of one build, by their files: what each is, in that order. A root file
     system that several of them hold is unpacked and looked through once."""
     with ThreadPoolExecutor() as pool:  # most of it is unpacking
@@ -72,14 +87,20 @@ def verify_all(
     found = []
     for (path, image), read in zip(images.items(), reads, strict=True):
         if isinstance(read, ImageFormatError):
-            unknown = isinstance(read, UnknownFormatError) and made and _stated_unknown(board, image)
-            level: Level = "warning" if unknown else "error"
+            unknown = isinstance(read, UnknownFormatError) and may_be_unknown(board, path.name, image)
+            level: Level = "unsure" if unknown else "error"
             check = Check("format of the image", "one that is known", read.message, False, level)
             found.append(Verified((check,), None))
             continue
-        facts, root_checks = roots[path]
-        checks = (*read_checks(read), *root_checks, *_subject_checks(claims[path], facts))
-        found.append(Verified(checks, facts))
+        root = roots[path]
+        subject, own_checks = _subject(claims[path], root)
+        checks = (
+            *read_checks(read, subject.image.tail),
+            *root.checks,
+            *own_checks,
+            *_subject_checks(subject),
+        )
+        found.append(Verified((*checks, *identity_checks(checks, board)), root.facts))
     return tuple(found)
 
 
@@ -91,15 +112,23 @@ def _read(path: Path) -> Read | ImageFormatError:
         return error
 
 
-def _stated_unknown(board: Board, image: str) -> bool:
-    known = (board.for_profile(profile).images.get(image) for profile in board.profile)
-    stated = {one.format for one in known if one is not None}
-    return stated == {"unknown"}
-
-
-def read_checks(read: Read) -> tuple[Check, ...]:
-    """What the parts say of themselves: checksums, lengths, structure."""
-    return tuple(check for part in read.part.walk() for check in part.checks)
+def read_checks(read: Read, tail: str | None = None) -> tuple[Check, ...]:
+    """What the parts say of themselves: checksums, lengths, structure. tail: the text that has to end the
+    image, for a vendor's boot loader."""
+    wanted = (tail or "").encode("ascii")
+    end = read.image.offset + read.body_size
+    found: list[Check] = []
+    ended = False
+    for part in read.part.walk():
+        data = bytes(part.data) if tail and part.kind == "data" and part.data is not None else b""
+        if tail and data == wanted and part.offset + part.size == end:
+            ended = True
+        else:
+            found += part.checks
+    if tail:
+        shown = tail if ended else "another one or none"
+        found.append(holds("text at the end of the image", ended, expected=tail, found=shown))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,46 +147,60 @@ class _Claim:
         return choose_profile(self.board, target, self.release or stated)
 
 
-_Root = tuple[RootFacts | None, list[Check]]
+@dataclass(frozen=True, slots=True)
+class _Root:
+    """What a root file system says, and the checks of it."""
+
+    facts: RootFacts | None = None
+    rules: SystemRules = NO_RULES
+    checks: tuple[Check, ...] = ()
 
 
 def _roots(claims: Sequence[_Claim]) -> list[_Root]:
-    """What the root file system that these images share says, with all of it read; None where there is none
-    or it is damaged."""
+    """What the root file system that these images share says, with all of it read; no facts where there is
+    none or it is damaged."""
     try:
         root = open_root(claims[0].read)
         if root is None:
-            return [(None, []) for _ in claims]
+            return [_Root() for _ in claims]
         with root.unpacked(root.index.files) as unpacked:
             count = sum(1 for file in root.index.files if file.kind == "file")
-            facts = root_facts(root, unpacked)
+            facts, rules = root_facts(root, unpacked), read_rules(root, unpacked)
             checks = [Check("root filesystem", "readable to its last block", f"{count} files", True)]
             checks += required_checks(root)
-            return [
-                (facts, [*checks, *program_checks(root, unpacked, claim.profile(facts)[0].arch)])
-                for claim in claims
-            ]
+            found = []
+            for claim in claims:
+                own = program_checks(root, unpacked, claim.profile(facts)[0].arch)
+                found.append(_Root(facts, rules, (*checks, *own)))
+            return found
     except ImageFormatError as error:
         failed = Check("root filesystem", "readable to its last block", error.message, False)
-        return [(None, [failed]) for _ in claims]
+        return [_Root(checks=(failed,)) for _ in claims]
 
 
-def _subject_checks(claim: _Claim, facts: RootFacts | None) -> Iterator[Check]:
-    profile, profile_checks = claim.profile(facts)
+def _subject(claim: _Claim, root: _Root) -> tuple[Subject, tuple[Check, ...]]:
+    """What the image is to be, and the checks of that."""
+    profile, profile_checks = claim.profile(root.facts)
     part = claim.read.unwrapped
     kind, image, format_check = choose_image(claim.board, profile, part, claim.name, claim.image)
-    subject = Subject(claim.read, claim.board.for_profile(profile), profile, kind, image, facts)
-    yield format_check
-    if image.format not in _ROOTLESS:
-        yield from profile_checks
+    board = claim.board.for_profile(profile)
+    release = claim.release or target_of(claim.read, root.facts)[1]
+    subject = Subject(claim.read, board, profile, kind, image, root.facts, root.rules, release)
+    return subject, (format_check, *(profile_checks if image.format not in _ROOTLESS else ()))
+
+
+def _subject_checks(subject: Subject) -> Iterator[Check]:
+    part, image = subject.part, subject.image
     if part.kind == "tplink-v1":
-        yield from tplink_checks(part, claim.board, kind=kind)
-    if facts is None and image.format in CONTAINERS and image.format not in _ROOTLESS:
+        yield from tplink_checks(part, subject.board, kind=subject.kind)
+    if part.kind == "tplink-v2":
+        yield from tplink_v2_checks(part, subject.board)
+    if subject.facts is None and image.format in CONTAINERS and image.format not in _ROOTLESS:
         other = part.find("ext4", "ubifs") is not None
         found = "another file system, which is not looked into" if other else "none"
         level: Level = "warning" if other else "error"
         yield Check("root filesystem", "a squashfs that can be read", found, False, level)
-    yield from metadata_checks(subject, claim.release or target_of(claim.read, facts)[1])
+    yield from metadata_checks(subject)
     yield from name_checks(subject)
     yield from machine_checks(subject)
     yield from size_checks(subject)

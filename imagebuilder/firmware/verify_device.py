@@ -7,70 +7,50 @@ updater.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from imagebuilder.firmware.checks import equal, holds, same_number
+from imagebuilder.firmware.inspection import kernel_version
 from imagebuilder.firmware.subject import Subject, in_image, of_kind, on_boot_partition
-from imagebuilder.firmware.uimage import KERNEL_TYPE
 from imagebuilder.model.board import Board
-from imagebuilder.model.firmware import Check, Level, Part
+from imagebuilder.model.firmware import Check, Level, Part, Proof
 from imagebuilder.model.tplink import FLASH_LAYOUTS
 
-# targets whose sysupgrade refuses an image without metadata
-METADATA_REQUIRED = frozenset(
-    [
-        "airoha",
-        "apm821xx",
-        "ath79",
-        "bcm27xx",
-        "bcm53xx",
-        "bmips",
-        "gemini",
-        "imx",
-        "ipq40xx",
-        "ipq806x",
-        "ixp4xx",
-        "kirkwood",
-        "lantiq",
-        "layerscape",
-        "mediatek",
-        "microchipsw",
-        "mpc85xx",
-        "mvebu",
-        "qoriq",
-        "qualcommax",
-        "qualcommbe",
-        "ramips",
-        "realtek",
-        "rockchip",
-        "siflower",
-        "stm32",
-        "tegra",
-    ]
-)
-_WITHOUT_BEFORE_1907 = ("ramips",)
+# from which series on a target's sysupgrade refuses an image without metadata (target/linux/*/base-files/lib/
+# upgrade/platform.sh: REQUIRE_IMAGE_METADATA=1)
+METADATA_REQUIRED_SINCE = {
+    **dict.fromkeys(("ipq806x", "lantiq", "mvebu", "oxnas", "rb532"), "17.01"),
+    **dict.fromkeys(("apm821xx", "brcm2708", "ipq40xx", "kirkwood", "mpc85xx"), "18.06"),
+    **dict.fromkeys(("ath79", "gemini", "ramips", "tegra"), "19.07"),
+    **dict.fromkeys(("bcm27xx", "bcm53xx", "layerscape", "mediatek", "realtek"), "21.02"),
+    **dict.fromkeys(("bmips", "imx", "qoriq"), "22.03"),
+    "ipq807x": "23.05",
+    **dict.fromkeys(("qualcommax", "rockchip", "siflower", "stm32"), "24.10"),
+    **dict.fromkeys(("ixp4xx", "microchipsw"), "25.12"),
+    **dict.fromkeys(("airoha", "qualcommbe"), "26"),
+}
+# the oldest kernel of a series; forks that number no release still have one
+_OLDEST_KERNELS = {"17.01": (4, 4), "18.06": (4, 9), "19.07": (4, 14), "21.02": (5, 4), "22.03": (5, 10)}
+_NUMBERED = re.compile(r"[0-9]{2}\.[0-9]{2}")
+_KERNEL = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
 _REGION_TEXT = re.compile(r"(?:00000000;([0-9A-F]{8});\1)?", re.IGNORECASE)
 _REGIONS = (0, 1)
 _US_TEXT = "55530000"
 _VERSION_2_HWIDS = (0x65000002,)  # WDR6500 v2
-# how architectures begin, to uImage's and ELF's names of the machine, and the byte order
-_MACHINES = (
-    ("mipsel", "mips", "little endian"),
-    ("mips64el", "mips", "little endian"),
-    ("mips", "mips", "big endian"),
-    ("arm_", "arm", "little endian"),
-    ("armeb", "arm", "big endian"),
-    ("aarch64", "aarch64", "little endian"),
-    ("x86_64", "x86_64", "little endian"),
-    ("i386", "x86", "little endian"),
-    ("powerpc", "powerpc", "big endian"),
-    ("riscv", "riscv", "little endian"),
+_SUPPORTED = re.compile(
+    r"\{product_name:(?P<name>[^,}]{1,64}),product_ver:(?P<version>[0-9]{1,3})[^}]{0,200}\}"
+    r"|(?P<old>[A-Za-z0-9 _.-]{2,64})\([^)]{0,100}\)(?::(?P<old_version>[0-9]{1,3}))?"
 )
-
-
-def machine_of(arch: str) -> tuple[str, str]:
-    """The machine and byte order of an architecture's name; empty where it is not known."""
-    return next(((machine, order) for begin, machine, order in _MACHINES if arch.startswith(begin)), ("", ""))
+_LEAST_LETTERS = 4
+# parts of vendors' headers that hold a model's name: its field, and what that is called
+_NAMING_HEADERS = {
+    "dni": ("device", "device of the NETGEAR header"),
+    "model-header": ("model", "model in the header"),
+    "buffalo": ("product", "product of the Buffalo header"),
+    "openmesh": ("type", "device of the OpenMesh header"),
+}
+# what profiles of targets without devices are called
+_NO_NAMES = frozenset(("generic", "default"))
 
 
 def tplink_checks(part: Part, board: Board, *, kind: str) -> Iterator[Check]:
@@ -84,7 +64,7 @@ def tplink_checks(part: Part, board: Board, *, kind: str) -> Iterator[Check]:
         value = part.value(name)
         return value if isinstance(value, int) else -1
 
-    yield same_number("hardware id", facts.hwid, number("hardware id"))
+    yield same_number("hardware id", facts.hwid, number("hardware id"), proves="device")
     yield equal("hardware revision", facts.hwrev, number("hardware revision"))
     version = 2 if facts.hwid in _VERSION_2_HWIDS else 1
     yield equal("version of the TP-Link header", version, number("header version") >> 24)
@@ -117,18 +97,37 @@ def tplink_checks(part: Part, board: Board, *, kind: str) -> Iterator[Check]:
         yield equal("length of a factory image", found, part.size)
 
 
-def _metadata_required(subject: Subject, release: str) -> bool:
-    target = subject.profile.target.split("/")[0]
-    old = release[:2].isdigit() and release[:5] < "19.07"
-    return target in METADATA_REQUIRED and not (old and target in _WITHOUT_BEFORE_1907)
+def tplink_v2_checks(part: Part, board: Board) -> Iterator[Check]:
+    """A TP-Link header of version 2 or 3 against the board's ids, where its file has them."""
+    facts, hwid, hwrev = board.tplink, part.value("hardware id"), part.value("hardware revision")
+    if facts is not None and isinstance(hwid, int):
+        yield same_number("hardware id", facts.hwid, hwid, proves="device")
+        yield equal("hardware revision", facts.hwrev, hwrev)
 
 
-def metadata_checks(subject: Subject, release: str) -> Iterator[Check]:
+def _metadata_required(subject: Subject) -> bool:
+    """Whether the sysupgrade of that release wants metadata: the image's own says so, else its target's did
+    from some series on. A fork's release may have no number, its kernel has."""
+    if subject.rules.requires_metadata is not None:
+        return subject.rules.requires_metadata
+    since = METADATA_REQUIRED_SINCE.get(subject.profile.target.split("/")[0])
+    if since is None:
+        return False
+    release = subject.release
+    if release and _NUMBERED.match(release) is None:
+        kernel = _KERNEL.match(kernel_version(subject.read.part))
+        if kernel is not None:
+            oldest = _OLDEST_KERNELS.get(since, max(_OLDEST_KERNELS.values()))
+            return (int(kernel[1]), int(kernel[2])) >= oldest
+    return not (_NUMBERED.match(release) and release[:5] < since)
+
+
+def metadata_checks(subject: Subject) -> Iterator[Check]:
     """What the device's own sysupgrade compares first."""
     found = subject.read.metadata
     profile = subject.profile
     if subject.sysupgrade and (found is None or subject.read.metadata_packed):
-        needed = _metadata_required(subject, release)
+        needed = _metadata_required(subject)
         yield holds(
             "metadata",
             not needed,
@@ -138,9 +137,11 @@ def metadata_checks(subject: Subject, release: str) -> Iterator[Check]:
     if found is None:
         return
     wanted = profile.supported_devices or (profile.name,)
-    listed = any(name in wanted for name in found.devices)
+    same = _known(wanted) & {_plain(name) for name in found.devices}
     devices = ", ".join(found.devices) or "none"
-    yield holds("supported devices", listed, expected=" or ".join(wanted), found=devices)
+    proves: Proof = "device" if same else ""
+    listed = bool(same) or any(name in wanted for name in found.devices)
+    yield holds("supported devices", listed, expected=" or ".join(wanted), found=devices, proves=proves)
     yield equal("compat version", profile.compat_version, found.compat_version)
     if "/" in found.version.get("target", ""):
         yield equal("target in the metadata", profile.target, found.version["target"])
@@ -150,53 +151,91 @@ def _plain(name: str) -> str:
     return name.replace(",", "_").lower()
 
 
+def _known(names: Iterable[str]) -> frozenset[str]:
+    """Names as they are compared; those that name no device are left out."""
+    return frozenset(_plain(name) for name in names) - _NO_NAMES
+
+
 def name_checks(subject: Subject) -> Iterator[Check]:
-    """Names of the device that do not depend on metadata: of a sysupgrade archive, and in the kernel."""
-    known = {_plain(name) for name in subject.names()}
+    """Names of the device that do not depend on metadata: of a sysupgrade archive, in the kernel, and in
+    vendors' headers."""
+    known = _known(subject.names())
     sure = any(one.supported_devices for one in subject.board.profile)
     expected = " or ".join(subject.names())
     for part in of_kind(subject.part, "sysupgrade-tar"):
-        board = str(part.value("board"))
-        yield holds("board of the archive", _plain(board) in known, expected=expected, found=board)
+        board = part.value("board")
+        if isinstance(board, str):
+            same = _plain(board) in known
+            fits = same or board in subject.names()
+            proves: Proof = "device" if same else ""
+            yield holds("board of the archive", fits, expected=expected, found=board, proves=proves)
+    yield from _command_line_checks(subject, known, sure=sure)
+    for part in in_image(subject.part, "device-tree"):
+        yield from _tree_checks(subject, part, known)
+    yield from _boot_tree_checks(subject)
+    yield from _header_checks(subject, known)
+
+
+def _command_line_checks(subject: Subject, known: frozenset[str], *, sure: bool) -> Iterator[Check]:
+    """`board=` in the kernel's command line. 17.01 often names another device there, and only the board's
+    file (boardname) or later releases' names tell which: without them it is no reason to refuse."""
+    stated = {one.boardname for one in subject.board.profile if one.boardname}
+    exact = subject.profile.boardname is not None
+    expected = sorted(stated) if exact else subject.names()
+    same = {_letters(name) for name in (expected if exact else known)}  # GL-AR150, XIAOMI_R3G
+    level: Level = "error" if sure or exact else "warning"
     for part in of_kind(subject.part, "kernel", "elf"):
         named = part.value("board")
-        if isinstance(named, str) and (sure or subject.board.tplink is None):
-            # 17.01 often names another device here; only later releases' facts tell which
-            level: Level = "error" if sure else "warning"
-            same = _plain(named) in known
+        if isinstance(named, str) and (sure or exact or subject.board.tplink is None):
             yield holds(
-                "board in the kernel's command line", same, expected=expected, found=named, level=level
+                "board in the kernel's command line",
+                _letters(named) in same,
+                expected=" or ".join(expected),
+                found=named,
+                level=level,
+                proves="device",
             )
-    for part in in_image(subject.part, "device-tree"):
-        devices = part.value("compatible")
-        if isinstance(devices, tuple) and devices:
-            # up to 19.07 some profiles have no vendor in front, and their device trees have one
-            bare = [name.rpartition(",")[2].replace(" ", "-") for name in devices]
-            same = any(_plain(name) in known for name in (*devices, *bare))
-            level = "error" if sure else "warning"  # 17.01's may name it as they like
-            found = ", ".join(devices)
-            yield holds("device tree of the kernel", same, expected=expected, found=found, level=level)
-    yield from _boot_tree_checks(subject)
-    for part in of_kind(subject.part, "dni"):
-        device = str(part.value("device"))
-        same = any(name.endswith(device.lower()) for name in known)
-        level = "warning"  # a few have a name of their own for a series of devices
-        yield holds("device of the NETGEAR header", same, expected=expected, found=device, level=level)
-    for part in of_kind(subject.part, "safeloader"):
-        devices = part.value("support-list")
-        text = " ".join(devices) if isinstance(devices, tuple) else ""
-        models = {name.rpartition(",")[2].rpartition("_")[2] for name in known}
-        same = any(
-            re.sub(r"[^a-z0-9]", "", model) in re.sub(r"[^a-z0-9]", "", text.lower()) for model in models
-        )
-        yield holds("support list", same, expected=expected, found=text[:120])
+
+
+def _tree_checks(subject: Subject, part: Part, known: frozenset[str]) -> Iterator[Check]:
+    """The kernel's device tree, by the name that a device with it has: what the image's own scripts say of
+    its model, or the first name in it; a name further behind may be that of a device that is much alike."""
+    names = part.value("compatible")
+    if not isinstance(names, tuple) or not names:
+        return
+    scripted = subject.rules.board_name(str(part.value("model") or ""))
+    own = scripted or names[0]
+    proven = _plain(own) in known or _without_vendor(own, known)
+    same = proven or any(_plain(name) in known or _without_vendor(name, known) for name in names)
+    # names without a vendor are older than the rule that board names are those of device trees
+    sure = any("," in name for one in subject.board.profile for name in one.supported_devices)
+    sure = sure or (scripted != "" and subject.profile.supported_devices != ())
+    level: Level = "error" if sure else "warning"
+    found = ", ".join((scripted, *names) if scripted else names)
+    yield holds(
+        "device tree of the kernel",
+        same,
+        expected=" or ".join(subject.names()),
+        found=found,
+        level=level,
+        proves="device" if proven else "",
+    )
+
+
+def _without_vendor(name: str, known: frozenset[str]) -> bool:
+    """Up to 19.07 some profiles have no vendor in front, and their device trees have one. Where another
+    profile of the board names its vendor, it has to be that one."""
+    vendor, _, model = name.rpartition(",")
+    bare = _plain(model.replace(" ", "-"))
+    vendors = {one.removesuffix(f"_{bare}") for one in known if one.endswith(f"_{bare}")}
+    return bare in known and (not vendors or not vendor or _plain(vendor) in vendors)
 
 
 def _boot_tree_checks(subject: Subject) -> Iterator[Check]:
     """A boot partition may have trees for several boards, and overlays (.dtbo) for what is plugged into them;
     the loader takes the board's, so that one has to be there. Names without a vendor tell nothing: releases
     up to 18.06 have others (`rpi-3-b`) than the trees."""
-    known = {_plain(name) for name in subject.names() if "," in name or "_" in name}
+    known = {name for name in _known(subject.names()) if "_" in name}
     trees = [
         part for part in on_boot_partition(subject.part, "device-tree") if not part.name.endswith(".dtbo")
     ]
@@ -206,25 +245,72 @@ def _boot_tree_checks(subject: Subject) -> Iterator[Check]:
         same = any(_plain(name) in known for name in devices)
         expected = " or ".join(subject.names())
         found = ", ".join(dict.fromkeys(devices))
-        yield holds("device tree on the boot partition", same, expected=expected, found=found)
+        yield holds(
+            "device tree on the boot partition", same, expected=expected, found=found, proves="device"
+        )
 
 
-def machine_checks(subject: Subject) -> Iterator[Check]:
-    """The processor that kernel and packages are for."""
-    machine, order = machine_of(subject.profile.arch)
-    files = tuple(on_boot_partition(subject.part, "uimage"))
-    for part in of_kind(subject.part, "uimage", "elf"):
-        if part in files and part.value("type") != KERNEL_TYPE:
-            continue  # of a boot script U-Boot reads no machine; all of sunxi's say arm
-        found = part.fields["machine"].meaning
-        fits = found == machine or {found, machine} == {"x86", "x86_64"}
-        yield holds(f"machine of {part.name}", fits, expected=machine or subject.profile.arch, found=found)
-        if part.kind == "elf":
-            yield holds(
-                "byte order of the kernel",
-                part.fields["order"].meaning == order,
-                expected=order,
-                found=part.fields["order"].meaning,
-            )
-    if subject.facts is not None and "ARCH" in subject.facts.release:
-        yield equal("architecture of the packages", subject.profile.arch, subject.facts.release["ARCH"])
+def _header_checks(subject: Subject, known: frozenset[str]) -> Iterator[Check]:
+    """Names in the headers of boot loaders and vendors."""
+    expected = " or ".join(subject.names())
+    models = {_letters(name.rpartition("_")[2]) for name in known}
+    sure_models = tuple(
+        model for model in models if len(model) >= _LEAST_LETTERS and re.search("[0-9]", model)
+    )
+    for kind, (field, what) in _NAMING_HEADERS.items():
+        for part in of_kind(subject.part, kind):
+            named = str(part.value(field) or "")
+            same = _letters(named) in models or _letters(named).endswith(sure_models)
+            # a warning: some have a name of their own for a series of devices
+            yield holds(what, same, expected=expected, found=named, level="warning", proves="device")
+    for part in of_kind(subject.part, "uimage", "vendor-uimage"):
+        title = str(part.value("name") or "")
+        if {_letters(word) for word in (title, *title.split())} & {*sure_models}:
+            yield holds("name in the uImage", True, expected=expected, found=title, proves="device")
+    for part in of_kind(subject.part, "safeloader"):
+        yield _support_check(part, models, expected)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def _support_check(part: Part, models: set[str], expected: str) -> Check:
+    """SafeLoader's list of devices: `CPE210(TP-LINK|UN|N300-2):1.1` or `{product_name:Archer C7,
+    product_ver:5.0.0,…}`. OpenWrt calls them by model and version (`cpe210-v1`, `archer-c7-v5`)."""
+    lines = part.value("support-list")
+    text = " ".join(lines) if isinstance(lines, tuple) else ""
+    listed = [
+        (_letters(found["name"] or found["old"]), found["version"] or found["old_version"] or "")
+        for found in _SUPPORTED.finditer(text)
+    ]
+    exact = {name + mark for name, version in listed for mark in ("", f"v{version}")} - {""}
+    known = {model for model in models if len(model) >= _LEAST_LETTERS}
+    same = any(name in models or name.endswith(tuple(known)) for name in exact)  # Archer C2600: c2600
+    bare = {re.sub(r"v[0-9]+$", "", model) for model in known}
+    near = any(name in model or model in name for name, _ in listed if name for model in bare if model)
+    level: Level = "warning" if near else "error"  # a version or a series that OpenWrt calls otherwise
+    return holds(
+        "support list",
+        same,
+        expected=expected,
+        found=text[:120],
+        level=level,
+        proves="device",
+    )
+
+
+def identity_checks(checks: Sequence[Check], board: Board) -> Iterator[Check]:
+    """Whether anything in the image says that it is for this processor and for this very device; what other
+    checks have found is looked through. Where nothing does, it cannot be told."""
+    for proof, what, expected in (
+        ("processor", "processor of the image", "one that kernel or programs show"),
+        ("device", "name of the device", f"something that names {board.id}"),
+    ):
+        proofs = [check for check in checks if check.proves == proof]
+        shown = next((check for check in proofs if check.ok), None)
+        others = ", ".join(dict.fromkeys(check.found for check in proofs))
+        found = f"only {others}" if others else "nothing in it tells"
+        if shown is not None:
+            found = f"by the {shown.what}"
+        yield holds(what, shown is not None, expected=expected, found=found, level="unsure")

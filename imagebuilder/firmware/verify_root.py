@@ -8,7 +8,7 @@ from pathlib import Path
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.kernel import ELF_MACHINES
 from imagebuilder.firmware.rootfs import RootFs, place_of
-from imagebuilder.firmware.verify_device import machine_of
+from imagebuilder.firmware.verify_machine import machine_of
 from imagebuilder.model.firmware import Check
 
 _ELF_HEAD = 20
@@ -60,6 +60,5 @@ def program_checks(root: RootFs, unpacked: Path, arch: str) -> Iterator[Check]:
     little = head[5] == 1
     number = int.from_bytes(head[18:20], "little" if little else "big")
     found = f"{ELF_MACHINES.get(number, number)}, {'little endian' if little else 'big endian'}"
-    yield holds(
-        "processor of the shell", found == f"{machine}, {order}", expected=f"{machine}, {order}", found=found
-    )
+    wanted = f"{machine}, {order}"
+    yield holds("processor of the shell", found == wanted, expected=wanted, found=found, proves="processor")

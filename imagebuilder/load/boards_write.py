@@ -19,6 +19,7 @@ from imagebuilder.model.release import SNAPSHOT
 from imagebuilder.model.size import format_size, parse_size
 
 FILL_IN = "FILL IN"
+UNCHECKED = "until then build wants --accept-unchecked"
 SCHEMA = "#:schema ../schemas/board.schema.json"
 
 _DISKS = {"sd-card", "bios-disk", "efi-disk"}
@@ -165,7 +166,7 @@ def board_text(
 
     UserError for a tree whose release no board file can name.
     """
-    if flash is None and set(facts.images.values()) & _DISKS:
+    if flash is None and _DISKS & {image.format for image in facts.images.values()}:
         flash = REMOVABLE
     return "\n".join(_lines(facts, boards, ram, flash)) + "\n"
 
@@ -254,6 +255,8 @@ def _profile(facts: DeviceFacts) -> Iterator[str]:
         yield f"# supported_devices = []            # {FILL_IN}: the names in its images' metadata"
     elif facts.supported_devices:
         yield f"supported_devices = [{', '.join(map(_text, facts.supported_devices))}]"
+    if facts.boardname:
+        yield f"{f'boardname = {_text(facts.boardname)}':<{_COLUMN}}# board= of the kernel's command line"
     if facts.compat_version is None and facts.listed:
         yield f'# compat_version = "1.0"             # {FILL_IN}: DEVICE_COMPAT_VERSION, if it is another one'
     elif facts.compat_version not in (None, "1.0"):
@@ -265,14 +268,18 @@ def _images(facts: DeviceFacts) -> Iterator[str]:
     if not facts.images:
         yield _line(
             f'sysupgrade = {{ format = "{UNKNOWN}", required = true }}',
-            "which images the tree makes: it does not say",
+            f"which images the tree makes: it does not say; {UNCHECKED}",
         )
         return
-    for name, image_format in facts.images.items():
-        line = f"{name} = {{ format = {_text(image_format)}, required = true }}"
-        yield _line(
-            line, "the format, see ImageFormat in model/board.py" if image_format == UNKNOWN else None
-        )
+    for name, image in facts.images.items():
+        keys = [f"format = {_text(image.format)}", "required = true"]
+        keys += [f"file = {_text(image.file)}"] if image.file else []
+        keys += [f"tail = {_text(image.tail)}"] if image.tail else []
+        line = f"{name} = {{ {', '.join(keys)} }}"
+        if image.format == UNKNOWN:
+            yield _line(line, f"{name}.format, see ImageFormat in model/board.py; {UNCHECKED}")
+        else:
+            yield f"{line:<{_COLUMN}}# {' | '.join(image.by)}" if image.by else line
 
 
 def _emulation(arch: str, boards: Collection[str]) -> Iterator[str]:

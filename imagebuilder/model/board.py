@@ -14,10 +14,16 @@ from imagebuilder.model.size import Size, parse_size
 
 UNKNOWN = "unknown"
 REMOVABLE = "removable"
+NOT_OPENED = (UNKNOWN, "vendor")  # formats of images of which nobody here knows what has to lie where
 
 # Images as OpenWrt makes them. uimage-squashfs: kernel and root file system one behind the other.
-# ubi-factory: the same with UBI in place of the squashfs. sd-card: a boot partition with FAT, then the
-# root file system. kernel, filesystem: one part alone. unknown: nobody has said yet, nothing looks into it.
+# vendor-uimage-squashfs: the same where the boot loader wants another magic. kernel-squashfs: the same with
+# a kernel that has no U-Boot header (ELF, LZMA, in JFFS2, behind its device tree), or with something between
+# them. squashfs-kernel: the root file system first. ubi-factory, kernel-ubi: uimage-squashfs and
+# kernel-squashfs with UBI in place of the squashfs. sd-card: a boot partition with FAT, then the root file
+# system. kernel, filesystem: one part alone. vendor: in a header or an archive of the vendor's that this
+# program does not open; which one the recipe says. The others are vendors' headers, see docs/formats.md.
+# unknown: nobody has said yet, nothing looks into it.
 ImageFormat = Literal[
     "tplink-v1",
     "uimage-squashfs",
@@ -30,10 +36,31 @@ ImageFormat = Literal[
     "efi-disk",
     "kernel",
     "filesystem",
+    "vendor-uimage-squashfs",
+    "kernel-squashfs",
+    "fit",
+    "trx",
+    "safeloader",
+    "tplink-v2",
+    "netgear-dni",
+    "netgear-chk",
+    "model-header",
+    "cybertan",
+    "combined",
+    "edimax",
+    "seama",
+    "ubiquiti",
+    "openmesh",
+    "xiaomi",
+    "buffalo",
+    "kernel-ubi",
+    "squashfs-kernel",
+    "vendor",
     "unknown",
 ]
 Target = Annotated[str, Field(pattern=r"^[a-z0-9_]+/[a-z0-9_-]+$")]
 FileName = Annotated[str, Field(pattern=r"^(?:[A-Za-z0-9._+-]|\{fs\})+$")]
+Tail = Annotated[str, Field(pattern=r"^[!-~]+$")]
 DeviceName = Annotated[str, Field(pattern=r"^[!-~]+$")]
 CompatVersion = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+$")]
 Unsigned32 = Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
@@ -114,8 +141,8 @@ class Image(Model):
 
     format: ImageFormat = Field(
         description="How OpenWrt puts this image together, by which it is read and verified before it is"
-        " handed over: `tplink-v1`. With `unknown`, as `boards add` writes it, the format is no reason to"
-        " refuse it."
+        " handed over: `tplink-v1`. With `unknown`, as `boards add` writes it where no recipe tells, nothing"
+        " is built unless `build --accept-unchecked` says so."
     )
     required: bool = Field(
         default=False,
@@ -131,6 +158,11 @@ class Image(Model):
         default=None,
         description="The most that this image may have, in bytes, or with K, M or G, where make's own recipe"
         " accepts something else than the firmware partition: `7616K`. Left out: `layout.firmware`.",
+    )
+    tail: Tail | None = Field(
+        default=None,
+        description="A text that the recipe puts behind everything else, for a vendor's boot loader. Left"
+        " out: nothing stands there.",
     )
 
 
@@ -191,6 +223,11 @@ class Profile(Model):
         description="The names that the metadata of an image may have, which the device's sysupgrade looks"
         ' for its own among: `["tplink,tl-wr740n-v4", "tl-wr741nd-v4"]`. Left out: images have no metadata,'
         " or the profile's name in it.",
+    )
+    boardname: DeviceName | None = Field(
+        default=None,
+        description="What the kernel's command line calls the device (`board=`, BOARDNAME of ar71xx), where"
+        " it does: `TL-WR740N-v4`. Left out: it is not compared.",
     )
     compat_version: CompatVersion = Field(
         default="1.0",

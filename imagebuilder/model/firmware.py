@@ -5,28 +5,47 @@ A tree of parts, each with its fields and the checks that it passed or failed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 FieldValue = int | str | tuple[str, ...]
-Level = Literal["error", "warning"]
+# what a check that failed is: against flashing, worth knowing, or why it cannot be told what the image is for
+Level = Literal["error", "warning", "unsure"]
+# what a check that passed shows of the board: its processor and byte order, or that it is this very device
+Proof = Literal["", "processor", "device"]
+Outcome = Literal["passed", "refused", "cannot be told"]
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked. level: what a failure is; an image with an error must not be flashed."""
+    """One thing that was checked. level: what a failure is; an image with an error must not be flashed, and
+    of one that is unsure nobody can say. proves: what it shows of the board where it passed."""
 
     what: str
     expected: str
     found: str
     ok: bool
     level: Level = "error"
+    proves: Proof = ""
 
     @property
     def refuses(self) -> bool:
         """Whether it speaks against flashing the image."""
         return not self.ok and self.level == "error"
+
+    @property
+    def unsure(self) -> bool:
+        """Whether it leaves open what the image is for."""
+        return not self.ok and self.level == "unsure"
+
+
+def outcome_of(checks: Iterable[Check]) -> Outcome:
+    """What all checks of an image for a board come to."""
+    told = tuple(checks)
+    if any(check.refuses for check in told):
+        return "refused"
+    return "cannot be told" if any(check.unsure for check in told) else "passed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +172,18 @@ class Inspection:
     kernel: str
     root: RootFacts | None
     problems: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FormatRow:
+    """A format that is known. opened: whether what lies inside is read. boards: what a board's file may call
+    an image of it; steps: of OpenWrt's recipes that make it."""
+
+    kind: str
+    about: str
+    opened: bool
+    boards: tuple[str, ...]
+    steps: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

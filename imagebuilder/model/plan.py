@@ -44,7 +44,7 @@ class Plan(Model):
 
     packages: what is passed to make, removals with a leading `-`. wanted: what make then asks the package
     manager for, before dependencies. reasons: for each wanted package, who asked for it. make: the command,
-    all but its paths.
+    all but its paths. unchecked: images of which neither board nor tree say what they are.
     """
 
     config: str
@@ -62,3 +62,4 @@ class Plan(Model):
     disabled_services: Many[str]
     overlays: Many[str]
     make: Many[str]
+    unchecked: Many[str] = ()

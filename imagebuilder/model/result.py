@@ -101,8 +101,10 @@ class ShakenPackage(Model):
 class Result(Model):
     """One image build.
 
-    feeds: why each feed is trusted. checks: how many checks each image passed, all that there are; rootfs:
-    what fills it, measured. view: whether make saw the tree through an overlay mount or a copy;
+    feeds: why each feed is trusted. checks: how many checks each image passed, all that there are.
+    unchecked: files of images of which nothing but the size could be checked, because nobody knows their
+    format, or it is a vendor's that is not opened. rootfs: what fills it, measured. view: whether make saw
+    the tree through an overlay mount or a copy;
     sandboxed: whether it saw nothing else and had no network. flash: as the real root file system fills it,
     None where the tree does not say how its images are made; ram: as planned. filespecs: what their rules
     did. shaken: what python.shake left of the standard library. starts: of the interpreter, and of the
@@ -126,6 +128,7 @@ class Result(Model):
     packages: Many[InstalledPackage]
     images: Many[ImageFile]
     checks: dict[str, int]
+    unchecked: Many[str]
     rootfs: RootfsSizes | None
     flash: FlashBudget | None
     ram: RamBudget | None

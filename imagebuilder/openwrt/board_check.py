@@ -98,7 +98,8 @@ def _metadata(profile: Profile, facts: DeviceFacts) -> Iterator[tuple[str, str, 
 def _images(board: Board, facts: DeviceFacts) -> Iterator[tuple[str, str, str]]:
     """Those that a target makes beside its devices (`file`) are in no device's list."""
     for name, image in board.images.items():
-        found = facts.images.get(name, "not made")
+        made = facts.images.get(name)
+        found = made.format if made else "not made"
         if facts.images and image.file is None:
             unsaid = "unknown" in (found, image.format)
             yield f"image {name}", image.format, image.format if unsaid else found

@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imagebuilder.model.board import ImageFormat, Partition, TplinkHeader
-from imagebuilder.model.device import DeviceFacts
+from imagebuilder.model.board import Partition, TplinkHeader
+from imagebuilder.model.device import DeviceFacts, ImageFacts
 from imagebuilder.model.size import parse_size
 from imagebuilder.model.tplink import FLASH_LAYOUTS
 from imagebuilder.model.tree import ProfileError, Tree, TreeError, nearest_profiles
 from imagebuilder.openwrt.image_makefile import DeviceDefinition, read_image_makefiles
+from imagebuilder.openwrt.legacy_images import legacy_device
 from imagebuilder.openwrt.makefile_text import UNKNOWN
-from imagebuilder.openwrt.recipes import image_formats
+from imagebuilder.openwrt.recipes import device_images
 from imagebuilder.openwrt.tree import settings_of
 
 # of a flash layout the recipes keep 256K for the overlay (-X 0x40000), and the header needs 512 bytes
@@ -48,9 +49,12 @@ def device_facts(tree: Tree, profile: str) -> DeviceFacts:
     info = parse_targetinfo(_text(folder / ".targetinfo"), tree.target, profile)
     made = _profile_json(folder, tree.places.bin or f"bin/targets/{tree.target}", profile)
     values = definition.values
-    images = image_formats(definition) or _json_images(made)
-    header = tplink_header(values) if "tplink-v1" in images.values() else None
-    partitions = parse_mtdparts(values.get("MTDPARTS", ""))
+    legacy = legacy_device(makefiles, profile) if not definition.recipes else None
+    images = dict(legacy.images) if legacy else device_images(definition) or _json_images(made)
+    formats = {image.format for image in images.values()}
+    header = tplink_header(values) if "tplink-v1" in formats else None
+    command_line = legacy.command_line if legacy else values.get("CMDLINE", "")
+    partitions = parse_mtdparts(values.get("MTDPARTS", "") or _argument(command_line, "mtdparts"))
     layout = header.flash_layout if header else ""
     return DeviceFacts(
         profile=profile,
@@ -60,17 +64,28 @@ def device_facts(tree: Tree, profile: str) -> DeviceFacts:
         target=tree.target,
         arch=tree.arch,
         soc=values.get("SOC") or None,
-        image_size=make_size(values.get("IMAGE_SIZE")),
+        image_size=make_size(values.get("IMAGE_SIZE")) or (_firmware(partitions) if legacy else None),
         kernel_size=make_size(values.get("KERNEL_SIZE")),
         kernel_and_rootfs=FLASH_LAYOUTS[layout] - TPLINK_KEPT if layout in FLASH_LAYOUTS else None,
         flash=_flash(layout, partitions),
         tplink=header,
         partitions=partitions,
         images=images,
-        supported_devices=_supported_devices(definition, info, made),
+        boardname=_argument(command_line, "board"),
+        supported_devices=() if legacy and images else _supported_devices(definition, info, made),
         compat_version=values.get("DEVICE_COMPAT_VERSION") or None,
         sources=tuple(makefiles.files),
     )
+
+
+def _argument(command_line: str, name: str) -> str:
+    """A kernel's argument (`board=ALFA-NX`); "" where it has none, or no plain one."""
+    found = re.search(rf"(?:^|\s){name}=([!-~]+)", command_line)
+    return found[1] if found else ""
+
+
+def _firmware(partitions: Sequence[Partition]) -> int | None:
+    return next((part.size for part in partitions if part.name == "firmware"), None)
 
 
 def make_size(text: str | None) -> int | None:
@@ -178,13 +193,13 @@ def _profile_json(folder: Path, bin_dir: str, profile: str) -> Mapping[str, Any]
     return {}
 
 
-def _json_images(made: Mapping[str, Any]) -> dict[str, ImageFormat]:
+def _json_images(made: Mapping[str, Any]) -> dict[str, ImageFacts]:
     images = made.get("images")
     types = (
         [image.get("type") for image in images if isinstance(image, dict)] if isinstance(images, list) else []
     )
     return {
-        name: "unknown"
+        name: ImageFacts(format="unknown")
         for name in types
         if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][\w+-]*", name)
     }

@@ -25,10 +25,13 @@ from imagebuilder.openwrt.makefile_text import (
 
 MAX_LINES = 5000  # of one device, what it takes in included
 MAX_FILES = 100
+MAX_EVALUATIONS, MAX_ARGUMENTS = 1000, 20  # of macros that define others
 MAX_LOOKUPS = 20_000  # for one statement or one device: a text may refer to the same thing very often
 
 _ASSIGNMENT = re.compile(r"\s*([^\s:=+?#]+?)\s*(::?=|\+=|\?=|=)\s*(.*)$")
+_DEFINES = re.compile(r"\s*define\s")
 _INCLUDE = re.compile(r"\s*-?s?include\s+(.+)$")
+_EVALUATED = re.compile(r"\s*\$\(eval \$\(call ([^\s,()$]+,.*)\)\)\s*$")
 _TAKES_IN = re.compile(r"\s*\$\((?:call\s+)?Device/([^\s,()$]+)\s*(?:,(.*))?\)\s*$")
 
 Values = dict[str, tuple[str, bool]]  # name: text, and whether its references are still to be replaced
@@ -38,11 +41,14 @@ Values = dict[str, tuple[str, bool]]  # name: text, and whether its references a
 class DeviceDefinition:
     """What is known of a device's variables; those that depend on something unknown are not there.
 
-    recipes: for each image (`sysupgrade.bin`) the recipe, UNKNOWN where something in it is.
+    recipes: for each image (`sysupgrade.bin`) the recipe, kernel: the kernel's; UNKNOWN where something in
+    them is. builds: what the tree defines its steps to be (`Build/NAME`), by name.
     """
 
     values: Mapping[str, str]
     recipes: Mapping[str, str]
+    kernel: str = ""
+    builds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def words(self, name: str) -> list[str]:
         """The words of a variable; none where it is not known."""
@@ -59,6 +65,7 @@ class ImageMakefiles:
     files: list[str] = field(default_factory=list)
     _values: Values = field(default_factory=dict)
     _lookups: int = 0
+    _evaluations: int = 0
 
     def read(self, text: str, include: Callable[[str], None]) -> None:
         """Take in a makefile's text; include() is called with each name that it includes."""
@@ -73,10 +80,29 @@ class ImageMakefiles:
                 for name in expand(match[1], self.value_of).split():
                     if UNKNOWN not in name:
                         include(name)
+            elif (match := _EVALUATED.match(item)) and truth:
+                self._evaluate(split_arguments(match[1]), include)
             elif match := _ASSIGNMENT.match(item):
                 if match[1] == "TARGET_DEVICES":
                     self.devices += [name for name in match[3].split() if name not in self.devices]
                 _assign(self._values, match[1], match[2], match[3] if truth else UNKNOWN, self.value_of)
+
+    def _evaluate(self, call: list[str], include: Callable[[str], None]) -> None:
+        """`$(eval $(call NAME,arguments…))` of a macro that defines others: legacy recipes are written so."""
+        name, *arguments = call
+        body = self.definitions.get(name, ())
+        self._evaluations += 1
+        if self._evaluations > MAX_EVALUATIONS or not any(_DEFINES.match(line) for line in body):
+            return
+        text = "\n".join(body)
+        for number in range(MAX_ARGUMENTS, 0, -1):
+            value = arguments[number - 1] if number <= len(arguments) else ""
+            text = re.sub(rf"(?<!\$)\$\({number}\)", value.replace("\\", r"\\"), text)
+        self.read(text.replace("$$", "$"), include)
+
+    def text_of(self, name: str) -> str | None:
+        """A variable that is set outside of devices, with its references; None where nobody sets it."""
+        return self._values[name][0] if name in self._values else None
 
     def device(self, name: str) -> DeviceDefinition | None:
         """A device's variables; None where it is not defined."""
@@ -167,8 +193,17 @@ class _DeviceReader:
         values = {name: self._lookup(name).strip() for name in self._values}
         known = {name: value for name, value in values.items() if UNKNOWN not in value}
         images = known.get("IMAGES", "").split()
-        recipes = {name: values.get(f"IMAGE/{name}") or UNKNOWN for name in images}
-        return DeviceDefinition(known, recipes)
+        # a file system may have a recipe of its own: Device/Build/image of include/image.mk
+        recipes = {
+            name: values.get(f"IMAGE/{name}/squashfs") or values.get(f"IMAGE/{name}") or UNKNOWN
+            for name in images
+        }
+        builds = {
+            name.removeprefix("Build/"): body
+            for name, body in self._makefiles.definitions.items()
+            if name.startswith("Build/")
+        }
+        return DeviceDefinition(known, recipes, values.get("KERNEL", ""), builds)
 
 
 def _assign(values: Values, name: str, operator: str, text: str, lookup: Callable[[str], str]) -> None:
@@ -197,9 +232,10 @@ def read_image_makefiles(tree: Path, target: str, settings: Mapping[str, str]) -
     board, _, subtarget = target.partition("/")
     folder = tree / "target/linux" / board / "image"
     makefiles = ImageMakefiles({**settings, "BOARD": board, "SUBTARGET": subtarget, "IB": "1"})
-    general = tree / "include/image.mk"
-    if general.is_file():  # Device/Init; its own includes bring no devices
-        makefiles.read(general.read_text("utf-8", "replace"), lambda _: None)
+    # Device/Init, and what steps are; their own includes bring no devices
+    for general in (tree / "include/image-commands.mk", tree / "include/image.mk"):
+        if general.is_file():
+            makefiles.read(general.read_text("utf-8", "replace"), lambda _: None)
 
     def include(name: str) -> None:
         path = folder / name

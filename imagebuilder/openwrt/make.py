@@ -31,6 +31,8 @@ disable_services:
 """
 # nothing that a used tree has in its dl/ is looked at: not checked by anybody, and perhaps of another release
 _CACHE_MK = "override DL_DIR := {folder}\n"
+# old recipes (image-legacy.mk) run in a make of their own, which knows no variable of the command line
+_BIN_MK = "override BIN_DIR := {folder}\nexport BIN_DIR\n"
 # OpenWrt's prereq.mk calls make with the first of the makefiles that were read, and means itself
 _LAST_MK = "MAKEFILE_LIST :=\n"
 HOOKS = "hooks.mk"
@@ -136,6 +138,7 @@ def _write_hooks(plan: Plan, view: PrivateView, folder: Path, *, hermetic: bool)
     for name, _, value in (word.partition("=") for word in plan.make):
         if name.startswith(_SETTING):
             text += f"override {name} := {value}\n"
+    text += _BIN_MK.format(folder=view.work / "bin")
     if hermetic:
         text += _CACHE_MK.format(folder=view.work / "dl")
     folder.mkdir(exist_ok=True)

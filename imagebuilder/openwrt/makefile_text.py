@@ -25,6 +25,7 @@ _ELSE = re.compile(r"\s*else\b\s*(.*)$")
 _ENDIF = re.compile(r"\s*endif\b")
 _QUOTED = re.compile(r"""(["'])(.*?)\1\s*(["'])(.*?)\3\s*$""")
 _REFERENCE = re.compile(r"\$+(?=[({])")
+_AUTOMATIC = re.compile(r"\$+.?")  # `$@` of a recipe, and all that is no reference
 _CLOSING = {"(": ")", "{": "}"}
 _CONSTANTS: Mapping[str, str] = {"comma": ",", "empty": "", "space": " "}
 
@@ -38,12 +39,17 @@ class Define:
 
 
 def statements(text: str) -> Iterator[str | Define]:
-    """The lines of a makefile, continued ones joined and comments gone, with definitions taken together."""
+    """The lines of a makefile, continued ones joined and comments gone, with definitions taken together.
+
+    In a definition `#` is kept: it may be the shell's. Whoever reads it as makefile text has it gone there.
+    """
     lines = iter(_joined(text))
     for line in lines:
-        match = _DEFINE.match(line)
+        plain = re.sub(r"(?<!\\)#.*", "", line).rstrip()
+        match = _DEFINE.match(plain)
         if match is None:
-            yield line
+            if plain:
+                yield plain
             continue
         body: list[str] = []
         depth = 1
@@ -57,9 +63,8 @@ def statements(text: str) -> Iterator[str | Define]:
 
 def _joined(text: str) -> Iterator[str]:
     for line in re.sub(r"[ \t]*\\\r?\n[ \t]*", " ", text.replace(UNKNOWN, "")).splitlines():
-        plain = re.sub(r"(?<!\\)#.*", "", line).rstrip()
-        if plain:
-            yield plain
+        if line.strip():
+            yield line.rstrip()
 
 
 def chosen(
@@ -115,7 +120,7 @@ def compare(kind: str, operands: str, lookup: Lookup) -> Truth:
 
 
 def expand(text: str, lookup: Lookup, arguments: Sequence[str] = (), depth: int = 0) -> str:
-    """The text with its references replaced: `$(NAME)`, `$(1)` by arguments, subst and strip.
+    """The text with its references replaced: `$(NAME)`, `$(1)` by arguments, subst, strip and if.
 
     Any number of dollars counts as one: when make would expand it makes no difference to a figure. What
     is not known becomes UNKNOWN.
@@ -124,7 +129,7 @@ def expand(text: str, lookup: Lookup, arguments: Sequence[str] = (), depth: int 
         return UNKNOWN
     result, position = "", 0
     while match := _REFERENCE.search(text, position):
-        end = _closing(text, match.end())
+        end = closing_bracket(text, match.end())
         if end is None:
             return UNKNOWN
         result += text[position : match.start()]
@@ -133,11 +138,11 @@ def expand(text: str, lookup: Lookup, arguments: Sequence[str] = (), depth: int 
         if len(result) > MAX_CHARACTERS:
             return UNKNOWN
     result += text[position:]
-    return UNKNOWN if "$" in result else result
+    return _AUTOMATIC.sub(UNKNOWN, result)
 
 
-def _closing(text: str, opening: int) -> int | None:
-    """Where the bracket at `opening` is closed."""
+def closing_bracket(text: str, opening: int) -> int | None:
+    """Where the bracket at `opening` is closed; None where it is not."""
     open_with, close_with = text[opening], _CLOSING[text[opening]]
     level = 0
     for position in range(opening, len(text)):
@@ -152,17 +157,32 @@ def _referred(inner: str, lookup: Lookup, arguments: Sequence[str], depth: int) 
         number = int(inner[:4])
         return arguments[number - 1] if 0 < number <= len(arguments) else ""
     function, _, rest = inner.partition(" ")
-    if function in ("subst", "strip"):
-        given = [expand(each, lookup, arguments, depth) for each in split_arguments(rest)]
-        if function == "strip" and len(given) == 1:
-            return " ".join(given[0].split())
-        if function == "subst" and len(given) == 3 and given[0] and UNKNOWN not in "".join(given):
-            return given[2].replace(given[0], given[1])[:MAX_CHARACTERS]
-        return UNKNOWN
+    if function in ("subst", "strip", "if"):
+        return _function(function, split_arguments(rest), lookup, arguments, depth)
     name = expand(inner, lookup, arguments, depth)
     if UNKNOWN in name or any(character in name for character in " ,:\t"):
         return UNKNOWN
     return _CONSTANTS.get(name) or lookup(name)
+
+
+def _function(name: str, parts: Sequence[str], lookup: Lookup, arguments: Sequence[str], depth: int) -> str:
+    if name == "if":
+        return _if(parts, lookup, arguments, depth)
+    given = [expand(part, lookup, arguments, depth) for part in parts]
+    if name == "strip" and len(given) == 1:
+        return " ".join(given[0].split())
+    if name == "subst" and len(given) == 3 and given[0] and UNKNOWN not in "".join(given):
+        return given[2].replace(given[0], given[1])[:MAX_CHARACTERS]
+    return UNKNOWN
+
+
+def _if(parts: Sequence[str], lookup: Lookup, arguments: Sequence[str], depth: int) -> str:
+    """`$(if condition,then,else)`: the condition holds where anything is in it."""
+    condition = expand(parts[0], lookup, arguments, depth).strip()
+    if UNKNOWN in condition or len(parts) not in (2, 3):
+        return UNKNOWN
+    chosen_part = parts[1] if condition else (*parts, "")[2]
+    return expand(chosen_part, lookup, arguments, depth)
 
 
 def split_arguments(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from imagebuilder.host.cache import Cache
 from imagebuilder.host.download import Downloads
 from imagebuilder.host.transfer import Patience
 from imagebuilder.log import Log
-from imagebuilder.model.device import DeviceFacts
+from imagebuilder.model.device import DeviceFacts, ImageFacts
 from imagebuilder.model.release import SNAPSHOT
 from imagebuilder.model.tree import ProfileError, nearest_profiles
 from imagebuilder.openwrt.mirror import TargetPlace, parse_mirrors
@@ -206,7 +206,7 @@ def _facts(device: ListedDevice, version: str, listed: TargetDevices, path: str)
         arch=listed.arch,
         image_size=device.image_size,
         kernel_size=device.kernel_size,
-        images=dict.fromkeys(device.images, "unknown"),
+        images=dict.fromkeys(device.images, ImageFacts(format="unknown")),
         supported_devices=device.supported_devices or None,
         sources=(path,),
         listed=True,

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from imagebuilder.model.firmware import Change, Check, Difference, Inspection, Part, Stretch
+from imagebuilder.model.firmware import (
+    Change,
+    Check,
+    Difference,
+    Inspection,
+    Part,
+    Stretch,
+    outcome_of,
+)
 from imagebuilder.model.size import human_size
 
 STRIP_SIGNS = 72
@@ -19,6 +27,7 @@ _SIGNS = {
     "ext4": "E",
     "fat": "B",
 }
+_WORDS = {"error": "REFUSED", "warning": "warning", "unsure": "unsure"}
 _HEADERS = ("tplink-header", "uimage-header", "trx-header", "safeloader-header", "partition-table")
 
 
@@ -89,22 +98,25 @@ def inspection_text(found: Inspection) -> str:
 def _check_line(check: Check) -> str:
     if check.ok:
         return f"ok       {check.what}: {check.found}"
-    word = "REFUSED" if check.refuses else "warning"
-    return f"{word}  {check.what}: expected {check.expected}, found {check.found}"
+    word = _WORDS[check.level]
+    return f"{word:8} {check.what}: expected {check.expected}, found {check.found}"
 
 
 def checks_text(checks: Iterable[Check]) -> str:
     """A line for each check, and the verdict."""
     told = list(checks)
-    refusing = sum(1 for check in told if check.refuses)
-    warning = sum(1 for check in told if not check.ok and not check.refuses)
-    verdict = (
-        f"do not flash: {refusing} of {len(told)} checks failed"
-        if refusing
-        else f"all {len(told)} checks passed"
-    )
-    if warning and not refusing:
-        verdict = f"{len(told) - warning} checks passed, {warning} with a warning"
+    outcome = outcome_of(told)
+    failed = [check for check in told if not check.ok]
+    refusing = sum(1 for check in failed if check.refuses)
+    passed = len(told) - len(failed)
+    verdict = f"all {passed} checks passed"
+    if outcome == "refused":
+        verdict = f"do not flash: {refusing} of {len(told)} checks failed"
+    elif outcome == "cannot be told":
+        what = ", ".join(check.what for check in failed if check.unsure)
+        verdict = f"cannot be told: {what}; the other {passed} checks passed"
+    elif failed:
+        verdict = f"{passed} checks passed, {len(failed)} with a warning"
     return "\n".join([*(_check_line(check) for check in told), verdict]) + "\n"
 
 

@@ -1,0 +1,246 @@
+"""What is known by name and not opened: other vendors' firmware, boot loaders, old file systems.
+
+Such a part has the fields that can be read plainly and no checks. Nothing speaks for it: no board has an
+image of these kinds. Where each beginning is known from stands in its row of NAMED.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from imagebuilder.firmware.checks import hexadecimal
+from imagebuilder.firmware.reader import View
+from imagebuilder.firmware.reading import Reading
+from imagebuilder.model.firmware import Field, Part
+
+NOT_OPENED = "not opened by this program"
+_FIP_ENTRY, _FIP_MOST = 40, 32
+_FIS_ENTRIES = (0x100, 0x200)
+
+
+def _no_fields(_view: View) -> Mapping[str, Field]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A format that is told by its beginning. magics: bytes and where they stand. source: where the format is
+    described. more: what else must be so. fields: what its header says plainly."""
+
+    kind: str
+    about: str
+    source: str
+    magics: tuple[tuple[int, bytes], ...]
+    fields: Callable[[View], Mapping[str, Field]] = field(default=_no_fields)
+    more: Callable[[View], bool] = field(default=lambda _view: True)
+    least: int = 64
+
+    def detect(self, view: View) -> bool:
+        """Whether one of the magics stands where it must."""
+        return (
+            view.size >= self.least
+            and any(view.has(magic, at) for at, magic in self.magics)
+            and self.more(view)
+        )
+
+    def parse(self, view: View, _reading: Reading) -> Part:
+        """All of the view, under the format's name."""
+        fields = {**self.fields(view), "contents": Field(NOT_OPENED)}
+        return Part(self.kind, self.about, view.start, view.size, fields, data=view.raw)
+
+
+def _texts(**places: tuple[int, int]) -> Callable[[View], Mapping[str, Field]]:
+    """Text fields: name to offset and bytes."""
+    return lambda view: {
+        name.replace("_", " "): Field(view.text(at, size)) for name, (at, size) in places.items()
+    }
+
+
+def _little(**places: int) -> Callable[[View], Mapping[str, Field]]:
+    """Little-endian numbers: name to offset."""
+    return lambda view: {
+        name.replace("_", " "): Field(view.le32(at), hexadecimal(view.le32(at)))
+        for name, at in places.items()
+    }
+
+
+def _big(**places: int) -> Callable[[View], Mapping[str, Field]]:
+    """Big-endian numbers: name to offset."""
+    return lambda view: {
+        name.replace("_", " "): Field(view.u32(at), hexadecimal(view.u32(at))) for name, at in places.items()
+    }
+
+
+def _fip(view: View) -> Mapping[str, Field]:
+    entries = []
+    for number in range(_FIP_MOST):
+        at = 16 + number * _FIP_ENTRY
+        if at + _FIP_ENTRY > view.size or not any(view.take(at, 16)):
+            break
+        entries.append(f"{view.take(at, 16).hex()} {view.le64(at + 24)} at {view.le64(at + 16):#x}")
+    return {"images": Field(tuple(entries), "number, bytes and place of each")}
+
+
+def _fis(view: View) -> Mapping[str, Field]:
+    size = next(size for size in _FIS_ENTRIES if _is_fis_name(view, size))
+    names = []
+    for at in range(0, min(view.size - size + 1, size * 64), size):
+        if not _is_fis_name(view, at):
+            break
+        names.append(view.text(at, 16))
+    return {"entries": Field(tuple(names), "partitions of the flash")}
+
+
+def _is_fis_name(view: View, at: int) -> bool:
+    return at + 16 <= view.size and re.fullmatch(rb"[ -~]{2,15}\0+", view.take(at, 16)) is not None
+
+
+def _is_fis(view: View) -> bool:
+    return any(_is_fis_name(view, size) for size in _FIS_ENTRIES)
+
+
+def _eva(view: View) -> Mapping[str, Field]:
+    return {
+        "length": Field(view.le32(4), "bytes of the record"),
+        "load address": Field(view.le32(8), hexadecimal(view.le32(8))),
+    }
+
+
+def _brcm_tag(view: View) -> bool:
+    return view.take(0, 4).rstrip(b"\0").isdigit()
+
+
+def _ras(view: View) -> Mapping[str, Field]:
+    return {
+        "version": Field(view.text(8, 32)),
+        "board": Field(view.text(44, 64)),
+        "rootfs": Field(view.u32(4)),
+    }
+
+
+_RAS_VERSION = re.compile(rb"V?[0-9]+\.[0-9]+\([A-Z]{3,5}\.[0-9]+\)[A-Za-z0-9]*\0")
+
+
+def _is_ras(view: View) -> bool:
+    """A ras image has no magic: its version is written as ZyXEL writes them, and its lengths are whole."""
+    return _RAS_VERSION.match(view.take(8, 32)) is not None
+
+
+_FU = "OpenWrt's firmware-utils, "
+_UBOOT_MTK = "U-Boot, tools/mtk_image.h"
+_BINWALK = "binwalk's signatures"
+NAMED: tuple[Named, ...] = (
+    Named(
+        "dlink-shrs", "D-Link SHRS (encrypted)", f"{_FU}dlink-sge-image.c", ((0, b"SHRS"),), _big(length=4)
+    ),
+    Named("dlink-encrypted", "D-Link encrpted_img", _BINWALK, ((0, b"encrpted_img"),), _big(length=12)),
+    Named(
+        "dlink-jboot",
+        "D-Link JBOOT",
+        f"{_FU}mkdlinkfw.c; {_BINWALK}",
+        ((0, b"DLK6E"),),
+        _texts(rom_id=(0, 12)),
+    ),
+    Named(
+        "dlink-wrgg",
+        "D-Link and others, WRGG",
+        f"{_FU}mkwrggimg.c",
+        ((32, b"\x20\x08\x03\x21"), (32, b"\x21\x03\x08\x20")),
+        _texts(signature=(0, 32), version=(40, 16), model=(56, 16), device=(112, 32)),
+        least=160,
+    ),
+    Named(
+        "dlink-wrg",
+        "D-Link and others, WRG",
+        f"{_FU}mkwrgimg.c",
+        ((32, b"\x20\x04\x02\x20"), (32, b"\x20\x02\x04\x20")),
+        _texts(signature=(0, 32)),
+        least=128,
+    ),
+    Named("eva", "AVM EVA (FRITZ!Box kernel)", f"{_FU}lzma2eva.c", ((0, b"\x81\x12\xed\xfe"),), _eva),
+    Named("zyxel-ras", "ZyXEL ras", f"{_FU}mkrasimage.c", ((41, b""),), _ras, _is_ras, least=0x10000),
+    Named(
+        "zyxel-zynos",
+        "ZyXEL ZyNOS",
+        f"{_FU}zynos.h",
+        ((6, b"SIG"),),
+        _big(address=0),
+        lambda view: view.u16(4) == 0 and view.u8(9) < 16,
+    ),
+    Named(
+        "zyxel-zytrx", "ZyXEL ZyTRX", f"{_FU}zytrx.c", ((0, b"ZYTR"), (0, b"RTYZ")), _texts(version=(16, 32))
+    ),
+    Named(
+        "arm-fip",
+        "ARM firmware image package (FIP)",
+        "Trusted Firmware-A, include/tools_share/firmware_image_package.h",
+        ((0, b"\x01\x00\x64\xaa"),),
+        _fip,
+    ),
+    Named(
+        "mediatek-bl2",
+        "MediaTek BL2 or preloader",
+        _UBOOT_MTK,
+        (
+            *((0, name) for name in (b"SPINAND!", b"NANDINFO", b"BOOTLOADER!", b"BRLYT\0\0\0")),
+            *((0, name) for name in (b"EMMC_BOOT\0", b"SDMMC_BOOT\0", b"SF_BOOT\0", b"UFS_BOOT\0")),
+            (0, b"COMBO_BOOT\0"),
+        ),
+        _texts(device=(0, 12)),
+    ),
+    Named(
+        "redboot-fis",
+        "RedBoot FIS directory",
+        "eCos, packages/redboot/current/include/fis.h; Linux, drivers/mtd/parsers/redboot.c",
+        ((0, b"RedBoot\0"), (0, b"FIS directory\0")),
+        _fis,
+        _is_fis,
+        least=0x300,
+    ),
+    Named("linksys-chdr", "Linksys CHDR", f"{_FU}linksys-addfwhdr.c", ((0, b"CHDR"),), _little(length=4)),
+    Named("jcg", "JCG", f"{_FU}jcgimage.c", ((0, b"YSZJ"),), least=512),
+    Named(
+        "myloader",
+        "Compex MyLoader",
+        f"{_FU}myloader.h, mkmylofw.c",
+        ((0, b"\x00MYL"),),
+        _little(checksum=4, revision=24),
+    ),
+    Named("zcomax", "ZComax", f"{_FU}mkzcfw.c", ((0, b"firm"),), _little(length=4), least=32),
+    Named("cas", "CAS (Dell, Buffalo)", f"{_FU}mkcasfw.c", ((0, b"\x55\xaa\x41\x52AGOR"),)),
+    Named("meraki", "Cisco Meraki", f"{_FU}mkmerakifw.c", ((0, b"\x8e\x73\xed\x8a"),)),
+    Named("luxul", "Luxul LXL", f"{_FU}lxlfw.c", ((0, b"LXL#"),)),
+    Named(
+        "broadcom-tag",
+        "Broadcom BCM963xx tag",
+        f"{_FU}bcm_tag.h",
+        ((4, b"Broadcom Corporatio"), (4, b"gOtO DpG"), (4, b"Telsey")),
+        _texts(signature=(4, 20), chip=(38, 6), board=(44, 16)),
+        _brcm_tag,
+        least=256,
+    ),
+    Named("buffalo-encrypted", "Buffalo (encrypted)", f"{_FU}buffalo-enc.c", ((0, b"start\0"),)),
+    Named("asus-blob", "Broadcom BLOB", f"{_FU}bcmblob.c", ((0, b"BLOB"),)),
+    Named("iptime-naspkg", "ipTIME NAS package", f"{_FU}iptime-naspkg.c", ((0, b"EFM_NAS_PKG"),)),
+    Named(
+        "android-boot", "Android boot image", "Android, bootimg.h", ((0, b"ANDROID!"),), _texts(name=(48, 16))
+    ),
+    Named(
+        "allwinner-spl", "Allwinner boot code (eGON)", "U-Boot, include/sunxi_image.h", ((4, b"eGON.BT0"),)
+    ),
+    Named("allwinner-image", "Allwinner PhoenixCard image", "sunxi-tools", ((0, b"IMAGEWTY"),)),
+    Named("rockchip-image", "Rockchip update image", "rkdeveloptool", ((0, b"RKFW"), (0, b"RKAF"))),
+    Named(
+        "tar",
+        "tar archive (no sysupgrade)",
+        "POSIX.1-2017, pax",
+        ((257, b"ustar"),),
+        _texts(first=(0, 100)),
+        least=512,
+    ),
+    Named("cpio", "initramfs (cpio)", "Linux, Documentation/driver-api/early-userspace", ((0, b"070701"),)),
+    Named("cramfs", "CramFS", "Linux, fs/cramfs", ((0, b"\x45\x3d\xcd\x28"), (0, b"\x28\xcd\x3d\x45"))),
+    Named("yaffs2", "YAFFS2", "Linux' yaffs2, yaffs_guts.h", ((0, b"\x03\0\0\0\x01\0\0\0\xff\xff"),)),
+)
