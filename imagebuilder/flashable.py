@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from imagebuilder.errors import UserError
 from imagebuilder.firmware.verify import Verified, verify_all
 from imagebuilder.log import Log
 from imagebuilder.model.board import Board
 from imagebuilder.model.result import ImageFile, PackageSize, RootfsSizes
-from imagebuilder.openwrt.collect import BuildError
+
+
+class UnsafeImageError(UserError):
+    """What was built must not be flashed on its board."""
 
 
 def check_flashable(
@@ -21,7 +25,7 @@ def check_flashable(
     *,
     unread: Collection[str] = (),
 ) -> dict[str, Verified]:
-    """What was found of each image, by its file. BuildError, a line each, for what speaks against
+    """What was found of each image, by its file. UnsafeImageError, a line each, for what speaks against
     flashing one of them; HostError without squashfs-tools. An image of which no check could be made, or
     in which nothing says what it is for, is a warning: make has just made it for this profile. unread: types
     of images in which nobody knows what has to lie where: what speaks against them is a warning."""
@@ -48,7 +52,7 @@ def check_flashable(
     if untold:
         log.warn(f"{', '.join(untold)}: for {board.id} because make says so; the images themselves do not")
     if refused:
-        raise BuildError(
+        raise UnsafeImageError(
             f"what make built must not be flashed on {board.id}:\n" + "\n".join(refused),
             hint="if the board's file is wrong, put it right; else the tree or the builder is at fault",
         )

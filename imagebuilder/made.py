@@ -58,7 +58,8 @@ class Made:
 def check_made(inputs: Inputs, decided: Decided, report: MakeReport, workspace: Workspace) -> Made:
     """Everything that can be checked before images are handed over; they are moved to the result.
 
-    BuildError and BudgetError for what is missing, does not fit or must not be flashed; ProofError where
+    BuildError, BudgetError and UnsafeImageError for what is missing, does not fit or must not be flashed;
+    ProofError where
     Python does not run.
     """
     board, plan, view = decided.board, decided.plan, decided.job.view

@@ -18,12 +18,11 @@ from imagebuilder.firmware.verify import verify
 from imagebuilder.firmware.verify_device import metadata_checks, name_checks
 from imagebuilder.firmware.verify_machine import machine_of
 from imagebuilder.firmware.verify_system import NO_RULES
-from imagebuilder.flashable import check_flashable, passed, rootfs_sizes
+from imagebuilder.flashable import UnsafeImageError, check_flashable, passed, rootfs_sizes
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.board import Board, Image
 from imagebuilder.model.firmware import Check, outcome_of
 from imagebuilder.model.result import ImageFile
-from imagebuilder.openwrt.collect import BuildError
 
 WR740, LINKSYS, XIAOMI = "tplink-tl-wr740n-v4", "linksys-wrt1200ac", "xiaomi-mi-router-3g"
 FOR_BOARDS = {
@@ -452,7 +451,7 @@ def test_an_image_that_could_not_be_checked_is_told(tmp_path: Path) -> None:
     assert {file: passed(verified) for file, verified in found.items()} == {"image": 0}
     assert rootfs_sizes(found) is None
     assert [event.text[:23] for event in said if isinstance(event, Warned)] == ["sysupgrade: not checked"]
-    with pytest.raises(BuildError, match="no format that is known here"):
+    with pytest.raises(UnsafeImageError, match="no format that is known here"):
         check_flashable(stating("uimage-squashfs"), [image], tmp_path, "17.01.7", log)
 
 

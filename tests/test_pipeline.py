@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.errors import HostError, UserError
+from imagebuilder.flashable import UnsafeImageError
 from imagebuilder.host.run import run
 from imagebuilder.inquiry import plan_image
 from imagebuilder.log import Log
@@ -216,7 +217,7 @@ def test_an_image_larger_than_its_partition_is_an_error_although_make_is_content
     with pytest.raises(BuildError, match="3997697 bytes, 1 more than the 3997696 bytes"):
         build_image(request_for(), Log())
     (small_tree / "size").write_text("3997696")
-    with pytest.raises(BuildError, match="must not be flashed on .*\n.*holds nothing but one byte"):
+    with pytest.raises(UnsafeImageError, match="must not be flashed on .*\n.*holds nothing but one byte"):
         build_image(request_for(), Log())
 
 
