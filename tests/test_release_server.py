@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from download_server import RELEASE, Server, Signer, Site, Told
-from kit_fixtures import kit  # noqa: F401
 
 from imagebuilder.errors import UserError
 from imagebuilder.feeds.opkg import format_index, read_index
@@ -35,7 +34,7 @@ from imagebuilder.request import Request, requests
 from imagebuilder.stage.ipk import write_ipk
 from imagebuilder.supply.feeds import FeedUseError
 
-pytest_plugins = ["server_fixtures"]
+pytest_plugins = ["server_fixtures", "kit_fixtures"]
 pytestmark = pytest.mark.kit
 
 TARGET = "x86/64"
@@ -84,7 +83,7 @@ def sign_folder(folder: Path, signer: Signer) -> None:
 
 
 @pytest.fixture(scope="session")
-def release_files(kit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+def release_files(kit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The kit as a release: its archive, and its Python packages as a feed. Tests copy it."""
     top = tmp_path_factory.mktemp("release")
     tree, feed = top / ARCHIVE, top / "feed"
