@@ -25,6 +25,7 @@ _ELSE = re.compile(r"\s*else\b\s*(.*)$")
 _ENDIF = re.compile(r"\s*endif\b")
 _QUOTED = re.compile(r"""(["'])(.*?)\1\s*(["'])(.*?)\3\s*$""")
 _REFERENCE = re.compile(r"\$+(?=[({])")
+_LATER = 4  # dollars: $(call …) of a definition takes away every second one, and so does :=
 _CLOSING = {"(": ")", "{": "}"}
 _CONSTANTS: Mapping[str, str] = {"comma": ",", "empty": "", "space": " "}
 
@@ -114,26 +115,33 @@ def compare(kind: str, operands: str, lookup: Lookup) -> Truth:
     return (left == right) is (kind == "ifeq")
 
 
-def expand(text: str, lookup: Lookup, arguments: Sequence[str] = (), depth: int = 0) -> str:
-    """The text with its references replaced: `$(NAME)`, `$(1)` by arguments, subst and strip.
+def expand(
+    text: str, lookup: Lookup, arguments: Sequence[str] = (), depth: int = 0, *, assigned: bool = False
+) -> str:
+    """The text with its references replaced: `$(NAME)`, `$(1)` by arguments, subst and strip. What is not
+    known becomes UNKNOWN.
 
-    Any number of dollars counts as one: when make would expand it makes no difference to a figure. What
-    is not known becomes UNKNOWN.
+    assigned: as `:=` does it in a device's definition, where `$$$$(NAME)` stays for later: its value is then
+    the one that the device has in the end. Else any number of dollars counts as one.
     """
     if depth > MAX_DEPTH:
         return UNKNOWN
-    result, position = "", 0
+    result, position, rest = "", 0, ""
     while match := _REFERENCE.search(text, position):
         end = _closing(text, match.end())
         if end is None:
             return UNKNOWN
+        rest += text[position : match.start()]
         result += text[position : match.start()]
-        result += _referred(text[match.end() + 1 : end], lookup, arguments, depth + 1)
+        if assigned and len(match[0]) >= _LATER:
+            result += text[match.start() : end + 1]
+        else:
+            result += _referred(text[match.end() + 1 : end], lookup, arguments, depth + 1)
         position = end + 1
         if len(result) > MAX_CHARACTERS:
             return UNKNOWN
     result += text[position:]
-    return UNKNOWN if "$" in result else result
+    return UNKNOWN if "$" in (rest + text[position:] if assigned else result) else result
 
 
 def _closing(text: str, opening: int) -> int | None:
