@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imagebuilder.budgeting import budgets
@@ -59,6 +59,9 @@ class Decided:
 def load_inputs(request: Request) -> Inputs:
     """Read and check what the user wrote. FaultsError with all that is wrong, UserError."""
     loaded = load_config(request.library, request.config, request.board)
+    if request.release is not None:
+        other = {"release": request.release, "imagebuilder": None}
+        loaded = replace(loaded, config=loaded.config.model_copy(update=other))
     overlays = load_overlays(request.library, loaded.config)
     return Inputs(loaded, overlays, request.library.board(request.board))
 

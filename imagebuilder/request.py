@@ -11,13 +11,14 @@ from imagebuilder.host.fs import user_cache
 from imagebuilder.load.config import load_config
 from imagebuilder.load.library import Library
 from imagebuilder.model.config import Config
+from imagebuilder.model.release import check_release
 
 
 @dataclass(frozen=True)
 class Request:
     """What somebody asked for. imagebuilder: a tree's folder or archive, in place of the config's. mirrors:
     asked before the config's. offline: nothing is fetched. sandbox: make is shut in. locked: exactly what the
-    config's lock says."""
+    config's lock says. release: in place of the config's release or ImageBuilder."""
 
     library: Library
     config: str
@@ -29,10 +30,23 @@ class Request:
     offline: bool = False
     sandbox: bool = True
     locked: bool = False
+    release: str | None = None
 
     def config_name(self) -> str:
         """The config's own name, also where its file was given."""
         return self.library.config_path(self.config).stem
+
+    def for_release(self, release: str) -> Request:
+        """The same for another release. UserError for what is no release, and where that contradicts."""
+        try:
+            check_release(release)
+        except ValueError as error:
+            raise UserError(f"--release: {error}") from error
+        if self.imagebuilder is not None:
+            raise UserError("--imagebuilder and --release name two trees: give one of them")
+        if self.locked:
+            raise UserError("--locked names a release already: leave out --release")
+        return replace(self, release=release)
 
     def trusted_keys(self, config: Config) -> Path | None:
         """The folder of keys that the config trusts besides OpenWrt's own."""

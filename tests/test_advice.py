@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.planning.advice import advise
-from imagebuilder.planning.fit import fit
-from imagebuilder.planning.fit_text import with_value
+from imagebuilder.planning.fit import fit, with_value
 
 CONFIG = """\
 # my router
@@ -171,9 +170,9 @@ _TABLES = st.recursive(
 def test_any_value_in_any_text_is_what_is_read_back(
     values: dict[str, object], path: list[str], value: str | bool | list[str]
 ) -> None:
-    import tomli_w  # noqa: PLC0415
+    import tomlkit  # noqa: PLC0415
 
-    text = tomli_w.dumps(values)
+    text = tomlkit.dumps(values)
     here: object = values
     for key in path[:-1]:
         here = here.get(key, {}) if isinstance(here, dict) else None

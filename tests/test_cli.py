@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
+import typer
 
+from imagebuilder.cli.app import app
 from imagebuilder.host.cache import Cache
 from imagebuilder.model.filetree import EMPTY, FileTree, file_of
 from imagebuilder.model.package import Dependency, Package
@@ -229,7 +235,7 @@ def test_doctor(cli: Cli) -> None:
 
 
 def test_clean(cli: Cli, tmp_path: Path) -> None:
-    where = ("--cache-folder", "cache")
+    where = ("--cache", "cache")
     for name in ("out/x", "cache/kits"):
         (tmp_path / name).mkdir(parents=True)
     assert cli("clean", *where).stdout == "removed out\n"
@@ -246,7 +252,7 @@ def test_clean(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_clean_what_was_fetched(cli: Cli, tmp_path: Path) -> None:
-    cache, where = Cache(tmp_path / "cache"), ("--cache-folder", "cache")
+    cache, where = Cache(tmp_path / "cache"), ("--cache", "cache")
     (tmp_path / "out").mkdir()
     for number in range(4):
         cache.add(bytes([number]) * 1000)
@@ -254,17 +260,17 @@ def test_clean_what_was_fetched(cli: Cli, tmp_path: Path) -> None:
     (cache.folder / "indexes/x").write_bytes(b"x" * 500)
     (cache.tree("a" * 64)).mkdir(parents=True)
     (cache.folder / "kits").mkdir()
-    kept = cli("clean", "--cache", "--keep", "2K", *where)
+    kept = cli("clean", "--fetched", "--keep", "2K", *where)
     assert kept.stdout.startswith("removed 3 downloads, 0 unpacked trees, 0 indexes: 2.9 KiB; 1.5 KiB ")
-    facts = json.loads(cli("clean", "--cache", *where, "--json").stdout)
+    facts = json.loads(cli("clean", "--fetched", *where, "--json").stdout)
     assert facts["cleaned"] == {"downloads": 1, "trees": 1, "indexes": 1, "size": 1500, "left": 0}
     assert (cache.folder / "kits").exists()
     assert (tmp_path / "out").exists()
     for argv, words in (
-        (("--keep", "2G"), "--keep goes with --cache"),
-        (("--all", "--cache", "--keep", "2G"), "--keep goes with --cache"),
-        (("--cache", "--keep", "much"), "--keep 'much': expected a size"),
-        (("--cache", "folder"), "unexpected extra argument"),  # other commands' --cache PATH
+        (("--keep", "2G"), "--keep goes with --fetched"),
+        (("--all", "--fetched", "--keep", "2G"), "--keep goes with --fetched"),
+        (("--fetched", "--keep", "much"), "--keep 'much': expected a size"),
+        (("--fetched", "folder"), "unexpected extra argument"),
     ):
         ended = cli("clean", *argv)
         assert ended.returncode == 2
@@ -286,6 +292,65 @@ def test_help_imports_nothing_that_it_does_not_need() -> None:
     assert not {"pydantic", "sh", "jinja2", "tree_sitter", "imagebuilder.pipeline"} & set(loaded)
     for command in ("build", "plan", "boards", "configs", "show", "doctor", "demo", "test", "clean"):
         assert command in printed
+
+
+@pytest.mark.parametrize("argv", [("boards",), ("boards", "--json"), ("show", "base"), ("--help",)])
+def test_nobody_reads_what_is_printed(argv: tuple[str, ...]) -> None:
+    """`build.py boards | head` ends as programs do that SIGPIPE ends, and says nothing."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        whole = [sys.executable, "-m", "imagebuilder", *argv]
+        ended = subprocess.run(whole, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writing)
+    assert ended.stderr == ""
+    assert ended.returncode == (1 if argv == ("--help",) else 141)
+
+
+def test_interrupted_while_it_loads() -> None:
+    program = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'imagebuilder.cli.images': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from imagebuilder.cli import main; main()\n"
+    )
+    argv = [sys.executable, "-c", program, "boards"]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
+
+
+def commands(group: typer.Typer) -> Iterator[Callable[..., None]]:
+    for command in group.registered_commands:
+        assert command.callback is not None
+        yield command.callback
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None
+        yield from commands(inner.typer_instance)
+
+
+def kind_of(of_type: Any) -> str:
+    """What is written behind an option: left out or not, one of a few words or any."""
+    inner = [each for each in get_args(of_type) if each is not type(None)]
+    if get_origin(of_type) is Literal:
+        return "str"
+    return kind_of(inner[0]) if isinstance(of_type, UnionType) else str(getattr(of_type, "__name__", of_type))
+
+
+def test_an_option_means_one_thing_everywhere() -> None:
+    meanings: dict[str, set[str]] = {}
+    for command in commands(app):
+        for parameter in inspect.signature(command, eval_str=True).parameters.values():
+            annotated = get_args(parameter.annotation)
+            for option in annotated[1:]:
+                # of Annotated's options typer keeps the first word as their default
+                words = [getattr(option, "default", None), *(getattr(option, "param_decls", None) or ())]
+                for word in (word for word in words if isinstance(word, str) and word.startswith("-")):
+                    meanings.setdefault(word, set()).add(kind_of(annotated[0]))
+    assert {"--cache", "--board", "--offline", "--json"} <= meanings.keys()
+    assert {word: kinds for word, kinds in meanings.items() if len(kinds) > 1} == {}
 
 
 def test_without_arguments_there_is_help() -> None:

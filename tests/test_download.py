@@ -468,7 +468,7 @@ def test_no_room_is_seen_before_anything_is_fetched(
     monkeypatch.setattr("imagebuilder.host.transfer_part.free_bytes", lambda _folder: 1000)
     with pytest.raises(HostError, match="1000 are free") as raised:
         downloads.get(wanted(server.url))
-    assert "clean --cache" in str(raised.value.hint)
+    assert "clean --fetched" in str(raised.value.hint)
 
 
 FULL_DISK = """
@@ -500,7 +500,7 @@ def test_a_full_disk(server: Server, tmp_path: Path) -> None:
         pytest.skip(f"no tmpfs can be mounted here: {ended.stderr}")
     assert ended.returncode == 0, ended.stderr
     assert "no space left" in ended.stdout
-    assert "clean --cache" in ended.stdout
+    assert "clean --fetched" in ended.stdout
     assert "[]" in ended.stdout
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import sha256_of
+from imagebuilder.inquiry import plan_image
 from imagebuilder.log import Log
 from imagebuilder.pipeline import build_image
 from imagebuilder.request import Request, requests
@@ -77,3 +80,30 @@ def test_what_is_not_believed_or_not_there_leaves_nothing(
     assert words in f"{error.value.message} {error.value.hint}"
     assert not (tmp_path / "out/mine" / BOARD).exists()
     assert not list((tmp_path / "cache").glob("trees/*/Makefile"))
+
+
+def test_a_plan_for_another_release(
+    asking: Callable[..., Request], add_config: AddConfig, project: Path, mirror: Path, tmp_path: Path
+) -> None:
+    """As the advice says it: `plan --release X`."""
+    release = asking().for_release("23.05.5")
+    add_config("theirs", f'extends = "mine"\nrelease = "21.02.7"\nimagebuilder = "{tmp_path}/none"\n')
+    other = replace(release, config="theirs")
+    assert plan_image(other, Log()).tree.version == "23.05.5"
+    with pytest.raises(UserError, match="there is no ImageBuilder"):
+        plan_image(replace(other, release=None), Log())
+
+
+@pytest.mark.parametrize(
+    ("change", "release", "words"),
+    [
+        ({}, "23.5", "'23.5' is no release"),
+        ({"imagebuilder": "tree"}, "23.05.5", "name two trees"),
+        ({"locked": True}, "23.05.5", "--locked names a release already"),
+    ],
+)
+def test_another_release_that_makes_no_sense(
+    asking: Callable[..., Request], change: dict[str, Any], release: str, words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        replace(asking(), **change).for_release(release)

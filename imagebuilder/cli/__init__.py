@@ -7,7 +7,10 @@ import sys
 
 def main() -> None:
     """Run the command line and exit: 0, 2 for the user's fault, 1 for ours, 130 when interrupted."""
-    from imagebuilder.cli.app import app  # here: importing imagebuilder.cli must cost nothing
+    try:
+        from imagebuilder.cli.app import app  # here: importing imagebuilder.cli must cost nothing
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
-    # an option with a value that may be left out is more than typer knows
-    app([f"{word}=least" if word == "--fit" else word for word in sys.argv[1:]], prog_name="build.py")
+    app(prog_name="build.py")

@@ -24,9 +24,8 @@ from imagebuilder.cli.options import (
     Mirrors,
     Offline,
     Output,
-    Quiet,
     Root,
-    Verbose,
+    Shown,
 )
 from imagebuilder.cli.packages import packages_app, why
 
@@ -110,47 +109,36 @@ def schema(
 
 @app.command()
 @guarded
-def releases(
-    mirror: Mirrors = None,
-    offline: Offline = False,
-    cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
+def releases(shown: Shown, mirror: Mirrors = None, offline: Offline = False, cache: Cache = None) -> None:
     """List the releases that the server names, and which series still get security fixes."""
     from imagebuilder.cli import show
-    from imagebuilder.cli.progress import Reporter
     from imagebuilder.host.cache import Cache as Kept
     from imagebuilder.host.fs import user_cache
     from imagebuilder.openwrt.obtain_lists import Asking, list_releases
 
-    with Reporter(quiet=quiet, verbose=verbose) as log:
+    with shown.reporter() as log:
         found = list_releases(Asking(Kept(cache or user_cache()), tuple(mirror or ()), offline, log))
-    (show.as_json if as_json else show.releases)(found)
+    (show.as_json if shown.as_json else show.releases)(found)
 
 
 @app.command()
 @guarded
 def doctor(
+    shown: Shown,
     fix: Annotated[
         bool, typer.Option("--fix", help="Install what is missing (as root; apt, dnf, pacman, zypper, apk).")
     ] = False,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Say what this machine lacks, what for, and the one command that helps."""
     from imagebuilder.cli import show
-    from imagebuilder.cli.progress import Reporter
     from imagebuilder.host.diagnosis import diagnose
     from imagebuilder.host.tools import install, missing_tools, possible_uses
 
     if fix:
-        with Reporter(quiet=quiet, verbose=verbose) as log:
+        with shown.reporter() as log:
             install(missing_tools(possible_uses()), log, partly=True)
     found = diagnose()
-    (show.as_json if as_json else show.doctor)(found)
+    (show.as_json if shown.as_json else show.doctor)(found)
     if not found.healthy:
         sys.exit(USER_FAULT)
 
@@ -161,6 +149,7 @@ _DEMOS = {"embedded": "demo", "embedded-3.13": "demo-3.13"}
 @app.command()
 @guarded
 def demo(
+    shown: Shown,
     release: Annotated[
         Literal["embedded", "embedded-3.13"],
         typer.Option("--release", help="Which edition of the kit: CPython 3.11 of Debian 12, 3.13 of 13."),
@@ -170,13 +159,9 @@ def demo(
     ] = False,
     output: Output = Path("out"),
     cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Build the demo image, boot it in QEMU with 128 MB, and let its Python answer."""
     from imagebuilder.cli import show
-    from imagebuilder.cli.progress import Reporter
     from imagebuilder.host.tools import install, missing_tools
     from imagebuilder.kit import check_kit, prepare_kit
     from imagebuilder.model.edition import EDITIONS
@@ -186,12 +171,12 @@ def demo(
     edition = EDITIONS[release]
     (request,) = requests(PROJECT, _DEMOS[release], output=output, cache=cache)
     check_kit(edition, request.cache)  # before minutes are spent on installing programs
-    with Reporter(quiet=quiet, verbose=verbose) as log:
+    with shown.reporter() as log:
         install(missing_tools(("build", "sandbox", "kit", "boot")), log)
         if fresh:
             prepare_kit(edition, request.cache, log, fresh=True)
         place, result, answer = run_demo(request, log)
-    if as_json:
+    if shown.as_json:
         show.as_json({"folder": place, "result": result, "guest": answer})
     else:
         show.result(place, result)
@@ -225,30 +210,28 @@ def test(context: typer.Context, imagebuilder: Imagebuilder = None) -> None:
 def clean(
     output: Output = Path("out"),
     fetched: Annotated[
-        bool, typer.Option("--cache", help="In place of results: downloads, unpacked trees, indexes.")
+        bool, typer.Option("--fetched", help="In place of results: downloads, unpacked trees, indexes.")
     ] = False,
     keep: Annotated[
         str | None,
-        typer.Option("--keep", help="With --cache: as much as 2G may stay, what was used last."),
+        typer.Option("--keep", help="With --fetched: as much as 2G may stay, what was used last."),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Results, and all that can be made or fetched again, the kit too.")
     ] = False,
-    cache_folder: Annotated[
-        Path | None, typer.Option("--cache-folder", help="What other commands take as --cache PATH.")
-    ] = None,
+    cache: Cache = None,
     as_json: Json = False,
 ) -> None:
-    """Remove results; with --cache what was fetched, with --all everything."""
+    """Remove results; with --fetched what was fetched, with --all everything."""
     from imagebuilder.cli import show
     from imagebuilder.errors import UserError
     from imagebuilder.host.cache import Cache as Kept
     from imagebuilder.host.fs import remove_tree, user_cache
     from imagebuilder.load.boards_write import given_size
 
-    limit, folder = given_size("--keep", keep), cache_folder or user_cache()
+    limit, folder = given_size("--keep", keep), cache or user_cache()
     if limit is not None and (everything or not fetched):
-        raise UserError("--keep goes with --cache", hint="build.py clean --cache --keep 2G")
+        raise UserError("--keep goes with --fetched", hint="build.py clean --fetched --keep 2G")
     removed: list[Path] = []
     if everything or not fetched:
         removed = [place for place in (output, folder) if place.exists() and (everything or place == output)]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
+import os
+import select
 import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
+from imagebuilder.cli.options import expanded, gathered
 from imagebuilder.errors import FaultsError, UserError
 
 USER_FAULT = 2
 OUR_FAULT = 1
 INTERRUPTED = 130
 TERMINATED = 143
+NOBODY_READS = 141  # as a program that SIGPIPE ends, `| head` for one
 _OUR_FAULT = "this is a fault of the builder, not yours: please report it with the lines above"
-
-Command = TypeVar("Command", bound=Callable[..., None])
 
 
 class RefusedError(UserError):
@@ -33,15 +35,21 @@ class _TerminatedError(BaseException):
     """SIGTERM arrived: unwind, so that programs are stopped and folders removed."""
 
 
-def guarded(command: Command) -> Command:
-    """A command whose errors end the process with a message and the right exit code."""
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose errors end the process with a message and the right exit code, and whose groups of
+    options (cli/options.py) are options of its own."""
+
+    signature, groups = expanded(command)
 
     @functools.wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> None:
+    def wrapper(**options: Any) -> None:
         signal.signal(signal.SIGTERM, _terminate)
-        as_json = bool(kwargs.get("as_json"))
+        as_json = bool(options.get("as_json"))
         try:
-            command(*args, **kwargs)
+            try:
+                command(**gathered(groups, options))
+            finally:
+                sys.stdout.flush()  # while it can still be told from a fault that nobody reads it
         except UserError as error:
             _report(error, as_json=as_json)
             sys.exit(USER_FAULT)
@@ -53,13 +61,27 @@ def guarded(command: Command) -> Command:
             _report(UserError("terminated; nothing was handed over"), as_json=as_json, kind="")
             sys.exit(TERMINATED)
         except Exception as error:  # noqa: BLE001 - the last stop: whatever arrives here is a bug of ours
+            if isinstance(error, BrokenPipeError) and _nobody_reads():
+                sys.exit(NOBODY_READS)
             traceback.print_exc()
             if as_json:
                 _print_document(UserError(f"{type(error).__name__}: {error}", hint=_OUR_FAULT), [])
             _say(_OUR_FAULT)
             sys.exit(OUR_FAULT)
 
-    return wrapper  # type: ignore[return-value]
+    wrapper.__signature__ = signature  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
+    return wrapper
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output leads nowhere any more; then Python is not to try once more at its end."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
 
 
 def _terminate(_number: int, _frame: object) -> None:

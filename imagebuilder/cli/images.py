@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from imagebuilder.cli.asking import asking
 from imagebuilder.cli.guard import RefusedError, guarded
-from imagebuilder.cli.options import (
-    PROJECT,
-    BoardName,
-    Cache,
-    ConfigName,
-    Imagebuilder,
-    Json,
-    Locked,
-    Mirrors,
-    NoSandbox,
-    Offline,
-    Output,
-    Quiet,
-    Root,
-    Verbose,
-)
+from imagebuilder.cli.options import BuiltImages, FetchedImages, PlannedImages
 
 if TYPE_CHECKING:
     from imagebuilder.log import Log
@@ -34,44 +18,19 @@ if TYPE_CHECKING:
 
 @guarded
 def build(
-    config: ConfigName,
-    board: BoardName = None,
-    imagebuilder: Imagebuilder = None,
-    mirror: Mirrors = None,
-    offline: Offline = False,
-    locked: Locked = False,
-    no_sandbox: NoSandbox = False,
+    images: BuiltImages,
     check_reproducible: Annotated[
         bool, typer.Option("--check-reproducible", help="Build twice; the images must be the same.")
     ] = False,
-    output: Output = Path("out"),
-    project: Root = PROJECT,
-    cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Build the images of a config, for each of its boards."""
     from imagebuilder.cli import show
     from imagebuilder.pipeline import build_image, build_twice
 
-    with asking(
-        project,
-        config,
-        board=board,
-        imagebuilder=imagebuilder,
-        cache=cache,
-        mirror=mirror,
-        verbose=verbose,
-        quiet=quiet,
-        output=output,
-        offline=offline,
-        locked=locked,
-        no_sandbox=no_sandbox,
-    ) as (asked, log):
+    with asking(images) as (asked, log):
         work = build_twice if check_reproducible else build_image
         built = [work(request, log) for request in asked]
-    if as_json:
+    if images.as_json:
         show.as_json([{"folder": place, **result.model_dump(mode="json")} for place, result in built])
     else:
         for place, result in built:
@@ -80,46 +39,24 @@ def build(
 
 @guarded
 def plan(
-    config: ConfigName,
-    board: BoardName = None,
-    imagebuilder: Imagebuilder = None,
-    mirror: Mirrors = None,
-    offline: Offline = False,
-    locked: Locked = False,
+    images: PlannedImages,
     fit: Annotated[
-        Literal["least", "any"] | None,
-        typer.Option(
-            "--fit", help="Change the config so that it fits, and show how. any: also the family of Python."
-        ),
-    ] = None,
-    no_sandbox: NoSandbox = False,
-    project: Root = PROJECT,
-    cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
+        bool, typer.Option("--fit", help="Change the config so that it fits, and show how.")
+    ] = False,
+    fit_any: Annotated[
+        bool, typer.Option("--fit-any", help="As --fit, and the family of Python may change too.")
+    ] = False,
 ) -> None:
     """Show what would be built: packages and why, flash and RAM, and the make command; 2 if it cannot fit."""
     from imagebuilder.budgeting import BudgetError, refusal
     from imagebuilder.cli import show
     from imagebuilder.inquiry import plan_and_budgets
 
-    with asking(
-        project,
-        config,
-        board=board,
-        imagebuilder=imagebuilder,
-        cache=cache,
-        mirror=mirror,
-        verbose=verbose,
-        quiet=quiet,
-        offline=offline,
-        locked=locked,
-        no_sandbox=no_sandbox,
-    ) as (asked, log):
-        if fit:
+    as_json = images.as_json
+    with asking(images) as (asked, log):
+        if fit or fit_any:
             for request in asked:
-                _fit(request, log, any_interpreter=fit == "any", to=sys.stderr if as_json else sys.stdout)
+                _fit(request, log, any_interpreter=fit_any, to=sys.stderr if as_json else sys.stdout)
         plans = [plan_and_budgets(request, log) for request in asked]
     facts = [show.plan_facts(each, budgets) for each, budgets in plans] if as_json else []
     errors = list(filter(None, (refusal(each, budgets) for each, budgets in plans)))
@@ -144,7 +81,7 @@ def _fit(request: Request, log: Log, *, any_interpreter: bool, to: TextIO) -> No
         others = "".join(f"\n  {each.text}" for each in found.alternatives)
         raise BudgetError(
             f"nothing makes {request.config} for {request.board} fit without another kind of change:{others}",
-            hint=None if any_interpreter else "--fit=any may also change the interpreter's family",
+            hint=None if any_interpreter else "--fit-any may also change the interpreter's family",
         )
     if found.diff:
         print(found.diff, end="", file=to)
@@ -152,33 +89,12 @@ def _fit(request: Request, log: Log, *, any_interpreter: bool, to: TextIO) -> No
 
 
 @guarded
-def fetch(
-    config: ConfigName,
-    board: BoardName = None,
-    imagebuilder: Imagebuilder = None,
-    mirror: Mirrors = None,
-    locked: Locked = False,
-    project: Root = PROJECT,
-    cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
+def fetch(images: FetchedImages) -> None:
     """Fetch all that building a config takes, so that it can be built --offline later."""
     from imagebuilder.cli import show
     from imagebuilder.inquiry import fetch_image
 
-    with asking(
-        project,
-        config,
-        board=board,
-        imagebuilder=imagebuilder,
-        cache=cache,
-        mirror=mirror,
-        verbose=verbose,
-        quiet=quiet,
-        locked=locked,
-    ) as (asked, log):
+    with asking(images) as (asked, log):
         plans, budgets = zip(*(fetch_image(request, log) for request in asked), strict=True)
     rows = [
         {
@@ -190,7 +106,7 @@ def fetch(
         }
         for each in plans
     ]
-    if as_json:
+    if images.as_json:
         facts = (each.model_dump(mode="json") for each in budgets)
         show.as_json([{**row, "budgets": budget} for row, budget in zip(rows, facts, strict=True)])
         return

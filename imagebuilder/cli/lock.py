@@ -9,53 +9,22 @@ import typer
 
 from imagebuilder.cli.asking import asking
 from imagebuilder.cli.guard import USER_FAULT, guarded
-from imagebuilder.cli.options import (
-    PROJECT,
-    BoardName,
-    Cache,
-    ConfigName,
-    Imagebuilder,
-    Json,
-    Mirrors,
-    Offline,
-    Quiet,
-    Root,
-    Verbose,
-)
+from imagebuilder.cli.options import AskedImages
 
 
 @guarded
 def lock(
-    config: ConfigName,
-    board: BoardName = None,
+    images: AskedImages,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if a fresh lock would differ.")
     ] = False,
-    imagebuilder: Imagebuilder = None,
-    mirror: Mirrors = None,
-    offline: Offline = False,
-    project: Root = PROJECT,
-    cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Write down exactly what a config's images are made of, in locks/CONFIG.lock."""
     from imagebuilder.cli import show
     from imagebuilder.inquiry import compare_lock, lock_image
     from imagebuilder.load.lock import write_lock
 
-    with asking(
-        project,
-        config,
-        board=board,
-        imagebuilder=imagebuilder,
-        cache=cache,
-        mirror=mirror,
-        verbose=verbose,
-        quiet=quiet,
-        offline=offline,
-    ) as (asked, log):
+    with asking(images) as (asked, log):
         if check:
             changes = {request.board: compare_lock(request, log) for request in asked}
         else:
@@ -63,42 +32,21 @@ def lock(
             written = write_lock(asked[0].library, asked[0].config_name(), entries)
     if not check:
         facts = {"file": written, "boards": {name: len(entry.package) for name, entry in entries.items()}}
-        show.as_json(facts) if as_json else print(f"wrote {written}")
+        show.as_json(facts) if images.as_json else print(f"wrote {written}")
         return
-    _show_changes(changes, as_json=as_json)
+    _show_changes(changes, as_json=images.as_json)
     if any(changes.values()):
         sys.exit(USER_FAULT)
 
 
 @guarded
-def outdated(
-    config: ConfigName,
-    board: BoardName = None,
-    imagebuilder: Imagebuilder = None,
-    mirror: Mirrors = None,
-    offline: Offline = False,
-    project: Root = PROJECT,
-    cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
+def outdated(images: AskedImages) -> None:
     """List what a fresh lock of a config would change."""
     from imagebuilder.inquiry import compare_lock
 
-    with asking(
-        project,
-        config,
-        board=board,
-        imagebuilder=imagebuilder,
-        cache=cache,
-        mirror=mirror,
-        verbose=verbose,
-        quiet=quiet,
-        offline=offline,
-    ) as (asked, log):
+    with asking(images) as (asked, log):
         changes = {request.board: compare_lock(request, log) for request in asked}
-    _show_changes(changes, as_json=as_json)
+    _show_changes(changes, as_json=images.as_json)
 
 
 def _show_changes(changes: dict[str, tuple[str, ...]], *, as_json: bool) -> None:

@@ -1,11 +1,18 @@
-"""Options that several commands share."""
+"""Options that several commands share, each declared once: in a group that commands take as one argument."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from imagebuilder.cli.progress import Reporter
+    from imagebuilder.request import Request
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -53,3 +60,130 @@ Locked = Annotated[bool, typer.Option("--locked", help="Exactly what locks/CONFI
 NoSandbox = Annotated[
     bool, typer.Option("--no-sandbox", help="Let make see the host and its network. The result says so.")
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """How a command shows what it does."""
+
+    as_json: Json = False
+    verbose: Verbose = False
+    quiet: Quiet = False
+
+    def reporter(self) -> Reporter:
+        """What shows on standard error what is being done."""
+        from imagebuilder.cli.progress import Reporter
+
+        return Reporter(quiet=self.quiet, verbose=self.verbose)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(Shown):
+    """The images of a config, and where what they are made of is looked for."""
+
+    config: ConfigName
+    board: BoardName = None
+    imagebuilder: Imagebuilder = None
+    mirror: Mirrors = None
+    project: Root = PROJECT
+    cache: Cache = None
+
+    def requests(self) -> list[Request]:
+        """One for each board. UserError for none."""
+        from imagebuilder.request import requests
+
+        return requests(
+            self.project,
+            self.config,
+            board=self.board,
+            imagebuilder=self.imagebuilder,
+            cache=self.cache,
+            mirrors=self.mirror or (),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchedImages(Images):
+    """Those that are fetched for."""
+
+    locked: Locked = False
+
+    def requests(self) -> list[Request]:
+        """As Images has them."""
+        return [replace(each, locked=self.locked) for each in Images.requests(self)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedImages(Images):
+    """Those that something is asked about."""
+
+    offline: Offline = False
+
+    def requests(self) -> list[Request]:
+        """As Images has them."""
+        return [replace(each, offline=self.offline) for each in Images.requests(self)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecidedImages(AskedImages):
+    """Those that are planned or built."""
+
+    locked: Locked = False
+    no_sandbox: NoSandbox = False
+
+    def requests(self) -> list[Request]:
+        """As Images has them."""
+        asked = AskedImages.requests(self)
+        return [replace(each, locked=self.locked, sandbox=not self.no_sandbox) for each in asked]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedImages(DecidedImages):
+    """Those that are planned, perhaps for another release."""
+
+    release: Annotated[
+        str | None,
+        typer.Option("--release", help="Plan for this release, in place of the config's tree or release."),
+    ] = None
+
+    def requests(self) -> list[Request]:
+        """As Images has them. UserError for what is no release, and for two trees at once."""
+        asked = DecidedImages.requests(self)
+        return asked if self.release is None else [each.for_release(self.release) for each in asked]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltImages(DecidedImages):
+    """Those that are built."""
+
+    output: Output = Path("out")
+
+    def requests(self) -> list[Request]:
+        """As Images has them."""
+        return [replace(each, output=self.output.absolute()) for each in DecidedImages.requests(self)]
+
+
+def expanded(command: Callable[..., None]) -> tuple[inspect.Signature, dict[str, type[Shown]]]:
+    """A command's signature with the options of its groups in place of the groups, and the groups by the
+    command's names for them."""
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, type[Shown]] = {}
+    parameters: list[inspect.Parameter] = []
+    last = [field.name for field in fields(Shown)]
+    for parameter in signature.parameters.values():
+        group = parameter.annotation
+        if isinstance(group, type) and issubclass(group, Shown):
+            groups[parameter.name] = group
+            parameters += inspect.signature(group, eval_str=True).parameters.values()
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    parameters.sort(key=lambda parameter: parameter.name in last)  # what all commands have, help shows last
+    return signature.replace(parameters=parameters), groups
+
+
+def gathered(groups: Mapping[str, type[Shown]], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, those of groups as a group."""
+    left = dict(options)
+    for name, group in groups.items():
+        left[name] = group(**{field.name: left.pop(field.name) for field in fields(group)})
+    return left

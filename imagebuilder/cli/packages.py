@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imagebuilder.cli.asking import asking
 from imagebuilder.cli.guard import guarded
-from imagebuilder.cli.options import (
-    PROJECT,
-    BoardName,
-    Cache,
-    ConfigName,
-    Imagebuilder,
-    Json,
-    Mirrors,
-    Offline,
-    Quiet,
-    Root,
-    Verbose,
-)
+from imagebuilder.cli.options import AskedImages
 
 if TYPE_CHECKING:
     from imagebuilder.inquiry import Described, Offered
@@ -30,36 +19,14 @@ PackageName = Annotated[str, typer.Argument(help="A package's name.")]
 
 
 @guarded
-def why(
-    config: ConfigName,
-    package: PackageName,
-    board: BoardName = None,
-    imagebuilder: Imagebuilder = None,
-    mirror: Mirrors = None,
-    offline: Offline = False,
-    project: Root = PROJECT,
-    cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
+def why(images: AskedImages, package: PackageName) -> None:
     """Show every chain that brings a package into an image: who asked, and the packages in between."""
     from imagebuilder.cli import show
     from imagebuilder.inquiry import why as chains_of
 
-    with asking(
-        project,
-        config,
-        board=board,
-        imagebuilder=imagebuilder,
-        cache=cache,
-        mirror=mirror,
-        verbose=verbose,
-        quiet=quiet,
-        offline=offline,
-    ) as (asked, log):
+    with asking(images) as (asked, log):
         found = {request.board: chains_of(request, package, log) for request in asked}
-    if as_json:
+    if images.as_json:
         show.as_json(found)
         return
     for name, chains in found.items():
@@ -71,35 +38,37 @@ def why(
 @packages_app.command()
 @guarded
 def search(
-    config: ConfigName,
+    images: AskedImages,
     words: Annotated[list[str], typer.Argument(help="Each must occur in the name or the description.")],
-    board: BoardName = None,
-    imagebuilder: Imagebuilder = None,
-    mirror: Mirrors = None,
-    offline: Offline = False,
-    project: Root = PROJECT,
-    cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Search the packages that the boards of a config can have."""
     from imagebuilder.cli import show
     from imagebuilder.inquiry import search_packages
     from imagebuilder.model.size import human_size
 
-    with asking(
-        project,
-        config,
-        board=board,
-        imagebuilder=imagebuilder,
-        cache=cache,
-        mirror=mirror,
-        verbose=verbose,
-        quiet=quiet,
-        offline=offline,
-    ) as (asked, log):
+    with asking(images) as (asked, log):
         found = {request.board: search_packages(request, tuple(words), log) for request in asked}
+    rows = _rows(found)
+    if images.as_json:
+        show.as_json(rows)
+        return
+    headings = ("package", "version", "size", "from", "boards", "description")
+    lines = (
+        (
+            row["package"],
+            row["version"],
+            human_size(row["bytes"]),
+            row["from"],
+            ", ".join(row["boards"]),
+            row["description"],
+        )
+        for row in rows
+    )
+    show.table(headings, lines)
+
+
+def _rows(found: Mapping[str, Sequence[Offered]]) -> list[dict[str, Any]]:
+    """A row a package, from what boards can have."""
     boards: dict[tuple[str, str], list[str]] = {}
     offered: dict[tuple[str, str], Offered] = {}
     for name, those in found.items():
@@ -107,7 +76,7 @@ def search(
             key = (each.package.name, each.package.version)
             offered.setdefault(key, each)
             boards.setdefault(key, []).append(name)
-    rows = [
+    return [
         {
             "package": each.package.name,
             "version": each.package.version,
@@ -118,63 +87,25 @@ def search(
         }
         for key, each in offered.items()
     ]
-    if as_json:
-        show.as_json(rows)
-        return
-    headings = ("package", "version", "size", "from", "boards", "description")
-    lines = (
-        (
-            str(row["package"]),
-            str(row["version"]),
-            human_size(offered[key].package.size),
-            str(row["from"]),
-            ", ".join(boards[key]),
-            str(row["description"]),
-        )
-        for key, row in zip(offered, rows, strict=True)
-    )
-    show.table(headings, lines)
 
 
 @packages_app.command(name="show")
 @guarded
-def show_package(
-    config: ConfigName,
-    package: PackageName,
-    board: BoardName = None,
-    imagebuilder: Imagebuilder = None,
-    mirror: Mirrors = None,
-    offline: Offline = False,
-    project: Root = PROJECT,
-    cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
+def show_package(images: AskedImages, package: PackageName) -> None:
     """Show a package: description, size, what it needs, its files where they are known, which boards can have
     it."""
     from imagebuilder.cli import show
     from imagebuilder.errors import UserError
     from imagebuilder.inquiry import describe_package
 
-    with asking(
-        project,
-        config,
-        board=board,
-        imagebuilder=imagebuilder,
-        cache=cache,
-        mirror=mirror,
-        verbose=verbose,
-        quiet=quiet,
-        offline=offline,
-    ) as (asked, log):
+    with asking(images) as (asked, log):
         found = [(request.board, describe_package(request, package, log)) for request in asked]
     facts = [_facts(name, each) for name, those in found for each in those]
     if not facts:
         boards = ", ".join(name for name, _ in found)
-        hint = f"python3 build.py packages search {config} {package}"
+        hint = f"python3 build.py packages search {images.config} {package}"
         raise UserError(f"no feed has '{package}' for {boards}", hint=hint)
-    if as_json:
+    if images.as_json:
         show.as_json(facts)
         return
     for each in facts:

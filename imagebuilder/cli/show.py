@@ -44,9 +44,15 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is no fact")
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Where nobody reads on, `| head` for one: cli/guard.py says how a command ends then."""
+        raise BrokenPipeError
+
+
 def _console() -> Console:
     wide = None if sys.stdout.isatty() else PIPE_COLUMNS  # nobody wants folded names in a file
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True, width=wide)
+    return _Console(file=sys.stdout, highlight=False, soft_wrap=True, width=wide)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -82,7 +82,7 @@ def cache_disk_errors(folder: Path) -> Iterator[None]:
         raise HostError(f"no file below {folder} may be that large: {error.strerror}") from error
     except HostError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "build.py clean --cache makes room, --cache DIR chooses another place"
+            hint = "build.py clean --fetched makes room, --cache DIR chooses another place"
             raise HostError(error.message, hint=hint) from error
         raise
 

@@ -8,13 +8,16 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import platformdirs
 
 from imagebuilder.errors import HostError
 
 CHUNK_BYTES = 1 << 20
+_NAME = "openwrt-python-imagebuilder"
 _FICLONE = 0x40049409
 
 
@@ -38,22 +41,25 @@ def expand_home(path: str | Path) -> Path:
         return Path(path)
 
 
-def user_folder(variable: str, usual: str) -> Path:
-    """The project's own folder below what the environment's variable says, or below `usual` in the user's
-    home folder. HostError where there is neither."""
-    given = os.environ.get(variable)
-    if not given and expand_home("~") == Path("~"):
+def user_cache() -> Path:
+    """Where finished downloads, trees and kits are kept: below $XDG_CACHE_HOME or ~/.cache. HostError for a
+    user without a home folder."""
+    return _at_home(platformdirs.user_cache_path, "XDG_CACHE_HOME")
+
+
+def user_data() -> Path:
+    """Where what cannot be made again is kept: below $XDG_DATA_HOME or ~/.local/share. HostError for a user
+    without a home folder."""
+    return _at_home(platformdirs.user_data_path, "XDG_DATA_HOME")
+
+
+def _at_home(find: Callable[[str], Path], variable: str) -> Path:
+    if not os.environ.get(variable) and expand_home("~") == Path("~"):
         raise HostError(
             f"this user (number {os.geteuid()}) has no home folder",
             hint=f"set HOME, or {variable} to a folder that may be written to",
         )
-    return (Path(given) if given else expand_home(f"~/{usual}")) / "openwrt-python-imagebuilder"
-
-
-def user_cache() -> Path:
-    """Where finished downloads, trees and kits are kept: below $XDG_CACHE_HOME or ~/.cache. HostError as
-    user_folder() has it."""
-    return user_folder("XDG_CACHE_HOME", ".cache")
+    return find(_NAME)
 
 
 def ready_cache(folder: Path) -> None:
@@ -92,7 +98,7 @@ def require_room(folder: Path, needed: int, what: str) -> None:
     if free < needed:
         raise HostError(
             f"{what} needs {needed >> 20} MiB below {folder}, where {free >> 20} MiB are free",
-            hint="free some space (build.py clean --cache), or choose another place with --cache",
+            hint="free some space (build.py clean --fetched), or choose another place with --cache",
         )
 
 

@@ -90,7 +90,7 @@ class Part:
         if to_come > free:
             raise HostError(
                 f"{source.address} has {to_come} bytes to come, but {free} are free in {self.place.parent}",
-                hint="build.py clean --cache makes room, --cache DIR chooses another place",
+                hint="build.py clean --fetched makes room, --cache DIR chooses another place",
             )
 
     def append(self, chunks: Iterator[bytes], source: Source, total: int | None) -> None:

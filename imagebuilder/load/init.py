@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import tomli_w
+import tomlkit
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import expand_home, write_whole
@@ -71,7 +71,7 @@ def write_config(library: Library, name: str, answers: Answers) -> Path:
         raise UserError(f"{path} exists already", hint="choose another name, or remove it")
     values = config_values(answers, library.board(answers.board))
     schema = "#:schema ../schemas/config.schema.json\n\n"
-    write_whole(path, (schema + tomli_w.dumps(values)).encode())
+    write_whole(path, (schema + tomlkit.dumps(values)).encode())
     try:
         load_config(library, name, answers.board)
     except UserError:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import tomli_w
-
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import disk_errors_explained, write_whole
 from imagebuilder.load.faults import validate
@@ -42,11 +40,13 @@ def locked_board(library: Library, config: str, board: str) -> LockedBoard:
 
 def write_lock(library: Library, config: str, boards: dict[str, LockedBoard]) -> Path:
     """Write a config's lock; the file. Entries of other boards in it stay."""
+    import tomlkit  # noqa: PLC0415 (every build loads this module, only `lock` writes)
+
     path = lock_path(library, config)
     earlier = read_lock(library, config)
     entries = {**(earlier.board if earlier else {}), **boards}
     lock = Lock(config=config, board=dict(sorted(entries.items())))
-    text = _HEAD + tomli_w.dumps(lock.model_dump(mode="json"))
+    text = _HEAD + tomlkit.dumps(lock.model_dump(mode="json"))
     with disk_errors_explained(path.parent):
         write_whole(path, text.encode())
     return path

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from imagebuilder.host.fs import disk_errors_explained, remove_tree, user_folder
+from imagebuilder.host.fs import disk_errors_explained, remove_tree, user_data
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.openwrt.keys import KeyFileError, parse_usign_key
 
@@ -35,8 +35,8 @@ Settings = Mapping[str, str]  # SIGNATURE_CHECK, USE_APK: "y"
 
 def user_keys() -> Path:
     """Where a user's signing keys are kept: below $XDG_DATA_HOME or ~/.local/share; no cache, since a lost
-    key cannot be made again. HostError as user_folder() has it."""
-    return user_folder("XDG_DATA_HOME", ".local/share") / "signing-keys"
+    key cannot be made again. HostError as user_data() has it."""
+    return user_data() / "signing-keys"
 
 
 def lay_signing_key(tree: Path, settings: Settings, view: PrivateView, kept: Path) -> bool:

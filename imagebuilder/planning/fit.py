@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from typing import Any
 
 import tomli
 
 from imagebuilder.model.budget import Advice, Fit
 from imagebuilder.planning.advice import advice_of, told_advice
 from imagebuilder.planning.advice_moves import Move, Predict, Resolve, Situation, Trial, Tried, moves
-from imagebuilder.planning.fit_text import with_value
 
 _MOST_MOVES = 12
+_LINE = 100  # bytes of a list above which each of its values has a line of its own
+
+Value = str | bool | Sequence[str]
 
 
 def fit(
@@ -154,3 +157,21 @@ def _diff(before: str, after: str, file: str) -> str:
     )
     unfinished = "\n\\ No newline at end of file\n"
     return "".join(line if line.endswith("\n") else line + unfinished for line in lines)
+
+
+def with_value(text: str, path: Sequence[str], value: Value) -> str:
+    """The text with the value at a key path (`("packages", "remove")`) replaced or added; what stands around
+    it stays, comments too. The text must be TOML."""
+    import tomlkit  # noqa: PLC0415 (every plan loads this module, few change a text)
+
+    document = tomlkit.parse(text)
+    table: MutableMapping[str, Any] = document
+    for key in path[:-1]:
+        table = table.setdefault(key, tomlkit.table())
+    if isinstance(value, str | bool):
+        table[path[-1]] = value
+    else:
+        array = tomlkit.array()
+        array.extend(value)
+        table[path[-1]] = array.multiline(len(array.as_string()) > _LINE)
+    return tomlkit.dumps(document)
