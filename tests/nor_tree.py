@@ -146,7 +146,7 @@ _DEVICES = """\
 define Device/Default
   BLOCKSIZE := 64k
   IMAGES := sysupgrade.bin
-  IMAGE/sysupgrade.bin = append-kernel | pad-to $$$$(BLOCKSIZE) | append-rootfs | pad-rootfs | \\
+  IMAGE/sysupgrade.bin := append-kernel | pad-to $$$$(BLOCKSIZE) | append-rootfs | pad-rootfs | \\
 	check-size $$$$(IMAGE_SIZE)
 endef
 

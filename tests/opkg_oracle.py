@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.feeds.opkg import format_index
+from imagebuilder.feeds.resolve import ResolutionError, Universe, resolve
+from imagebuilder.feeds.resolve_opkg import OpkgRules
 from imagebuilder.feeds.universe import clash, fits
 from imagebuilder.model.control import parse_depends
 from imagebuilder.model.filetree import FileTree, file_of
@@ -65,6 +68,52 @@ def random_case(seed: int) -> Case:
     return Case(tuple(packages), tuple(requested))
 
 
+def real_case(seed: int, packages: Sequence[Package]) -> Case:
+    """A few names, of packages and provided ones, to be installed from a real feed's packages."""
+    rng = random.Random(seed)
+    names = sorted({name for package in packages for name in (package.name, *package.provides)})
+    return Case(tuple(packages), tuple(rng.sample(names, rng.choice([1, 2, 4, 8]))))
+
+
+def digest_of(cases: Iterable[Case]) -> str:
+    """SHA-256 over what the cases ask, so that outcomes of other cases are not taken for theirs."""
+    whole = hashlib.sha256()
+    for case in cases:
+        whole.update(f"{format_index(case.packages)}{' '.join(case.requested)}\n".encode())
+    return whole.hexdigest()
+
+
+def answer(case: Case, universe: Universe, rules: OpkgRules) -> frozenset[tuple[str, str]] | None:
+    """What the resolver installs, names and versions; None for an error."""
+    try:
+        found = resolve(case.requested, (), universe, rules)
+    except ResolutionError:
+        return None
+    return frozenset((package.name, package.version) for package in found.packages)
+
+
+def verdict(ours: frozenset[tuple[str, str]] | None, genuine: Outcome, case: Case) -> str:
+    """What the resolver's answer is worth; only `same` and `both fail` are good."""
+    if ours is None:
+        fine = not genuine.failed and works(genuine.installed, case.packages)
+        return "refused for nothing" if fine else "both fail"
+    if genuine.failed:
+        return "opkg fails"
+    return "same" if ours == genuine.installed else "different"
+
+
+def written(outcome: Outcome) -> str:
+    """An outcome in one line: name and version of each package, `!` where opkg failed."""
+    names = sorted(f"{name} {version}" for name, version in outcome.installed)
+    return "!" if outcome.failed else ", ".join(names)
+
+
+def read_outcome(line: str) -> Outcome:
+    """What written() wrote."""
+    pairs = [each.split(" ") for each in line.split(", ") if each and line != "!"]
+    return Outcome(frozenset((name, version) for name, version in pairs), line == "!", line)
+
+
 def _versions(rng: random.Random) -> list[str]:
     return rng.sample(VERSIONS, rng.choices([1, 2, 3], [12, 4, 1])[0])
 
@@ -112,22 +161,42 @@ def write_feed(folder: Path, case: Case) -> None:
     (folder / "Packages").write_text("".join(format_index([package]) for package in indexed))
 
 
-def install(opkg: Path, case: Case, folder: Path, options: Sequence[str] = ()) -> Outcome:
-    """What opkg makes of a case: one call in an empty root, as package_install of ImageBuilder's Makefile."""
+def install(
+    opkg: Path,
+    case: Case,
+    folder: Path,
+    options: Sequence[str] = (),
+    *,
+    wrap: Callable[[Sequence[str]], Sequence[str]] = list,
+    seen: Path | None = None,
+) -> Outcome:
+    """What opkg makes of a case: one call in an empty root, as package_install of ImageBuilder's Makefile.
+
+    wrap, seen: how opkg runs in a sandbox, and where the folder is there.
+    """
     feed, root, cache, lists = (folder / name for name in ("feed", "root", "cache", "lists"))
+    there = seen or folder
     if not feed.exists():
         write_feed(feed, case)
     for each in (cache, lists, root / "tmp"):
         each.mkdir(parents=True, exist_ok=True)
     (lists / "local").write_bytes((feed / "Packages").read_bytes())
-    (folder / "repositories.conf").write_text(f"src local file:{feed}\n")
-    argv = [str(opkg), "-f", str(folder / "repositories.conf"), *options, "--force-postinstall"]
-    argv += ["--cache", str(cache), "--lists-dir", "/../lists", "--offline-root", str(root)]  # below root
+    (folder / "repositories.conf").write_text(f"src local file:{there}/feed\n")
+    argv = [str(opkg), "-f", f"{there}/repositories.conf", *options, "--force-postinstall"]
+    argv += [
+        "--cache",
+        f"{there}/cache",
+        "--lists-dir",
+        "/../lists",
+        "--offline-root",
+        f"{there}/root",
+    ]  # below root
     argv += ["--add-dest", "root:/", "--add-arch", "all:100", "--add-arch", f"{ARCH}:200"]
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "IPKG_NO_SCRIPT": "1", "TMPDIR": f"{root}/tmp"}
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "IPKG_NO_SCRIPT": "1"}
+    environment |= {"TMPDIR": f"{there}/root/tmp", "IPKG_INSTROOT": f"{there}/root"}
     ended = subprocess.run(
-        [*argv, "install", *case.requested],
-        env=environment | {"IPKG_INSTROOT": str(root)},
+        wrap([*argv, "install", *case.requested]),
+        env=environment,
         cwd=folder,
         capture_output=True,
         text=True,

@@ -77,6 +77,46 @@ def device(text: str, name: str, **settings: str) -> DeviceDefinition:
     return found
 
 
+# the way of ramips in 19.07: what every device takes in names a size that most of them change
+LATER = """
+small := 8060928
+kernel_and_root = append-kernel | append-rootfs
+define Device/Default
+  IMAGE_SIZE := $(small)
+  IMAGES := sysupgrade.bin
+  IMAGE/sysupgrade.bin := $(kernel_and_root) | pad-rootfs | check-size $$$$(IMAGE_SIZE)
+  FIXED := $$(IMAGE_SIZE)
+endef
+define Device/plain
+endef
+define Device/large
+  IMAGE_SIZE := 16064k
+endef
+define Device/header
+  IMAGES += factory.bin
+  IMAGE/factory.bin := $$(IMAGE/sysupgrade.bin) | header | check-size $$$$(IMAGE_SIZE)
+endef
+define Device/largest
+  $(Device/header)
+  IMAGE_SIZE := 33226752
+  IMAGE/sysupgrade.bin += | append-metadata $$$$(IMAGE_SIZE)
+endef
+"""
+
+
+def test_a_size_that_a_device_changes_later_is_the_one_of_its_recipes() -> None:
+    begin = "append-kernel | append-rootfs | pad-rootfs | check-size"
+    for name, size in (("plain", "8060928"), ("large", "16064k")):
+        found = device(LATER, name)
+        assert found.recipes == {"sysupgrade.bin": f"{begin} {size}"}
+        assert found.values["FIXED"] == "8060928"  # which is assigned at once
+    largest = device(LATER, "largest")
+    assert largest.recipes == {
+        "sysupgrade.bin": f"{begin} 33226752 | append-metadata 33226752",
+        "factory.bin": f"{begin} 33226752 | header | check-size 33226752",
+    }
+
+
 def test_a_device_and_what_it_takes_in() -> None:
     one = device(MAKEFILE, "acme_one", CONFIG_GZIP="y")
     assert one.values["NAME"] == "acme_one"

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from opkg_oracle import FORCED, Case, Outcome, install, random_case, works
+from opkg_oracle import FORCED, Case, answer, install, random_case, verdict
 
 from imagebuilder.feeds.opkg import read_index
 from imagebuilder.feeds.resolve import ResolutionError, Universe, resolve
@@ -41,24 +41,6 @@ def opkg(genuine_tree: Path, tmp_path: Path) -> Path:
         shutil.copy2(host / "bin" / name, copy / "bin" / name)
     shutil.copytree(host / "lib", copy / "lib", symlinks=True)
     return copy / "bin/opkg"
-
-
-def answer(case: Case, universe: Universe, rules: OpkgRules) -> frozenset[tuple[str, str]] | None:
-    """Names and versions, None for an error."""
-    try:
-        found = resolve(case.requested, (), universe, rules)
-    except ResolutionError:
-        return None
-    return frozenset((package.name, package.version) for package in found.packages)
-
-
-def verdict(ours: frozenset[tuple[str, str]] | None, genuine: Outcome, case: Case) -> str:
-    if ours is None:
-        fine = not genuine.failed and works(genuine.installed, case.packages)
-        return "refused for nothing" if fine else "both fail"
-    if genuine.failed:
-        return "opkg fails"
-    return "same" if ours == genuine.installed else "different"
 
 
 @pytest.mark.parametrize("call", [0, 1], ids=["as in 17.01", "as in later ones"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from imagebuilder.openwrt.makefile_text import (
@@ -167,7 +168,7 @@ class _DeviceReader:
                 for number, argument in enumerate(arguments, 1):
                     text = re.sub(rf"\$+\({number}\)", lambda _, value=argument: value, text)
                 name = self._expanded(match[1], arguments)
-                _assign(self._values, name, match[2], text, self._lookup)
+                _assign(self._values, name, match[2], text, partial(self._lookup, assigned=True))
         self._within.pop()
 
     def _holds(self, kind: str, operands: str) -> Truth:
@@ -176,7 +177,7 @@ class _DeviceReader:
     def _expanded(self, text: str, arguments: list[str]) -> str:
         return expand(text, self._lookup, arguments)
 
-    def _lookup(self, name: str, depth: int = 0) -> str:
+    def _lookup(self, name: str, depth: int = 0, *, assigned: bool = False) -> str:
         self._lookups += 1
         if self._lookups > MAX_LOOKUPS or depth > MAX_DEPTH:
             return UNKNOWN
@@ -185,7 +186,11 @@ class _DeviceReader:
         text, open_references = self._values[name]
         if not open_references:
             return text
-        return expand(text, lambda other: self._lookup(other, depth + 1), [self._name])
+
+        def lookup(other: str) -> str:
+            return self._lookup(other, depth + 1, assigned=assigned)
+
+        return expand(text, lookup, [self._name], assigned=assigned)
 
     def result(self) -> DeviceDefinition:
         if self._lines > MAX_LINES or self._lookups > MAX_LOOKUPS:
@@ -207,7 +212,8 @@ class _DeviceReader:
 
 
 def _assign(values: Values, name: str, operator: str, text: str, lookup: Callable[[str], str]) -> None:
-    """Make's assignments: `=` replaces references when the variable is used, the others at once."""
+    """Make's assignments: `=` replaces references when the variable is used, the others at once, but for
+    those that stay for later (makefile_text.expand)."""
     if operator == "?=" and name in values:
         return
     if operator in ("=", "?="):
@@ -218,10 +224,11 @@ def _assign(values: Values, name: str, operator: str, text: str, lookup: Callabl
         if open_references:
             values[name] = (f"{before} {text}", True)
             return
-        text = f"{before} {expand(text, lookup)}".strip()
-        values[name] = (UNKNOWN if UNKNOWN in text else text, False)
+        text = f"{before} {expand(text, lookup, assigned=True)}".strip()
+        values[name] = (UNKNOWN if UNKNOWN in text else text, "$" in text)
         return
-    values[name] = (expand(text, lookup), False)
+    text = expand(text, lookup, assigned=True)
+    values[name] = (text, "$" in text)
 
 
 def read_image_makefiles(tree: Path, target: str, settings: Mapping[str, str]) -> ImageMakefiles:

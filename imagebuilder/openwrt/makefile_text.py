@@ -26,6 +26,7 @@ _ENDIF = re.compile(r"\s*endif\b")
 _QUOTED = re.compile(r"""(["'])(.*?)\1\s*(["'])(.*?)\3\s*$""")
 _REFERENCE = re.compile(r"\$+(?=[({])")
 _AUTOMATIC = re.compile(r"\$+.?")  # `$@` of a recipe, and all that is no reference
+_LATER = 4  # dollars: $(call …) of a definition takes away every second one, and so does :=
 _CLOSING = {"(": ")", "{": "}"}
 _CONSTANTS: Mapping[str, str] = {"comma": ",", "empty": "", "space": " "}
 
@@ -119,11 +120,14 @@ def compare(kind: str, operands: str, lookup: Lookup) -> Truth:
     return (left == right) is (kind == "ifeq")
 
 
-def expand(text: str, lookup: Lookup, arguments: Sequence[str] = (), depth: int = 0) -> str:
-    """The text with its references replaced: `$(NAME)`, `$(1)` by arguments, subst, strip and if.
-
-    Any number of dollars counts as one: when make would expand it makes no difference to a figure. What
+def expand(
+    text: str, lookup: Lookup, arguments: Sequence[str] = (), depth: int = 0, *, assigned: bool = False
+) -> str:
+    """The text with its references replaced: `$(NAME)`, `$(1)` by arguments, subst, strip and if. What
     is not known becomes UNKNOWN.
+
+    assigned: as `:=` does it in a device's definition, where `$$$$(NAME)` stays for later: its value is then
+    the one that the device has in the end. Else any number of dollars counts as one.
     """
     if depth > MAX_DEPTH:
         return UNKNOWN
@@ -132,13 +136,16 @@ def expand(text: str, lookup: Lookup, arguments: Sequence[str] = (), depth: int 
         end = closing_bracket(text, match.end())
         if end is None:
             return UNKNOWN
-        result += text[position : match.start()]
-        result += _referred(text[match.end() + 1 : end], lookup, arguments, depth + 1)
+        result += _AUTOMATIC.sub(UNKNOWN, text[position : match.start()])
+        if assigned and len(match[0]) >= _LATER:
+            result += text[match.start() : end + 1]
+        else:
+            result += _referred(text[match.end() + 1 : end], lookup, arguments, depth + 1)
         position = end + 1
         if len(result) > MAX_CHARACTERS:
             return UNKNOWN
-    result += text[position:]
-    return _AUTOMATIC.sub(UNKNOWN, result)
+    result += _AUTOMATIC.sub(UNKNOWN, text[position:])
+    return result if assigned else _AUTOMATIC.sub(UNKNOWN, result)
 
 
 def closing_bracket(text: str, opening: int) -> int | None:
