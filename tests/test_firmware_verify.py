@@ -271,6 +271,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ("arm_cortex-a9", ("arm", "little endian")),
         ("aarch64_generic", ("aarch64", "little endian")),
         ("x86_64", ("x86_64", "little endian")),
+        ("riscv64_riscv64", ("riscv", "little endian")),
+        ("loongarch64_generic", ("loongarch", "little endian")),
+        ("arc_archs", ("arc", "little endian")),
         ("z80", ("", "")),
     ],
 )
