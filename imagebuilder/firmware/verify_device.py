@@ -137,7 +137,10 @@ def metadata_checks(subject: Subject) -> Iterator[Check]:
     if found is None:
         return
     wanted = profile.supported_devices or (profile.name,)
-    same = _known(wanted) & {_plain(name) for name in found.devices}
+    known = _known(wanted)
+    same = known & {_plain(name) for name in found.devices}
+    if not profile.supported_devices:
+        same |= {name for name in found.devices if _without_vendor(name, known)}
     devices = ", ".join(found.devices) or "none"
     proves: Proof = "device" if same else ""
     listed = bool(same) or any(name in wanted for name in found.devices)
