@@ -49,6 +49,8 @@ ImageFormat = Literal[
     "openmesh",
     "xiaomi",
     "buffalo",
+    "myloader",
+    "zcomax",
     "unknown",
 ]
 Target = Annotated[str, Field(pattern=r"^[a-z0-9_]+/[a-z0-9_-]+$")]
