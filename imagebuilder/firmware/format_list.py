@@ -62,6 +62,7 @@ STEPS: dict[str, str] = {
     "zyxel-zynos": "zynos-firmware",
     "zyxel-zytrx": "zytrx-header",
     "linksys-chdr": "linksys-addfwhdr",
+    "zcomax": "",
     "jcg": "jcg-header",
     "myloader": "mkmylofw mkmylofw_16m mkmylofw_32m",
     "meraki": "meraki-header meraki-old-nand MerakiNAND MerakiNAND-old",

@@ -52,6 +52,8 @@ ImageFormat = Literal[
     "openmesh",
     "xiaomi",
     "buffalo",
+    "myloader",
+    "zcomax",
     "kernel-ubi",
     "squashfs-kernel",
     "vendor",
