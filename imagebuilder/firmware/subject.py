@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from imagebuilder.firmware import tplink
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats import Read
-from imagebuilder.firmware.padding import COMPOSED, HEADED, KERNELS
+from imagebuilder.firmware.padding import COMPOSED, HEADED, KERNELS, ROOT_FIRST
 from imagebuilder.firmware.verify_system import NO_RULES, SystemRules
-from imagebuilder.model.board import UNKNOWN, Board, Image, Profile
+from imagebuilder.model.board import NOT_OPENED, UNKNOWN, Board, Image, Profile
 from imagebuilder.model.firmware import Check, Level, Part, RootFacts
 from imagebuilder.model.release import EMBEDDED, is_embedded
 
@@ -29,6 +29,8 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
     "filesystem": ("squashfs", "ext4", "ubifs"),
     "vendor-uimage-squashfs": ("vendor-uimage-image",),
     "kernel-squashfs": tuple(COMPOSED[kind] for kind in KERNELS if kind not in HEADED),
+    "kernel-ubi": ("vendor-uimage-image", *(COMPOSED[kind] for kind in KERNELS if kind not in HEADED)),
+    "squashfs-kernel": (ROOT_FIRST,),
     "fit": ("fit",),
     "trx": ("trx",),
     "safeloader": ("safeloader",),
@@ -52,6 +54,7 @@ _INSIDE = {
     "vendor-uimage-squashfs": "squashfs",
     "kernel-squashfs": "squashfs",
     "ubi-factory": "ubi",
+    "kernel-ubi": "ubi",
 }
 
 
@@ -118,7 +121,7 @@ def _fits(part: Part, image: Image) -> bool:
     inner = _INSIDE.get(image.format)
     kinds = CONTAINERS.get(image.format)
     if kinds is None:
-        return image.format == UNKNOWN
+        return image.format in NOT_OPENED
     if part.kind not in kinds:
         return False
     return inner is None or any(child.kind == inner for child in part.children)
@@ -132,7 +135,7 @@ def choose_image(
     images = board.for_profile(profile).images
     named = _named(images, name)
     fitting = [key for key, one in images.items() if _fits(part, one)]
-    known = [key for key in fitting if images[key].format != UNKNOWN]
+    known = [key for key in fitting if images[key].format not in NOT_OPENED]
     if wanted in images:
         key = shown = wanted
     elif named:
@@ -162,7 +165,7 @@ def may_be_unknown(board: Board, name: str, wanted: str) -> bool:
     for profile in board.profile:
         images = board.for_profile(profile).images
         keys = [wanted] if wanted in images else _named(images, name) or list(images)
-        if any(images[key].format == UNKNOWN for key in keys):
+        if any(images[key].format in NOT_OPENED for key in keys):
             return True
     return False
 
@@ -175,8 +178,10 @@ def _format_check(part: Part, candidates: Mapping[str, Image], image: Image) -> 
     inside = [child.kind for child in part.children if child.kind in _INSIDE.values()]
     found = " with ".join([part.kind, *inside])
     expected = ", ".join(f"{key}: {one.format}" for key, one in candidates.items())
-    if image.format == UNKNOWN:
+    if image.format in NOT_OPENED:
         stated = "a format that the board's file states"
+        if image.format != UNKNOWN:
+            stated = "a format that is opened here, not a vendor's"
         return Check("format of the image", stated, found, False, "unsure")
     return holds("format of the image", _fits(part, image), expected=expected, found=found)
 

@@ -34,6 +34,7 @@ from imagebuilder.firmware.verify_device import (
 )
 from imagebuilder.firmware.verify_layout import disk_checks, nor_checks, size_checks
 from imagebuilder.firmware.verify_machine import machine_checks
+from imagebuilder.firmware.verify_parts import part_checks
 from imagebuilder.firmware.verify_root import program_checks, required_checks
 from imagebuilder.firmware.verify_system import NO_RULES, SystemRules, read_rules
 from imagebuilder.model.board import Board, Profile
@@ -92,7 +93,7 @@ def verify_all(images: Mapping[Path, str], board: Board, *, release: str = "") -
             found.append(Verified((check,), None))
             continue
         root = roots[path]
-        checks = (*read_checks(read), *root.checks, *_subject_checks(claims[path], root))
+        checks = (*root.checks, *_subject_checks(claims[path], root))
         found.append(Verified((*checks, *identity_checks(checks, board)), root.facts))
     return tuple(found)
 
@@ -103,11 +104,6 @@ def _read(path: Path) -> Read | ImageFormatError:
         return read_image(view)
     except ImageFormatError as error:
         return error
-
-
-def read_checks(read: Read) -> tuple[Check, ...]:
-    """What the parts say of themselves: checksums, lengths, structure."""
-    return tuple(check for part in read.part.walk() for check in part.checks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +160,7 @@ def _subject_checks(claim: _Claim, root: _Root) -> Iterator[Check]:
     kind, image, format_check = choose_image(claim.board, profile, part, claim.name, claim.image)
     board = claim.board.for_profile(profile)
     subject = Subject(claim.read, board, profile, kind, image, facts, root.rules)
+    yield from part_checks(claim.read, image)
     yield format_check
     if image.format not in _ROOTLESS:
         yield from profile_checks

@@ -36,7 +36,6 @@ _KERNEL = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
 _REGION_TEXT = re.compile(r"(?:00000000;([0-9A-F]{8});\1)?", re.IGNORECASE)
 _REGIONS = (0, 1)
 _US_TEXT = "55530000"
-_VERSION_2_HWIDS = (0x65000002,)  # WDR6500 v2
 _SUPPORTED = re.compile(
     r"\{product_name:(?P<name>[^,}]{1,64}),product_ver:(?P<version>[0-9]{1,3})[^}]{0,200}\}"
     r"|(?P<old>[A-Za-z0-9 _.-]{2,64})\([^)]{0,100}\)(?::(?P<old_version>[0-9]{1,3}))?"
@@ -66,8 +65,7 @@ def tplink_checks(part: Part, board: Board, *, kind: str) -> Iterator[Check]:
 
     yield same_number("hardware id", facts.hwid, number("hardware id"), proves="device")
     yield equal("hardware revision", facts.hwrev, number("hardware revision"))
-    version = 2 if facts.hwid in _VERSION_2_HWIDS else 1
-    yield equal("version of the TP-Link header", version, number("header version") >> 24)
+    yield equal("version of the TP-Link header", facts.header_version, number("header version") >> 24)
     region, text = number("region"), str(part.value("region text"))
     agrees = _REGION_TEXT.fullmatch(text) is not None and (region == 1) == text.endswith(_US_TEXT)
     yield holds(
@@ -172,7 +170,10 @@ def name_checks(subject: Subject) -> Iterator[Check]:
     level: Level = "error" if sure else "warning"
     for part in of_kind(subject.part, "kernel", "elf"):
         named = part.value("board")
-        if isinstance(named, str) and (sure or subject.board.tplink is None):
+        stated = subject.profile.boardname
+        if isinstance(named, str) and stated is not None:
+            yield equal("board in the kernel's command line", stated, named, proves="device")
+        elif isinstance(named, str) and (sure or subject.board.tplink is None):
             yield holds(
                 "board in the kernel's command line",
                 _letters(named) in {_letters(name) for name in known},  # GL-AR150, XIAOMI_R3G
