@@ -37,7 +37,7 @@ from imagebuilder.firmware.verify_machine import machine_checks
 from imagebuilder.firmware.verify_parts import part_checks
 from imagebuilder.firmware.verify_root import program_checks, required_checks
 from imagebuilder.firmware.verify_system import NO_RULES, SystemRules, read_rules
-from imagebuilder.model.board import Board, Profile
+from imagebuilder.model.board import NOT_OPENED, Board, Profile
 from imagebuilder.model.firmware import Check, Level, Outcome, RootFacts, outcome_of
 
 _ROOTLESS = ("kernel", "uimage")  # formats of images that have no root file system
@@ -164,7 +164,7 @@ def _subject_checks(claim: _Claim, root: _Root) -> Iterator[Check]:
     yield format_check
     if image.format not in _ROOTLESS:
         yield from profile_checks
-    if part.kind == "tplink-v1":
+    if part.kind == "tplink-v1" and (claim.board.tplink or image.format not in NOT_OPENED):
         yield from tplink_checks(part, claim.board, kind=kind)
     if part.kind == "tplink-v2":
         yield from tplink_v2_checks(part, claim.board)

@@ -23,7 +23,7 @@ def part_checks(read: Read, image: Image) -> Iterator[Check]:
             foreign = part.kind == "data" and not check.ok
             if foreign and tail and part.data is not None and bytes(part.data) == tail:
                 ended = tail
-            elif foreign and image.format in NOT_OPENED:
+            elif check.refuses and image.format in NOT_OPENED:
                 yield replace(check, level="unsure")
             else:
                 yield check
