@@ -477,3 +477,23 @@ def test_gzip_bombs_are_refused() -> None:
     for _ in range(20):
         nested = make.gz(nested + make.noise(600))
     assert images.read(nested).kind == "file"
+
+
+def test_a_ubi_volume_is_in_memory_once() -> None:
+    data = make.ubi({"rootfs": make.noise(6 << 20)})
+    tracemalloc.start()
+    try:
+        read_image(View(data))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 << 20
+
+
+def test_the_memory_of_a_mapped_file_is_given_back_and_its_bytes_stay(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(make.noise(9 << 20))
+    view = open_view(tmp_path / "image")
+    assert b"".join(view.pieces()) == make.noise(9 << 20)
+    view.part(5).release()
+    assert view.take(0, 99) == make.noise(9 << 20)[:99]
+    View(b"abc").release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import firmware_images as images
 import firmware_writers as make
 import pytest
+import typer
 
+from imagebuilder.cli.firmware import extract as extract_command
 from imagebuilder.errors import UserError
 from imagebuilder.firmware.difference import diff
 from imagebuilder.firmware.extract import extract, list_files, read_file
@@ -93,7 +96,11 @@ def test_the_text_of_checks_ends_with_a_verdict() -> None:
         Check("b", "1", "2", False),
         Check("c", "1", "2", False, "warning"),
     )
+    unsure = Check("d", "1", "2", False, "unsure")
     assert checks_text([good]).endswith("all 1 checks passed\n")
+    assert checks_text([good, warned, unsure]).endswith("cannot be told: d; the other 1 checks passed\n")
+    assert checks_text([unsure]) == "unsure   d: expected 1, found 2\ncannot be told: d\n"
+    assert checks_text([unsure, bad]).endswith("do not flash: 1 of 2 checks failed\n")
     assert checks_text([good, warned]).endswith("1 checks passed, 1 with a warning\n")
     assert "REFUSED  b: expected 1, found 2\n" in checks_text([good, bad, warned])
     assert checks_text([good, bad, warned]).endswith("do not flash: 1 of 3 checks failed\n")
@@ -111,7 +118,7 @@ def test_ls_and_cat(image: Path) -> None:
 
 
 def test_extract_writes_parts_and_files(image: Path, tmp_path: Path) -> None:
-    written = extract(image, tmp_path / "out")
+    written = extract(image, tmp_path / "out").written
     assert (tmp_path / "out/rootfs/bin/sh").readlink() == Path("busybox")
     assert (tmp_path / "out/rootfs/lib/libc.so").read_bytes() == make.program(size=50000)
     parts = {
@@ -126,7 +133,7 @@ def test_extract_writes_parts_and_files(image: Path, tmp_path: Path) -> None:
 
 
 def test_extract_takes_the_files_of_boot_partitions(tmp_path: Path) -> None:
-    written = extract(write(tmp_path, images.efi_disk()), tmp_path / "out")
+    written = extract(write(tmp_path, images.efi_disk()), tmp_path / "out").written
     assert any(place.name.endswith("loader-entries-openwrt.conf.file") for place in written)
 
 
@@ -166,10 +173,43 @@ def test_names_that_lead_out_are_refused(tmp_path: Path, name: bytes) -> None:
 
 def test_devices_and_set_id_bits_are_left_out(tmp_path: Path) -> None:
     data = squashfs_of(tmp_path, "console c 600 0 0 5 1", "dir d 755 0 0")
-    extract(write(tmp_path, data), tmp_path / "out")
+    taken = extract(write(tmp_path, data), tmp_path / "out")
+    assert "devices, pipes and sockets are left out (1)" in taken.not_kept
+    assert "set-id bits (1)" in taken.not_kept
     assert sorted(place.name for place in (tmp_path / "out/rootfs").iterdir()) == ["dir", "folder"]
     assert stat.S_IMODE((tmp_path / "out/rootfs/folder/ab").stat().st_mode) == 0o755
     assert {file.path: file.kind for file in list_files(tmp_path / "image.bin")}["/console"] == "device"
+
+
+def test_folders_keep_the_modes_that_the_image_has(tmp_path: Path) -> None:
+    modes = {"tmp": 0o1777, "etc": 0o755, "root": 0o700, "shut": 0o555, "closed": 0o050}
+    folders = [f"{name} d {mode:o} {os.geteuid()} {os.getegid()}" for name, mode in modes.items()]
+    inner = f"shut/inner f 644 {os.geteuid()} {os.getegid()} echo text"
+    image = write(tmp_path, squashfs_of(tmp_path, *folders, inner))
+    assert {file.path: file.mode for file in list_files(image)}["/tmp"] == 0o1777
+    taken = extract(image, tmp_path / "out")
+    found = {
+        place.name: stat.S_IMODE(place.stat().st_mode)
+        for place in (tmp_path / "out/rootfs").iterdir()
+        if place.name in modes
+    }
+    assert found == {**modes, "shut": 0o755, "closed": 0o750}
+    assert (tmp_path / "out/rootfs/shut/inner").read_text() == "text\n"
+    assert "modes that shut their owner out (2)" in taken.not_kept
+
+
+def test_the_command_says_in_one_line_what_it_could_not_keep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = typer.Typer()
+    command.command()(extract_command)
+    image = write(tmp_path, squashfs_of(tmp_path, "console c 600 0 0 5 1"))
+    command([str(image), str(tmp_path / "out")], standalone_mode=False)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith(
+        "not as in the image: devices, pipes and sockets are left out (1), set-id bits (1)"
+    )
 
 
 def test_links_are_followed_as_the_device_does() -> None:

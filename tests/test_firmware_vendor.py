@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import firmware_images as images
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.firmware import inspection, jffs2, named
+from imagebuilder.firmware.format_list import STEPS, UNKNOWN_STEPS, format_rows
 from imagebuilder.firmware.formats import FORMATS, read_image
 from imagebuilder.firmware.padding import COMPOSED, KERNELS, ROOT_FIRST
 from imagebuilder.firmware.reader import ImageFormatError, View
@@ -21,6 +23,9 @@ from imagebuilder.firmware.reading import Reading
 from imagebuilder.firmware.subject import CONTAINERS
 from imagebuilder.firmware.vendor import chk_checksum, chk_sums
 from imagebuilder.model.firmware import Part
+from imagebuilder.report.formats_text import formats_text
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs/formats.md"
 
 
 def only(part: Part, kind: str) -> Part:
@@ -353,3 +358,26 @@ def test_any_bytes_are_no_node_of_jffs2_or_one_error(data: bytes) -> None:
         assert jffs2.parse(view, Reading(FORMATS)).size <= view.size
     except ImageFormatError:
         return
+
+
+# --- the list of formats
+
+
+def test_the_documentation_of_formats_is_what_the_command_prints() -> None:
+    """`build.py formats > docs/formats.md` mends it."""
+    assert DOCUMENT.read_text() == formats_text(format_rows(), UNKNOWN_STEPS)
+
+
+def test_each_step_of_a_recipe_stands_in_one_row() -> None:
+    rows = format_rows()
+    steps = [*(step for row in rows for step in row.steps), *UNKNOWN_STEPS]
+    assert [step for step, count in Counter(steps).items() if count > 1] == []
+    assert set(STEPS) <= {row.kind for row in rows}
+    named_or_opened = {row.kind: row.opened for row in rows}
+    assert named_or_opened["fit"]
+    assert not named_or_opened["arm-fip"]
+
+
+def test_every_format_that_a_board_can_have_is_in_the_list() -> None:
+    listed = {name for row in format_rows() for name in row.boards}
+    assert listed == set(CONTAINERS)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import firmware_images as images
+import firmware_vendor_writers as vendor
 import firmware_writers as make
 import pytest
 
 from imagebuilder.errors import UserError
+from imagebuilder.firmware.subject import Subject
 from imagebuilder.firmware.verify import verify
 from imagebuilder.firmware.verify_device import name_checks
 from imagebuilder.firmware.verify_machine import machine_of
@@ -268,6 +271,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ("arm_cortex-a9", ("arm", "little endian")),
         ("aarch64_generic", ("aarch64", "little endian")),
         ("x86_64", ("x86_64", "little endian")),
+        ("riscv64_riscv64", ("riscv", "little endian")),
+        ("loongarch64_generic", ("loongarch", "little endian")),
+        ("arc_archs", ("arc", "little endian")),
         ("z80", ("", "")),
     ],
 )
@@ -292,6 +298,12 @@ def test_a_header_made_right_again_does_not_hide_a_cut_rootfs(tmp_path: Path) ->
     assert images.refusing(checks_of(tmp_path, make.sign_tplink(cut), WR740))
 
 
+def naming(image: bytes, board: Board, *names: str) -> Subject:
+    """An image of a board whose only names are these."""
+    facts = {"part": images.read(image), "board": board, "profile": board.profile[0], "rules": NO_RULES}
+    return cast(Subject, SimpleNamespace(names=lambda: names, **facts))
+
+
 @pytest.mark.parametrize(
     ("devices", "ok"),
     [
@@ -305,13 +317,8 @@ def test_a_header_made_right_again_does_not_hide_a_cut_rootfs(tmp_path: Path) ->
 def test_a_device_tree_may_name_the_vendor_where_the_profile_does_not(devices: list[str], ok: bool) -> None:
     """As in 19.07's ramips, and in forks of it."""
     code = b"Linux version 4.14.241 (x) " + make.noise(3000) + make.device_tree(devices)
-    subject = SimpleNamespace(
-        part=images.read(make.gz(code)),
-        board=images.board(WR740),
-        names=lambda: ("gl-mt300n-v2",),
-        rules=NO_RULES,
-    )
-    found = [check for check in name_checks(subject) if check.what == "device tree of the kernel"]  # type: ignore[arg-type]
+    subject = naming(make.gz(code), images.board(WR740), "gl-mt300n-v2")
+    found = [check for check in name_checks(subject) if check.what == "device tree of the kernel"]
     assert [check.ok for check in found] == [ok]
 
 
@@ -321,10 +328,8 @@ def test_another_device_tree_is_refused_where_a_board_knows_its_devices_names() 
     known = images.board(WR740)
     without = [profile.model_copy(update={"supported_devices": ()}) for profile in known.profile]
     for board, refuses in ((known, True), (known.model_copy(update={"profile": tuple(without)}), False)):
-        subject = SimpleNamespace(
-            part=images.read(make.gz(code)), board=board, names=lambda: ("duzun-dm06",), rules=NO_RULES
-        )
-        found = [check for check in name_checks(subject) if check.what == "device tree of the kernel"]  # type: ignore[arg-type]
+        subject = naming(make.gz(code), board, "duzun-dm06")
+        found = [check for check in name_checks(subject) if check.what == "device tree of the kernel"]
         assert [(check.ok, check.refuses) for check in found] == [(False, refuses)]
 
 
@@ -408,7 +413,79 @@ def test_safeloaders_list_names_devices_by_model_and_version(
     support: str, name: str, ok: bool, refuses: bool
 ) -> None:
     image = make.safeloader(make.kernel(), make.squashfs(), support=support)
-    board = images.board(WR740)
-    subject = SimpleNamespace(part=images.read(image), board=board, names=lambda: (name,), rules=NO_RULES)
-    found = [check for check in name_checks(subject) if check.what == "support list"]  # type: ignore[arg-type]
+    subject = naming(image, images.board(WR740), name)
+    found = [check for check in name_checks(subject) if check.what == "support list"]
     assert [(check.ok, check.refuses) for check in found] == [(ok, refuses)]
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "ok"),
+    [
+        (make.dni(images.netgear(), b"WNDR3700"), "netgear_wndr3700", True),
+        (vendor.model(images.netgear()), "netgear,wnr854t", True),
+        (vendor.model(images.netgear()), "netgear,wnr854", False),
+        (vendor.buffalo(images.netgear()), "buffalo_whr-g301n", True),
+        (vendor.openmesh({"kernel": make.kernel("")}), "openmesh_om2p", True),
+        (vendor.openmesh({"kernel": make.kernel("")}), "openmesh_om5p", False),
+        (make.uimage(make.kernel(""), name=b"ZBT-WG3526 1.0"), "zbtlink,zbt-wg3526", True),
+    ],
+)
+def test_a_vendors_header_may_name_the_device(image: bytes, name: str, ok: bool) -> None:
+    """Where it names another, that may be the vendor's name of a series: it is no reason to refuse."""
+    told = [check for check in name_checks(naming(image, images.board(WR740), name)) if check.proves]
+    assert [(check.ok, check.refuses) for check in told if "command line" not in check.what] == [(ok, False)]
+
+
+@pytest.mark.parametrize(("hwid", "refused"), [(0x07400004, []), (0x07400005, ["hardware id"])])
+def test_tplinks_second_header_has_a_hardware_id_too(tmp_path: Path, hwid: int, refused: list[str]) -> None:
+    image = vendor.tplink_v2(make.kernel(), make.squashfs(), hwid=hwid)
+    known = images.board(WR740)
+    factory = known.images["factory"].model_copy(update={"format": "tplink-v2"})
+    board = known.model_copy(update={"images": {"factory": factory}})
+    lines = images.refusing(checks_of(tmp_path, image, board, "x-factory.bin"))
+    assert [line.partition(":")[0] for line in lines if line.startswith("hardware id")] == refused
+
+
+@pytest.mark.parametrize(
+    ("boardname", "line", "outcome"),
+    [
+        ("DOMINO", "board=DOMINO", "passed"),
+        ("DOMINO", "board=GL-AR150", "refused"),
+        (None, "board=DOMINO", "cannot be told"),
+        (None, "board=GL-AR150", "passed"),
+    ],
+)
+def test_the_boards_file_may_state_what_the_kernels_command_line_calls_it(
+    tmp_path: Path, boardname: str | None, line: str, outcome: str
+) -> None:
+    known = images.board("glinet-gl-ar150")
+    old = known.profile[-1].model_copy(update={"boardname": boardname})
+    board = known.model_copy(update={"profile": (old,)})
+    image = make.nor_sysupgrade(make.uimage(make.kernel(line)), make.squashfs(target="ar71xx/generic"))
+    assert outcome_of(checks_of(tmp_path, image, board)) == outcome
+
+
+TAIL = b"00AP94-AR7161-RT-080619-00"
+
+
+@pytest.mark.parametrize(
+    ("tail", "refused"),
+    [
+        (TAIL, []),
+        (b"", ["text at the end of the image"]),
+        (b"01AP94-AR7161-RT-080619-00", ["padding", "text at the end of the image"]),
+        (TAIL + b"x", ["padding", "text at the end of the image"]),
+    ],
+)
+def test_a_text_at_the_end_is_what_the_boards_file_says(
+    tmp_path: Path, tail: bytes, refused: list[str]
+) -> None:
+    """As D-Link's boot loaders want it behind DIR-825's factory image."""
+    known = images.board("glinet-gl-ar150")
+    factory = known.images["sysupgrade"].model_copy(update={"tail": TAIL.decode()})
+    board = known.model_copy(update={"images": {"factory": factory}})
+    lines = images.refusing(checks_of(tmp_path, images.glinet() + tail, board, "x-factory.bin"))
+    assert [line.partition(":")[0] for line in lines] == refused
+    without = known.model_copy(update={"images": {"factory": known.images["sysupgrade"]}})
+    lines = images.refusing(checks_of(tmp_path, images.glinet() + tail, without, "x-factory.bin"))
+    assert bool(lines) == bool(tail)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from imagebuilder.cli.boards import boards_app
-from imagebuilder.cli.firmware import cat, diff, extract, inspect, ls, verify
+from imagebuilder.cli.firmware import cat, diff, extract, formats, inspect, ls, verify
 from imagebuilder.cli.guard import USER_FAULT, guarded
 from imagebuilder.cli.images import build, fetch, plan
 from imagebuilder.cli.init import init
@@ -51,6 +51,7 @@ for command in (
     ls,
     cat,
     diff,
+    formats,
 ):
     app.command()(command)
 app.add_typer(boards_app, name="boards")

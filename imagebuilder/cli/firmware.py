@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -85,8 +86,11 @@ def extract(
     from imagebuilder.cli import show
     from imagebuilder.firmware.extract import extract as extract_image
 
-    written = extract_image(image, folder)
-    show.as_json([str(path) for path in written]) if as_json else print(f"{len(written)} files in {folder}")
+    taken = extract_image(image, folder)
+    paths = [str(path) for path in taken.written]
+    show.as_json(paths) if as_json else print(f"{len(paths)} files in {folder}")
+    if taken.not_kept:
+        print(f"not as in the image: {', '.join(taken.not_kept)}", file=sys.stderr)
 
 
 @guarded
@@ -110,6 +114,20 @@ def cat(image: ImagePath, path: InnerPath) -> None:
     from imagebuilder.firmware.extract import read_file
 
     sys.stdout.buffer.write(read_file(image, path))
+
+
+@guarded
+def formats(as_json: Json = False) -> None:
+    """List the firmware formats that are known: opened, or named only; docs/formats.md is its output."""
+    from imagebuilder.cli import show
+    from imagebuilder.firmware.format_list import UNKNOWN_STEPS, format_rows
+    from imagebuilder.report.formats_text import formats_text
+
+    rows = format_rows()
+    if as_json:
+        show.as_json([asdict(row) for row in rows])
+    else:
+        print(formats_text(rows, UNKNOWN_STEPS), end="")
 
 
 @guarded

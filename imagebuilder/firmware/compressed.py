@@ -30,7 +30,7 @@ _STEP = 1 << 20
 _GZIP_STEP = 1 << 16  # of zeros, zlib makes a thousand times as many
 _LARGEST_PARTITION = 1 << 40  # what a config may state, ImageOptions.rootfs_partsize
 _MOST_RATIO = 64  # of what is no zeros to the compressed file; file systems are compressed already
-Unpacked = tuple[bytes, int]  # contents, and how many bytes they took
+Unpacked = tuple[memoryview, int]  # contents, and how many bytes they took
 
 
 class _TooMuchError(ImageFormatError):
@@ -76,7 +76,7 @@ def _gunzip(view: View, most: int, *, outermost: bool) -> tuple[Spool, int]:
 
 def _unlzma(view: View, most: int, form: int) -> Unpacked:
     decoder = lzma.LZMADecompressor(form, memlimit=_DECODER_BYTES)
-    pieces, total, at = [], 0, 0
+    data, at = bytearray(), 0
     try:
         while not decoder.eof:
             if decoder.needs_input:
@@ -86,16 +86,14 @@ def _unlzma(view: View, most: int, form: int) -> Unpacked:
                 at += len(chunk)
             else:
                 chunk = b""
-            piece = decoder.decompress(chunk, _STEP)
-            pieces.append(piece)
-            total += len(piece)
-            if total > most:
+            data += decoder.decompress(chunk, _STEP)
+            if len(data) > most:
                 raise _TooMuchError(view.what, most)
     except (lzma.LZMAError, EOFError) as error:
         raise ImageFormatError(f"{view.what}: the compressed data is damaged ({error})") from error
     if not decoder.eof:
         raise ImageFormatError(f"{view.what}: the compressed data is incomplete")
-    return b"".join(pieces), at - len(decoder.unused_data)
+    return memoryview(data), at - len(decoder.unused_data)
 
 
 def _unxz(view: View, most: int) -> Unpacked:
@@ -108,21 +106,19 @@ def _unlzma_alone(view: View, most: int) -> Unpacked:
 
 def _unzstd(view: View, most: int) -> Unpacked:
     decoder = zstandard.ZstdDecompressor(max_window_size=_DECODER_BYTES).decompressobj()
-    pieces, total, at = [], 0, 0
+    data, at = bytearray(), 0
     try:
         while not decoder.eof and at < view.size:
             chunk = bytes(view.part(at).first(_STEP >> 4).raw)
             at += len(chunk)
-            piece = decoder.decompress(chunk)
-            pieces.append(piece)
-            total += len(piece)
-            if total > most:
+            data += decoder.decompress(chunk)
+            if len(data) > most:
                 raise _TooMuchError(view.what, most)
     except zstandard.ZstdError as error:
         raise ImageFormatError(f"{view.what}: the compressed data is damaged ({error})") from error
     if not decoder.eof:
         raise ImageFormatError(f"{view.what}: the compressed data is incomplete")
-    return b"".join(pieces), at - len(decoder.unused_data)
+    return memoryview(data), at - len(decoder.unused_data)
 
 
 def _part(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.errors import UserError
@@ -65,12 +67,21 @@ def _parts(whole: Part) -> Iterator[Part]:
             yield part
 
 
-def extract(path: Path, into: Path) -> tuple[Path, ...]:
-    """Write an image's parts below `parts/` and its root file system below `rootfs/` of a folder that is new
-    or empty. What was written, relative to the folder.
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What was written, relative to the folder, and what could not be kept as the image has it."""
 
-    Nothing is written outside of the folder: names were checked, links are made after everything else, modes
-    lose their set-id bits, devices and pipes are left out. UserError for a folder that holds something,
+    written: tuple[Path, ...]
+    not_kept: tuple[str, ...]
+
+
+def extract(path: Path, into: Path) -> Extracted:
+    """Write an image's parts below `parts/` and its root file system below `rootfs/` of a folder that is new
+    or empty.
+
+    Nothing is written outside of the folder: names were checked, links are made after everything else. Files
+    and folders have the image's modes, but for set-id bits, and for what their owner needs to read, write and
+    remove them; devices and pipes are left out. UserError for a folder that holds something,
     ImageFormatError for a damaged image.
     """
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
@@ -87,7 +98,27 @@ def extract(path: Path, into: Path) -> tuple[Path, ...]:
             written.append(place.relative_to(into))
         if root is not None:
             written += [place.relative_to(into) for place in _write_root(root, into / ROOT)]
-    return tuple(written)
+    return Extracted(tuple(written), () if root is None else tuple(_not_kept(root.index.files)))
+
+
+def _mode(file: RootFile) -> int:
+    """The mode that a file or folder is given here."""
+    return file.mode & 0o1777 | 0o700 if file.kind == "folder" else file.mode & 0o777 | 0o400
+
+
+def _not_kept(files: tuple[RootFile, ...]) -> Iterator[str]:
+    kept = [file for file in files if file.kind in ("file", "folder")]
+    counts = {
+        "devices, pipes and sockets are left out": sum(
+            1 for file in files if file.kind not in ("file", "folder", "link")
+        ),
+        "set-id bits": sum(1 for file in kept if file.mode & 0o6000),
+        "modes that shut their owner out": sum(
+            1 for file in kept if _mode(file) & 0o777 != file.mode & 0o777
+        ),
+        "owners": sum(1 for file in files if file.owner != (os.geteuid(), os.getegid())),
+    }
+    return (f"{what} ({count})" for what, count in counts.items() if count)
 
 
 def _write_sparse(place: Path, data: memoryview) -> None:
@@ -112,10 +143,13 @@ def _write_root(root: RootFs, into: Path) -> Iterator[Path]:
             if file.kind == "file":
                 place = place_of(into, file)
                 shutil.copyfile(place_of(unpacked, file), place)
-                place.chmod(file.mode & 0o777 | 0o400)
+                place.chmod(_mode(file))
                 yield place
     for file in files:
         if file.kind == "link":
             place = place_of(into, file)
             place.symlink_to(file.target)
             yield place
+    for file in sorted(files, key=lambda one: one.path, reverse=True):
+        if file.kind == "folder":  # last, since a folder without write permission takes no files
+            place_of(into, file).chmod(_mode(file))

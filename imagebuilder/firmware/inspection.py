@@ -91,6 +91,13 @@ def _facts(read: Read) -> tuple[RootFacts | None, tuple[Check, ...]]:
         return None, (Check("root filesystem", "readable", error.message, False),)
 
 
+def _sha256(view: View) -> str:
+    digest = hashlib.sha256()
+    for piece in view.pieces():
+        digest.update(piece)
+    return digest.hexdigest()
+
+
 def inspect(path: Path) -> Inspection:
     """All that is known of an image file.
 
@@ -103,7 +110,7 @@ def inspect(path: Path) -> Inspection:
     return Inspection(
         path.name,
         view.size,
-        hashlib.sha256(view.raw).hexdigest(),
+        _sha256(view),
         read.part,
         strip_of(read.part),
         kernel_version(read.part),

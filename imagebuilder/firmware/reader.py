@@ -12,6 +12,7 @@ from imagebuilder.errors import UserError
 
 Zeros = tuple[tuple[int, int], ...]
 _CHUNK = 1 << 16
+_PIECE = 1 << 22
 _ZEROS = memoryview(bytes(_CHUNK))
 _UNPRINTABLE = re.compile(r"[^ -~]")
 
@@ -124,6 +125,19 @@ class View:
             piece = _ZEROS[:known] if known else self._data[at : at + _CHUNK]
             yield piece
             at += len(piece)
+
+    def release(self) -> None:
+        """Give the memory back that a mapped file takes by having been read; it is read again where it is
+        wanted again. Nothing for contents that are no mapped file."""
+        owner = self._data.obj
+        if isinstance(owner, mmap.mmap):
+            owner.madvise(mmap.MADV_DONTNEED)
+
+    def pieces(self) -> Iterator[memoryview]:
+        """All of its bytes in order, in pieces that do not stay in memory together."""
+        for at in range(0, self.size, _PIECE):
+            yield self._data[at : at + _PIECE]
+            self.release()
 
     def filled_with(self, byte: int) -> bool:
         """Whether it holds nothing else than this byte (True where it is empty)."""

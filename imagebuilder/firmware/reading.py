@@ -25,7 +25,7 @@ class Reading:
         """Whether what is read is the file itself, and lies in nothing else."""
         return self._depth <= 1
 
-    def unpacked(self, data: bytes, what: str) -> View:
+    def unpacked(self, data: bytes | memoryview, what: str) -> View:
         """A view of contents that were unpacked, counted against what may be."""
         self.count_unpacked(len(data))
         return View(data, what=what)

@@ -10,7 +10,7 @@ from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats import Read
 from imagebuilder.firmware.padding import COMPOSED, HEADED, KERNELS, ROOT_FIRST
 from imagebuilder.firmware.verify_system import NO_RULES, SystemRules
-from imagebuilder.model.board import NOT_OPENED, UNKNOWN, Board, Image, Profile
+from imagebuilder.model.board import Board, Image, Profile
 from imagebuilder.model.firmware import Check, Level, Part, RootFacts
 from imagebuilder.model.release import EMBEDDED, is_embedded
 
@@ -61,7 +61,8 @@ _INSIDE = {
 @dataclass(frozen=True, slots=True)
 class Subject:
     """An image and what it is to be. board: as the profile's releases know it. kind: the image's key there,
-    empty where nothing tells it from another of the same format. rules: of the sysupgrade in it."""
+    empty where nothing tells it from another of the same format. rules: of the sysupgrade in it.
+    release: of OpenWrt, as somebody or the image says; empty where neither does."""
 
     read: Read
     board: Board
@@ -70,6 +71,7 @@ class Subject:
     image: Image
     facts: RootFacts | None
     rules: SystemRules = NO_RULES
+    release: str = ""
 
     @property
     def part(self) -> Part:
@@ -83,8 +85,9 @@ class Subject:
 
     def names(self) -> tuple[str, ...]:
         """All that any release calls the board."""
-        known = {name for one in self.board.profile for name in (one.name, *one.supported_devices)}
-        return tuple(sorted(known))
+        profiles = self.board.profile
+        known = {name for one in profiles for name in (one.name, *one.supported_devices)}
+        return tuple(sorted(known | {one.boardname for one in profiles if one.boardname}))
 
 
 def target_of(read: Read, facts: RootFacts | None) -> tuple[str, str]:
@@ -120,8 +123,8 @@ def choose_profile(board: Board, target: str, release: str) -> tuple[Profile, tu
 def _fits(part: Part, image: Image) -> bool:
     inner = _INSIDE.get(image.format)
     kinds = CONTAINERS.get(image.format)
-    if kinds is None:
-        return image.format in NOT_OPENED
+    if kinds is None:  # nobody knows how such a file looks
+        return True
     if part.kind not in kinds:
         return False
     return inner is None or any(child.kind == inner for child in part.children)
@@ -135,7 +138,7 @@ def choose_image(
     images = board.for_profile(profile).images
     named = _named(images, name)
     fitting = [key for key, one in images.items() if _fits(part, one)]
-    known = [key for key in fitting if images[key].format not in NOT_OPENED]
+    known = [key for key in fitting if images[key].format in CONTAINERS]
     if wanted in images:
         key = shown = wanted
     elif named:
@@ -165,7 +168,7 @@ def may_be_unknown(board: Board, name: str, wanted: str) -> bool:
     for profile in board.profile:
         images = board.for_profile(profile).images
         keys = [wanted] if wanted in images else _named(images, name) or list(images)
-        if any(images[key].format in NOT_OPENED for key in keys):
+        if any(images[key].format not in CONTAINERS for key in keys):
             return True
     return False
 
@@ -178,11 +181,9 @@ def _format_check(part: Part, candidates: Mapping[str, Image], image: Image) -> 
     inside = [child.kind for child in part.children if child.kind in _INSIDE.values()]
     found = " with ".join([part.kind, *inside])
     expected = ", ".join(f"{key}: {one.format}" for key, one in candidates.items())
-    if image.format in NOT_OPENED:
-        stated = "a format that the board's file states"
-        if image.format != UNKNOWN:
-            stated = "a format that is opened here, not a vendor's"
-        return Check("format of the image", stated, found, False, "unsure")
+    if image.format not in CONTAINERS:
+        stated = "a format that this program opens"
+        return Check("format of the image", stated, f"{image.format}: {found}", False, "unsure")
     return holds("format of the image", _fits(part, image), expected=expected, found=found)
 
 

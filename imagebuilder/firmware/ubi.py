@@ -26,6 +26,7 @@ STATIC, DYNAMIC = 2, 1
 _SMALLEST_BLOCK, _LARGEST_BLOCK = 1 << 12, 1 << 24
 _END_MARK = b"EOF"
 _CRC_AT = 0x3C
+_RELEASED = 32  # blocks that are copied between two times of giving the file's memory back
 
 
 def crc(data: bytes | memoryview) -> int:
@@ -188,10 +189,12 @@ def _volume(volume: Volume, blocks: list[Block], reading: Reading) -> Part:
     start = ordered[0].data.start if ordered else 0
     if ordered and size <= reading.unpack_left:
         static = volume.kind == STATIC and all(block.data_size <= block.data.size for block in ordered)
-        data = b"".join(
-            bytes(block.data.first(block.data_size).raw if static else block.data.raw) for block in ordered
-        )
-        joined = reading.unpacked(data, f"the volume {volume.name}")
+        data = bytearray()
+        for number, block in enumerate(ordered):
+            data += block.data.first(block.data_size).raw if static else block.data.raw
+            if number % _RELEASED == 0:
+                block.data.release()
+        joined = reading.unpacked(memoryview(data), f"the volume {volume.name}")
         content = reading.inside(joined, volume.name)
         rest = padding(joined.part(content.size)) if content.kind in ("squashfs", "uimage", "fit") else ()
         children = (content, *rest)

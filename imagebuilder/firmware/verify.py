@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats import Read, UnknownFormatError, read_image
 from imagebuilder.firmware.inspection import open_root, root_part
 from imagebuilder.firmware.reader import ImageFormatError, open_view
@@ -34,10 +35,9 @@ from imagebuilder.firmware.verify_device import (
 )
 from imagebuilder.firmware.verify_layout import disk_checks, nor_checks, size_checks
 from imagebuilder.firmware.verify_machine import machine_checks
-from imagebuilder.firmware.verify_parts import part_checks
 from imagebuilder.firmware.verify_root import program_checks, required_checks
 from imagebuilder.firmware.verify_system import NO_RULES, SystemRules, read_rules
-from imagebuilder.model.board import NOT_OPENED, Board, Profile
+from imagebuilder.model.board import Board, Profile
 from imagebuilder.model.firmware import Check, Level, Outcome, RootFacts, outcome_of
 
 _ROOTLESS = ("kernel", "uimage")  # formats of images that have no root file system
@@ -93,7 +93,16 @@ def verify_all(images: Mapping[Path, str], board: Board, *, release: str = "") -
             found.append(Verified((check,), None))
             continue
         root = roots[path]
-        checks = (*root.checks, *_subject_checks(claims[path], root))
+        subject, own_checks = _subject(claims[path], root)
+        of_parts = read_checks(read, subject.image.tail)
+        if subject.image.format not in CONTAINERS:  # nobody knows what has to lie where in such a file
+            of_parts = tuple(replace(one, level="unsure") if one.refuses else one for one in of_parts)
+        checks = (
+            *of_parts,
+            *root.checks,
+            *own_checks,
+            *_subject_checks(subject),
+        )
         found.append(Verified((*checks, *identity_checks(checks, board)), root.facts))
     return tuple(found)
 
@@ -104,6 +113,25 @@ def _read(path: Path) -> Read | ImageFormatError:
         return read_image(view)
     except ImageFormatError as error:
         return error
+
+
+def read_checks(read: Read, tail: str | None = None) -> tuple[Check, ...]:
+    """What the parts say of themselves: checksums, lengths, structure. tail: the text that has to end the
+    image, for a vendor's boot loader."""
+    wanted = (tail or "").encode("ascii")
+    end = read.image.offset + read.body_size
+    found: list[Check] = []
+    ended = False
+    for part in read.part.walk():
+        data = bytes(part.data) if tail and part.kind == "data" and part.data is not None else b""
+        if tail and data == wanted and part.offset + part.size == end:
+            ended = True
+        else:
+            found += part.checks
+    if tail:
+        shown = tail if ended else "another one or none"
+        found.append(holds("text at the end of the image", ended, expected=tail, found=shown))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,27 +181,29 @@ def _roots(claims: Sequence[_Claim]) -> list[_Root]:
         return [_Root(checks=(failed,)) for _ in claims]
 
 
-def _subject_checks(claim: _Claim, root: _Root) -> Iterator[Check]:
-    facts = root.facts
-    profile, profile_checks = claim.profile(facts)
+def _subject(claim: _Claim, root: _Root) -> tuple[Subject, tuple[Check, ...]]:
+    """What the image is to be, and the checks of that."""
+    profile, profile_checks = claim.profile(root.facts)
     part = claim.read.unwrapped
     kind, image, format_check = choose_image(claim.board, profile, part, claim.name, claim.image)
     board = claim.board.for_profile(profile)
-    subject = Subject(claim.read, board, profile, kind, image, facts, root.rules)
-    yield from part_checks(claim.read, image)
-    yield format_check
-    if image.format not in _ROOTLESS:
-        yield from profile_checks
-    if part.kind == "tplink-v1" and (claim.board.tplink or image.format not in NOT_OPENED):
-        yield from tplink_checks(part, claim.board, kind=kind)
+    release = claim.release or target_of(claim.read, root.facts)[1]
+    subject = Subject(claim.read, board, profile, kind, image, root.facts, root.rules, release)
+    return subject, (format_check, *(profile_checks if image.format not in _ROOTLESS else ()))
+
+
+def _subject_checks(subject: Subject) -> Iterator[Check]:
+    part, image = subject.part, subject.image
+    if part.kind == "tplink-v1" and (subject.board.tplink is not None or image.format in CONTAINERS):
+        yield from tplink_checks(part, subject.board, kind=subject.kind)
     if part.kind == "tplink-v2":
-        yield from tplink_v2_checks(part, claim.board)
-    if facts is None and image.format in CONTAINERS and image.format not in _ROOTLESS:
+        yield from tplink_v2_checks(part, subject.board)
+    if subject.facts is None and image.format in CONTAINERS and image.format not in _ROOTLESS:
         other = part.find("ext4", "ubifs") is not None
         found = "another file system, which is not looked into" if other else "none"
         level: Level = "warning" if other else "error"
         yield Check("root filesystem", "a squashfs that can be read", found, False, level)
-    yield from metadata_checks(subject, claim.release or target_of(claim.read, facts)[1])
+    yield from metadata_checks(subject)
     yield from name_checks(subject)
     yield from machine_checks(subject)
     yield from size_checks(subject)

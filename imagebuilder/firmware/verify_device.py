@@ -103,7 +103,7 @@ def tplink_v2_checks(part: Part, board: Board) -> Iterator[Check]:
         yield equal("hardware revision", facts.hwrev, hwrev)
 
 
-def _metadata_required(subject: Subject, release: str) -> bool:
+def _metadata_required(subject: Subject) -> bool:
     """Whether the sysupgrade of that release wants metadata: the image's own says so, else its target's did
     from some series on. A fork's release may have no number, its kernel has."""
     if subject.rules.requires_metadata is not None:
@@ -111,6 +111,7 @@ def _metadata_required(subject: Subject, release: str) -> bool:
     since = METADATA_REQUIRED_SINCE.get(subject.profile.target.split("/")[0])
     if since is None:
         return False
+    release = subject.release
     if release and _NUMBERED.match(release) is None:
         kernel = _KERNEL.match(kernel_version(subject.read.part))
         if kernel is not None:
@@ -119,12 +120,12 @@ def _metadata_required(subject: Subject, release: str) -> bool:
     return not (_NUMBERED.match(release) and release[:5] < since)
 
 
-def metadata_checks(subject: Subject, release: str) -> Iterator[Check]:
+def metadata_checks(subject: Subject) -> Iterator[Check]:
     """What the device's own sysupgrade compares first."""
     found = subject.read.metadata
     profile = subject.profile
     if subject.sysupgrade and (found is None or subject.read.metadata_packed):
-        needed = _metadata_required(subject, release)
+        needed = _metadata_required(subject)
         yield holds(
             "metadata",
             not needed,
@@ -134,7 +135,10 @@ def metadata_checks(subject: Subject, release: str) -> Iterator[Check]:
     if found is None:
         return
     wanted = profile.supported_devices or (profile.name,)
-    same = _known(wanted) & {_plain(name) for name in found.devices}
+    known = _known(wanted)
+    same = known & {_plain(name) for name in found.devices}
+    if not profile.supported_devices:
+        same |= {name for name in found.devices if _without_vendor(name, known)}
     devices = ", ".join(found.devices) or "none"
     proves: Proof = "device" if same else ""
     listed = bool(same) or any(name in wanted for name in found.devices)
@@ -166,26 +170,32 @@ def name_checks(subject: Subject) -> Iterator[Check]:
             fits = same or board in subject.names()
             proves: Proof = "device" if same else ""
             yield holds("board of the archive", fits, expected=expected, found=board, proves=proves)
-    # 17.01 often names another device in the kernel; only later releases' facts tell which
-    level: Level = "error" if sure else "warning"
-    for part in of_kind(subject.part, "kernel", "elf"):
-        named = part.value("board")
-        stated = subject.profile.boardname
-        if isinstance(named, str) and stated is not None:
-            yield equal("board in the kernel's command line", stated, named, proves="device")
-        elif isinstance(named, str) and (sure or subject.board.tplink is None):
-            yield holds(
-                "board in the kernel's command line",
-                _letters(named) in {_letters(name) for name in known},  # GL-AR150, XIAOMI_R3G
-                expected=expected,
-                found=named,
-                level=level,
-                proves="device",
-            )
+    yield from _command_line_checks(subject, known, sure=sure)
     for part in in_image(subject.part, "device-tree"):
         yield from _tree_checks(subject, part, known)
     yield from _boot_tree_checks(subject)
     yield from _header_checks(subject, known)
+
+
+def _command_line_checks(subject: Subject, known: frozenset[str], *, sure: bool) -> Iterator[Check]:
+    """`board=` in the kernel's command line. 17.01 often names another device there, and only the board's
+    file (boardname) or later releases' names tell which: without them it is no reason to refuse."""
+    stated = {one.boardname for one in subject.board.profile if one.boardname}
+    exact = subject.profile.boardname is not None
+    expected = sorted(stated) if exact else subject.names()
+    near = {_letters(name) for name in known}  # GL-AR150, XIAOMI_R3G
+    level: Level = "error" if sure or exact else "warning"
+    for part in of_kind(subject.part, "kernel", "elf"):
+        named = part.value("board")
+        if isinstance(named, str) and (sure or exact or subject.board.tplink is None):
+            yield holds(
+                "board in the kernel's command line",
+                named in stated if exact else _letters(named) in near,
+                expected=" or ".join(expected),
+                found=named,
+                level=level,
+                proves="device",
+            )
 
 
 def _tree_checks(subject: Subject, part: Part, known: frozenset[str]) -> Iterator[Check]:

@@ -175,6 +175,18 @@ class Inspection:
 
 
 @dataclass(frozen=True, slots=True)
+class FormatRow:
+    """A format that is known. opened: whether what lies inside is read. boards: what a board's file may call
+    an image of it; steps: of OpenWrt's recipes that make it."""
+
+    kind: str
+    about: str
+    opened: bool
+    boards: tuple[str, ...]
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """A thing that differs between two images; None on the side that lacks it."""
 
