@@ -134,7 +134,7 @@ def openmesh(files: Mapping[str, bytes], kind: str = "OM2P") -> bytes:
 def seama_image(body: bytes, texts: Sequence[bytes] = (b"dev=/dev/mtdblock/1", b"type=firmware")) -> bytes:
     meta = pad_to(b"".join(text + b"\0" for text in texts), 4, 0)
     head = struct.pack(">IHHI", 0x5EA3A417, 0, len(meta), len(body))
-    return head + meta + hashlib.md5(body).digest() + body
+    return head + hashlib.md5(body).digest() + meta + body
 
 
 def seama_seal(*inner: bytes, texts: Sequence[bytes] = (b"signature=wapac02_dkbs_dap2695",)) -> bytes:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from imagebuilder.firmware import inspection, jffs2, named
 from imagebuilder.firmware.format_list import STEPS, UNKNOWN_STEPS, format_rows
 from imagebuilder.firmware.formats import FORMATS, read_image
-from imagebuilder.firmware.padding import COMPOSED, KERNELS
+from imagebuilder.firmware.padding import COMPOSED, KERNELS, ROOT_FIRST
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.firmware.subject import CONTAINERS
@@ -247,7 +247,8 @@ def test_netgears_sums_by_rows_are_those_byte_by_byte(data: bytes) -> None:
 
 def test_the_kinds_that_boards_can_ask_for_are_kinds_that_are_read() -> None:
     kinds = {kind for row in CONTAINERS.values() for kind in row}
-    read = {form.kind for form in FORMATS} | set(COMPOSED.values()) | {"mbr-disk", "gpt-disk", "kernel"}
+    read = {form.kind for form in FORMATS} | set(COMPOSED.values())
+    read |= {"mbr-disk", "gpt-disk", "kernel", ROOT_FIRST}
     assert kinds <= read
     not_opened = {form.kind for form in FORMATS if not form.opened} - {"ext4", "ubifs"}
     assert kinds.isdisjoint(not_opened)

@@ -28,7 +28,7 @@ from imagebuilder.firmware import (
     vendor_files,
 )
 from imagebuilder.firmware.metadata import Metadata, metadata_of, peel
-from imagebuilder.firmware.padding import KERNELS, followed, padding, run_length
+from imagebuilder.firmware.padding import KERNELS, followed, padding, root_first, run_length
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Format, Reading
 from imagebuilder.firmware.vendor import alfa_trailer, is_alfa
@@ -161,6 +161,8 @@ def read_image(view: View) -> Read:
     image = reading.inside(peeled.body, "image")
     if image.kind in KERNELS and image.size < peeled.body.size:
         image = followed(image, peeled.body, reading).renamed("image")
+    if image.kind == squashfs.KIND and image.size < peeled.body.size:
+        image = root_first(image, peeled.body, reading).renamed("image")
     if image.kind == "data":
         raise _stranger(view)
     tail = peeled.body.part(image.size)

@@ -13,7 +13,13 @@ from imagebuilder.model.size import Size, parse_size
 
 UNKNOWN = "unknown"
 REMOVABLE = "removable"
-NOT_OPENED = (UNKNOWN, "vendor")  # formats of images of which nobody here knows what has to lie where
+# formats of images of which nobody here knows what has to lie where, and of those that no flash holds as they
+# are: a vendor's updater or boot loader takes the image out of them
+NOT_OPENED = (UNKNOWN, "vendor")
+TAKEN_APART = (
+    *("vendor", "buffalo", "cybertan", "edimax", "netgear-chk", "netgear-dni", "openmesh", "safeloader"),
+    *("ubiquiti", "xiaomi"),
+)
 
 # Images as OpenWrt makes them. uimage-squashfs: kernel and root file system one behind the other.
 # vendor-uimage-squashfs: the same where the boot loader wants another magic. kernel-squashfs: the same with
@@ -109,11 +115,12 @@ class Layout(Model):
 
 class TplinkHeader(Model):
     """What TP-Link's boot loader and OpenWrt's sysupgrade compare: hardware id and revision. flash_layout:
-    the header tool's (mktplinkfw) name for the flash's layout."""
+    the header tool's (mktplinkfw) name for the flash's layout; header_version: of the header (its -m)."""
 
     hwid: Unsigned32
     hwrev: Unsigned32 = 1
     flash_layout: Word
+    header_version: Annotated[int, Field(ge=1, le=255)] = 1
 
 
 class Image(Model):
