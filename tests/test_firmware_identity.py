@@ -267,6 +267,23 @@ def test_a_device_is_called_what_the_images_own_system_calls_it(
 
 
 @pytest.mark.parametrize(
+    ("devices", "listed", "outcome"),
+    [
+        (("glinet,gl-mt300n-v2",), (), "passed"),
+        (("glinet,gl-mt300n-v2",), ("gl-mt300n-v2",), "refused"),
+        (("glinet,gl-mt300a",), (), "refused"),
+    ],
+)
+def test_metadata_may_name_a_vendor_where_the_board_knows_only_its_profile(
+    tmp_path: Path, devices: tuple[str, ...], listed: tuple[str, ...], outcome: Outcome
+) -> None:
+    """Where the board's file lists devices, sysupgrade compares them to the letter."""
+    image = old_ramips_image(VENDORED, model="GL-MT300N-V2", devices=devices)
+    checks = checks_of(tmp_path, image, old_ramips_board(*listed), "x-sysupgrade.bin")
+    assert outcome_of(checks) == outcome
+
+
+@pytest.mark.parametrize(
     ("release", "kernel", "script", "refused"),
     [
         ("18.06.4", b"", None, False),

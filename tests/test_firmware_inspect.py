@@ -96,7 +96,11 @@ def test_the_text_of_checks_ends_with_a_verdict() -> None:
         Check("b", "1", "2", False),
         Check("c", "1", "2", False, "warning"),
     )
+    unsure = Check("d", "1", "2", False, "unsure")
     assert checks_text([good]).endswith("all 1 checks passed\n")
+    assert checks_text([good, warned, unsure]).endswith("cannot be told: d; the other 1 checks passed\n")
+    assert checks_text([unsure]) == "unsure   d: expected 1, found 2\ncannot be told: d\n"
+    assert checks_text([unsure, bad]).endswith("do not flash: 1 of 2 checks failed\n")
     assert checks_text([good, warned]).endswith("1 checks passed, 1 with a warning\n")
     assert "REFUSED  b: expected 1, found 2\n" in checks_text([good, bad, warned])
     assert checks_text([good, bad, warned]).endswith("do not flash: 1 of 3 checks failed\n")

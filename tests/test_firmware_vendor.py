@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from imagebuilder.firmware import inspection, jffs2, named
 from imagebuilder.firmware.format_list import STEPS, UNKNOWN_STEPS, format_rows
 from imagebuilder.firmware.formats import FORMATS, read_image
-from imagebuilder.firmware.padding import COMPOSED, KERNELS
+from imagebuilder.firmware.padding import COMPOSED, KERNELS, ROOT_FIRST
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.firmware.subject import CONTAINERS
@@ -188,6 +188,8 @@ def test_each_header_tells_its_device_and_holds_an_ordinary_image() -> None:
         "ubiquiti": ("version", "XM.ar7240.v6.0.0-OpenWrt-r1"),
         "xiaomi": ("device", 0x0D),
         "tplink-v2": ("hardware id", 0x00C500),
+        "myloader": ("device", 0x0640),
+        "zcomax": ("hardware id", 0x66661523),
     }
     for name, (field, value) in told.items():
         part = only(images.read(samples.images()[name][1]), name)
@@ -245,7 +247,8 @@ def test_netgears_sums_by_rows_are_those_byte_by_byte(data: bytes) -> None:
 
 def test_the_kinds_that_boards_can_ask_for_are_kinds_that_are_read() -> None:
     kinds = {kind for row in CONTAINERS.values() for kind in row}
-    read = {form.kind for form in FORMATS} | set(COMPOSED.values()) | {"mbr-disk", "gpt-disk", "kernel"}
+    read = {form.kind for form in FORMATS} | set(COMPOSED.values())
+    read |= {"mbr-disk", "gpt-disk", "kernel", ROOT_FIRST}
     assert kinds <= read
     not_opened = {form.kind for form in FORMATS if not form.opened} - {"ext4", "ubifs"}
     assert kinds.isdisjoint(not_opened)

@@ -24,10 +24,11 @@ from imagebuilder.firmware import (
     ubi,
     uimage,
     vendor,
+    vendor_blocks,
     vendor_files,
 )
 from imagebuilder.firmware.metadata import Metadata, metadata_of, peel
-from imagebuilder.firmware.padding import KERNELS, followed, padding, run_length
+from imagebuilder.firmware.padding import KERNELS, followed, padding, root_first, run_length
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Format, Reading
 from imagebuilder.firmware.vendor import alfa_trailer, is_alfa
@@ -66,6 +67,10 @@ FORMATS = (
         vendor_files.parse_ubiquiti,
     ),
     Format(vendor_files.XIAOMI, "Xiaomi HDR1", vendor_files.detect_xiaomi, vendor_files.parse_xiaomi),
+    Format(
+        vendor_blocks.MYLOADER, "Compex MyLoader", vendor_blocks.detect_myloader, vendor_blocks.parse_myloader
+    ),
+    Format(vendor_blocks.ZCOMAX, "ZComax", vendor_blocks.detect_zcomax, vendor_blocks.parse_zcomax),
     Format("device-tree", "device tree", fdt.detect, fdt.parse),
     Format(ubi.KIND, "UBI", ubi.detect, ubi.parse),
     Format(trx.KIND, "TRX", trx.detect, trx.parse),
@@ -156,6 +161,8 @@ def read_image(view: View) -> Read:
     image = reading.inside(peeled.body, "image")
     if image.kind in KERNELS and image.size < peeled.body.size:
         image = followed(image, peeled.body, reading).renamed("image")
+    if image.kind == squashfs.KIND and image.size < peeled.body.size:
+        image = root_first(image, peeled.body, reading).renamed("image")
     if image.kind == "data":
         raise _stranger(view)
     tail = peeled.body.part(image.size)

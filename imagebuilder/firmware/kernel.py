@@ -20,7 +20,18 @@ ZIMAGE_MAGIC = 0x016F2818
 _VERSION = re.compile(rb"Linux version ([0-9][!-~]{2,80}) \(")
 # ar71xx names its device in the built-in command line
 _BOARD = re.compile(rb"CMDLINE:board=([A-Za-z0-9._-]{2,40})")
-ELF_MACHINES = {3: "x86", 8: "mips", 20: "powerpc", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
+ELF_MACHINES = {
+    3: "x86",
+    8: "mips",
+    20: "powerpc",
+    40: "arm",
+    62: "x86_64",
+    93: "arc",
+    183: "aarch64",
+    195: "arc",
+    243: "riscv",
+    258: "loongarch",
+}
 _ELF_HEADERS = {1: (52, 32, 40), 2: (64, 56, 64)}  # bytes of the header, a program header, a section header
 _MOST_HEADERS = 4096
 _NO_BITS = 8

@@ -23,6 +23,7 @@ HEADED = ("uimage", "vendor-uimage")
 # what may begin the file or the area of a kernel: with a header, compressed, in a file system, bare, or the
 # device tree before it
 KERNELS = (*HEADED, "elf", "zimage", "gzip", "lzma", "xz", "zstd", "jffs2", "device-tree")
+ROOT_FIRST = "squashfs-image"  # a root file system with the kernel behind it
 COMPOSED = {kind: f"{kind}-image" for kind in KERNELS}  # kinds of a kernel together with what follows it
 FILLS = {0x00: "zeros", 0xFF: "0xff"}
 
@@ -145,3 +146,18 @@ def marker_checks(parts: tuple[Part, ...], start: int, erase_block: int) -> tupl
     at_block = any((at - start) % erase_block == 0 for at in markers)
     expected = f"one at a multiple of {erase_block >> 10} KiB behind the root file system"
     return (holds("end marker of the root file system", at_block, expected=expected, found=found),)
+
+
+def root_first(root: Part, view: View, reading: Reading) -> Part:
+    """A root file system and the kernel that some recipes put behind it (Image/Build of ar71xx, RKuImage):
+    each fills its own partition. The root file system alone where no kernel follows."""
+    *fill, last = padding(view.part(root.size)) or (root,)
+    if last.kind != "data":
+        return root
+    area = view.part(last.offset - view.start)
+    kernel = reading.inside(area, "kernel")
+    if kernel.kind not in HEADED:
+        return root
+    children = (root.renamed("rootfs"), *fill, kernel, *padding(area.part(kernel.size)))
+    name = "root filesystem with the kernel behind it"
+    return Part(ROOT_FIRST, name, view.start, view.size, {}, children, data=view.raw)

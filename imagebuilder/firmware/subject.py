@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from imagebuilder.firmware import tplink
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats import Read
-from imagebuilder.firmware.padding import COMPOSED, HEADED, KERNELS
+from imagebuilder.firmware.padding import COMPOSED, HEADED, KERNELS, ROOT_FIRST
 from imagebuilder.firmware.verify_system import NO_RULES, SystemRules
 from imagebuilder.model.board import Board, Image, Profile
 from imagebuilder.model.firmware import Check, Level, Part, RootFacts
@@ -29,7 +29,8 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
     "filesystem": ("squashfs", "ext4", "ubifs"),
     "vendor-uimage-squashfs": ("vendor-uimage-image",),
     "kernel-squashfs": tuple(COMPOSED[kind] for kind in KERNELS if kind not in HEADED),
-    "kernel-ubi": tuple(COMPOSED[kind] for kind in KERNELS if kind not in HEADED),
+    "kernel-ubi": ("vendor-uimage-image", *(COMPOSED[kind] for kind in KERNELS if kind not in HEADED)),
+    "squashfs-kernel": (ROOT_FIRST,),
     "fit": ("fit",),
     "trx": ("trx",),
     "safeloader": ("safeloader",),
@@ -45,6 +46,8 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
     "openmesh": ("openmesh",),
     "xiaomi": ("xiaomi",),
     "buffalo": ("buffalo",),
+    "myloader": ("myloader",),
+    "zcomax": ("zcomax",),
 }
 DISKS = ("sd-card", "bios-disk", "efi-disk")
 # what must lie inside of a file of this format besides

@@ -24,7 +24,7 @@ MD5_AT, MD5_BYTES = 0x4C, 16
 ERASE_BLOCK = 0x10000
 _FIRST_FIXED_ROOTFS = 0x80000
 _ERASE_BLOCK, _LARGEST_AREA = 0x10000, 64 << 20
-_ZEROS = ((0x5C, 4), (0x60, 16), (0x70, 4), (0x90, 4), (0x98, 6), (0x9E, 130), (0x160, 160))
+_ZEROS = ((0x5C, 4), (0x60, 16), (0x70, 4), (0x90, 4), (0x9E, 130), (0x160, 160))
 _REGIONS = {0: "universal, Europe or Brazil", 1: "United States"}
 
 
@@ -73,6 +73,7 @@ def _fields(view: View) -> dict[str, Field]:
         "rootfs offset": Field(number(0x88), "17.01 leaves the layout's default here"),
         "rootfs length": Field(number(0x8C)),
         "boot loader length": Field(number(0x94), "0: no boot loader inside"),
+        "firmware version": Field(".".join(str(view.u16(at)) for at in (0x98, 0x9A, 0x9C))),
     }
 
 

@@ -123,12 +123,12 @@ def detect_seama(view: View) -> bool:
     return view.has(_SEAMA_MAGIC) and view.size > _SEAMA_BYTES
 
 
-def _seama_meta(view: View) -> tuple[tuple[str, ...], int]:
-    """The texts of a SEAMA header, and where what they describe begins."""
+def _seama_meta(view: View, head: int = _SEAMA_BYTES) -> tuple[tuple[str, ...], int]:
+    """The texts of a SEAMA header that lie behind its first bytes, and where what they describe begins."""
     size = view.u16(6)
     if size > _MOST_META:
         raise ImageFormatError(f"the SEAMA header states {size} bytes of texts")
-    return _texts(view.take(_SEAMA_BYTES, size)), _SEAMA_BYTES + size
+    return _texts(view.take(head, size)), head + size
 
 
 def _texts(data: bytes) -> tuple[str, ...]:
@@ -175,16 +175,16 @@ def parse_seama(view: View, reading: Reading) -> Part:
 
 
 def _seama_image(view: View, reading: Reading) -> tuple[Part, int]:
-    """One image with its header; and the bytes that it takes."""
-    texts, at = _seama_meta(view)
+    """One image with its header, in which the MD5 comes before the texts; and the bytes that it takes."""
+    texts, at = _seama_meta(view, _SEAMA_BYTES + _MD5_BYTES)
     size = view.u32(8)
-    if at + _MD5_BYTES + size > view.size or not size:
+    if at + size > view.size or not size:
         raise ImageFormatError(f"the SEAMA image is cut: its header says {size} bytes, {view.size} are there")
-    stored = view.take(at, _MD5_BYTES).hex()
-    body = view.part(at + _MD5_BYTES, size, "the image")
+    stored = view.take(_SEAMA_BYTES, _MD5_BYTES).hex()
+    body = view.part(at, size, "the image")
     check = equal("checksum of the SEAMA image (MD5)", stored, _md5(body))
-    used = at + _MD5_BYTES + size
-    children = (_head(SEAMA, view, at + _MD5_BYTES), *filled(body, reading, "image"))
+    used = at + size
+    children = (_head(SEAMA, view, at), *filled(body, reading, "image"))
     fields = {"texts": Field(texts), "length": Field(size)}
     whole = view.first(used)
     return Part(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imagebuilder.firmware.checks import holds
@@ -94,8 +94,11 @@ def verify_all(images: Mapping[Path, str], board: Board, *, release: str = "") -
             continue
         root = roots[path]
         subject, own_checks = _subject(claims[path], root)
+        of_parts = read_checks(read, subject.image.tail)
+        if subject.image.format not in CONTAINERS:  # nobody knows what has to lie where in such a file
+            of_parts = tuple(replace(one, level="unsure") if one.refuses else one for one in of_parts)
         checks = (
-            *read_checks(read, subject.image.tail),
+            *of_parts,
             *root.checks,
             *own_checks,
             *_subject_checks(subject),
@@ -191,7 +194,7 @@ def _subject(claim: _Claim, root: _Root) -> tuple[Subject, tuple[Check, ...]]:
 
 def _subject_checks(subject: Subject) -> Iterator[Check]:
     part, image = subject.part, subject.image
-    if part.kind == "tplink-v1":
+    if part.kind == "tplink-v1" and (subject.board.tplink is not None or image.format in CONTAINERS):
         yield from tplink_checks(part, subject.board, kind=subject.kind)
     if part.kind == "tplink-v2":
         yield from tplink_v2_checks(part, subject.board)

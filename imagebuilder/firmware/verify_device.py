@@ -36,7 +36,6 @@ _KERNEL = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
 _REGION_TEXT = re.compile(r"(?:00000000;([0-9A-F]{8});\1)?", re.IGNORECASE)
 _REGIONS = (0, 1)
 _US_TEXT = "55530000"
-_VERSION_2_HWIDS = (0x65000002,)  # WDR6500 v2
 _SUPPORTED = re.compile(
     r"\{product_name:(?P<name>[^,}]{1,64}),product_ver:(?P<version>[0-9]{1,3})[^}]{0,200}\}"
     r"|(?P<old>[A-Za-z0-9 _.-]{2,64})\([^)]{0,100}\)(?::(?P<old_version>[0-9]{1,3}))?"
@@ -66,8 +65,7 @@ def tplink_checks(part: Part, board: Board, *, kind: str) -> Iterator[Check]:
 
     yield same_number("hardware id", facts.hwid, number("hardware id"), proves="device")
     yield equal("hardware revision", facts.hwrev, number("hardware revision"))
-    version = 2 if facts.hwid in _VERSION_2_HWIDS else 1
-    yield equal("version of the TP-Link header", version, number("header version") >> 24)
+    yield equal("version of the TP-Link header", facts.header_version, number("header version") >> 24)
     region, text = number("region"), str(part.value("region text"))
     agrees = _REGION_TEXT.fullmatch(text) is not None and (region == 1) == text.endswith(_US_TEXT)
     yield holds(
@@ -137,7 +135,10 @@ def metadata_checks(subject: Subject) -> Iterator[Check]:
     if found is None:
         return
     wanted = profile.supported_devices or (profile.name,)
-    same = _known(wanted) & {_plain(name) for name in found.devices}
+    known = _known(wanted)
+    same = known & {_plain(name) for name in found.devices}
+    if not profile.supported_devices:
+        same |= {name for name in found.devices if _without_vendor(name, known)}
     devices = ", ".join(found.devices) or "none"
     proves: Proof = "device" if same else ""
     listed = bool(same) or any(name in wanted for name in found.devices)
@@ -182,14 +183,14 @@ def _command_line_checks(subject: Subject, known: frozenset[str], *, sure: bool)
     stated = {one.boardname for one in subject.board.profile if one.boardname}
     exact = subject.profile.boardname is not None
     expected = sorted(stated) if exact else subject.names()
-    same = {_letters(name) for name in (expected if exact else known)}  # GL-AR150, XIAOMI_R3G
+    near = {_letters(name) for name in known}  # GL-AR150, XIAOMI_R3G
     level: Level = "error" if sure or exact else "warning"
     for part in of_kind(subject.part, "kernel", "elf"):
         named = part.value("board")
         if isinstance(named, str) and (sure or exact or subject.board.tplink is None):
             yield holds(
                 "board in the kernel's command line",
-                _letters(named) in same,
+                named in stated if exact else _letters(named) in near,
                 expected=" or ".join(expected),
                 found=named,
                 level=level,

@@ -9,9 +9,10 @@ from imagebuilder.firmware.checks import at_most, holds
 from imagebuilder.firmware.padding import marker_checks
 from imagebuilder.firmware.subject import DISKS, Subject, of_kind
 from imagebuilder.firmware.tplink import ERASE_BLOCK
+from imagebuilder.model.board import TAKEN_APART
 from imagebuilder.model.firmware import Check, Part
 
-_NOR = ("tplink-v1", "uimage-squashfs")
+_NOR = ("tplink-v1", "tplink-v2", "uimage-squashfs", "vendor-uimage-squashfs", "kernel-squashfs")
 _LEAST_OVERLAY_BLOCKS = 5  # fewer, and JFFS2 does not mount: settings are lost at each start
 _PARTUUID = re.compile(r"root=PARTUUID=([0-9a-fA-F-]+)")
 _START_FILES = re.compile(r"(?i)(cmdline\.txt|loader/entries/[^/]+\.conf|boot/grub/grub\.cfg)")
@@ -30,7 +31,8 @@ def size_checks(subject: Subject) -> Iterator[Check]:
     """The file, the kernel, and both together against the board's layout."""
     board, layout, part = subject.board, subject.board.layout, subject.part
     size = part.size if part is not subject.read.image else subject.read.body_size
-    limit = subject.image.limit or (None if subject.image.format in DISKS else layout.firmware)
+    apart = subject.image.format in (*DISKS, *TAKEN_APART)
+    limit = subject.image.limit or (None if apart else layout.firmware)
     if limit is not None:
         yield at_most("size of the image", limit, size)
     if isinstance(board.flash, int):
@@ -68,7 +70,9 @@ def nor_checks(subject: Subject) -> Iterator[Check]:
         return
     tail = tuple(child for child in part.children if child.offset >= root.offset)
     yield from marker_checks(tail, part.offset, ERASE_BLOCK)
+    zeroed = subject.image.tail is not None  # dd pads up to where the boot loader looks for the text
     wrong = [child for child in tail if child.kind == "padding" and not child.name.endswith("(0xff)")]
+    wrong = [] if zeroed else wrong
     found = wrong[0].name if wrong else "0xff"
     yield holds("padding behind the root filesystem", not wrong, expected="0xff", found=found)
     markers = [child.offset for child in tail if child.kind == "end-marker"]

@@ -27,6 +27,8 @@ _MACHINES = (
     ("i386", "x86", "little endian"),
     ("powerpc", "powerpc", "big endian"),
     ("riscv", "riscv", "little endian"),
+    ("loongarch64", "loongarch", "little endian"),
+    ("arc_", "arc", "little endian"),
 )
 # how functions return: MIPS `jr $ra`, ARM `bx lr` and `mov pc, lr`, AArch64 `ret`, PowerPC `blr`
 _RETURNS = (

@@ -214,6 +214,7 @@ def _header(facts: DeviceFacts) -> Iterator[str]:
     header = facts.tplink
     if header is not None:
         ids = f"hwid = 0x{header.hwid:08x}, hwrev = 0x{header.hwrev:x}"
+        ids += f", header_version = {header.header_version}" if header.header_version != 1 else ""
         yield "# TPLINK_HWID, TPLINK_HWREV and TPLINK_FLASHLAYOUT: what the boot loader compares."
         yield f"tplink = {{ {ids}, flash_layout = {_text(header.flash_layout)} }}"
         yield ""

@@ -14,7 +14,13 @@ from imagebuilder.model.size import Size, parse_size
 
 UNKNOWN = "unknown"
 REMOVABLE = "removable"
-NOT_OPENED = (UNKNOWN, "vendor")  # formats of images of which nobody here knows what has to lie where
+# formats of images of which nobody here knows what has to lie where, and of those that no flash holds as they
+# are: a vendor's updater or boot loader takes the image out of them
+NOT_OPENED = (UNKNOWN, "vendor")
+TAKEN_APART = (
+    *("vendor", "buffalo", "cybertan", "edimax", "netgear-chk", "netgear-dni", "openmesh", "safeloader"),
+    *("ubiquiti", "xiaomi"),
+)
 
 # Images as OpenWrt makes them. uimage-squashfs: kernel and root file system one behind the other.
 # vendor-uimage-squashfs: the same where the boot loader wants another magic. kernel-squashfs: the same with
@@ -53,6 +59,8 @@ ImageFormat = Literal[
     "openmesh",
     "xiaomi",
     "buffalo",
+    "myloader",
+    "zcomax",
     "kernel-ubi",
     "squashfs-kernel",
     "vendor",
@@ -133,6 +141,9 @@ class TplinkHeader(Model):
     flash_layout: Word = Field(
         description="The name of the flash's layout in the header tool (mktplinkfw), which says what"
         " firmware length the header has to state: `4Mlzma`."
+    )
+    header_version: Annotated[int, Field(ge=1, le=255)] = Field(
+        default=1, description="The version of the header, mktplinkfw's option -m. Left out: 1."
     )
 
 

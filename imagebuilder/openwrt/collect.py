@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import sha256_of
-from imagebuilder.model.board import Board, Image
+from imagebuilder.model.board import TAKEN_APART, Board, Image
 from imagebuilder.model.plan import Plan
 from imagebuilder.model.result import ImageFile, InstalledPackage
 from imagebuilder.model.size import human_size
@@ -163,7 +163,8 @@ def check_images(
     if report.too_big and missing:
         lines.append(_too_big(board, report))
     for image in images:
-        limit = board.images[image.type].limit or board.layout.firmware
+        stated = board.images[image.type]
+        limit = stated.limit or (None if stated.format in TAKEN_APART else board.layout.firmware)
         if limit is not None and image.size > limit:
             excess = image.size - limit
             lines.append(

@@ -135,7 +135,10 @@ def tplink_header(values: Mapping[str, str]) -> TplinkHeader | None:
     layout = values.get("TPLINK_FLASHLAYOUT", "")
     if hwid is None or hwrev is None or max(hwid, hwrev) > 0xFFFFFFFF or not re.fullmatch(r"\w+", layout):
         return None
-    return TplinkHeader(hwid=hwid, hwrev=hwrev, flash_layout=layout)
+    version = values.get("TPLINK_HEADER_VERSION", "1")
+    if not re.fullmatch(r"[1-9]\d?", version):
+        return None
+    return TplinkHeader(hwid=hwid, hwrev=hwrev, flash_layout=layout, header_version=int(version))
 
 
 def parse_targetinfo(text: str, target: str, profile: str) -> dict[str, str]:

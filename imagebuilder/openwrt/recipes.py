@@ -118,6 +118,7 @@ _APPENDED: Mapping[str, str] = {
 # steps behind a kernel that put it into something else, before a root file system follows
 _KERNEL_WRAPS = _steps("kernel2minor mkwrggimg netgear-squashfs sercomm-kernel uimage-padhdr wrgg-image")
 _NETGEAR = "netgear-dni"
+_SAFELOADER = "tplink-safeloader"
 _TEXT = "append-string"
 _TRX_NAND = "trx-nand"  # mediatek's has another magic
 # what a step of KERNEL leaves: a kind of kernel that is told by its beginning. After any other step that is
@@ -243,6 +244,8 @@ def _follow(shape: _Shape, name: str, arguments: list[str]) -> _Shape | None:
         text = " ".join(arguments)
         plain = re.fullmatch(r"[\w.+-]+", text) is not None and not shape.tail
         followed = replace(shape, tail=text) if plain else _Shape(whole="vendor")
+    elif name == _SAFELOADER and arguments[:1] == ["sysupgrade"]:  # kernel and root, without its header
+        followed = _Shape((_KERNEL, _ROOTFS))
     elif name in _WHOLE:
         disk = name == "combined" and arguments[:1] == ["efi"]
         followed = _Shape(whole="efi-disk" if disk else _WHOLE[name])

@@ -114,7 +114,7 @@ def checks_text(checks: Iterable[Check]) -> str:
         verdict = f"do not flash: {refusing} of {len(told)} checks failed"
     elif outcome == "cannot be told":
         what = ", ".join(check.what for check in failed if check.unsure)
-        verdict = f"cannot be told: {what}; the other {passed} checks passed"
+        verdict = f"cannot be told: {what}" + (f"; the other {passed} checks passed" if passed else "")
     elif failed:
         verdict = f"{passed} checks passed, {len(failed)} with a warning"
     return "\n".join([*(_check_line(check) for check in told), verdict]) + "\n"
