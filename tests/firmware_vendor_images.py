@@ -77,6 +77,7 @@ def images() -> dict[str, tuple[str, bytes, tuple[tuple[int, int], ...]]]:
     nor = make.nor_sysupgrade(kernel, root)
     jffs2, tree, cut = jffs2_kernel(), tree_before_kernel(), wrt160nl(rootfs_outside=True)
     nodes = len(vendor.jffs2({"vmlinux.lzma": make.kernel()}, block=4))
+    zcomax = vendor.zcomax(kernel, nor_tail(root))
     alfa = make.gz(make.noise(2000)) + b"WRM7222C\n".ljust(32, b"\0") + b"\xfe"
     elf = elf_with_loader()
     return {
@@ -108,6 +109,8 @@ def images() -> dict[str, tuple[str, bytes, tuple[tuple[int, int], ...]]]:
         "seama-seal": ("seama-image", vendor.seama_seal(vendor.seama_image(nor)), ((52, 72), (108, 3000))),
         "ubiquiti": ("ubiquiti", ubiquiti_factory(), ((0, 264), (268, len(ubiquiti_factory()) - 4))),
         "xiaomi": ("xiaomi", vendor.xiaomi([(b"xiaoqiang.bin", nor), (b"cfg.bin", b"x" * 99)]), ()),
+        "myloader": ("myloader", vendor.myloader(nor), ()),
+        "zcomax": ("zcomax", zcomax, ((0, 8), (16, 24), (32, len(zcomax)))),
         "alfa": ("gzip", alfa, ((0, 3), (10, len(alfa)))),
     }
 

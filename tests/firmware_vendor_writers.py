@@ -167,6 +167,26 @@ def xiaomi(blobs: Sequence[tuple[bytes, bytes]]) -> bytes:
     return struct.pack("<4sII", b"HDR1", 12 + len(rest) - 272, zlib.crc32(rest) ^ 0xFFFFFFFF) + rest
 
 
+def myloader(body: bytes, table: bytes = b"\x03\x11\x02\x20" + bytes(396)) -> bytes:
+    """As mkmylofw: a partition table and one block of firmware."""
+    blocks = struct.pack("<IIII", 1, 0x20000, len(table), 0x8000)
+    blocks += struct.pack("<IIII", 1, 0x30000, len(body), 0x7D0000) + bytes(16)
+    head = struct.pack("<HHHHIIII", 0x11F6, 0x0640, 0x11F6, 0x0640, 0, 0x20000, 0x20000, 0)
+    rest = bytes(8) + head + blocks + table + body
+    return b"\0MYL" + struct.pack("<I", zlib.crc32(b"\0MYL" + bytes(4) + rest)) + rest
+
+
+def zcomax(kernel: bytes, root: bytes, hwid: int = 0x66661523) -> bytes:
+    """As mkzcfw: each part with a header and a tail, and a tail over both."""
+    out = b""
+    for word, data in ((b"Kimg", kernel), (b"Rimg", root)):
+        data += struct.pack(">I", hwid)  # noqa: PLW2901
+        out += struct.pack("<4sI8x", word, len(data) + 4) + data + struct.pack(">I", _jffs2_crc(data))
+    out += struct.pack(">I", hwid)
+    out += struct.pack(">I", _jffs2_crc(out))
+    return struct.pack("<4sI8x", b"firm", len(out)) + out
+
+
 def tplink_v2(kernel: bytes, root: bytes, *, hwid: int = 0x00C500, length: int = 0x7A0000) -> bytes:
     """As mktplinkfw2."""
     start = 0x200 + len(kernel)

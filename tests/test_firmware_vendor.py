@@ -188,6 +188,8 @@ def test_each_header_tells_its_device_and_holds_an_ordinary_image() -> None:
         "ubiquiti": ("version", "XM.ar7240.v6.0.0-OpenWrt-r1"),
         "xiaomi": ("device", 0x0D),
         "tplink-v2": ("hardware id", 0x00C500),
+        "myloader": ("device", 0x0640),
+        "zcomax": ("hardware id", 0x66661523),
     }
     for name, (field, value) in told.items():
         part = only(images.read(samples.images()[name][1]), name)

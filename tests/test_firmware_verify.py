@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import firmware_images as images
+import firmware_vendor_images as vendor_images
 import firmware_vendor_writers as vendor
 import firmware_writers as make
 import pytest
@@ -489,3 +490,20 @@ def test_a_text_at_the_end_is_what_the_boards_file_says(
     without = known.model_copy(update={"images": {"factory": known.images["sysupgrade"]}})
     lines = images.refusing(checks_of(tmp_path, images.glinet() + tail, without, "x-factory.bin"))
     assert bool(lines) == bool(tail)
+
+
+@pytest.mark.parametrize(
+    ("form", "image"),
+    [
+        ("vendor-uimage-squashfs", images.netgear()),
+        ("kernel-squashfs", vendor_images.elf_with_loader()),
+        ("tplink-v2", vendor.tplink_v2(make.kernel(""), make.squashfs())),
+    ],
+)
+def test_every_image_for_nor_flash_ends_with_its_marker(tmp_path: Path, form: str, image: bytes) -> None:
+    """Without it the settings of before are taken for new ones, or none can be kept."""
+    board = stating(form)
+    whole = images.refusing(checks_of(tmp_path, make.pad_to(image[:-4], 0x10000) + make.MARKER, board))
+    assert not any("end" in line.partition(":")[0] for line in whole), whole
+    cut = images.refusing(checks_of(tmp_path, image[:-4], board))
+    assert any(line.startswith("end marker") for line in cut), cut

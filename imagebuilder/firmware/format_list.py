@@ -7,8 +7,9 @@ given. Steps that pad, append, patch or compress leave the format as it is, and 
 
 from __future__ import annotations
 
+from imagebuilder.firmware import squashfs
 from imagebuilder.firmware.formats import FORMATS
-from imagebuilder.firmware.padding import COMPOSED
+from imagebuilder.firmware.padding import COMPOSED, ROOT_FIRST
 from imagebuilder.firmware.subject import CONTAINERS
 from imagebuilder.model.firmware import FormatRow
 
@@ -62,6 +63,7 @@ STEPS: dict[str, str] = {
     "zyxel-zynos": "zynos-firmware",
     "zyxel-zytrx": "zytrx-header",
     "linksys-chdr": "linksys-addfwhdr",
+    "zcomax": "",
     "jcg": "jcg-header",
     "myloader": "mkmylofw mkmylofw_16m mkmylofw_32m",
     "meraki": "meraki-header meraki-old-nand MerakiNAND MerakiNAND-old",
@@ -100,6 +102,8 @@ def format_rows() -> tuple[FormatRow, ...]:
         kinds = {form.kind, COMPOSED.get(form.kind, "")}
         if form.kind == "disk":
             kinds = {"mbr-disk", "gpt-disk"}
+        if form.kind == squashfs.KIND:
+            kinds.add(ROOT_FIRST)
         boards = tuple(name for name, row in CONTAINERS.items() if kinds & set(row))
         steps = tuple(STEPS.get(form.kind, "").split())
         rows.append(FormatRow(form.kind, form.about, form.opened, boards, steps))

@@ -24,6 +24,7 @@ from imagebuilder.firmware import (
     ubi,
     uimage,
     vendor,
+    vendor_blocks,
     vendor_files,
 )
 from imagebuilder.firmware.metadata import Metadata, metadata_of, peel
@@ -66,6 +67,10 @@ FORMATS = (
         vendor_files.parse_ubiquiti,
     ),
     Format(vendor_files.XIAOMI, "Xiaomi HDR1", vendor_files.detect_xiaomi, vendor_files.parse_xiaomi),
+    Format(
+        vendor_blocks.MYLOADER, "Compex MyLoader", vendor_blocks.detect_myloader, vendor_blocks.parse_myloader
+    ),
+    Format(vendor_blocks.ZCOMAX, "ZComax", vendor_blocks.detect_zcomax, vendor_blocks.parse_zcomax),
     Format("device-tree", "device tree", fdt.detect, fdt.parse),
     Format(ubi.KIND, "UBI", ubi.detect, ubi.parse),
     Format(trx.KIND, "TRX", trx.detect, trx.parse),

@@ -46,6 +46,8 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
     "openmesh": ("openmesh",),
     "xiaomi": ("xiaomi",),
     "buffalo": ("buffalo",),
+    "myloader": ("myloader",),
+    "zcomax": ("zcomax",),
 }
 DISKS = ("sd-card", "bios-disk", "efi-disk")
 # what must lie inside of a file of this format besides

@@ -12,7 +12,7 @@ from imagebuilder.firmware.tplink import ERASE_BLOCK
 from imagebuilder.model.board import TAKEN_APART
 from imagebuilder.model.firmware import Check, Part
 
-_NOR = ("tplink-v1", "uimage-squashfs")
+_NOR = ("tplink-v1", "tplink-v2", "uimage-squashfs", "vendor-uimage-squashfs", "kernel-squashfs")
 _LEAST_OVERLAY_BLOCKS = 5  # fewer, and JFFS2 does not mount: settings are lost at each start
 _PARTUUID = re.compile(r"root=PARTUUID=([0-9a-fA-F-]+)")
 _START_FILES = re.compile(r"(?i)(cmdline\.txt|loader/entries/[^/]+\.conf|boot/grub/grub\.cfg)")

@@ -58,6 +58,8 @@ ImageFormat = Literal[
     "openmesh",
     "xiaomi",
     "buffalo",
+    "myloader",
+    "zcomax",
     "kernel-ubi",
     "squashfs-kernel",
     "vendor",
