@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 from imagebuilder.errors import UserError
 from imagebuilder.firmware.formats import read_image
 from imagebuilder.firmware.reader import open_view
+from imagebuilder.firmware.subject import CONTAINERS, DISKS, fits
 from imagebuilder.model.board import UNKNOWN, Board, Image, ImageFormat, Profile
 from imagebuilder.model.device import DeviceFacts, ImageFacts
 from imagebuilder.model.firmware import Part
@@ -16,20 +18,13 @@ from imagebuilder.model.tree import Tree
 from imagebuilder.openwrt.collect import named_image
 from imagebuilder.openwrt.device_facts import device_facts
 
-_OF_KINDS: Mapping[str, ImageFormat] = {
-    "tplink-v1": "tplink-v1",
-    "tplink-v2": "tplink-v2",
-    "safeloader": "safeloader",
-    "sysupgrade-tar": "sysupgrade-tar",
-    "dni": "netgear-dni",
-    "fit": "fit",
-    "trx": "trx",
-    "ubi": "ubi",
-    "uimage": "uimage",
+# kinds of parts that tell a format alone; the others' are those of CONTAINERS with what lies in them
+_PLAIN_KINDS: Mapping[str, ImageFormat] = {
     "squashfs": "filesystem",
     "ext4": "filesystem",
     "ubifs": "filesystem",
 }
+_TOLD_APART = ("kernel", *DISKS)  # formats that several kinds or the target tell, not the kind alone
 _FILE_SYSTEMS = "squashfs|ubifs|ext4|jffs2-64k|jffs2-128k"
 _PC_TARGETS = ("x86/", "armsr/", "armvirt/", "loongarch64/")  # started by UEFI or a BIOS
 
@@ -88,13 +83,14 @@ def looks_like(image: Path, target: str) -> ImageFormat:
 
 
 def _of_part(part: Part, target: str) -> ImageFormat:
-    kinds = {child.kind for child in part.children}
-    if part.kind == "uimage-image":
-        return "ubi-factory" if "ubi" in kinds else "uimage-squashfs" if "squashfs" in kinds else "unknown"
     if part.kind in ("mbr-disk", "gpt-disk"):
         computer: ImageFormat = "bios-disk" if part.kind == "mbr-disk" else "efi-disk"
         return computer if target.startswith(_PC_TARGETS) else "sd-card"
-    return _OF_KINDS.get(part.kind, "unknown")
+    if part.kind in _PLAIN_KINDS:
+        return _PLAIN_KINDS[part.kind]
+    known: tuple[ImageFormat, ...] = get_args(ImageFormat)
+    found = (name for name in known if name not in _TOLD_APART and name in CONTAINERS)
+    return next((name for name in found if fits(part, name)), "unknown")
 
 
 def _formats(facts: DeviceFacts) -> set[str]:

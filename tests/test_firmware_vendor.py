@@ -23,6 +23,7 @@ from imagebuilder.firmware.reading import Reading
 from imagebuilder.firmware.subject import CONTAINERS
 from imagebuilder.firmware.vendor import chk_checksum, chk_sums
 from imagebuilder.model.firmware import Part
+from imagebuilder.report.firmware_text import inspection_text
 from imagebuilder.report.formats_text import formats_text
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs/formats.md"
@@ -253,6 +254,15 @@ def test_the_kinds_that_boards_can_ask_for_are_kinds_that_are_read() -> None:
     not_opened = {form.kind for form in FORMATS if not form.opened} - {"ext4", "ubifs"}
     assert kinds.isdisjoint(not_opened)
     assert set(KERNELS) <= read
+
+
+def test_the_strip_shows_a_vendors_header_as_one(tmp_path: Path) -> None:
+    image = tmp_path / "image.bin"
+    image.write_bytes(samples.images()["combined"][1])
+    strip = inspection_text(inspection.inspect(image)).splitlines()[3]
+    assert strip.startswith("[HH")
+    assert "K" in strip
+    assert "R" in strip
 
 
 # --- what is named

@@ -160,6 +160,10 @@ def test_an_image_in_the_tree_tells_what_it_is(small_tree: Path, tmp_path: Path)
         ("ath79/tiny", "squashfs", "filesystem"),
         ("ath79/tiny", "uimage", "uimage"),
         ("ath79/tiny", "uimage and squashfs", "uimage-squashfs"),
+        ("ath79/tiny", "squashfs and uimage", "squashfs-kernel"),
+        ("ath79/tiny", "netgear", "netgear-dni"),
+        ("sunxi/cortexa7", "card", "sd-card"),
+        ("x86/64", "card", "bios-disk"),
     ],
 )
 def test_what_a_file_looks_like(tmp_path: Path, target: str, image: str, expected: ImageFormat) -> None:
@@ -170,6 +174,9 @@ def test_what_a_file_looks_like(tmp_path: Path, target: str, image: str, expecte
         "noise": writers.noise(4000),
         "squashfs": writers.squashfs(release="23.05.5", target="ath79/tiny"),
         "uimage": kernel,
+        "squashfs and uimage": writers.squashfs(release="23.05.5", target="ath79/tiny") + bytes(99) + kernel,
+        "netgear": writers.dni(kernel),
+        "card": bytes(writers.mbr([(0x0C, 2048, 8192), (0x83, 12288, 2048)], 14336 * 512)),
         "uimage and squashfs": kernel + writers.squashfs(release="23.05.5", target="ath79/tiny"),
     }
     file = tmp_path / "image"

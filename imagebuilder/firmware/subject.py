@@ -122,10 +122,12 @@ def choose_profile(board: Board, target: str, release: str) -> tuple[Profile, tu
     return (covering or fitting)[0], (check, stated)
 
 
-def _fits(part: Part, image: Image) -> bool:
-    inner = _INSIDE.get(image.format)
-    kinds = CONTAINERS.get(image.format)
-    if kinds is None:  # nobody knows how such a file looks
+def fits(part: Part, image_format: str) -> bool:
+    """Whether a file that is this part is of a board's format; True where nobody knows how such a file
+    looks."""
+    inner = _INSIDE.get(image_format)
+    kinds = CONTAINERS.get(image_format)
+    if kinds is None:
         return True
     if part.kind not in kinds:
         return False
@@ -139,7 +141,7 @@ def choose_image(
     of its format."""
     images = board.for_profile(profile).images
     named = _named(images, name)
-    fitting = [key for key, one in images.items() if _fits(part, one)]
+    fitting = [key for key, one in images.items() if fits(part, one.format)]
     known = [key for key in fitting if images[key].format in CONTAINERS]
     if wanted in images:
         key = shown = wanted
@@ -186,7 +188,7 @@ def _format_check(part: Part, candidates: Mapping[str, Image], image: Image) -> 
     if image.format not in CONTAINERS:
         stated = "a format that this program opens"
         return Check("format of the image", stated, f"{image.format}: {found}", False, "unsure")
-    return holds("format of the image", _fits(part, image), expected=expected, found=found)
+    return holds("format of the image", fits(part, image.format), expected=expected, found=found)
 
 
 def on_boot_partition(part: Part, *kinds: str) -> Iterator[Part]:

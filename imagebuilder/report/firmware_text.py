@@ -28,11 +28,10 @@ _SIGNS = {
     "fat": "B",
 }
 _WORDS = {"error": "REFUSED", "warning": "warning", "unsure": "unsure"}
-_HEADERS = ("tplink-header", "uimage-header", "trx-header", "safeloader-header", "partition-table")
 
 
 def _sign(stretch: Stretch) -> str:
-    if stretch.kind in _HEADERS:
+    if stretch.kind == "partition-table" or stretch.kind.endswith("-header"):
         return "H"
     if stretch.kind in ("metadata", "signature"):
         return "M"
