@@ -84,7 +84,7 @@ def _fip(view: View) -> Mapping[str, Field]:
 
 
 def _fis(view: View) -> Mapping[str, Field]:
-    size = next(size for size in _FIS_ENTRIES if _is_fis_name(view, size))
+    size = next((size for size in _FIS_ENTRIES if _is_fis_name(view, size)), _FIS_ENTRIES[0])
     names = []
     for at in range(0, min(view.size - size + 1, size * 64), size):
         if not _is_fis_name(view, at):

@@ -69,7 +69,10 @@ def detect(view: View) -> bool:
 
 def parse(view: View, _reading: Reading) -> Part:
     """Its version, order and size; where the size is not told, all of the view."""
-    order, about = MAGICS[view.take(0, 4)]
+    magic = view.take(0, 4)
+    if magic not in MAGICS or view.size < _LEAST:
+        raise ImageFormatError("there is no squashfs, old or of a vendor's own")
+    order, about = MAGICS[magic]
     number = _Numbers(view, order).read
     version = number(_VERSION_AT, 2)
     if _is_vendors(view):
