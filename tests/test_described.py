@@ -51,7 +51,7 @@ def test_every_key_says_what_it_does_and_what_leaving_it_out_means(name: str) ->
 def test_quantities_name_their_unit() -> None:
     """Numbers that are neither a size nor a choice, a count or an id."""
     unitless = {"Python.optimize", "AppUse.optimize", "PythonPackageUse.release", "lock.lock_schema"}
-    unitless |= {"TplinkHeader.hwid", "TplinkHeader.hwrev", "Variable.default"}
+    unitless |= {"TplinkHeader.hwid", "TplinkHeader.hwrev", "TplinkHeader.header_version", "Variable.default"}
     kinds = {
         name: {each.get("type") for each in (key, *key.get("anyOf", ()))}
         for name, (key, _) in KEYS.items()

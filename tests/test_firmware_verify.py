@@ -282,11 +282,11 @@ def test_one_name_that_the_device_has_is_enough(tmp_path: Path, devices: list[st
 def test_ramips_asks_for_metadata_from_19_07_on(release: str, needed: bool) -> None:
     profile = SimpleNamespace(target="ramips/mt7621")
     read = SimpleNamespace(metadata=None, metadata_packed=False)
-    subject = SimpleNamespace(sysupgrade=True, read=read, profile=profile)
-    (check,) = metadata_checks(subject, release)  # type: ignore[arg-type]
+    subject = SimpleNamespace(sysupgrade=True, read=read, profile=profile, rules=NO_RULES, release=release)
+    (check,) = metadata_checks(subject)  # type: ignore[arg-type]
     assert (check.what, check.refuses) == ("metadata", needed)
-    profile.target = "ath79/generic"
-    assert next(metadata_checks(subject, release)).refuses  # type: ignore[arg-type]
+    profile.target = "mvebu/cortexa9"
+    assert next(metadata_checks(subject)).refuses  # type: ignore[arg-type]
 
 
 def test_an_init_without_content_is_none(tmp_path: Path) -> None:

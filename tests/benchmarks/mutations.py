@@ -219,7 +219,7 @@ MUTATIONS = (
     Mutation(
         "`all` for `any` in supported_devices",
         "firmware/verify_device.py",
-        "listed = any(name in wanted for name in found.devices)",
+        "listed = bool(same) or any(name in wanted for name in found.devices)",
         "listed = all(name in wanted for name in found.devices)",
         "test_firmware_verify.py::test_one_name_that_the_device_has_is_enough",
     ),
@@ -247,15 +247,15 @@ MUTATIONS = (
     Mutation(
         "ramips before 19.07 wants metadata",
         "firmware/verify_device.py",
-        "return target in METADATA_REQUIRED and not (old and target in _WITHOUT_BEFORE_1907)",
-        "return target in METADATA_REQUIRED",
+        '("ath79", "gemini", "ramips", "tegra"), "19.07")',
+        '("ath79", "gemini", "ramips", "tegra"), "18.06")',
         "test_firmware_verify.py::test_ramips_asks_for_metadata_from_19_07_on",
     ),
     Mutation(
         "ramips of 19.07 wants none",
         "firmware/verify_device.py",
-        'release[:5] < "19.07"',
-        'release[:5] <= "19.07"',
+        "release[:5] < since)",
+        "release[:5] <= since)",
         "test_firmware_verify.py::test_ramips_asks_for_metadata_from_19_07_on",
     ),
     Mutation(
