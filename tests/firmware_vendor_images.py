@@ -106,7 +106,7 @@ def images() -> dict[str, tuple[str, bytes, tuple[tuple[int, int], ...]]]:
             (),
         ),
         "seama": ("seama", vendor.seama_image(nor), ((0, 4), (6, 12), (12, len(vendor.seama_image(nor))))),
-        "seama-seal": ("seama-image", vendor.seama_seal(vendor.seama_image(nor)), ((48, 3000),)),
+        "seama-seal": ("seama-image", vendor.seama_seal(vendor.seama_image(nor)), ((50, 3000),)),
         "ubiquiti": ("ubiquiti", ubiquiti_factory(), ((0, 264), (268, len(ubiquiti_factory()) - 4))),
         "xiaomi": ("xiaomi", vendor.xiaomi([(b"xiaoqiang.bin", nor), (b"cfg.bin", b"x" * 99)]), ()),
         "myloader": ("myloader", vendor.myloader(nor), ()),
