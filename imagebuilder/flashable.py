@@ -26,8 +26,9 @@ def check_flashable(
     unread: Collection[str] = (),
 ) -> dict[str, Verified]:
     """What was found of each image, by its file. UnsafeImageError, a line each, for what speaks against
-    flashing one of them; HostError without squashfs-tools. An image of which no check could be made, or
-    in which nothing says what it is for, is a warning: make has just made it for this profile. unread: types
+    flashing one of them; HostError without squashfs-tools. An image of which no check could be made is a
+    warning; one in which nothing says what it is for is a note: make has just made it for this profile.
+    unread: types
     of images in which nobody knows what has to lie where: what speaks against them is a warning."""
     types = {folder / image.file: image.type for image in images}
     found = verify_all(types, board, release=release)
@@ -50,7 +51,7 @@ def check_flashable(
         else:
             refused += against
     if untold:
-        log.warn(f"{', '.join(untold)}: for {board.id} because make says so; the images themselves do not")
+        log.note(f"{', '.join(untold)}: for {board.id} because make says so; the images themselves do not")
     if refused:
         raise UnsafeImageError(
             f"what make built must not be flashed on {board.id}:\n" + "\n".join(refused),

@@ -20,7 +20,7 @@ from imagebuilder.firmware.verify_device import metadata_checks, name_checks
 from imagebuilder.firmware.verify_machine import machine_of
 from imagebuilder.firmware.verify_system import NO_RULES
 from imagebuilder.flashable import UnsafeImageError, check_flashable, passed, rootfs_sizes
-from imagebuilder.log import Event, Log, Warned
+from imagebuilder.log import Event, Log, Note, Warned
 from imagebuilder.model.board import Board, Image
 from imagebuilder.model.firmware import Check, outcome_of
 from imagebuilder.model.result import ImageFile
@@ -469,7 +469,7 @@ def test_a_build_takes_what_names_no_device_and_says_so(tmp_path: Path) -> None:
     said: list[Event] = []
     found = check_flashable(images.board("x86-64"), [image], tmp_path, "23.05.5", Log([said.append]))
     assert [verified.outcome for verified in found.values()] == ["cannot be told"]
-    assert [event.text for event in said if isinstance(event, Warned)] == [
+    assert [event.text for event in said if isinstance(event, Note)] == [
         "combined-efi: for x86-64 because make says so; the images themselves do not"
     ]
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imagebuilder.inquiry import look_at_tree
 from imagebuilder.log import Log
-from imagebuilder.openwrt.device_facts import device_facts, look_at_tree
+from imagebuilder.openwrt.device_facts import device_facts
 from imagebuilder.openwrt.image_makefile import ImageMakefiles
 from imagebuilder.openwrt.legacy_images import LegacyDevice, legacy_device
 

@@ -212,7 +212,7 @@ def test_every_shipped_config_and_board_loads(library: Library) -> None:
 def test_a_board_file_with_faults(library: Library, project: Path) -> None:
     (project / "boards/odd.toml").write_text(
         'name = "Odd"\nsoc = "?"\nram = "32MB"\nflash = "4M"\n\n[[profile]]\nreleases = "recent"\n'
-        'target = "ath79"\nname = "x"\narch = "mips_24kc"\n[images]\nsysupgrade = { format = "tplink-v2" }\n'
+        'target = "ath79"\nname = "x"\narch = "mips_24kc"\n[images]\nsysupgrade = { format = "tplink-v9" }\n'
     )
     with pytest.raises(FaultsError) as caught:
         library.board("odd")

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.errors import UserError
-from imagebuilder.inquiry import plan_image
+from imagebuilder.inquiry import look_at_tree, plan_image
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.board import ImageFormat
-from imagebuilder.openwrt.device_facts import known_profile, look_at_tree
+from imagebuilder.openwrt.device_facts import known_profile
 from imagebuilder.pipeline import build_image
 from imagebuilder.request import Request, requests
 from imagebuilder.seen import known_facts, looks_like
