@@ -1,6 +1,6 @@
 """What make has made: checked against plan and board, tried, measured, and what is said of it in the end.
 
-A module of its own, so that it can be loaded while make runs (see pipeline.py).
+A module of its own, so that it can be loaded while make runs (see build.py).
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imagebuilder.budgeting import check_budget, open_budgeting, real_budget
-from imagebuilder.decision import Decided, Inputs
+from imagebuilder.budget.budget import check_budget, open_budgeting, real_budget
+from imagebuilder.config.board import NOT_OPENED, UNKNOWN, Board
+from imagebuilder.decide import Decided, Inputs
+from imagebuilder.find_tree import Source
+from imagebuilder.firmware.handed_over import check_flashable, passed, rootfs_sizes
 from imagebuilder.firmware.verify import Verified
-from imagebuilder.flashable import check_flashable, passed, rootfs_sizes
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
-from imagebuilder.model.board import NOT_OPENED, UNKNOWN, Board
 from imagebuilder.model.budget import Budgets, FlashBudget
 from imagebuilder.model.filespec import FilespecRecord
-from imagebuilder.model.plan import Plan
 from imagebuilder.model.result import (
     ImageFile,
     InstalledPackage,
@@ -28,14 +28,14 @@ from imagebuilder.model.result import (
     StepTime,
     TreeFacts,
 )
-from imagebuilder.openwrt.collect import check_images, check_manifest, find_images, read_manifest
-from imagebuilder.openwrt.output import MakeReport
-from imagebuilder.openwrt.rootfs import find_rootfs, package_files, services, sizes_by_package
-from imagebuilder.python.bytecode_check import uncompiled
-from imagebuilder.stage.filetree import read_tree
-from imagebuilder.supply.feeds import LOCAL
-from imagebuilder.supply.tree import Source
-from imagebuilder.trying import loaded, tried
+from imagebuilder.packages.supply import LOCAL
+from imagebuilder.python.bytecode.check import uncompiled
+from imagebuilder.rootfs.files import read_tree
+from imagebuilder.tree.collect import check_images, check_manifest, find_images, read_manifest
+from imagebuilder.tree.output import MakeReport
+from imagebuilder.tree.plan import Plan
+from imagebuilder.tree.rootfs import find_rootfs, package_files, services, sizes_by_package
+from imagebuilder.trial.start_check import loaded, tried
 from imagebuilder.workspace import Workspace
 
 

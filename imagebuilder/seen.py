@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
+from imagebuilder.config.board import UNKNOWN, Board, Image, ImageFormat, Profile
+from imagebuilder.config.device import DeviceFacts, ImageFacts
 from imagebuilder.errors import UserError
-from imagebuilder.firmware.formats import read_image
+from imagebuilder.firmware.formats.formats import read_image
 from imagebuilder.firmware.reader import open_view
 from imagebuilder.firmware.subject import CONTAINERS, DISKS, fits
-from imagebuilder.model.board import UNKNOWN, Board, Image, ImageFormat, Profile
-from imagebuilder.model.device import DeviceFacts, ImageFacts
 from imagebuilder.model.firmware import Part
 from imagebuilder.model.tree import Tree
-from imagebuilder.openwrt.collect import named_image
-from imagebuilder.openwrt.device_facts import device_facts
+from imagebuilder.tree.collect import named_image
+from imagebuilder.tree.device_facts import device_facts
 
 # kinds of parts that tell a format alone; the others' are those of CONTAINERS with what lies in them
 _PLAIN_KINDS: Mapping[str, ImageFormat] = {

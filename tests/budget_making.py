@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.feeds.resolve import package_list, resolve
-from imagebuilder.load.library import Library
-from imagebuilder.model.board import Board
+from imagebuilder.budget.advice_moves import Situation
+from imagebuilder.budget.flash import Tree, at_most, flash_budget, predict_rootfs
+from imagebuilder.config.board import Board
+from imagebuilder.config.library import Library
 from imagebuilder.model.budget import Amount, FlashBudget
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.openwrt.measure import SquashfsOptions
-from imagebuilder.openwrt.measure_image import ImageFacts
-from imagebuilder.planning.advice_moves import Situation
-from imagebuilder.planning.flash import Tree, at_most, flash_budget, predict_rootfs
+from imagebuilder.packages.resolve import package_list, resolve
+from imagebuilder.tree.measure import SquashfsOptions
+from imagebuilder.tree.measure_image import ImageFacts
 
 PROJECT = Path(__file__).resolve().parents[1]
 SQUASHFS = SquashfsOptions("mksquashfs4", "xz", 256 << 10, False, ())

@@ -11,10 +11,10 @@ import firmware_writers as writers
 import pytest
 from hypothesis import settings
 
-from imagebuilder.load.library import Library
-from imagebuilder.model.filetree import EMPTY
+from imagebuilder.config.library import Library
 from imagebuilder.model.package import Package
-from imagebuilder.stage.ipk import write_ipk
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.rootfs.tree import EMPTY
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -91,7 +91,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def own_data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where these tests keep signing keys (openwrt.signing_key): never in the user's own folder."""
+    """Where these tests keep signing keys (trust.signing_key): never in the user's own folder."""
     home = tmp_path_factory.mktemp("data-home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(home))

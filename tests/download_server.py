@@ -18,10 +18,10 @@ from urllib.parse import unquote
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from imagebuilder.config.board import Board
 from imagebuilder.host.transfer import Patience
 from imagebuilder.log import Event, Log, Note, Progress, Warned
-from imagebuilder.model.board import Board
-from imagebuilder.openwrt.mirror import TargetPlace
+from imagebuilder.server.mirror import TargetPlace
 
 TARGET = "ath79/tiny"
 RELEASE = "24.10.4"

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.model.filetree import Entry, FileTree, file_of, folder, symlink
-from imagebuilder.stage.filespec import FilespecError, apply, parse
-from imagebuilder.stage.filetree import content, read_tree, write_tree
+from imagebuilder.rootfs.files import content, read_tree, write_tree
+from imagebuilder.rootfs.filespec import FilespecError, apply, parse
+from imagebuilder.rootfs.tree import Entry, FileTree, file_of, folder, symlink
 
 NAMES = ("a", "b", "c.py", "d.so", ".e", "f1")
 GLOBS = ("*", "?", "*.py", "[ab]", "[!a]*", "f?", "*.s*")

@@ -12,10 +12,10 @@ import firmware_vendor_images
 import firmware_writers as make
 import zstandard
 
-from imagebuilder.firmware.formats import read_image
+from imagebuilder.config.board import Board
+from imagebuilder.config.library import Library
+from imagebuilder.firmware.formats.formats import read_image
 from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.load.library import Library
-from imagebuilder.model.board import Board
 from imagebuilder.model.firmware import Check, Part
 
 PROJECT = Path(__file__).resolve().parents[1]

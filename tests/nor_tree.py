@@ -14,11 +14,11 @@ from pathlib import Path
 
 import firmware_writers as writers
 
+from imagebuilder.budget.flash_kinds import kind_of, ratio_for
 from imagebuilder.model.control import parse_depends
-from imagebuilder.model.filetree import FileTree, file_of, symlink
 from imagebuilder.model.package import Package
-from imagebuilder.planning.flash_kinds import kind_of, ratio_for
-from imagebuilder.stage.ipk import write_ipk
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.rootfs.tree import FileTree, file_of, symlink
 
 BOARD = "nor-test"
 PROFILE = "nor"

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.feeds.opkg import format_index
-from imagebuilder.feeds.resolve import ResolutionError, Universe, resolve
-from imagebuilder.feeds.resolve_opkg import OpkgRules
-from imagebuilder.feeds.universe import clash, fits
 from imagebuilder.model.control import parse_depends
-from imagebuilder.model.filetree import FileTree, file_of
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.stage.ipk import write_ipk
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.packages.opkg.opkg import format_index
+from imagebuilder.packages.opkg.resolve import OpkgRules
+from imagebuilder.packages.resolve import ResolutionError, Universe, resolve
+from imagebuilder.packages.universe import clash, fits
+from imagebuilder.rootfs.tree import FileTree, file_of
 
 ARCH = "mips_24kc"
 # as the Makefile of 17.01's ImageBuilder calls it; later ones leave the first two out

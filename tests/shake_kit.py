@@ -9,27 +9,27 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.config.app import AppUse
 from imagebuilder.host.cache import Cache
 from imagebuilder.kit.layout import PACKAGES_DIR
 from imagebuilder.log import Log
-from imagebuilder.model.app import AppUse
 from imagebuilder.model.edition import Edition
-from imagebuilder.model.filetree import FileTree, file_of
-from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.python.app_bytecode import Compiler
-from imagebuilder.python.app_package import app_package, declare_app, open_app
-from imagebuilder.python.apps import scan_app
-from imagebuilder.python.bytecode import Interpreter
-from imagebuilder.python.bytecode_interpreter import choose_interpreter
-from imagebuilder.python.catalogue import Catalogue, load_catalogue
-from imagebuilder.python.choose import choose_packages
-from imagebuilder.python.index import PackageIndex
-from imagebuilder.python.shake import Shaken, ShakeRequest, shake
-from imagebuilder.python.wheels_target import wheel_target
-from imagebuilder.stage.filetree import write_tree
-from imagebuilder.stage.ipk_reader import read_ipk
-from imagebuilder.stage.repack import content_of
+from imagebuilder.packages.opkg.ipk_reader import read_ipk
+from imagebuilder.packages.repack import content_of
+from imagebuilder.python.apps.apps import scan_app
+from imagebuilder.python.apps.bytecode import Compiler
+from imagebuilder.python.apps.package import app_package, declare_app, open_app
+from imagebuilder.python.bytecode.bytecode import Interpreter
+from imagebuilder.python.bytecode.interpreter import choose_interpreter
+from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
+from imagebuilder.python.catalogue.choose import choose_packages
+from imagebuilder.python.requirements.index import PackageIndex
+from imagebuilder.python.shake.shake import Shaken, ShakeRequest, shake
+from imagebuilder.python.wheels.target import wheel_target
+from imagebuilder.rootfs.files import write_tree
+from imagebuilder.rootfs.local_package import LocalPackage
+from imagebuilder.rootfs.tree import FileTree, file_of
 
 SYSTEM = ("base-files", "busybox", "libc")
 

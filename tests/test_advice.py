@@ -7,8 +7,8 @@ from budget_making import VARIANTS, predictor, resolved, situation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.planning.advice import advise
-from imagebuilder.planning.fit import fit, with_value
+from imagebuilder.budget.advice import advise
+from imagebuilder.budget.fit import fit, with_value
 
 CONFIG = """\
 # my router

@@ -13,14 +13,14 @@ import pytest
 from apk_tree import BOARD, FEED_PATH, RELEASE, VERSIONS, Feed, fill_feed, make_key, make_tree
 from download_server import Server
 
-from imagebuilder.inquiry import fetch_image, lock_image, plan_image
-from imagebuilder.load.lock import write_lock
+from imagebuilder.ask import fetch_image, lock_image, plan_image
+from imagebuilder.build import build_image, build_twice
+from imagebuilder.config.lock import write_lock
+from imagebuilder.config.request import Request, requests
 from imagebuilder.log import Log, Warned
-from imagebuilder.openwrt.apk_tool import ApkRefusalError
-from imagebuilder.openwrt.feed import FeedError
-from imagebuilder.openwrt.signature import UnknownKeyError
-from imagebuilder.pipeline import build_image, build_twice
-from imagebuilder.request import Request, requests
+from imagebuilder.packages.apk.tool import ApkRefusalError
+from imagebuilder.packages.opkg.feed import FeedError
+from imagebuilder.trust.signature import UnknownKeyError
 
 pytest_plugins = ["server_fixtures"]
 pytestmark = pytest.mark.genuine

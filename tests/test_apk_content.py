@@ -17,14 +17,14 @@ from imagebuilder.host.run import Completed
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.control import parse_depends, parse_names
-from imagebuilder.model.filetree import FileTree, file_of, folder, symlink
-from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.stage import apk_writer
-from imagebuilder.stage.apk_reader import SCRIPTS, read_apk
-from imagebuilder.stage.apk_writer import package_info, write_apk
-from imagebuilder.stage.ipk import PackageFileError
-from imagebuilder.stage.ipk_reader import Limits
+from imagebuilder.packages.apk import writer as apk_writer
+from imagebuilder.packages.apk.reader import SCRIPTS, read_apk
+from imagebuilder.packages.apk.writer import package_info, write_apk
+from imagebuilder.packages.opkg.ipk import PackageFileError
+from imagebuilder.packages.opkg.ipk_reader import Limits
+from imagebuilder.rootfs.local_package import LocalPackage
+from imagebuilder.rootfs.tree import FileTree, file_of, folder, symlink
 
 FACTS = Package("demo", "1-r1", "mips_24kc")
 Folders = Sequence[tuple[str, int, Sequence[tuple[str, int, object]]]]

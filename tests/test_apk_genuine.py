@@ -24,16 +24,22 @@ from apk_tree import (
 )
 from test_apk_version import SIGNS
 
-from imagebuilder.feeds.apk import chains, parse_index, picked, with_abi_suffixes
-from imagebuilder.feeds.apk_version import compare, is_valid
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.run import ProgramError, clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
-from imagebuilder.openwrt.apk_file import WrongPackageError, check_apk_file
-from imagebuilder.openwrt.apk_key import ensure_apk_key
-from imagebuilder.openwrt.apk_tool import (
+from imagebuilder.packages.apk.apk import chains, parse_index, picked, with_abi_suffixes
+from imagebuilder.packages.apk.feed import (
+    apk_feeds_of,
+    feed_indexer,
+    in_used_tree,
+    lay_apk_feed,
+    lay_apk_repositories,
+    own_apk_index,
+)
+from imagebuilder.packages.apk.file import WrongPackageError, check_apk_file
+from imagebuilder.packages.apk.tool import (
     PROGRAM,
     ApkError,
     ApkRefusalError,
@@ -43,19 +49,13 @@ from imagebuilder.openwrt.apk_tool import (
     plan_install,
     words_for_apk,
 )
-from imagebuilder.openwrt.feed import FEED, FeedError, Wanted, in_folder
-from imagebuilder.openwrt.feed_apk import (
-    apk_feeds_of,
-    feed_indexer,
-    in_used_tree,
-    lay_apk_feed,
-    lay_apk_repositories,
-    own_apk_index,
-)
-from imagebuilder.openwrt.signature import UnknownKeyError, WrongSignatureError
-from imagebuilder.openwrt.signature_adb import read_apk_key, tree_apk_keys, verify_adb
-from imagebuilder.openwrt.signing_key import lay_signing_key
-from imagebuilder.openwrt.tree import read_tree, settings_of
+from imagebuilder.packages.apk.version import compare, is_valid
+from imagebuilder.packages.opkg.feed import FEED, FeedError, Wanted, in_folder
+from imagebuilder.tree.tree import read_tree, settings_of
+from imagebuilder.trust.apk_key import ensure_apk_key
+from imagebuilder.trust.signature import UnknownKeyError, WrongSignatureError
+from imagebuilder.trust.signature_adb import read_apk_key, tree_apk_keys, verify_adb
+from imagebuilder.trust.signing_key import lay_signing_key
 
 pytestmark = pytest.mark.genuine
 

@@ -15,10 +15,10 @@ from adb_maker import block, deflated, index, zstandarded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagebuilder.feeds import apk
-from imagebuilder.feeds.apk import parse_index, read_index, with_abi_suffixes
 from imagebuilder.model.adb import AdbError, Container, Values
 from imagebuilder.model.package import Dependency, Package
+from imagebuilder.packages.apk import apk
+from imagebuilder.packages.apk.apk import parse_index, read_index, with_abi_suffixes
 
 SAMPLES = json.loads((Path(__file__).parent / "data/apk-index.json").read_text())
 CONTAINERS = {name: base64.b64decode(text) for name, text in SAMPLES["containers"].items()}

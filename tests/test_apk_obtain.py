@@ -9,17 +9,17 @@ from adb_maker import Facts, index, package
 from test_apk_index import PYTHON
 from test_apk_trust import MINE, MY_KEY, OTHER
 
-from imagebuilder.feeds.apk import parse_index
 from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.host.download import Downloads
 from imagebuilder.host.transfer_part import DownloadError
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
-from imagebuilder.openwrt.apk_file import WrongPackageError
-from imagebuilder.openwrt.mirror import Mirror
-from imagebuilder.openwrt.obtain_feed_apk import apk_files, cached_apk, signed_apk_index
-from imagebuilder.openwrt.signature import NoSignatureError, UnknownKeyError
-from imagebuilder.openwrt.signature_seen import OlderIndexError
+from imagebuilder.packages.apk.apk import parse_index
+from imagebuilder.packages.apk.file import WrongPackageError
+from imagebuilder.packages.apk.obtain import apk_files, cached_apk, signed_apk_index
+from imagebuilder.server.mirror import Mirror
+from imagebuilder.trust.signature import NoSignatureError, UnknownKeyError
+from imagebuilder.trust.signature_seen import OlderIndexError
 
 FEED = "releases/25.12.1/packages/mips_24kc/base"
 FAR = Mirror("https://mirror.example.invalid")

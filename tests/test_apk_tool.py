@@ -13,14 +13,21 @@ from hypothesis import strategies as st
 from test_apk_index import PYTHON
 
 from imagebuilder.errors import UserError
-from imagebuilder.feeds.apk import chains, parse_index, picked
 from imagebuilder.host.run import Completed
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Log
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.model.tree import TreeError
-from imagebuilder.openwrt.apk_key import ensure_apk_key
-from imagebuilder.openwrt.apk_tool import (
+from imagebuilder.packages.apk.apk import chains, parse_index, picked
+from imagebuilder.packages.apk.feed import (
+    apk_feeds_of,
+    feed_indexer,
+    in_used_tree,
+    lay_apk_feed,
+    lay_apk_repositories,
+    own_apk_index,
+)
+from imagebuilder.packages.apk.tool import (
     PINNED,
     ApkError,
     ApkRefusalError,
@@ -32,18 +39,11 @@ from imagebuilder.openwrt.apk_tool import (
     stays_although_removed,
     words_for_apk,
 )
-from imagebuilder.openwrt.feed import FeedError, Wanted, in_folder
-from imagebuilder.openwrt.feed_apk import (
-    apk_feeds_of,
-    feed_indexer,
-    in_used_tree,
-    lay_apk_feed,
-    lay_apk_repositories,
-    own_apk_index,
-)
-from imagebuilder.openwrt.keys import KeyFileError
-from imagebuilder.openwrt.signature_adb import read_apk_key
-from imagebuilder.openwrt.tree import check_tree, package_manager
+from imagebuilder.packages.opkg.feed import FeedError, Wanted, in_folder
+from imagebuilder.tree.tree import check_tree, package_manager
+from imagebuilder.trust.apk_key import ensure_apk_key
+from imagebuilder.trust.keys import KeyFileError
+from imagebuilder.trust.signature_adb import read_apk_key
 
 FAKE_APK = """\
 #!/bin/sh

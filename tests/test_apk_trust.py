@@ -17,18 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_apk_index import CONTAINERS, LIBRARY, PYTHON, SAMPLES
 
-from imagebuilder.feeds.apk import parse_index
 from imagebuilder.model.package import Package
-from imagebuilder.openwrt.apk_file import WrongPackageError, check_apk_file
-from imagebuilder.openwrt.keys import KeyFileError
-from imagebuilder.openwrt.signature import (
+from imagebuilder.packages.apk.apk import parse_index
+from imagebuilder.packages.apk.file import WrongPackageError, check_apk_file
+from imagebuilder.trust.keys import KeyFileError
+from imagebuilder.trust.signature import (
     NoSignatureError,
     SignatureFormatError,
     TrustError,
     UnknownKeyError,
     WrongSignatureError,
 )
-from imagebuilder.openwrt.signature_adb import parse_apk_key, tree_apk_keys, verify_adb
+from imagebuilder.trust.signature_adb import parse_apk_key, tree_apk_keys, verify_adb
 
 MINE, OTHER = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
 SIGNED = index([LIBRARY, PYTHON], MINE)

@@ -9,7 +9,7 @@ from apk_versions import FITTING, INVALID, ORDER, WANTED
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.feeds.apk_version import compare, is_valid, satisfies, version_key
+from imagebuilder.packages.apk.version import compare, is_valid, satisfies, version_key
 
 SIGNS = {"<": -1, "=": 0, ">": 1}
 PAIRS = [pair.split() for line in ORDER.splitlines() for pair in line.split("; ")]

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from wheel_maker import make_elf, make_project, make_wheel
 
+from imagebuilder.config.app import AppUse, PinnedRequirement, ResolvedRequirements
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.log import Event, Log, Warned
-from imagebuilder.model.app import AppUse, PinnedRequirement, ResolvedRequirements
-from imagebuilder.model.filetree import FileTree, file_of
-from imagebuilder.model.local_package import LocalPackage
-from imagebuilder.python.app_bytecode import Compiler
-from imagebuilder.python.app_package import (
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.packages.opkg.ipk_reader import read_ipk
+from imagebuilder.python.apps.bytecode import Compiler
+from imagebuilder.python.apps.launcher import LauncherError, Service, Start, init_script
+from imagebuilder.python.apps.package import (
     App,
     AppPackageError,
     app_package,
@@ -32,18 +33,17 @@ from imagebuilder.python.app_package import (
     packages_of,
     wheel_package,
 )
-from imagebuilder.python.app_script import ScriptError, read_script
-from imagebuilder.python.bytecode import CompileError, Interpreter
-from imagebuilder.python.bytecode_check import Uncompiled, uncompiled
-from imagebuilder.python.imports import SourceError
-from imagebuilder.python.index import PackageIndex
-from imagebuilder.python.launcher import LauncherError, Service, Start, init_script
-from imagebuilder.python.wheels import read_wheel
-from imagebuilder.python.wheels_target import wheel_target
-from imagebuilder.python.wheels_tree import NativeCodeError
-from imagebuilder.stage.filetree import content, digest, write_tree
-from imagebuilder.stage.ipk import write_ipk
-from imagebuilder.stage.ipk_reader import read_ipk
+from imagebuilder.python.apps.script import ScriptError, read_script
+from imagebuilder.python.bytecode.bytecode import CompileError, Interpreter
+from imagebuilder.python.bytecode.check import Uncompiled, uncompiled
+from imagebuilder.python.imports.imports import SourceError
+from imagebuilder.python.requirements.index import PackageIndex
+from imagebuilder.python.wheels.target import wheel_target
+from imagebuilder.python.wheels.tree import NativeCodeError
+from imagebuilder.python.wheels.wheels import read_wheel
+from imagebuilder.rootfs.files import content, digest, write_tree
+from imagebuilder.rootfs.local_package import LocalPackage
+from imagebuilder.rootfs.tree import FileTree, file_of
 
 EPOCH = 1_700_000_000
 MAGIC = int.from_bytes(importlib.util.MAGIC_NUMBER[:2], "little")

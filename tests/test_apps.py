@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.errors import UserError
-from imagebuilder.python import apps
-from imagebuilder.python.apps import AppError, AppScan, scan_app
-from imagebuilder.python.imports import SourceError
+from imagebuilder.python.apps import apps
+from imagebuilder.python.apps.apps import AppError, AppScan, scan_app
+from imagebuilder.python.imports.imports import SourceError
 
 PYTHON = (3, 11)
 

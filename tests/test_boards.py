@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
+from imagebuilder.ask import look_at_tree
+from imagebuilder.build import build_image
+from imagebuilder.config.board import Board, Image, Profile
+from imagebuilder.config.library import Library
+from imagebuilder.config.request import requests
 from imagebuilder.errors import FaultsError, UserError
-from imagebuilder.inquiry import look_at_tree
-from imagebuilder.load.library import Library
 from imagebuilder.log import Log
-from imagebuilder.model.board import Board, Image, Profile
-from imagebuilder.openwrt.board_check import covered
-from imagebuilder.openwrt.collect import find_images, named_image
-from imagebuilder.pipeline import build_image
-from imagebuilder.request import requests
+from imagebuilder.tree.board_check import covered
+from imagebuilder.tree.collect import find_images, named_image
 
 PROJECT = Path(__file__).resolve().parents[1]
 REFERENCE = PROJECT / "tests/data/boards.json"

@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagebuilder.ask import look_at_tree, plan_image
+from imagebuilder.config.board import Partition, TplinkHeader
+from imagebuilder.config.boards_write import FILL_IN, _emulation, board_text, places_to_fill_in, write_board
+from imagebuilder.config.device import DeviceFacts, ImageFacts
+from imagebuilder.config.library import Library
+from imagebuilder.config.request import requests
+from imagebuilder.config.toml import parse_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.run import run
-from imagebuilder.inquiry import look_at_tree, plan_image
-from imagebuilder.load.boards_write import FILL_IN, _emulation, board_text, places_to_fill_in, write_board
-from imagebuilder.load.library import Library
-from imagebuilder.load.toml import parse_toml
 from imagebuilder.log import Log
-from imagebuilder.model.board import Partition, TplinkHeader
-from imagebuilder.model.device import DeviceFacts, ImageFacts
 from imagebuilder.model.tree import TreeError
-from imagebuilder.openwrt.device_facts import device_facts
-from imagebuilder.request import requests
+from imagebuilder.tree.device_facts import device_facts
 
 PROJECT = Path(__file__).resolve().parents[1]
 Cli = Callable[..., subprocess.CompletedProcess[str]]

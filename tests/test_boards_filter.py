@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagebuilder.config.boards_filter import BoardFilter, SizeBound, parse_bound
+from imagebuilder.config.library import Library
 from imagebuilder.errors import UserError
-from imagebuilder.load.boards_filter import BoardFilter, SizeBound, parse_bound
-from imagebuilder.load.library import Library
 
 LIBRARY = Library(Path(__file__).resolve().parents[1])
 MEBIBYTE = 1 << 20

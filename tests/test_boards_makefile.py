@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.model.board import ImageFormat
-from imagebuilder.openwrt.device_facts import make_size, parse_mtdparts, parse_targetinfo
-from imagebuilder.openwrt.image_makefile import DeviceDefinition, ImageMakefiles, read_image_makefiles
-from imagebuilder.openwrt.recipes import device_images, recipe_image
+from imagebuilder.config.board import ImageFormat
+from imagebuilder.tree.device_facts import make_size, parse_mtdparts, parse_targetinfo
+from imagebuilder.tree.image_makefile import DeviceDefinition, ImageMakefiles, read_image_makefiles
+from imagebuilder.tree.recipes import device_images, recipe_image
 
 # in the way of OpenWrt's, not theirs
 MAKEFILE = """

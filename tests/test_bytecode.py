@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from imagebuilder.errors import UserError
 from imagebuilder.log import CommandRun, Event, Log
-from imagebuilder.model.filetree import EMPTY, FileTree, file_at, file_of, folder, symlink
-from imagebuilder.python.bytecode import (
+from imagebuilder.python.bytecode.bytecode import (
     CompileError,
     Interpreter,
     InterpreterError,
@@ -28,7 +27,8 @@ from imagebuilder.python.bytecode import (
     shipped_tree,
     source_tree,
 )
-from imagebuilder.stage.filetree import digest, write_tree
+from imagebuilder.rootfs.files import digest, write_tree
+from imagebuilder.rootfs.tree import EMPTY, FileTree, file_at, file_of, folder, symlink
 
 EPOCH = 1_700_000_000
 MAGIC = int.from_bytes(importlib.util.MAGIC_NUMBER[:2], "little")

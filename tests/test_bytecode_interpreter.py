@@ -10,15 +10,21 @@ import pytest
 from wheel_maker import make_elf
 
 from imagebuilder.errors import HostError
-from imagebuilder.model.filetree import FileTree, file_of
-from imagebuilder.python.bytecode import Form, Interpreter, InterpreterError, Validity, compile_sources
-from imagebuilder.python.bytecode_interpreter import (
+from imagebuilder.python.bytecode.bytecode import (
+    Form,
+    Interpreter,
+    InterpreterError,
+    Validity,
+    compile_sources,
+)
+from imagebuilder.python.bytecode.interpreter import (
     choose_interpreter,
     emulator,
     host_interpreter,
     sandboxed,
     target_interpreter,
 )
+from imagebuilder.rootfs.tree import FileTree, file_of
 
 EPOCH = 1_700_000_000
 MAGIC = int.from_bytes(importlib.util.MAGIC_NUMBER[:2], "little")

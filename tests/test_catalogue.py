@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from imagebuilder.python.catalogue import CatalogueError, HookStep, known_series, load_catalogue
-from imagebuilder.stage.filespec import parse
+from imagebuilder.python.catalogue.catalogue import CatalogueError, HookStep, known_series, load_catalogue
+from imagebuilder.rootfs.filespec import parse
 
 BOOK = load_catalogue("23.05")
 

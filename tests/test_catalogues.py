@@ -10,7 +10,7 @@ from importlib import resources
 import pytest
 
 import imagebuilder.python
-from imagebuilder.python.catalogue import (
+from imagebuilder.python.catalogue.catalogue import (
     Catalogue,
     CatalogueError,
     families,
@@ -18,10 +18,10 @@ from imagebuilder.python.catalogue import (
     load_catalogue,
     load_micropython,
 )
-from imagebuilder.python.import_graph import import_graph
-from imagebuilder.python.sizes import flash_need
-from imagebuilder.python.variants import available_variants
-from imagebuilder.stage.filespec import parse
+from imagebuilder.python.catalogue.sizes import flash_need
+from imagebuilder.python.catalogue.variants import available_variants
+from imagebuilder.python.imports.graph import import_graph
+from imagebuilder.rootfs.filespec import parse
 
 BOOKS = [load_catalogue(series, family) for series in known_series() for family in families(series)]
 each_book = pytest.mark.parametrize("book", BOOKS, ids=lambda book: f"{book.series}-{book.family}")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.errors import FaultsError
-from imagebuilder.python.apps import AppScan, scan_app
-from imagebuilder.python.catalogue import Catalogue, known_series, load_catalogue
-from imagebuilder.python.choose import Choice, choose_packages
-from imagebuilder.python.feed_names import DIFFERENT, feed_package
-from imagebuilder.python.imports import Import
+from imagebuilder.python.apps.apps import AppScan, scan_app
+from imagebuilder.python.catalogue.catalogue import Catalogue, known_series, load_catalogue
+from imagebuilder.python.catalogue.choose import Choice, choose_packages
+from imagebuilder.python.catalogue.feed_names import DIFFERENT, feed_package
+from imagebuilder.python.imports.imports import Import
 
 BOOK = load_catalogue("23.05")
 

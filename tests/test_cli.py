@@ -18,9 +18,9 @@ import typer
 
 from imagebuilder.cli.app import app
 from imagebuilder.host.cache import Cache
-from imagebuilder.model.filetree import EMPTY, FileTree, file_of
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.stage.ipk import write_ipk
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.rootfs.tree import EMPTY, FileTree, file_of
 
 PROJECT = Path(__file__).resolve().parents[1]
 BOARD = "tplink-tl-wr740n-v4"
@@ -186,7 +186,7 @@ def test_a_plan_that_does_not_fit_is_one_document_with_the_error(
 
 def test_a_fault_of_ours_is_one_document_too(tmp_path: Path) -> None:
     program = (
-        "import imagebuilder.load.library as library\n"
+        "import imagebuilder.config.library as library\n"
         "def broken(self): raise ZeroDivisionError('a bug')\n"
         "library.Library.board_names = broken\n"
         "library.Library.boards = broken\n"
@@ -201,7 +201,7 @@ def test_a_fault_of_ours_is_one_document_too(tmp_path: Path) -> None:
 
 def test_a_fault_of_ours_ends_with_1(cli: Cli, tmp_path: Path) -> None:
     program = (
-        "import imagebuilder.load.library as library\n"
+        "import imagebuilder.config.library as library\n"
         "def broken(self): raise ZeroDivisionError('a bug')\n"
         "library.Library.board_names = broken\n"
         "import sys; sys.argv[1:] = ['boards']\n"
@@ -290,7 +290,7 @@ def test_help_imports_nothing_that_it_does_not_need() -> None:
     ).stdout
     loaded = printed.rpartition("LOADED")[2].split()
     assert "typer" in loaded
-    assert not {"pydantic", "sh", "jinja2", "tree_sitter", "imagebuilder.pipeline"} & set(loaded)
+    assert not {"pydantic", "sh", "jinja2", "tree_sitter", "imagebuilder.build"} & set(loaded)
     for command in ("build", "plan", "boards", "configs", "show", "doctor", "demo", "test", "clean"):
         assert command in printed
 

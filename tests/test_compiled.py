@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from imagebuilder.feeds.version import compare_versions
+from imagebuilder.config.model_config import Python
 from imagebuilder.log import Event, Log, Warned
-from imagebuilder.model.config import Python
-from imagebuilder.model.filetree import FileTree, file_of
-from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.package import Package
-from imagebuilder.python.app_bytecode import Compiler
-from imagebuilder.python.bytecode import Interpreter
-from imagebuilder.python.catalogue import load_catalogue
-from imagebuilder.supply.compiled import compiled_packages, is_compiled
+from imagebuilder.own.compiled import compiled_packages, is_compiled
+from imagebuilder.packages.opkg.version import compare_versions
+from imagebuilder.python.apps.bytecode import Compiler
+from imagebuilder.python.bytecode.bytecode import Interpreter
+from imagebuilder.python.catalogue.catalogue import load_catalogue
+from imagebuilder.rootfs.local_package import LocalPackage
+from imagebuilder.rootfs.tree import FileTree, file_of
 
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 MAGIC = int.from_bytes(importlib.util.MAGIC_NUMBER[:2], "little")

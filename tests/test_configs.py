@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.ask import plan_and_budgets, plan_image
+from imagebuilder.build import build_image
+from imagebuilder.config.config import load_config
+from imagebuilder.config.library import Library
+from imagebuilder.config.request import requests
 from imagebuilder.host.fs import user_cache
-from imagebuilder.inquiry import plan_and_budgets, plan_image
-from imagebuilder.load.config import load_config
-from imagebuilder.load.library import Library
 from imagebuilder.log import Log
-from imagebuilder.pipeline import build_image
-from imagebuilder.request import requests
 from imagebuilder.trial import boot
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from imagebuilder.load.reference import reference_text
-from imagebuilder.load.schema import KINDS, schema_of
-from imagebuilder.model.board import UnsupportedFile
+from imagebuilder.config.board import UnsupportedFile
+from imagebuilder.config.reference import reference_text
+from imagebuilder.config.schema import KINDS, schema_of
 
 PROJECT = Path(__file__).resolve().parents[1]
 Key = tuple[str, dict[str, Any], bool]

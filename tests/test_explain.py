@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagebuilder.feeds.explain import shortest_conflict
-from imagebuilder.feeds.fixed import first_packages, fixed_packages, removed_in_vain
-from imagebuilder.feeds.opkg import parse_index
-from imagebuilder.feeds.resolve import ResolutionError, resolve
 from imagebuilder.model.package import Package
+from imagebuilder.packages.explain import shortest_conflict
+from imagebuilder.packages.fixed import first_packages, fixed_packages, removed_in_vain
+from imagebuilder.packages.opkg.opkg import parse_index
+from imagebuilder.packages.resolve import ResolutionError, resolve
 
 
 def feed(*lines: str) -> tuple[Package, ...]:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.model.filetree import EMPTY, FileTree, file_of, folder, symlink
-from imagebuilder.stage.filespec import Applied, FilespecError, Generation, apply, from_triples, parse
-from imagebuilder.stage.shellglob import expand
+from imagebuilder.rootfs.filespec import Applied, FilespecError, Generation, apply, from_triples, parse
+from imagebuilder.rootfs.shellglob import expand
+from imagebuilder.rootfs.tree import EMPTY, FileTree, file_of, folder, symlink
 
 A, B, C = Generation.A, Generation.B, Generation.C
 LENIENT = pytest.mark.parametrize("generation", [A, B])

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_filespec import RULES, A, B, C, files, run, stages
 
-from imagebuilder.model.filetree import FileTree, file_of, folder, symlink
-from imagebuilder.python.bytecode import shipped_tree, source_tree
-from imagebuilder.stage.filespec import Applied, FilespecError, Generation, apply, from_triples
+from imagebuilder.python.bytecode.bytecode import shipped_tree, source_tree
+from imagebuilder.rootfs.filespec import Applied, FilespecError, Generation, apply, from_triples
+from imagebuilder.rootfs.tree import FileTree, file_of, folder, symlink
 
 GENERATIONS = st.sampled_from(list(Generation))
 LIBRARY = "/usr/lib/python3.11"

@@ -10,17 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagebuilder.errors import UserError
-from imagebuilder.model.filetree import (
-    EMPTY,
-    Entry,
-    FileTree,
-    FileTreeError,
-    file_at,
-    file_of,
-    folder,
-    symlink,
-)
-from imagebuilder.stage.filetree import Written, digest, read_tree, write_tree
+from imagebuilder.rootfs.files import Written, digest, read_tree, write_tree
+from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, FileTreeError, file_at, file_of, folder, symlink
 
 NAMES = st.sampled_from(["a", "b", "a-b", "a.b", "ab", "é"])
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))

@@ -8,9 +8,9 @@ import firmware_images as images
 import firmware_writers as make
 import pytest
 
-from imagebuilder.firmware.metadata import MAGIC
+from imagebuilder.config.board import Board
+from imagebuilder.firmware.formats.metadata import MAGIC
 from imagebuilder.firmware.verify import verify
-from imagebuilder.model.board import Board
 from imagebuilder.model.firmware import Check
 
 PC, ZERO = "xunlong,orangepi-pc", "xunlong,orangepi-zero"

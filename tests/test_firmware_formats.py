@@ -12,12 +12,12 @@ import firmware_writers as make
 import pytest
 
 from imagebuilder.errors import UserError
-from imagebuilder.firmware.formats import FORMATS, read_image
-from imagebuilder.firmware.metadata import read_metadata
+from imagebuilder.firmware.formats.formats import FORMATS, read_image
+from imagebuilder.firmware.formats.metadata import read_metadata
 from imagebuilder.firmware.reader import ImageFormatError, View, open_view
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.firmware.rootfs import RootFs
-from imagebuilder.firmware.squashfs_index import read_index
+from imagebuilder.firmware.squashfs.index import read_index
 from imagebuilder.host.run import run
 from imagebuilder.model.firmware import Part
 

@@ -11,17 +11,17 @@ from pathlib import Path
 import firmware_images as images
 import pytest
 
+from imagebuilder.ask import look_at_tree
+from imagebuilder.config.boards_write import write_board
+from imagebuilder.config.library import Library
 from imagebuilder.firmware.difference import diff
 from imagebuilder.firmware.extract import extract
 from imagebuilder.firmware.inspection import inspect
 from imagebuilder.firmware.verify import verify
 from imagebuilder.host.run import clean_environment, run
-from imagebuilder.inquiry import look_at_tree
-from imagebuilder.load.boards_write import write_board
-from imagebuilder.load.library import Library
 from imagebuilder.log import Log
 from imagebuilder.model.firmware import Check
-from imagebuilder.openwrt.device_facts import device_facts
+from imagebuilder.tree.device_facts import device_facts
 
 pytest_plugins = ["kit_fixtures"]
 

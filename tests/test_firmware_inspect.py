@@ -20,7 +20,7 @@ from imagebuilder.firmware.extract import extract, list_files, read_file
 from imagebuilder.firmware.inspection import inspect
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.rootfs_facts import parse_apk, python_inside
-from imagebuilder.firmware.squashfs_index import read_index
+from imagebuilder.firmware.squashfs.index import read_index
 from imagebuilder.host.run import run
 from imagebuilder.model.firmware import PythonInside, RootFile
 from imagebuilder.report.firmware_json import plain

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.firmware import compressed, spool
+from imagebuilder.firmware import spool
 from imagebuilder.firmware.extract import extract
-from imagebuilder.firmware.formats import FORMATS
-from imagebuilder.firmware.padding import run_length
+from imagebuilder.firmware.formats import compressed
+from imagebuilder.firmware.formats.formats import FORMATS
+from imagebuilder.firmware.formats.padding import run_length
 from imagebuilder.firmware.reader import View
 from imagebuilder.firmware.reading import MOST_UNPACKED, Reading
 from imagebuilder.firmware.spool import Spool

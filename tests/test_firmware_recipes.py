@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagebuilder.firmware.formats import read_image
+from imagebuilder.config.board import Board
+from imagebuilder.firmware.formats.formats import read_image
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.verify import verify
-from imagebuilder.model.board import Board
 from imagebuilder.model.firmware import Check, outcome_of
 
 TEXT = b"00DB120AR9344-RT-101214-00"

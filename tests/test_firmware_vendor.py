@@ -14,14 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.firmware import inspection, jffs2, named
+from imagebuilder.firmware import inspection, named
 from imagebuilder.firmware.format_list import STEPS, UNKNOWN_STEPS, format_rows
-from imagebuilder.firmware.formats import FORMATS, read_image
-from imagebuilder.firmware.padding import COMPOSED, KERNELS, ROOT_FIRST
+from imagebuilder.firmware.formats import jffs2
+from imagebuilder.firmware.formats.formats import FORMATS, read_image
+from imagebuilder.firmware.formats.padding import COMPOSED, KERNELS, ROOT_FIRST
+from imagebuilder.firmware.formats.vendor import chk_checksum, chk_sums
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.firmware.subject import CONTAINERS
-from imagebuilder.firmware.vendor import chk_checksum, chk_sums
 from imagebuilder.model.firmware import Part
 from imagebuilder.report.firmware_text import inspection_text
 from imagebuilder.report.formats_text import formats_text

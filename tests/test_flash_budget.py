@@ -13,11 +13,8 @@ from budget_making import SQUASHFS, TPLINK, TREE, Offered, board, predictor, res
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.budgeting import refusal
-from imagebuilder.model.board import Board
-from imagebuilder.model.budget import Amount, Budgets, FlashBudget, RamNeed
-from imagebuilder.openwrt.measure_image import ImageFacts, erase_block, image_sizes, recipe_size
-from imagebuilder.planning.flash import (
+from imagebuilder.budget.budget import refusal
+from imagebuilder.budget.flash import (
     at_most,
     flash_budget,
     measured_rootfs,
@@ -25,10 +22,13 @@ from imagebuilder.planning.flash import (
     packed_bytes,
     predict_rootfs,
 )
-from imagebuilder.planning.flash_kinds import figures, kind_of, ratio_for
-from imagebuilder.planning.flash_known import compressed_files
-from imagebuilder.planning.ram import ram_budget
+from imagebuilder.budget.flash_kinds import figures, kind_of, ratio_for
+from imagebuilder.budget.flash_known import compressed_files
+from imagebuilder.budget.ram import ram_budget
+from imagebuilder.config.board import Board
+from imagebuilder.model.budget import Amount, Budgets, FlashBudget, RamNeed
 from imagebuilder.report.flash_bar import flash_bar, flash_picture, segments
+from imagebuilder.tree.measure_image import ImageFacts, erase_block, image_sizes, recipe_size
 
 KERNEL = 1276413
 UIMAGE = "append-kernel | pad-to $(BLOCKSIZE) | append-rootfs | pad-rootfs | check-size 16000k"

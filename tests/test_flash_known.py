@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imagebuilder.budget.flash_known import FILE_BYTES, known_bytes, packed_bytes_of
 from imagebuilder.host.run import run
-from imagebuilder.model.filetree import FileTree, file_of
-from imagebuilder.openwrt.measure import SquashfsOptions
-from imagebuilder.planning.flash_known import FILE_BYTES, known_bytes, packed_bytes_of
-from imagebuilder.stage.filetree import write_tree
+from imagebuilder.rootfs.files import write_tree
+from imagebuilder.rootfs.tree import FileTree, file_of
+from imagebuilder.tree.measure import SquashfsOptions
 
 OPENWRT = ("-Xpreset", "9", "-Xe", "-Xlc", "0", "-Xlp", "2", "-Xpb", "2")
 XZ = SquashfsOptions("mksquashfs", "xz", 256 << 10, False, ("-comp", "xz", *OPENWRT))

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.budgeting import BudgetError
+from imagebuilder.ask import plan_image
+from imagebuilder.budget.budget import BudgetError
+from imagebuilder.build import build_image
+from imagebuilder.config.request import requests
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.run import clean_environment, run
-from imagebuilder.inquiry import plan_image
 from imagebuilder.log import Log
-from imagebuilder.pipeline import build_image
-from imagebuilder.request import requests
 
 pytestmark = pytest.mark.genuine
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imagebuilder.stage.filetree import write_tree
-from imagebuilder.stage.ipk_reader import read_ipk
+from imagebuilder.packages.opkg.ipk_reader import read_ipk
+from imagebuilder.rootfs.files import write_tree
 
 pytest_plugins = ["kit_fixtures"]
 pytestmark = pytest.mark.kit

@@ -14,22 +14,17 @@ import pytest
 from test_genuine import digest_of
 from wanted_making import from_feeds
 
+from imagebuilder.ask import plan_image
+from imagebuilder.config.request import requests
 from imagebuilder.errors import HostError
-from imagebuilder.feeds.opkg import format_index, read_index
-from imagebuilder.feeds.resolve import ResolutionError
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, open_view
-from imagebuilder.inquiry import plan_image
 from imagebuilder.log import Event, Log, Warned
-from imagebuilder.model.filetree import EMPTY
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.model.plan import Plan
 from imagebuilder.model.result import ImageFile
 from imagebuilder.model.tree import Places, TreeError
-from imagebuilder.openwrt import reproducible
-from imagebuilder.openwrt.collect import BuildError
-from imagebuilder.openwrt.feed import (
+from imagebuilder.packages.opkg.feed import (
     FEED,
     FEED_NAME,
     OWN_FEED,
@@ -43,21 +38,26 @@ from imagebuilder.openwrt.feed import (
     lay_repositories,
     used_indexes,
 )
-from imagebuilder.openwrt.hermetic import base_packages, lay_own_index, own_index
-from imagebuilder.openwrt.host_check import pass_host_check
-from imagebuilder.openwrt.make import GIVEN_HOOKS, make_image
-from imagebuilder.openwrt.reproducible import settle_makefile, source_date_epoch, steady_tools
-from imagebuilder.openwrt.reproducible_check import (
+from imagebuilder.packages.opkg.hermetic import base_packages, lay_own_index, own_index
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.packages.opkg.ipk_index import index_of
+from imagebuilder.packages.opkg.ipk_reader import read_control
+from imagebuilder.packages.opkg.opkg import format_index, read_index
+from imagebuilder.packages.resolve import ResolutionError
+from imagebuilder.rootfs.tree import EMPTY
+from imagebuilder.tree import reproducible
+from imagebuilder.tree.collect import BuildError
+from imagebuilder.tree.host_check import pass_host_check
+from imagebuilder.tree.make import GIVEN_HOOKS, make_image
+from imagebuilder.tree.plan import Plan
+from imagebuilder.tree.reproducible import settle_makefile, source_date_epoch, steady_tools
+from imagebuilder.tree.reproducible_check import (
     BuildRecord,
     ReproducibilityError,
     check_equal,
     differences,
     record_build,
 )
-from imagebuilder.request import requests
-from imagebuilder.stage.ipk import write_ipk
-from imagebuilder.stage.ipk_index import index_of
-from imagebuilder.stage.ipk_reader import read_control
 
 pytest_plugins = ["kit_fixtures"]
 

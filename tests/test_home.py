@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.config.init import read_public_key
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.fs import expand_home, user_cache
-from imagebuilder.load.init import read_public_key
 from imagebuilder.log import Log
-from imagebuilder.openwrt.mirror import parse_mirror
-from imagebuilder.openwrt.signing_key import user_keys
-from imagebuilder.openwrt.source import given_tree
+from imagebuilder.server.given import given_tree
+from imagebuilder.server.mirror import parse_mirror
+from imagebuilder.trust.signing_key import user_keys
 
 NOBODYS = "~no-such-user/folder"
 

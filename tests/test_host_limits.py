@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from imagebuilder.build import build_image, run_demo
+from imagebuilder.config.library import Library
+from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import HostError
 from imagebuilder.host.architecture import require_host_programs, require_x86_64, runs_x86_64
 from imagebuilder.host.namespaces import sandbox_error
 from imagebuilder.host.sandbox import check_sandbox
-from imagebuilder.load.library import Library
 from imagebuilder.log import Log
-from imagebuilder.pipeline import build_image, run_demo
-from imagebuilder.request import Request, requests
 
 X86_64, AARCH64 = 62, 183
 

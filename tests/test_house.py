@@ -34,7 +34,7 @@ def test_the_contract_knows_every_package() -> None:
     """A new package or module at the top must be given its place in the table."""
     table = (PROJECT / "pyproject.toml").read_text()
     names = {path.stem for path in (PROJECT / "imagebuilder").iterdir() if path.name[0] not in "_p."}
-    names |= {"planning", "pipeline", "python"}
+    names |= {"packages", "python"}
     assert [name for name in sorted(names) if f"imagebuilder.{name}" not in table] == []
 
 
@@ -61,10 +61,10 @@ def test_only_the_command_line_prints_or_exits(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_rooms_are_not_too_large(path: Path) -> None:
     text = path.read_text()
-    assert text.count("\n") <= 400
+    assert text.count("\n") <= 500
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert (node.end_lineno or 0) - node.lineno < 80, f"{path}:{node.lineno} {node.name}"
+            assert (node.end_lineno or 0) - node.lineno < 60, f"{path}:{node.lineno} {node.name}"
 
 
 def test_the_documented_schema_of_results_is_the_models() -> None:

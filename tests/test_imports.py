@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.python.imports import Import, Place, Source, SourceError, read_source
+from imagebuilder.python.imports.imports import Import, Place, Source, SourceError, read_source
 
 PYTHON = (3, 11)
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagebuilder.feeds.index_cache import cached_index, keep_index, pack_index, unpack_index
 from imagebuilder.model.package import Dependency, Package, PackageList, UnusablePackage
+from imagebuilder.packages.index_cache import cached_index, keep_index, pack_index, unpack_index
 
 DIGEST = "ab" * 32
 TEXT = st.text(max_size=6)

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import tomli
 
+from imagebuilder.config.config import load_config
+from imagebuilder.config.init import Answers, read_public_key, write_config
+from imagebuilder.config.library import Library
+from imagebuilder.config.schema import KINDS, schema_of
 from imagebuilder.errors import FaultsError, UserError
-from imagebuilder.load.config import load_config
-from imagebuilder.load.init import Answers, read_public_key, write_config
-from imagebuilder.load.library import Library
-from imagebuilder.load.schema import KINDS, schema_of
 
 PROJECT = Path(__file__).resolve().parents[1]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGk5 me@here"

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from imagebuilder.cli.interpreters import interpreters
-from imagebuilder.openwrt.releases import shipped_releases
+from imagebuilder.config.releases import shipped_releases
 
 APP = typer.Typer()
 APP.command()(interpreters)

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagebuilder.feeds.opkg import parse_index
 from imagebuilder.model.control import parse_depends
-from imagebuilder.model.filetree import FileTree, file_at, file_of, folder, symlink
 from imagebuilder.model.package import Package
-from imagebuilder.stage.filetree import digest
-from imagebuilder.stage.ipk import PackageFileError, write_ipk
-from imagebuilder.stage.ipk_index import index_of
-from imagebuilder.stage.ipk_reader import Limits, read_control, read_ipk
+from imagebuilder.packages.opkg.ipk import PackageFileError, write_ipk
+from imagebuilder.packages.opkg.ipk_index import index_of
+from imagebuilder.packages.opkg.ipk_reader import Limits, read_control, read_ipk
+from imagebuilder.packages.opkg.opkg import parse_index
+from imagebuilder.rootfs.files import digest
+from imagebuilder.rootfs.tree import FileTree, file_at, file_of, folder, symlink
 
 EPOCH = 1_700_000_000
 PACKAGE = Package(

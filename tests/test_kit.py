@@ -19,10 +19,10 @@ from imagebuilder.kit.layout import LINUX_DIR, PACKAGES_DIR
 from imagebuilder.kit.prepare import kit_digest, prepare
 from imagebuilder.log import Log
 from imagebuilder.model.edition import Edition
-from imagebuilder.model.filetree import FileTree, file_of
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.python.catalogue import load_catalogue
-from imagebuilder.stage.ipk import write_ipk
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.python.catalogue.catalogue import load_catalogue
+from imagebuilder.rootfs.tree import FileTree, file_of
 
 pytest_plugins = ["kit_fixtures"]
 pytestmark = [pytest.mark.kit, EVERY_EDITION]

@@ -33,7 +33,7 @@ from imagebuilder.kit.debian.archive import (
 )
 from imagebuilder.kit.debian.deb import unpack
 from imagebuilder.model.edition import EDITIONS
-from imagebuilder.openwrt.keys import Keys, parse_gpg_key
+from imagebuilder.trust.keys import Keys, parse_gpg_key
 
 EDITION = EDITIONS["embedded"]
 SUITE = Suite("http://mirror/debian", "bookworm")

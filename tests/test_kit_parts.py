@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import lzma
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,16 +38,17 @@ from imagebuilder.kit.feed import FeedError, offered, refresh_index
 from imagebuilder.kit.install import with_files, with_services
 from imagebuilder.kit.kernel import KernelError, load_order, module_file, read_kernel
 from imagebuilder.kit.layout import TreeConfig, TreeError, config_text, read_config
+from imagebuilder.kit.prepare import CODE, recipe_digest
 from imagebuilder.kit.recipe import GUEST
 from imagebuilder.kit.request import RequestError, read_request
 from imagebuilder.kit.system_packages import guest_tree
 from imagebuilder.log import Log, Note
 from imagebuilder.model.edition import EDITIONS, Edition
-from imagebuilder.model.filetree import FileTree, file_of, folder, symlink
 from imagebuilder.model.package import Package
-from imagebuilder.stage.filespec import parse
-from imagebuilder.stage.filetree import content, write_tree
-from imagebuilder.stage.ipk import write_ipk
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.rootfs.files import content, write_tree
+from imagebuilder.rootfs.filespec import parse
+from imagebuilder.rootfs.tree import FileTree, file_of, folder, symlink
 
 EDITION = EDITIONS["embedded"]
 CONFIG = TreeConfig(
@@ -61,6 +64,8 @@ CONFIG = TreeConfig(
     compressor=("zstd", "-Xcompression-level", "9"),
     source_date_epoch=1_700_000_000,
 )
+
+PROJECT = Path(__file__).resolve().parents[1]
 
 
 def silent(_line: str) -> None:
@@ -467,3 +472,35 @@ def test_the_digest_depends_on_every_package() -> None:
         prepare._content_digest("r", [replace(deb, version="2")]),
     }
     assert len(digests) == 4
+
+
+def _imported(module: Path) -> Iterator[Path]:
+    """The files of the project's modules that a module imports."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("imagebuilder"):
+            base = PROJECT / (node.module or "").replace(".", "/")
+            for alias in node.names:
+                found = (base / f"{alias.name}.py", base.with_suffix(".py"), base / "__init__.py")
+                yield next(path for path in found if path.is_file())
+
+
+def test_a_kits_key_counts_all_code_that_it_is_made_with() -> None:
+    """But for what fetches and verifies Debian's packages, whose bytes are counted themselves."""
+    package = PROJECT / "imagebuilder"
+    reached: set[Path] = set()
+    ahead = list((package / "kit").rglob("*.py"))
+    while ahead:
+        module = ahead.pop()
+        if module not in reached:
+            reached.add(module)
+            ahead += _imported(module)
+    rooms = {str(module.relative_to(package).parent) for module in reached}
+    counted = {room for room in rooms if any(f"{room}/".startswith(f"{one}/") for one in ("kit", *CODE))}
+    assert rooms - counted == {".", "host", "server", "trust"}
+    assert {"packages/opkg", "rootfs", "python/bytecode"} <= counted
+
+
+def test_a_kits_key_misses_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagebuilder.kit.prepare.CODE", (*CODE, "gone"))
+    with pytest.raises(FileNotFoundError, match="gone is not there"):
+        recipe_digest(EDITIONS["embedded"])

@@ -14,9 +14,9 @@ from imagebuilder.host.run import clean_environment, run
 from imagebuilder.kit.deviations import deviations
 from imagebuilder.kit.layout import PACKAGES_DIR
 from imagebuilder.model.edition import EDITIONS, Edition
-from imagebuilder.model.filetree import FileTree
-from imagebuilder.python.catalogue import Catalogue, load_catalogue
-from imagebuilder.stage.ipk_reader import read_ipk
+from imagebuilder.packages.opkg.ipk_reader import read_ipk
+from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
+from imagebuilder.rootfs.tree import FileTree
 
 pytest_plugins = ["kit_fixtures"]
 pytestmark = pytest.mark.kit

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagebuilder.inquiry import look_at_tree
+from imagebuilder.ask import look_at_tree
 from imagebuilder.log import Log
-from imagebuilder.openwrt.device_facts import device_facts
-from imagebuilder.openwrt.image_makefile import ImageMakefiles
-from imagebuilder.openwrt.legacy_images import LegacyDevice, legacy_device
+from imagebuilder.tree.device_facts import device_facts
+from imagebuilder.tree.image_makefile import ImageMakefiles
+from imagebuilder.tree.legacy_images import LegacyDevice, legacy_device
 
 # the shapes of image/legacy.mk, in words of these tests' own
 MAKEFILE = r"""

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from download_server import RELEASE, TARGET, Fault, Server, Signer, Site, Told, left_in, no_waiting
 
+from imagebuilder.config.device import ImageFacts
+from imagebuilder.config.library import Library
+from imagebuilder.config.releases import shipped_releases
 from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.host.transfer_part import DownloadError
-from imagebuilder.load.library import Library
-from imagebuilder.model.device import ImageFacts
 from imagebuilder.model.tree import ProfileError
-from imagebuilder.openwrt.obtain_lists import Asking, list_releases, listed_facts, search_devices
-from imagebuilder.openwrt.obtain_sums import SwappedFileError
-from imagebuilder.openwrt.releases import shipped_releases
-from imagebuilder.openwrt.releases_devices import parse_profiles
-from imagebuilder.openwrt.signature import UnknownKeyError, WrongSignatureError
+from imagebuilder.server.devices import parse_profiles
+from imagebuilder.server.obtain_lists import Asking, list_releases, listed_facts, search_devices
+from imagebuilder.server.obtain_sums import SwappedFileError
+from imagebuilder.trust.signature import UnknownKeyError, WrongSignatureError
 
 pytest_plugins = ["server_fixtures"]
 
@@ -146,7 +146,7 @@ def test_a_named_mirror_that_does_not_answer_is_an_error(ask: Ask, server: Serve
 def test_the_default_server_that_does_not_answer_is_a_warning(
     cache: Cache, told: Told, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imagebuilder.openwrt.mirror.DOWNLOAD_SERVER", server.url)
+    monkeypatch.setattr("imagebuilder.server.mirror.DOWNLOAD_SERVER", server.url)
     found = list_releases(Asking(cache, (), log=told.log, patience=no_waiting(attempts=2)))
     assert (found.asked, found.origin) == (False, shipped_releases().origin)
     assert server.paths(".versions.json")

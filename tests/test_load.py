@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagebuilder.config.board import Board
+from imagebuilder.config.config import load_config
+from imagebuilder.config.library import Library
+from imagebuilder.config.toml import dotted, parse_toml
 from imagebuilder.errors import FaultsError, UserError
-from imagebuilder.load.config import load_config
-from imagebuilder.load.library import Library
-from imagebuilder.load.toml import dotted, parse_toml
-from imagebuilder.model.board import Board
 
 AddConfig = Callable[[str, str], str]
 

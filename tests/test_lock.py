@@ -11,21 +11,21 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.decision import decided
+from imagebuilder.ask import compare_lock, lock_image
+from imagebuilder.build import build_image
+from imagebuilder.config.app import ResolvedRequirements
+from imagebuilder.config.library import Library
+from imagebuilder.config.lock import NoLockError, lock_path, read_lock, write_lock
+from imagebuilder.config.model_lock import LockedBoard, LockedPackage, LockedTree
+from imagebuilder.config.request import Request, requests
+from imagebuilder.decide import decided
 from imagebuilder.errors import FaultsError
-from imagebuilder.inquiry import compare_lock, lock_image
-from imagebuilder.load.library import Library
-from imagebuilder.load.lock import NoLockError, lock_path, read_lock, write_lock
 from imagebuilder.log import Log
-from imagebuilder.model.app import ResolvedRequirements
-from imagebuilder.model.filetree import EMPTY, FileTree, file_of
-from imagebuilder.model.lock import LockedBoard, LockedPackage, LockedTree
 from imagebuilder.model.package import Package
-from imagebuilder.pipeline import build_image
-from imagebuilder.planning.install import planned
-from imagebuilder.planning.lock import LockError, differences, lock_entry, only_locked
-from imagebuilder.request import Request, requests
-from imagebuilder.stage.ipk import write_ipk
+from imagebuilder.packages.install import planned
+from imagebuilder.packages.lock import LockError, differences, lock_entry, only_locked
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.rootfs.tree import EMPTY, FileTree, file_of
 
 BOARD = "tplink-tl-wr740n-v4"
 CONFIG = 'extends = "router"\n[[overlay]]\nname = "motd"\nvariables = { text = "hello" }\n'

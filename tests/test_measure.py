@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.inquiry import look_at_tree
+from imagebuilder.ask import look_at_tree
+from imagebuilder.budget.records import installed_tree
 from imagebuilder.log import Log
-from imagebuilder.model.filetree import EMPTY, FileTree, file_of, symlink
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Places
-from imagebuilder.openwrt.measure import MeasureError, measure_squashfs, squashfs_options
-from imagebuilder.openwrt.measure_image import image_facts
-from imagebuilder.openwrt.measure_records import installed_tree
-from imagebuilder.stage.filetree import write_tree
+from imagebuilder.rootfs.files import write_tree
+from imagebuilder.rootfs.tree import EMPTY, FileTree, file_of, symlink
+from imagebuilder.tree.measure import MeasureError, measure_squashfs, squashfs_options
+from imagebuilder.tree.measure_image import image_facts
 
 IMAGE_MK = """\
 SQUASHFS_BLOCKSIZE := $(CONFIG_TARGET_SQUASHFS_BLOCK_SIZE)k
@@ -43,7 +43,7 @@ endef
 
 @dataclass(frozen=True)
 class Read:
-    """A package as stage.ipk_reader gives it."""
+    """A package as packages.opkg.ipk_reader gives it."""
 
     control: Package
     tree: FileTree

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.config.app import AppUse
 from imagebuilder.errors import FaultsError
 from imagebuilder.log import Log
-from imagebuilder.model.app import AppUse
-from imagebuilder.python.app_package import AppPackageError
-from imagebuilder.python.catalogue import CatalogueError, known_series, load_micropython
-from imagebuilder.python.micropython import (
+from imagebuilder.python.apps.package import AppPackageError
+from imagebuilder.python.catalogue.catalogue import CatalogueError, known_series, load_micropython
+from imagebuilder.python.micropython.micropython import (
     MicroPythonApp,
     MpyCross,
     MpyCrossError,
@@ -20,8 +20,8 @@ from imagebuilder.python.micropython import (
     find_mpy_cross,
     open_app,
 )
-from imagebuilder.python.micropython_modules import check_imports, load_modules
-from imagebuilder.stage.filetree import content
+from imagebuilder.python.micropython.modules import check_imports, load_modules
+from imagebuilder.rootfs.files import content
 
 FAKE_MPY_CROSS = """#!/bin/sh
 case "$1" in --version) echo "MicroPython v1.20.0 on 2024-01-01; mpy-cross emitting mpy v6.1"; exit;; esac

@@ -14,13 +14,13 @@ import pytest
 import tomli
 from nor_tree import BLOCK, BOARD, FIRMWARE, IMAGE, make_nor_tree
 
-from imagebuilder.budgeting import BudgetError
-from imagebuilder.inquiry import fetch_image, fit_config, plan_and_budgets
+from imagebuilder.ask import fetch_image, fit_config, plan_and_budgets
+from imagebuilder.budget.budget import BudgetError
+from imagebuilder.build import build_image
+from imagebuilder.config.request import Request, requests
 from imagebuilder.log import Log
 from imagebuilder.model.budget import FlashBudget
-from imagebuilder.openwrt.collect import BuildError
-from imagebuilder.pipeline import build_image
-from imagebuilder.request import Request, requests
+from imagebuilder.tree.collect import BuildError
 
 PROJECT = Path(__file__).resolve().parents[1]
 KERNEL_BLOCKS = 2

@@ -33,16 +33,13 @@ from download_server import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagebuilder.config.releases import ReleaseError
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.host.download import Downloads, WrongContentError
 from imagebuilder.host.transfer_part import DownloadError, NotThereError
 from imagebuilder.log import Event, Log, Progress
-from imagebuilder.openwrt import archive as archive_module
-from imagebuilder.openwrt.keys import KeyFileError, Keys, keys_in
-from imagebuilder.openwrt.mirror import TargetPlace, layout_path, parse_mirrors
-from imagebuilder.openwrt.obtain import Obtained, obtain_tree, parse_pin
-from imagebuilder.openwrt.obtain_feed import (
+from imagebuilder.packages.opkg.obtain import (
     FeedFile,
     IndexFormatError,
     SignedIndex,
@@ -50,15 +47,18 @@ from imagebuilder.openwrt.obtain_feed import (
     signed_index,
     unpacked_index,
 )
-from imagebuilder.openwrt.obtain_sums import (
+from imagebuilder.server import archive as archive_module
+from imagebuilder.server.mirror import TargetPlace, layout_path, parse_mirrors
+from imagebuilder.server.obtain import Obtained, obtain_tree, parse_pin
+from imagebuilder.server.obtain_sums import (
     CACHED,
     SwappedFileError,
     known_releases,
     release_devices,
     target_devices,
 )
-from imagebuilder.openwrt.releases import ReleaseError
-from imagebuilder.openwrt.signature import (
+from imagebuilder.trust.keys import KeyFileError, Keys, keys_in
+from imagebuilder.trust.signature import (
     NoSignatureError,
     SignatureFormatError,
     TrustError,
@@ -66,8 +66,8 @@ from imagebuilder.openwrt.signature import (
     UsignLengthError,
     WrongSignatureError,
 )
-from imagebuilder.openwrt.signature_seen import OlderIndexError
-from imagebuilder.openwrt.signature_sums import SumsError, TruncatedSumsError
+from imagebuilder.trust.signature_seen import OlderIndexError
+from imagebuilder.trust.signature_sums import SumsError, TruncatedSumsError
 
 pytest_plugins = ["server_fixtures"]
 
@@ -815,7 +815,7 @@ def test_a_swapped_package_is_not_kept(feed: Feed, cache: Cache, server: Server)
 
 
 def test_a_small_index_may_not_grow_without_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imagebuilder.openwrt.obtain_feed.MAX_INDEX_BYTES", 1000)
+    monkeypatch.setattr("imagebuilder.packages.opkg.obtain.MAX_INDEX_BYTES", 1000)
     with pytest.raises(IndexFormatError, match="larger than"):
         unpacked_index(gzip.compress(b"\0" * 10_000), "here")
 

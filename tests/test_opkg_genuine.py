@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 from opkg_oracle import FORCED, Case, answer, install, random_case, verdict
 
-from imagebuilder.feeds.opkg import read_index
-from imagebuilder.feeds.resolve import ResolutionError, Universe, resolve
-from imagebuilder.feeds.resolve_opkg import OpkgRules, opkg_rules
-from imagebuilder.feeds.version import satisfies
 from imagebuilder.model.package import Package
-from imagebuilder.stage.ipk_reader import read_control
+from imagebuilder.packages.opkg.ipk_reader import read_control
+from imagebuilder.packages.opkg.opkg import read_index
+from imagebuilder.packages.opkg.resolve import OpkgRules, opkg_rules
+from imagebuilder.packages.opkg.version import satisfies
+from imagebuilder.packages.resolve import ResolutionError, Universe, resolve
 
 pytestmark = pytest.mark.genuine
 

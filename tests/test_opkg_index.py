@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagebuilder.feeds.opkg import (
+from imagebuilder.model.control import ControlError, format_fields, parse_depends, parse_fields
+from imagebuilder.model.package import Dependency, Package
+from imagebuilder.packages.opkg.opkg import (
     PackageIndexError,
     compressed_index,
     for_architectures,
@@ -21,8 +23,6 @@ from imagebuilder.feeds.opkg import (
     parse_index,
     read_index,
 )
-from imagebuilder.model.control import ControlError, format_fields, parse_depends, parse_fields
-from imagebuilder.model.package import Dependency, Package
 
 # the shape of real entries, of several releases
 INDEX = """\

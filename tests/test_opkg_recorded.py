@@ -12,8 +12,8 @@ import pytest
 from budget_making import index
 from opkg_oracle import Case, answer, digest_of, random_case, read_outcome, real_case, verdict, written
 
-from imagebuilder.feeds.resolve import Universe
-from imagebuilder.feeds.resolve_opkg import NEWEST, OpkgRules, opkg_rules
+from imagebuilder.packages.opkg.resolve import NEWEST, OpkgRules, opkg_rules
+from imagebuilder.packages.resolve import Universe
 
 RECORDED = json.loads((Path(__file__).parent / "data/opkg-outcomes.json").read_text("utf-8"))
 OUTCOMES = RECORDED["outcomes"]

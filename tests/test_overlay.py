@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagebuilder.config.config import load_config
+from imagebuilder.config.library import Library
+from imagebuilder.config.model_config import OverlayUse
+from imagebuilder.config.model_overlay import Overlay, OverlayError, Variable
+from imagebuilder.config.overlay import load_overlay, load_overlays
+from imagebuilder.config.secrets import SecretError, find_secret
 from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.host.run import run
-from imagebuilder.load.config import load_config
-from imagebuilder.load.library import Library
-from imagebuilder.load.overlay import load_overlay, load_overlays
-from imagebuilder.load.secrets import SecretError, find_secret
-from imagebuilder.model.config import OverlayUse
-from imagebuilder.model.filetree import FileTree, file_of
-from imagebuilder.model.overlay import Overlay, OverlayError, Variable
-from imagebuilder.stage.filetree import content
-from imagebuilder.stage.overlay import combined, overlay_tree
+from imagebuilder.rootfs.files import content
+from imagebuilder.rootfs.overlay import combined, overlay_tree
+from imagebuilder.rootfs.tree import FileTree, file_of
 
 AddConfig = Callable[[str, str], str]
 

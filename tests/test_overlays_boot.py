@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.build import build_image
+from imagebuilder.config.config import load_config
+from imagebuilder.config.library import Library
+from imagebuilder.config.overlay import load_overlay, load_overlays
+from imagebuilder.config.request import requests
 from imagebuilder.errors import FaultsError
 from imagebuilder.host.fs import user_cache
 from imagebuilder.host.run import run
-from imagebuilder.load.config import load_config
-from imagebuilder.load.library import Library
-from imagebuilder.load.overlay import load_overlay, load_overlays
 from imagebuilder.log import Log
-from imagebuilder.pipeline import build_image
-from imagebuilder.request import requests
-from imagebuilder.stage.filetree import content
-from imagebuilder.stage.overlay import overlay_tree
+from imagebuilder.rootfs.files import content
+from imagebuilder.rootfs.overlay import overlay_tree
 from imagebuilder.trial import Guest, boot
 
 BOARD = "qemu-x86-64"

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.ask import fetch_image, lock_image, plan_and_budgets, plan_image
+from imagebuilder.build import build_image, build_twice
+from imagebuilder.config.board import Board
+from imagebuilder.config.lock import write_lock
+from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.host.fs import user_cache
-from imagebuilder.inquiry import fetch_image, lock_image, plan_and_budgets, plan_image
-from imagebuilder.load.lock import write_lock
 from imagebuilder.log import Log
-from imagebuilder.model.board import Board
-from imagebuilder.pipeline import build_image, build_twice
-from imagebuilder.planning.lock import LockError
-from imagebuilder.python.index_pip import UnreachableIndexError
-from imagebuilder.request import Request, requests
-from imagebuilder.supply.local import FilespecUseError
-from imagebuilder.supply.own import OwnPythonError
-from imagebuilder.supply.remade import RemadeError
+from imagebuilder.own.local import FilespecUseError
+from imagebuilder.own.own import OwnPythonError
+from imagebuilder.own.remade import RemadeError
+from imagebuilder.packages.lock import LockError
+from imagebuilder.python.requirements.index_pip import UnreachableIndexError
 from imagebuilder.trial.machine import boot
-from imagebuilder.trying import start_checks
+from imagebuilder.trial.start_check import start_checks
 
 pytestmark = pytest.mark.kit
 
@@ -200,7 +200,7 @@ def test_the_images_own_interpreter_compiles_where_the_host_has_none(
 ) -> None:
     asked = ask('apps = ["apps/hello.py"]\n')
     _, first = build_image(asked, Log())
-    monkeypatch.setattr("imagebuilder.supply.local.host_interpreter", lambda *_: None)
+    monkeypatch.setattr("imagebuilder.own.local.host_interpreter", lambda *_: None)
     _, second = build_image(asked, Log())
     assert second.images == first.images
 

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.ask import plan_image
+from imagebuilder.build import build_image, build_twice
+from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.flashable import UnsafeImageError
+from imagebuilder.firmware.handed_over import UnsafeImageError
 from imagebuilder.host.run import run
-from imagebuilder.inquiry import plan_image
 from imagebuilder.log import Log
-from imagebuilder.model.filetree import EMPTY
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import TreeError
-from imagebuilder.openwrt.collect import BuildError
-from imagebuilder.openwrt.reproducible_check import ReproducibilityError
-from imagebuilder.pipeline import build_image, build_twice
-from imagebuilder.planning.install import PlanError
-from imagebuilder.request import Request, requests
-from imagebuilder.stage.ipk import write_ipk
+from imagebuilder.packages.install import PlanError
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.rootfs.tree import EMPTY
+from imagebuilder.tree.collect import BuildError
+from imagebuilder.tree.reproducible_check import ReproducibilityError
 
 AddConfig = Callable[[str, str], str]
 BOARD = "tplink-tl-wr740n-v4"
@@ -306,7 +306,7 @@ def test_no_space_left(request_for: Callable[..., Request], small_tree: Path, tm
     small = tmp_path / "small"
     small.mkdir()
     program = (
-        "from imagebuilder.pipeline import build_image\nfrom imagebuilder.request import requests\n"
+        "from imagebuilder.build import build_image\nfrom imagebuilder.config.request import requests\n"
         "from imagebuilder.log import Log\nfrom pathlib import Path\nimport sys\n"
         "from imagebuilder.errors import HostError\n"
         "asked = requests(Path(sys.argv[1]), 'router', board=sys.argv[2], imagebuilder=sys.argv[3],\n"

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.ask import plan_image
+from imagebuilder.build import build_image
+from imagebuilder.config.request import requests
 from imagebuilder.host.fs import user_cache
-from imagebuilder.inquiry import plan_image
 from imagebuilder.log import Log, Warned
-from imagebuilder.model.filetree import FileTree, file_of
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.model.result import Result
-from imagebuilder.pipeline import build_image
-from imagebuilder.planning.install import PlanError
-from imagebuilder.request import requests
-from imagebuilder.stage.ipk import write_ipk
+from imagebuilder.packages.install import PlanError
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.rootfs.tree import FileTree, file_of
 
 BOARD = "tplink-tl-wr740n-v4"
 AddConfig = Callable[[str, str], str]

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.ask import plan_image
+from imagebuilder.config.model_config import Python
+from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import FaultsError, UserError
-from imagebuilder.inquiry import plan_image
 from imagebuilder.log import Log, Warned
-from imagebuilder.model.config import Python
-from imagebuilder.model.filetree import EMPTY
 from imagebuilder.model.package import Package
-from imagebuilder.planning.python import choose_python
-from imagebuilder.python.catalogue import load_catalogue
-from imagebuilder.python.variants import source_packages
-from imagebuilder.request import Request, requests
-from imagebuilder.stage.ipk import write_ipk
+from imagebuilder.own.choice import choose_python
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.python.catalogue.catalogue import load_catalogue
+from imagebuilder.python.catalogue.variants import source_packages
+from imagebuilder.rootfs.tree import EMPTY
 
 BOARD = "tplink-tl-wr740n-v4"
 AddConfig = Callable[[str, str], str]

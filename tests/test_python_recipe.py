@@ -20,25 +20,31 @@ from hypothesis import strategies as st
 from packaging.version import Version
 from pydantic import ValidationError
 
+from imagebuilder.config.python_package import PythonPackageUse
 from imagebuilder.errors import UserError
-from imagebuilder.feeds import apk_version
-from imagebuilder.feeds.version import compare_versions
 from imagebuilder.log import Log
 from imagebuilder.model.filespec import FilespecUse
 from imagebuilder.model.filespec_rules import FilespecError
-from imagebuilder.model.filetree import FileTree, file_of
-from imagebuilder.model.python_package import PythonPackageUse
-from imagebuilder.python import host_build_source
-from imagebuilder.python.host_build import Bench, BuildOptions, HostBuildError, build_wheel, install_setup_py
-from imagebuilder.python.host_build_source import SourceTreeError, lay_source, stated_version
-from imagebuilder.python.index_pip import NoMatchError
-from imagebuilder.python.package_version import PackageVersionError, package_version
-from imagebuilder.python.recipe import RecipeError, build, declare, declare_source
-from imagebuilder.python.wheels import read_wheel
-from imagebuilder.python.wheels_target import WheelTarget
-from imagebuilder.python.wheels_tree import NativeCodeError
-from imagebuilder.stage.filetree import content, read_tree
-from imagebuilder.stage.python_package import RecipeFileError, recipe_tree
+from imagebuilder.packages.apk import version as apk_version
+from imagebuilder.packages.opkg.version import compare_versions
+from imagebuilder.python.build import host_build_source
+from imagebuilder.python.build.host_build import (
+    Bench,
+    BuildOptions,
+    HostBuildError,
+    build_wheel,
+    install_setup_py,
+)
+from imagebuilder.python.build.host_build_source import SourceTreeError, lay_source, stated_version
+from imagebuilder.python.build.recipe import RecipeError, build, declare, declare_source
+from imagebuilder.python.catalogue.package_version import PackageVersionError, package_version
+from imagebuilder.python.requirements.index_pip import NoMatchError
+from imagebuilder.python.wheels.target import WheelTarget
+from imagebuilder.python.wheels.tree import NativeCodeError
+from imagebuilder.python.wheels.wheels import read_wheel
+from imagebuilder.rootfs.files import content, read_tree
+from imagebuilder.rootfs.python_package import RecipeFileError, recipe_tree
+from imagebuilder.rootfs.tree import FileTree, file_of
 
 TARGET = WheelTarget("3.11.7", "mips_24kc", "musl", (1, 2))
 SITE = "/usr/lib/python3.11/site-packages"

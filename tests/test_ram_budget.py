@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from budget_making import board
 
-from imagebuilder.model.board import Board
+from imagebuilder.budget.ram import interpreter_family, ram_budget, ram_needs, word_bits
+from imagebuilder.config.board import Board
 from imagebuilder.model.budget import Amount, RamNeed
-from imagebuilder.planning.ram import interpreter_family, ram_budget, ram_needs, word_bits
 from imagebuilder.report.flash_bar import ram_lines
 
 

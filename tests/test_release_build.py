@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from imagebuilder.ask import plan_image
+from imagebuilder.build import build_image
+from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import sha256_of
-from imagebuilder.inquiry import plan_image
 from imagebuilder.log import Log
-from imagebuilder.pipeline import build_image
-from imagebuilder.request import Request, requests
 
 BOARD = "tplink-tl-wr740n-v4"
 AddConfig = Callable[[str, str], str]

@@ -13,26 +13,26 @@ from pathlib import Path
 import pytest
 from download_server import RELEASE, Server, Signer, Site, Told
 
+from imagebuilder.ask import fetch_image, lock_image, plan_image
+from imagebuilder.build import build_image
+from imagebuilder.config.lock import write_lock
+from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import UserError
-from imagebuilder.feeds.opkg import format_index, read_index
 from imagebuilder.host.cache import OfflineError
-from imagebuilder.inquiry import fetch_image, lock_image, plan_image
 from imagebuilder.kit.feed import write_index
-from imagebuilder.load.lock import write_lock
 from imagebuilder.log import Log
-from imagebuilder.model.filetree import FileTree, file_of
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.openwrt.feed import FeedError
-from imagebuilder.openwrt.obtain_sums import SwappedFileError
-from imagebuilder.openwrt.signature import NoSignatureError, TrustError, UnknownKeyError, WrongSignatureError
-from imagebuilder.openwrt.signature_seen import OlderIndexError
-from imagebuilder.openwrt.signature_sums import TruncatedSumsError
-from imagebuilder.pipeline import build_image
-from imagebuilder.planning.install import PlanError
-from imagebuilder.planning.lock import LockError
-from imagebuilder.request import Request, requests
-from imagebuilder.stage.ipk import write_ipk
-from imagebuilder.supply.feeds import FeedUseError
+from imagebuilder.packages.install import PlanError
+from imagebuilder.packages.lock import LockError
+from imagebuilder.packages.opkg.feed import FeedError
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.packages.opkg.opkg import format_index, read_index
+from imagebuilder.packages.supply import FeedUseError
+from imagebuilder.rootfs.tree import FileTree, file_of
+from imagebuilder.server.obtain_sums import SwappedFileError
+from imagebuilder.trust.signature import NoSignatureError, TrustError, UnknownKeyError, WrongSignatureError
+from imagebuilder.trust.signature_seen import OlderIndexError
+from imagebuilder.trust.signature_sums import TruncatedSumsError
 
 pytest_plugins = ["server_fixtures", "kit_fixtures"]
 pytestmark = pytest.mark.kit

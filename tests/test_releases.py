@@ -11,11 +11,8 @@ from download_server import Told, small_board
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.errors import UserError
-from imagebuilder.load.library import Library
-from imagebuilder.log import Log
-from imagebuilder.openwrt.mirror import DOWNLOAD_SERVER, MirrorError, TargetPlace, parse_mirror, parse_mirrors
-from imagebuilder.openwrt.releases import (
+from imagebuilder.config.library import Library
+from imagebuilder.config.releases import (
     ReleaseError,
     ReleaseList,
     ReleaseListError,
@@ -25,7 +22,10 @@ from imagebuilder.openwrt.releases import (
     series_of,
     shipped_releases,
 )
-from imagebuilder.openwrt.releases_devices import DeviceListError, parse_overview, parse_profiles
+from imagebuilder.errors import UserError
+from imagebuilder.log import Log
+from imagebuilder.server.devices import DeviceListError, parse_overview, parse_profiles
+from imagebuilder.server.mirror import DOWNLOAD_SERVER, MirrorError, TargetPlace, parse_mirror, parse_mirrors
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHIPPED = shipped_releases()

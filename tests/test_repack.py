@@ -10,20 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from imagebuilder.feeds import apk_version
-from imagebuilder.feeds.version import compare_versions
 from imagebuilder.model.control import parse_depends, parse_names
 from imagebuilder.model.filespec import FilespecUse, overlay_rules, package_rules, with_python
 from imagebuilder.model.filespec_rules import FilespecError
-from imagebuilder.model.filetree import FileTree, file_of, folder, symlink
-from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.package import Package
-from imagebuilder.stage.apk_lists import for_apk, with_lists
-from imagebuilder.stage.filetree import content
-from imagebuilder.stage.ipk import write_ipk
-from imagebuilder.stage.ipk_reader import read_ipk
-from imagebuilder.stage.repack import RepackError, content_of, declare, repack, repacked_version
-from imagebuilder.stage.trim import cut, trim
+from imagebuilder.packages.apk import version as apk_version
+from imagebuilder.packages.apk.lists import for_apk, with_lists
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.packages.opkg.ipk_reader import read_ipk
+from imagebuilder.packages.opkg.version import compare_versions
+from imagebuilder.packages.repack import RepackError, content_of, declare, repack, repacked_version
+from imagebuilder.rootfs.files import content
+from imagebuilder.rootfs.local_package import LocalPackage
+from imagebuilder.rootfs.tree import FileTree, file_of, folder, symlink
+from imagebuilder.rootfs.trim import cut, trim
 
 FACTS = Package(
     "libdemo12",

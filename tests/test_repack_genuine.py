@@ -11,30 +11,30 @@ import pytest
 from apk_tree import ARCH, make_tree
 from wanted_making import from_feeds
 
-from imagebuilder.feeds.apk import parse_index as parse_apk_index
-from imagebuilder.feeds.opkg import format_index, read_index
+from imagebuilder.ask import look_at_tree, plan_image
+from imagebuilder.config.request import requests
 from imagebuilder.host.sandbox import open_view
-from imagebuilder.inquiry import look_at_tree, plan_image
 from imagebuilder.log import Log
 from imagebuilder.model.control import parse_fields
-from imagebuilder.model.filetree import folder, symlink
 from imagebuilder.model.package import Package
-from imagebuilder.model.plan import Plan
-from imagebuilder.openwrt.apk_file import check_apk_file
-from imagebuilder.openwrt.apk_tool import make_index, plan_install
-from imagebuilder.openwrt.collect import read_manifest
-from imagebuilder.openwrt.feed import FEED, Wanted, in_folder, lay_feed, lay_repositories, used_indexes
-from imagebuilder.openwrt.feed_apk import own_apk_index
-from imagebuilder.openwrt.hermetic import base_packages, lay_own_index, own_index
-from imagebuilder.openwrt.make import make_image
-from imagebuilder.openwrt.rootfs import find_rootfs
-from imagebuilder.request import requests
-from imagebuilder.stage.apk_reader import read_apk
-from imagebuilder.stage.apk_writer import write_apk
-from imagebuilder.stage.ipk import write_ipk
-from imagebuilder.stage.ipk_index import index_of
-from imagebuilder.stage.ipk_reader import read_control, read_ipk
-from imagebuilder.stage.repack import Repacked, content_of, declare, repack
+from imagebuilder.packages.apk.apk import parse_index as parse_apk_index
+from imagebuilder.packages.apk.feed import own_apk_index
+from imagebuilder.packages.apk.file import check_apk_file
+from imagebuilder.packages.apk.reader import read_apk
+from imagebuilder.packages.apk.tool import make_index, plan_install
+from imagebuilder.packages.apk.writer import write_apk
+from imagebuilder.packages.opkg.feed import FEED, Wanted, in_folder, lay_feed, lay_repositories, used_indexes
+from imagebuilder.packages.opkg.hermetic import base_packages, lay_own_index, own_index
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.packages.opkg.ipk_index import index_of
+from imagebuilder.packages.opkg.ipk_reader import read_control, read_ipk
+from imagebuilder.packages.opkg.opkg import format_index, read_index
+from imagebuilder.packages.repack import Repacked, content_of, declare, repack
+from imagebuilder.rootfs.tree import folder, symlink
+from imagebuilder.tree.collect import read_manifest
+from imagebuilder.tree.make import make_image
+from imagebuilder.tree.plan import Plan
+from imagebuilder.tree.rootfs import find_rootfs
 
 EPOCH = 1_561_119_851
 RULES = {

@@ -10,18 +10,18 @@ import pytest
 from packaging.requirements import Requirement
 from wheel_maker import make_elf, make_index, make_project, make_sdist, make_wheel
 
+from imagebuilder.config.app import ResolvedRequirements
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.log import Log
-from imagebuilder.model.app import ResolvedRequirements
 from imagebuilder.model.package import Package
-from imagebuilder.python.index import PackageIndex
-from imagebuilder.python.index_pip import NoMatchError, PackageIndexError, UnreachableIndexError
-from imagebuilder.python.index_source import NativeSourceError
-from imagebuilder.python.requirements import RequirementError, resolve_requirements, wheels_of
-from imagebuilder.python.requirements_feed import feed_distributions, satisfying
-from imagebuilder.python.wheels import read_wheel
-from imagebuilder.python.wheels_target import wheel_target
+from imagebuilder.python.requirements.feed import feed_distributions, satisfying
+from imagebuilder.python.requirements.index import PackageIndex
+from imagebuilder.python.requirements.index_pip import NoMatchError, PackageIndexError, UnreachableIndexError
+from imagebuilder.python.requirements.index_source import NativeSourceError
+from imagebuilder.python.requirements.requirements import RequirementError, resolve_requirements, wheels_of
+from imagebuilder.python.wheels.target import wheel_target
+from imagebuilder.python.wheels.wheels import read_wheel
 
 MUSL = wheel_target("3.9.18", "x86_64", "21.02")
 MIPS = wheel_target("3.11.7", "mips_24kc", "23.05")

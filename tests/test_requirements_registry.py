@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.config.app import AppUse
 from imagebuilder.host.cache import Cache
 from imagebuilder.kit.layout import PACKAGES_DIR
 from imagebuilder.log import Log
-from imagebuilder.model.app import AppUse
 from imagebuilder.model.edition import EDITIONS
-from imagebuilder.model.filetree import FileTree, file_of
 from imagebuilder.model.package import Package
-from imagebuilder.python.app_bytecode import Compiler
-from imagebuilder.python.app_package import (
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.packages.opkg.ipk_reader import read_ipk
+from imagebuilder.python.apps.bytecode import Compiler
+from imagebuilder.python.apps.package import (
     app_package,
     declare_app,
     declare_wheel,
@@ -28,19 +29,18 @@ from imagebuilder.python.app_package import (
     packages_of,
     wheel_package,
 )
-from imagebuilder.python.bytecode import Interpreter
-from imagebuilder.python.bytecode_check import uncompiled
-from imagebuilder.python.bytecode_interpreter import emulator, sandboxed, target_interpreter
-from imagebuilder.python.catalogue import load_catalogue
-from imagebuilder.python.index import PackageIndex
-from imagebuilder.python.index_pip import PackageIndexError
-from imagebuilder.python.index_source import NativeSourceError
-from imagebuilder.python.requirements import resolve_requirements, wheels_of
-from imagebuilder.python.requirements_feed import feed_distributions
-from imagebuilder.python.wheels_target import WheelTarget, wheel_target
-from imagebuilder.stage.filetree import write_tree
-from imagebuilder.stage.ipk import write_ipk
-from imagebuilder.stage.ipk_reader import read_ipk
+from imagebuilder.python.bytecode.bytecode import Interpreter
+from imagebuilder.python.bytecode.check import uncompiled
+from imagebuilder.python.bytecode.interpreter import emulator, sandboxed, target_interpreter
+from imagebuilder.python.catalogue.catalogue import load_catalogue
+from imagebuilder.python.requirements.feed import feed_distributions
+from imagebuilder.python.requirements.index import PackageIndex
+from imagebuilder.python.requirements.index_pip import PackageIndexError
+from imagebuilder.python.requirements.index_source import NativeSourceError
+from imagebuilder.python.requirements.requirements import resolve_requirements, wheels_of
+from imagebuilder.python.wheels.target import WheelTarget, wheel_target
+from imagebuilder.rootfs.files import write_tree
+from imagebuilder.rootfs.tree import FileTree, file_of
 
 pytest_plugins = ["kit_fixtures"]
 SERIES = EDITIONS["embedded"].series

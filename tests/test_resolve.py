@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagebuilder.feeds.opkg import parse_index
-from imagebuilder.feeds.resolve import (
+from imagebuilder.model.package import Dependency, Package
+from imagebuilder.packages.opkg.opkg import parse_index
+from imagebuilder.packages.opkg.resolve import opkg_rules
+from imagebuilder.packages.resolve import (
     NEWEST,
     Resolution,
     ResolutionError,
@@ -22,8 +24,6 @@ from imagebuilder.feeds.resolve import (
     resolve,
     rules_of,
 )
-from imagebuilder.feeds.resolve_opkg import opkg_rules
-from imagebuilder.model.package import Dependency, Package
 
 
 def feed(*lines: str) -> tuple[Package, ...]:

@@ -16,17 +16,17 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.errors import HostError
-from imagebuilder.feeds.opkg import compressed_index, format_index, read_index
 from imagebuilder.host import bubblewrap, sandbox
 from imagebuilder.host.fs import remove_tree, user_cache
 from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Event, Log, Warned
-from imagebuilder.model.filetree import EMPTY
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Places
-from imagebuilder.openwrt.rootfs import find_rootfs
-from imagebuilder.stage.ipk import write_ipk
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.packages.opkg.opkg import compressed_index, format_index, read_index
+from imagebuilder.rootfs.tree import EMPTY
+from imagebuilder.tree.rootfs import find_rootfs
 
 pytest_plugins = ["kit_fixtures"]
 

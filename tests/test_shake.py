@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.model.filetree import FileTree, file_of, symlink
-from imagebuilder.model.local_package import LocalPackage
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.python.shake_closure import Closure, Modules, Root, absolute, close
-from imagebuilder.python.shake_files import builtin_modules, frozen_modules
-from imagebuilder.python.shake_hidden import codecs_in
-from imagebuilder.python.shake_index import index_of, module_of
-from imagebuilder.python.shake_libraries import Cut, lean, library_names
-from imagebuilder.python.shake_proof import lacking
-from imagebuilder.python.shake_read import Imported, ModuleFacts, ShakeError, Unit, parse_facts
-from imagebuilder.python.shake_run import Root as RootFileSystem
-from imagebuilder.python.shake_run import RootError, command_words, inside, program_argv
-from imagebuilder.python.shake_trace import Looked, parse_trace
-from imagebuilder.stage.shaken import shaken_package
+from imagebuilder.packages.shaken import shaken_package
+from imagebuilder.python.shake.closure import Closure, Modules, Root, absolute, close
+from imagebuilder.python.shake.files import builtin_modules, frozen_modules
+from imagebuilder.python.shake.hidden import codecs_in
+from imagebuilder.python.shake.index import index_of, module_of
+from imagebuilder.python.shake.libraries import Cut, lean, library_names
+from imagebuilder.python.shake.proof import lacking
+from imagebuilder.python.shake.read import Imported, ModuleFacts, ShakeError, Unit, parse_facts
+from imagebuilder.python.shake.run import Root as RootFileSystem
+from imagebuilder.python.shake.run import RootError, command_words, inside, program_argv
+from imagebuilder.python.shake.trace import Looked, parse_trace
+from imagebuilder.rootfs.local_package import LocalPackage
+from imagebuilder.rootfs.tree import FileTree, file_of, symlink
 
 LIBRARY = "/usr/lib/python3.11"
 

@@ -10,20 +10,20 @@ import pytest
 from kit_fixtures import EVERY_EDITION
 from shake_kit import Contents, Shaker, app_of, left_of, root_of
 
-from imagebuilder.feeds.version import compare_versions
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.log import Log
-from imagebuilder.model.filetree import file_of
-from imagebuilder.python.bytecode import Interpreter
-from imagebuilder.python.shake import Shaken
-from imagebuilder.python.shake_proof import ProofError, prove
-from imagebuilder.python.shake_read import Code, ShakeError, read_modules
-from imagebuilder.python.shake_run import Root, run_in
-from imagebuilder.python.shake_start import start_facts
-from imagebuilder.python.shake_trace import trace, traced_modules
-from imagebuilder.stage.ipk import write_ipk
-from imagebuilder.stage.ipk_reader import read_ipk
-from imagebuilder.stage.shaken import shaken_package
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.packages.opkg.ipk_reader import read_ipk
+from imagebuilder.packages.opkg.version import compare_versions
+from imagebuilder.packages.shaken import shaken_package
+from imagebuilder.python.bytecode.bytecode import Interpreter
+from imagebuilder.python.shake.proof import ProofError, prove
+from imagebuilder.python.shake.read import Code, ShakeError, read_modules
+from imagebuilder.python.shake.run import Root, run_in
+from imagebuilder.python.shake.shake import Shaken
+from imagebuilder.python.shake.start import start_facts
+from imagebuilder.python.shake.trace import trace, traced_modules
+from imagebuilder.rootfs.tree import file_of
 
 pytest_plugins = ["kit_fixtures", "shake_kit"]
 pytestmark = pytest.mark.kit

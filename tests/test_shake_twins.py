@@ -13,9 +13,9 @@ from shake_kit import Contents, Shaker, root_of
 from test_kit_python import NOT_IMPORTED, modules_of
 
 from imagebuilder.model.edition import EDITIONS
-from imagebuilder.python.catalogue import PythonPackage, load_catalogue
-from imagebuilder.python.shake_files import builtin_modules, frozen_modules
-from imagebuilder.python.shake_run import Root, run_in
+from imagebuilder.python.catalogue.catalogue import PythonPackage, load_catalogue
+from imagebuilder.python.shake.files import builtin_modules, frozen_modules
+from imagebuilder.python.shake.run import Root, run_in
 
 pytest_plugins = ["kit_fixtures", "shake_kit"]
 pytestmark = pytest.mark.kit

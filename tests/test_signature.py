@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from imagebuilder.host.cache import Cache
 from imagebuilder.log import Log
-from imagebuilder.openwrt.keys import (
+from imagebuilder.trust.keys import (
     KeyFileError,
     Keys,
     feed_keys,
@@ -27,7 +27,7 @@ from imagebuilder.openwrt.keys import (
     shipped_keys,
     tree_keys,
 )
-from imagebuilder.openwrt.signature import (
+from imagebuilder.trust.signature import (
     ExpiredKeyError,
     NoSignatureError,
     SignatureFormatError,
@@ -37,15 +37,9 @@ from imagebuilder.openwrt.signature import (
     WrongSignatureError,
     verify_usign,
 )
-from imagebuilder.openwrt.signature_gpg import read_status, verify_gpg
-from imagebuilder.openwrt.signature_seen import OlderIndexError, SeenRecordError, accept_index
-from imagebuilder.openwrt.signature_sums import (
-    SUMS,
-    SumsError,
-    TruncatedSumsError,
-    parse_sums,
-    verify_sums,
-)
+from imagebuilder.trust.signature_gpg import read_status, verify_gpg
+from imagebuilder.trust.signature_seen import OlderIndexError, SeenRecordError, accept_index
+from imagebuilder.trust.signature_sums import SUMS, SumsError, TruncatedSumsError, parse_sums, verify_sums
 
 pytest_plugins = ["server_fixtures"]
 

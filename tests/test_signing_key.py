@@ -9,14 +9,14 @@ import pytest
 from conftest import SMALL_MAKEFILE
 from download_server import Signer, Told
 
+from imagebuilder.build import build_image
+from imagebuilder.config.request import requests
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.result import ImageFile
-from imagebuilder.openwrt.keys import KeyFileError
-from imagebuilder.openwrt.signing_key import keep_signing_key, lay_signing_key, user_keys
-from imagebuilder.openwrt.tree import settings_of
-from imagebuilder.pipeline import build_image
-from imagebuilder.request import requests
+from imagebuilder.tree.tree import settings_of
+from imagebuilder.trust.keys import KeyFileError
+from imagebuilder.trust.signing_key import keep_signing_key, lay_signing_key, user_keys
 
 pytest_plugins = ["server_fixtures"]
 

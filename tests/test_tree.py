@@ -14,19 +14,19 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imagebuilder.config.library import Library
 from imagebuilder.host.fs import remove_tree
 from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import PrivateView, open_view
-from imagebuilder.load.library import Library
 from imagebuilder.log import CommandRun, Log
 from imagebuilder.model.tree import ProfileError, Tree, TreeError, TreeProfile
-from imagebuilder.openwrt.archive import ArchiveError, check_member, unpack, unpacked_tree
-from imagebuilder.openwrt.output import TooBig, Unsatisfied, read_output, stage_of
-from imagebuilder.openwrt.source import given_tree
-from imagebuilder.openwrt.tree import check_tree, choose_profile, parse_info, read_tree
-from imagebuilder.openwrt.tree_make import VARIABLES, Answer, ask_make, parse_answer
-from imagebuilder.openwrt.tree_series import names_a_series
-from imagebuilder.openwrt.tree_whole import IncompleteTreeError, check_whole
+from imagebuilder.server.archive import ArchiveError, check_member, unpack, unpacked_tree
+from imagebuilder.server.given import given_tree
+from imagebuilder.tree.ask_make import VARIABLES, Answer, ask_make, parse_answer
+from imagebuilder.tree.output import TooBig, Unsatisfied, read_output, stage_of
+from imagebuilder.tree.series import names_a_series
+from imagebuilder.tree.tree import check_tree, choose_profile, parse_info, read_tree
+from imagebuilder.tree.whole import IncompleteTreeError, check_whole
 
 INFO_24 = """\
 Current Target: "ath79/generic"

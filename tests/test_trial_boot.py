@@ -14,7 +14,7 @@ from kit_making import Made, call_make
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.log import Log
 from imagebuilder.model.edition import Edition
-from imagebuilder.python.catalogue import load_catalogue
+from imagebuilder.python.catalogue.catalogue import load_catalogue
 from imagebuilder.trial import TrialError, boot
 from imagebuilder.trial.esp import SECTOR
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.ask import look_at_tree, plan_image
+from imagebuilder.build import build_image
+from imagebuilder.config.board import ImageFormat
+from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import UserError
-from imagebuilder.inquiry import look_at_tree, plan_image
 from imagebuilder.log import Event, Log, Warned
-from imagebuilder.model.board import ImageFormat
-from imagebuilder.openwrt.device_facts import known_profile
-from imagebuilder.pipeline import build_image
-from imagebuilder.request import Request, requests
 from imagebuilder.seen import known_facts, looks_like
+from imagebuilder.tree.device_facts import known_profile
 from tests import firmware_writers as writers
 from tests.conftest import small_images
 

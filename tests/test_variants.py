@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from imagebuilder.python.catalogue import CatalogueError, known_series, load_catalogue
-from imagebuilder.python.overview import NOT_OFFERED, interpreters
-from imagebuilder.python.variants import (
+from imagebuilder.python.catalogue.catalogue import CatalogueError, known_series, load_catalogue
+from imagebuilder.python.catalogue.overview import NOT_OFFERED, interpreters
+from imagebuilder.python.catalogue.variants import (
     PYTHON2_ENDED,
     VARIANTS,
     Variant,

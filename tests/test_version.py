@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.feeds.version import compare_versions, satisfies, version_key
+from imagebuilder.packages.opkg.version import compare_versions, satisfies, version_key
 
 OLDER_FIRST = [
     ("1", "2"),

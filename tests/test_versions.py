@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.host.run import clean_environment, run
-from imagebuilder.model.filetree import file_of
-from imagebuilder.python.bytecode import (
+from imagebuilder.python.bytecode.bytecode import (
     Form,
     Interpreter,
     InterpreterError,
@@ -20,9 +19,10 @@ from imagebuilder.python.bytecode import (
     form_of_openwrt,
     usual_validity,
 )
-from imagebuilder.python.catalogue import known_series, load_catalogue
-from imagebuilder.python.compile_batch import header
-from imagebuilder.python.versions import VersionError, known_versions, version_facts
+from imagebuilder.python.bytecode.compile_batch import header
+from imagebuilder.python.bytecode.versions import VersionError, known_versions, version_facts
+from imagebuilder.python.catalogue.catalogue import known_series, load_catalogue
+from imagebuilder.rootfs.tree import file_of
 
 EPOCH = 1_700_000_000
 SOURCE = b"VALUE = [each for each in (1, 2)]\n\ndef f():\n    return VALUE\n"

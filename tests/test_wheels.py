@@ -13,12 +13,12 @@ from wheel_maker import make_elf, make_wheel, record_line
 
 from imagebuilder.errors import UserError
 from imagebuilder.model.edition import EDITIONS
-from imagebuilder.python.launcher import Start
-from imagebuilder.python.wheels import WheelError, read_wheel
-from imagebuilder.python.wheels_elf import ElfError, read_elf
-from imagebuilder.python.wheels_entry_points import EntryPoint, EntryPointError, read_entry_points
-from imagebuilder.python.wheels_target import TargetError, WheelTarget, wheel_target
-from imagebuilder.python.wheels_tree import NativeCodeError, wheel_tree
+from imagebuilder.python.apps.launcher import Start
+from imagebuilder.python.wheels.elf import ElfError, read_elf
+from imagebuilder.python.wheels.entry_points import EntryPoint, EntryPointError, read_entry_points
+from imagebuilder.python.wheels.target import TargetError, WheelTarget, wheel_target
+from imagebuilder.python.wheels.tree import NativeCodeError, wheel_tree
+from imagebuilder.python.wheels.wheels import WheelError, read_wheel
 
 SITE = "/usr/lib/python3.11/site-packages"
 START = Start(SITE)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from imagebuilder.feeds.resolve import NEWEST, Rules, resolve
 from imagebuilder.model.package import Package
-from imagebuilder.openwrt.feed import Wanted
+from imagebuilder.packages.opkg.feed import Wanted
+from imagebuilder.packages.resolve import NEWEST, Rules, resolve
 
 
 def from_feeds(

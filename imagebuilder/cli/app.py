@@ -62,8 +62,8 @@ app.add_typer(packages_app, name="packages")
 def configs(project: Root = PROJECT, as_json: Json = False) -> None:
     """List the configs."""
     from imagebuilder.cli import show
-    from imagebuilder.load.config import load_config
-    from imagebuilder.load.library import Library
+    from imagebuilder.config.config import load_config
+    from imagebuilder.config.library import Library
 
     library = Library(project)
     found = [load_config(library, name).config for name in library.config_names()]
@@ -80,9 +80,9 @@ def show_one(
 ) -> None:
     """Show a board's data sheet, or a config with all that it extends and where each value came from."""
     from imagebuilder.cli import show, show_boards
-    from imagebuilder.load.config import load_config
-    from imagebuilder.load.explain import explain, shown_config
-    from imagebuilder.load.library import Library
+    from imagebuilder.config.config import load_config
+    from imagebuilder.config.explain import explain, shown_config
+    from imagebuilder.config.library import Library
 
     library = Library(project)
     if name in (*library.board_names(), *(device.id for device in library.unsupported())):
@@ -108,9 +108,9 @@ def schema(
 ) -> None:
     """Print the JSON schema of board, config, overlay or lock files, for editors."""
     from imagebuilder.cli import show
+    from imagebuilder.config.reference import reference_text
+    from imagebuilder.config.schema import KINDS, schema_of
     from imagebuilder.errors import UserError
-    from imagebuilder.load.reference import reference_text
-    from imagebuilder.load.schema import KINDS, schema_of
 
     if reference == (kind is not None):
         raise UserError("say one kind of file, or --reference", hint=f"kinds: {', '.join(KINDS)}")
@@ -127,7 +127,7 @@ def releases(shown: Shown, mirror: Mirrors = None, offline: Offline = False, cac
     from imagebuilder.cli import show
     from imagebuilder.host.cache import Cache as Kept
     from imagebuilder.host.fs import user_cache
-    from imagebuilder.openwrt.obtain_lists import Asking, list_releases
+    from imagebuilder.server.obtain_lists import Asking, list_releases
 
     with shown.reporter() as log:
         found = list_releases(Asking(Kept(cache or user_cache()), tuple(mirror or ()), offline, log))
@@ -174,12 +174,12 @@ def demo(
     cache: Cache = None,
 ) -> None:
     """Build the demo image, boot it in QEMU with 128 MB, and let its Python answer."""
+    from imagebuilder.build import run_demo
     from imagebuilder.cli import show
+    from imagebuilder.config.request import requests
     from imagebuilder.host.tools import install, missing_tools
     from imagebuilder.kit import check_kit, prepare_kit
     from imagebuilder.model.edition import EDITIONS
-    from imagebuilder.pipeline import run_demo
-    from imagebuilder.request import requests
 
     edition = EDITIONS[release]
     (request,) = requests(PROJECT, _DEMOS[release], output=output, cache=cache)
@@ -237,10 +237,10 @@ def clean(
 ) -> None:
     """Remove results; with --fetched what was fetched, with --all everything."""
     from imagebuilder.cli import show
+    from imagebuilder.config.boards_write import given_size
     from imagebuilder.errors import UserError
     from imagebuilder.host.cache import Cache as Kept
     from imagebuilder.host.fs import remove_tree, user_cache
-    from imagebuilder.load.boards_write import given_size
 
     limit, folder = given_size("--keep", keep), cache or user_cache()
     if limit is not None and (everything or not fetched):

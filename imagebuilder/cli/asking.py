@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imagebuilder.cli.options import Images
+    from imagebuilder.config.request import Request
     from imagebuilder.log import Log
-    from imagebuilder.request import Request
 
 
 @contextmanager

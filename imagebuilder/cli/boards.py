@@ -23,10 +23,10 @@ from imagebuilder.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from imagebuilder.load.boards_filter import BoardFilter
+    from imagebuilder.config.boards_filter import BoardFilter
     from imagebuilder.log import Log
     from imagebuilder.model.tree import Tree
-    from imagebuilder.openwrt.obtain_lists import Asking
+    from imagebuilder.server.obtain_lists import Asking
 
 boards_app = typer.Typer(help="List the boards; search, add and check them.")
 
@@ -45,8 +45,8 @@ def list_boards(
 ) -> None:
     """List the boards, all of them or those with enough flash and RAM."""
     from imagebuilder.cli import show, show_boards
+    from imagebuilder.config.library import Library
     from imagebuilder.errors import UserError
-    from imagebuilder.load.library import Library
 
     if context.invoked_subcommand is None:
         wanted, library = _wanted(flash, ram, []), Library(project)
@@ -78,9 +78,9 @@ def search(
     """List the boards in whose names every word occurs; with --release also what the server builds for."""
     from imagebuilder.cli import show, show_boards
     from imagebuilder.cli.progress import Reporter
+    from imagebuilder.config.boards_filter import boards_by_profile
+    from imagebuilder.config.library import Library
     from imagebuilder.errors import UserError
-    from imagebuilder.load.boards_filter import boards_by_profile
-    from imagebuilder.load.library import Library
 
     wanted, library = _wanted(flash, ram, words), Library(project)
     boards = library.boards()
@@ -94,7 +94,7 @@ def search(
         return
     if flash is not None or ram is not None:
         raise UserError("the server's list has no flash and RAM: --release goes without --flash and --ram")
-    from imagebuilder.openwrt.obtain_lists import search_devices
+    from imagebuilder.server.obtain_lists import search_devices
 
     with Reporter(quiet=quiet, verbose=verbose) as log, log.step("search"):
         listed = search_devices(release, words, _asking(mirror, cache, offline=offline, log=log))
@@ -109,7 +109,7 @@ def search(
 
 
 def _wanted(flash: str | None, ram: str | None, words: list[str]) -> BoardFilter:
-    from imagebuilder.load.boards_filter import BoardFilter, parse_bound
+    from imagebuilder.config.boards_filter import BoardFilter, parse_bound
 
     return BoardFilter(
         flash=None if flash is None else parse_bound("--flash", flash),
@@ -121,7 +121,7 @@ def _wanted(flash: str | None, ram: str | None, words: list[str]) -> BoardFilter
 def _asking(mirror: Mirrors, cache: Cache, *, offline: bool, log: Log) -> Asking:
     from imagebuilder.host.cache import Cache as Kept
     from imagebuilder.host.fs import user_cache
-    from imagebuilder.openwrt.obtain_lists import Asking
+    from imagebuilder.server.obtain_lists import Asking
 
     return Asking(Kept(cache or user_cache()), tuple(mirror or ()), offline, log)
 
@@ -161,23 +161,23 @@ def add(
     """Write a new board's file from what an ImageBuilder, or a release's signed list, says of the device."""
     from imagebuilder.cli import show, show_boards
     from imagebuilder.cli.progress import Reporter
+    from imagebuilder.config.boards_write import given_flash, given_size, write_board
+    from imagebuilder.config.library import Library
     from imagebuilder.errors import UserError
-    from imagebuilder.load.boards_write import given_flash, given_size, write_board
-    from imagebuilder.load.library import Library
 
     its_ram, its_flash = given_size("--ram", ram), given_flash("--flash", flash)
     if release is None:
         if target or mirror or trust or keys or offline:
             raise UserError("--target, --mirror, --trust, --keys and --offline go with --release")
-        from imagebuilder.openwrt.device_facts import known_profile
         from imagebuilder.seen import known_facts
+        from imagebuilder.tree.device_facts import known_profile
 
         tree = _tree(imagebuilder, cache, verbose=verbose, quiet=quiet)
         facts = known_facts(tree, known_profile(tree, profile))
     else:
         if imagebuilder is not None:
             raise UserError("--imagebuilder and --release are two places to look: give one of them")
-        from imagebuilder.openwrt.obtain_lists import listed_facts
+        from imagebuilder.server.obtain_lists import listed_facts
 
         with Reporter(quiet=quiet, verbose=verbose) as log, log.step("list"):
             asking = _asking(mirror, cache, offline=offline, log=log)
@@ -203,8 +203,8 @@ def check(
 ) -> None:
     """Compare board files with what an ImageBuilder says; exits with 2 where they differ."""
     from imagebuilder.cli import show, show_boards
-    from imagebuilder.load.library import Library
-    from imagebuilder.openwrt.board_check import check_boards
+    from imagebuilder.config.library import Library
+    from imagebuilder.tree.board_check import check_boards
 
     library = Library(project)
     boards = [library.board(name) for name in names] if names else library.boards()
@@ -219,11 +219,11 @@ def check(
 
 
 def _tree(imagebuilder: str | None, cache: Cache, *, verbose: bool, quiet: bool) -> Tree:
+    from imagebuilder.ask import look_at_tree
     from imagebuilder.cli.progress import Reporter
     from imagebuilder.errors import UserError
     from imagebuilder.host.fs import user_cache
     from imagebuilder.host.tools import require
-    from imagebuilder.inquiry import look_at_tree
 
     if imagebuilder is None:
         hint = "--imagebuilder PATH: its folder or its archive (`boards add` also takes --release)"

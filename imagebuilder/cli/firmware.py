@@ -53,12 +53,12 @@ def verify(
     """
     from imagebuilder.cli import show
     from imagebuilder.cli.progress import Reporter
+    from imagebuilder.config.library import Library
     from imagebuilder.firmware.verify import verify as verify_image
-    from imagebuilder.load.library import Library
     from imagebuilder.model.firmware import outcome_of
     from imagebuilder.report.firmware_json import plain
     from imagebuilder.report.firmware_text import checks_text
-    from imagebuilder.trying import start_checks
+    from imagebuilder.trial.start_check import start_checks
 
     its_board = Library(project).board(board)
     checks = verify_image(image, its_board, image=image_type, release=release)

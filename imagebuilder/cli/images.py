@@ -12,8 +12,8 @@ from imagebuilder.cli.guard import RefusedError, guarded
 from imagebuilder.cli.options import BuiltImages, FetchedImages, PlannedImages
 
 if TYPE_CHECKING:
+    from imagebuilder.config.request import Request
     from imagebuilder.log import Log
-    from imagebuilder.request import Request
 
 
 @guarded
@@ -24,8 +24,8 @@ def build(
     ] = False,
 ) -> None:
     """Build the images of a config, for each of its boards."""
+    from imagebuilder.build import build_image, build_twice
     from imagebuilder.cli import show
-    from imagebuilder.pipeline import build_image, build_twice
 
     with asking(images) as (asked, log):
         work = build_twice if check_reproducible else build_image
@@ -48,9 +48,9 @@ def plan(
     ] = False,
 ) -> None:
     """Show what would be built: packages and why, flash and RAM, and the make command; 2 if it cannot fit."""
-    from imagebuilder.budgeting import BudgetError, refusal
+    from imagebuilder.ask import plan_and_budgets
+    from imagebuilder.budget.budget import BudgetError, refusal
     from imagebuilder.cli import show
-    from imagebuilder.inquiry import plan_and_budgets
 
     as_json = images.as_json
     with asking(images) as (asked, log):
@@ -72,9 +72,9 @@ def plan(
 
 def _fit(request: Request, log: Log, *, any_interpreter: bool, to: TextIO) -> None:
     """Change the config's file by the least that makes the image fit, and show the change."""
-    from imagebuilder.budgeting import BudgetError
+    from imagebuilder.ask import fit_config
+    from imagebuilder.budget.budget import BudgetError
     from imagebuilder.host.fs import write_whole
-    from imagebuilder.inquiry import fit_config
 
     path, found = fit_config(request, log, any_interpreter=any_interpreter)
     if not found.fits:
@@ -91,8 +91,8 @@ def _fit(request: Request, log: Log, *, any_interpreter: bool, to: TextIO) -> No
 @guarded
 def fetch(images: FetchedImages) -> None:
     """Fetch all that building a config takes, so that it can be built --offline later."""
+    from imagebuilder.ask import fetch_image
     from imagebuilder.cli import show
-    from imagebuilder.inquiry import fetch_image
 
     with asking(images) as (asked, log):
         plans, budgets = zip(*(fetch_image(request, log) for request in asked), strict=True)

@@ -44,10 +44,10 @@ def init(
     project: Root = PROJECT,
 ) -> None:
     """Ask a few questions and write a config. Without a terminal, what no option says keeps its default."""
+    from imagebuilder.config.faults import nearest
+    from imagebuilder.config.init import WIFI_SECRET, Answers, read_public_key, write_config
+    from imagebuilder.config.library import Library
     from imagebuilder.errors import UserError
-    from imagebuilder.load.faults import nearest
-    from imagebuilder.load.init import WIFI_SECRET, Answers, read_public_key, write_config
-    from imagebuilder.load.library import Library
 
     library = Library(project)
     if board is None and not sys.stdin.isatty():

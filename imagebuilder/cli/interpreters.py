@@ -10,10 +10,10 @@ from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import PROJECT, BoardName, Json, Root
 
 if TYPE_CHECKING:
-    from imagebuilder.load.library import Library
-    from imagebuilder.model.board import Board
-    from imagebuilder.python.overview import Interpreter
-    from imagebuilder.python.sizes import FlashNeed
+    from imagebuilder.config.board import Board
+    from imagebuilder.config.library import Library
+    from imagebuilder.python.catalogue.overview import Interpreter
+    from imagebuilder.python.catalogue.sizes import FlashNeed
 
 
 @guarded
@@ -27,10 +27,10 @@ def interpreters(
 ) -> None:
     """Show the Python variants of a release: versions, packages, flash; and what is not offered, and why."""
     from imagebuilder.cli import show
-    from imagebuilder.load.library import Library
-    from imagebuilder.python.overview import NOT_OFFERED
-    from imagebuilder.python.overview import interpreters as offered
-    from imagebuilder.python.variants import catalogue_series
+    from imagebuilder.config.library import Library
+    from imagebuilder.python.catalogue.overview import NOT_OFFERED
+    from imagebuilder.python.catalogue.overview import interpreters as offered
+    from imagebuilder.python.catalogue.variants import catalogue_series
 
     wanted = _release(release)
     series = catalogue_series(wanted)
@@ -53,9 +53,9 @@ def interpreters(
 
 
 def _release(wanted: str | None) -> str:
+    from imagebuilder.config.releases import shipped_releases
     from imagebuilder.errors import UserError
     from imagebuilder.model.release import LATEST, check_release
-    from imagebuilder.openwrt.releases import shipped_releases
 
     try:
         release = check_release(LATEST if wanted is None else wanted)

@@ -20,9 +20,9 @@ def lock(
     ] = False,
 ) -> None:
     """Write down exactly what a config's images are made of, in locks/CONFIG.lock."""
+    from imagebuilder.ask import compare_lock, lock_image
     from imagebuilder.cli import show
-    from imagebuilder.inquiry import compare_lock, lock_image
-    from imagebuilder.load.lock import write_lock
+    from imagebuilder.config.lock import write_lock
 
     with asking(images) as (asked, log):
         if check:
@@ -42,7 +42,7 @@ def lock(
 @guarded
 def outdated(images: AskedImages) -> None:
     """List what a fresh lock of a config would change."""
-    from imagebuilder.inquiry import compare_lock
+    from imagebuilder.ask import compare_lock
 
     with asking(images) as (asked, log):
         changes = {request.board: compare_lock(request, log) for request in asked}

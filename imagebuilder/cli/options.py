@@ -12,19 +12,19 @@ import typer
 
 if TYPE_CHECKING:
     from imagebuilder.cli.progress import Reporter
-    from imagebuilder.request import Request
+    from imagebuilder.config.request import Request
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 def _configs() -> list[str]:
-    from imagebuilder.load.library import Library
+    from imagebuilder.config.library import Library
 
     return Library(PROJECT).config_names()
 
 
 def _boards() -> list[str]:
-    from imagebuilder.load.library import Library
+    from imagebuilder.config.library import Library
 
     return Library(PROJECT).board_names()
 
@@ -90,7 +90,7 @@ class Images(Shown):
 
     def requests(self) -> list[Request]:
         """One for each board. UserError for none."""
-        from imagebuilder.request import requests
+        from imagebuilder.config.request import requests
 
         return requests(
             self.project,

@@ -12,7 +12,7 @@ from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import AskedImages
 
 if TYPE_CHECKING:
-    from imagebuilder.inquiry import Described, Offered
+    from imagebuilder.ask import Described, Offered
 
 packages_app = typer.Typer(help="Search the packages that a config's boards can have, and show one.")
 PackageName = Annotated[str, typer.Argument(help="A package's name.")]
@@ -21,8 +21,8 @@ PackageName = Annotated[str, typer.Argument(help="A package's name.")]
 @guarded
 def why(images: AskedImages, package: PackageName) -> None:
     """Show every chain that brings a package into an image: who asked, and the packages in between."""
+    from imagebuilder.ask import why as chains_of
     from imagebuilder.cli import show
-    from imagebuilder.inquiry import why as chains_of
 
     with asking(images) as (asked, log):
         found = {request.board: chains_of(request, package, log) for request in asked}
@@ -42,8 +42,8 @@ def search(
     words: Annotated[list[str], typer.Argument(help="Each must occur in the name or the description.")],
 ) -> None:
     """Search the packages that the boards of a config can have."""
+    from imagebuilder.ask import search_packages
     from imagebuilder.cli import show
-    from imagebuilder.inquiry import search_packages
     from imagebuilder.model.size import human_size
 
     with asking(images) as (asked, log):
@@ -94,9 +94,9 @@ def _rows(found: Mapping[str, Sequence[Offered]]) -> list[dict[str, Any]]:
 def show_package(images: AskedImages, package: PackageName) -> None:
     """Show a package: description, size, what it needs, its files where they are known, which boards can have
     it."""
+    from imagebuilder.ask import describe_package
     from imagebuilder.cli import show
     from imagebuilder.errors import UserError
-    from imagebuilder.inquiry import describe_package
 
     with asking(images) as (asked, log):
         found = [(request.board, describe_package(request, package, log)) for request in asked]

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from imagebuilder.load.explain import Explained
+from imagebuilder.config.explain import Explained
+from imagebuilder.config.model_config import Config
 from imagebuilder.model.budget import Budgets
-from imagebuilder.model.config import Config
-from imagebuilder.model.plan import Plan
 from imagebuilder.model.result import Result
 from imagebuilder.model.size import human_size
 from imagebuilder.report.flash_bar import flash_bar, flash_picture, ram_lines
+from imagebuilder.tree.plan import Plan
 
 if TYPE_CHECKING:
     from imagebuilder.host.cache import Cleaned
     from imagebuilder.host.diagnosis import Diagnosis
-    from imagebuilder.openwrt.obtain_lists import ShownReleases
+    from imagebuilder.server.obtain_lists import ShownReleases
 
 PIPE_COLUMNS = 200
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from imagebuilder.cli.show import facts, table
-from imagebuilder.load.boards_write import WrittenBoard
-from imagebuilder.model.board import Board, Emulation, Image, UnsupportedDevice
+from imagebuilder.config.board import Board, Emulation, Image, UnsupportedDevice
+from imagebuilder.config.boards_write import WrittenBoard
 from imagebuilder.model.size import format_size
-from imagebuilder.openwrt.board_check import Comparison
+from imagebuilder.tree.board_check import Comparison
 
 if TYPE_CHECKING:
-    from imagebuilder.openwrt.obtain_lists import FoundDevices
+    from imagebuilder.server.obtain_lists import FoundDevices
 
 BoardNames = Mapping[tuple[str, str], str]
 

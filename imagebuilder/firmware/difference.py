@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.firmware.formats import read_image
+from imagebuilder.firmware.formats.formats import read_image
 from imagebuilder.firmware.inspection import kernel_version, open_root
 from imagebuilder.firmware.reader import open_view
 from imagebuilder.firmware.rootfs import place_of

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.errors import UserError
-from imagebuilder.firmware.formats import Read, read_image
+from imagebuilder.firmware.formats.formats import Read, read_image
 from imagebuilder.firmware.inspection import open_root
 from imagebuilder.firmware.reader import open_view
 from imagebuilder.firmware.rootfs import RootFs, place_of

@@ -7,9 +7,9 @@ given. Steps that pad, append, patch or compress leave the format as it is, and 
 
 from __future__ import annotations
 
-from imagebuilder.firmware import squashfs
-from imagebuilder.firmware.formats import FORMATS
-from imagebuilder.firmware.padding import COMPOSED, ROOT_FIRST
+from imagebuilder.firmware.formats.formats import FORMATS
+from imagebuilder.firmware.formats.padding import COMPOSED, ROOT_FIRST
+from imagebuilder.firmware.squashfs import squashfs
 from imagebuilder.firmware.subject import CONTAINERS
 from imagebuilder.model.firmware import FormatRow
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from imagebuilder.firmware.formats import Read, read_image
+from imagebuilder.firmware.formats.formats import Read, read_image
 from imagebuilder.firmware.reader import ImageFormatError, View, open_view
 from imagebuilder.firmware.rootfs import RootFs
 from imagebuilder.firmware.rootfs_facts import needed_files, root_facts

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from imagebuilder.errors import UserError
 from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.squashfs import superblock
-from imagebuilder.firmware.squashfs_index import Index, read_index
+from imagebuilder.firmware.squashfs.index import Index, read_index
+from imagebuilder.firmware.squashfs.squashfs import superblock
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.model.firmware import RootFile

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from imagebuilder.firmware import tplink
+from imagebuilder.config.board import Board, Image, Profile
 from imagebuilder.firmware.checks import holds
-from imagebuilder.firmware.formats import Read
-from imagebuilder.firmware.padding import COMPOSED, HEADED, KERNELS, ROOT_FIRST
+from imagebuilder.firmware.formats import tplink
+from imagebuilder.firmware.formats.formats import Read
+from imagebuilder.firmware.formats.padding import COMPOSED, HEADED, KERNELS, ROOT_FIRST
 from imagebuilder.firmware.verify_system import NO_RULES, SystemRules
-from imagebuilder.model.board import Board, Image, Profile
 from imagebuilder.model.firmware import Check, Level, Part, RootFacts
 from imagebuilder.model.release import EMBEDDED, is_embedded
 

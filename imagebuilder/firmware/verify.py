@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from imagebuilder.config.board import Board, Profile
 from imagebuilder.firmware.checks import holds
-from imagebuilder.firmware.formats import Read, UnknownFormatError, read_image
+from imagebuilder.firmware.formats.formats import Read, UnknownFormatError, read_image
 from imagebuilder.firmware.inspection import open_root, root_part
 from imagebuilder.firmware.reader import ImageFormatError, open_view
 from imagebuilder.firmware.rootfs_facts import root_facts
@@ -37,7 +38,6 @@ from imagebuilder.firmware.verify_layout import disk_checks, nor_checks, size_ch
 from imagebuilder.firmware.verify_machine import machine_checks
 from imagebuilder.firmware.verify_root import program_checks, required_checks
 from imagebuilder.firmware.verify_system import NO_RULES, SystemRules, read_rules
-from imagebuilder.model.board import Board, Profile
 from imagebuilder.model.firmware import Check, Level, Outcome, RootFacts, outcome_of
 
 _ROOTLESS = ("kernel", "uimage")  # formats of images that have no root file system

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from imagebuilder.config.board import Board
 from imagebuilder.firmware.checks import equal, holds, same_number
 from imagebuilder.firmware.inspection import kernel_version
 from imagebuilder.firmware.subject import Subject, in_image, of_kind, on_boot_partition
-from imagebuilder.model.board import Board
 from imagebuilder.model.firmware import Check, Level, Part, Proof
 from imagebuilder.model.tplink import FLASH_LAYOUTS
 

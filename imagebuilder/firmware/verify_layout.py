@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from imagebuilder.config.board import TAKEN_APART
 from imagebuilder.firmware.checks import at_most, holds
-from imagebuilder.firmware.padding import marker_checks
+from imagebuilder.firmware.formats.padding import marker_checks
+from imagebuilder.firmware.formats.tplink import ERASE_BLOCK
 from imagebuilder.firmware.subject import DISKS, Subject, of_kind
-from imagebuilder.firmware.tplink import ERASE_BLOCK
-from imagebuilder.model.board import TAKEN_APART
 from imagebuilder.model.firmware import Check, Part
 
 _NOR = ("tplink-v1", "tplink-v2", "uimage-squashfs", "vendor-uimage-squashfs", "kernel-squashfs")

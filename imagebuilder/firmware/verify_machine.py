@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import equal, holds
+from imagebuilder.firmware.formats.uimage import KERNEL_TYPE
 from imagebuilder.firmware.subject import Subject, in_image, of_kind, on_boot_partition
-from imagebuilder.firmware.uimage import KERNEL_TYPE
 from imagebuilder.model.firmware import Check, Part
 
 # how architectures begin, to uImage's and ELF's names of the machine, and the byte order

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imagebuilder.firmware.checks import holds
-from imagebuilder.firmware.kernel import ELF_MACHINES
+from imagebuilder.firmware.formats.kernel import ELF_MACHINES
 from imagebuilder.firmware.rootfs import RootFs, place_of
 from imagebuilder.firmware.verify_machine import machine_of
 from imagebuilder.model.firmware import Check

@@ -1,7 +1,7 @@
 """What was downloaded, kept by its SHA-256 below the user's cache folder; safe for several processes at once.
 
 `blobs/ab/abcd…` a file by its SHA-256; `names/` which blobs are the files of one signed set; `partial/` what
-is being fetched; `trees/` unpacked ImageBuilders; `indexes/` of trees' own packages (openwrt.hermetic);
+is being fetched; `trees/` unpacked ImageBuilders; `indexes/` of trees' own packages (packages.opkg.hermetic);
 `locks/`. A name in blobs/, trees/ or indexes/ shows a whole thing or nothing.
 """
 
@@ -243,7 +243,7 @@ class Cache:
         """Remove downloads, unpacked trees and indexes, the longest unused first, until at most `limit` bytes
         are left; those used within spare_seconds stay. No build that uses this cache should be running.
 
-        What the builder remembers of feeds it has seen (openwrt.signature_seen) stays.
+        What the builder remembers of feeds it has seen (trust.signature_seen) stays.
         """
         with cache_disk_errors(self.folder):
             if limit == 0:

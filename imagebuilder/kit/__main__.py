@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imagebuilder.errors import UserError
-from imagebuilder.feeds.resolve import Resolution, ResolutionError, Universe, package_list, resolve
 from imagebuilder.host.fs import remove_tree
 from imagebuilder.kit import layout
 from imagebuilder.kit.feed import Offer, offered
@@ -20,6 +19,7 @@ from imagebuilder.kit.install import make_root
 from imagebuilder.kit.output import make_image, manifest_text, write_records
 from imagebuilder.kit.request import Request, read_request
 from imagebuilder.model.package import Dependency
+from imagebuilder.packages.resolve import Resolution, ResolutionError, Universe, package_list, resolve
 
 OPKG_FAILED = 255  # what opkg exits with
 _HELP = """Available Commands:

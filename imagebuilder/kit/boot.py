@@ -14,7 +14,7 @@ from imagebuilder.kit.layout import OVERLAY
 from imagebuilder.kit.materials import Materials
 from imagebuilder.kit.recipe import GUEST
 from imagebuilder.kit.system_packages import BUSYBOX, applet_links, guest_tree
-from imagebuilder.model.filetree import Entry, FileTree, file_at, file_of, folder
+from imagebuilder.rootfs.tree import Entry, FileTree, file_at, file_of, folder
 
 SYSTEMD_BOOT = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
 _MOUNT_POINTS = ("/dev", "/overlay", "/proc", "/rom", "/root", "/sys")

@@ -6,8 +6,8 @@ import gzip
 import stat
 from collections.abc import Iterator
 
-from imagebuilder.model.filetree import Entry, FileTree
-from imagebuilder.stage.filetree import content
+from imagebuilder.rootfs.files import content
+from imagebuilder.rootfs.tree import Entry, FileTree
 
 _MAGIC = b"070701"
 _TRAILER = "TRAILER!!!"

@@ -15,10 +15,10 @@ from imagebuilder.errors import UserError
 from imagebuilder.kit.recipe import HERE, Recipe, common_recipe
 from imagebuilder.model.base import Many, Model
 from imagebuilder.model.edition import Edition
-from imagebuilder.model.filetree import Entry, FileTree, file_of
-from imagebuilder.stage.filespec import Rule
-from imagebuilder.stage.filetree import content
-from imagebuilder.stage.shellglob import expand
+from imagebuilder.rootfs.files import content
+from imagebuilder.rootfs.filespec import Rule
+from imagebuilder.rootfs.shellglob import expand
+from imagebuilder.rootfs.tree import Entry, FileTree, file_of
 
 
 class DeviationError(UserError):

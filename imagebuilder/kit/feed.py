@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imagebuilder.errors import UserError
-from imagebuilder.feeds.opkg import compressed_index, format_index, read_index
 from imagebuilder.host.fs import sha256_of, write_whole
 from imagebuilder.kit.layout import PACKAGES_DIR
 from imagebuilder.model.package import Package
-from imagebuilder.stage.ipk_reader import read_control
+from imagebuilder.packages.opkg.ipk_reader import read_control
+from imagebuilder.packages.opkg.opkg import compressed_index, format_index, read_index
 
 INDEX = "Packages"
 _LOCAL = "file:"
@@ -90,7 +90,7 @@ def feeds_of(tree: Path) -> tuple[Feed, ...]:
 
 def offered(tree: Path, say: Say) -> Offer:
     """All packages that can go into an image. A feed without an index is passed over with a line of
-    warning, as opkg does. Raises FeedError and feeds.opkg's errors."""
+    warning, as opkg does. Raises FeedError and packages.opkg.opkg's errors."""
     packages: list[Package] = []
     where: dict[tuple[str, str], Path] = {}
     for feed in feeds_of(tree):

@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from imagebuilder.feeds.resolve import Chosen, Resolution
 from imagebuilder.host.fs import remove_tree
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.kit.feed import FeedError, Offer, Say
 from imagebuilder.kit.request import Request
 from imagebuilder.model.control import fields_of, format_fields
-from imagebuilder.model.filetree import Entry, FileTree, file_of, symlink
-from imagebuilder.stage.filetree import content, read_tree, write_tree
-from imagebuilder.stage.ipk_reader import Ipk, read_ipk
+from imagebuilder.packages.opkg.ipk_reader import Ipk, read_ipk
+from imagebuilder.packages.resolve import Chosen, Resolution
+from imagebuilder.rootfs.files import content, read_tree, write_tree
+from imagebuilder.rootfs.tree import Entry, FileTree, file_of, symlink
 
 INFO = "/usr/lib/opkg/info"
 STATUS = "/usr/lib/opkg/status"

@@ -13,8 +13,8 @@ from imagebuilder.kit.deviations import Deviations, adapted, deviations, recipe
 from imagebuilder.kit.kernel import Kernel, read_kernel
 from imagebuilder.kit.recipe import Recipe
 from imagebuilder.model.edition import Edition
-from imagebuilder.model.filetree import FileTree
-from imagebuilder.stage.filetree import read_tree
+from imagebuilder.rootfs.files import read_tree
+from imagebuilder.rootfs.tree import FileTree
 
 MAIN = "main"
 

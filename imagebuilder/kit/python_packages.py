@@ -1,6 +1,6 @@
 """CPython and its companions, cut into OpenWrt's packages by OpenWrt's filespecs, as bytecode.
 
-What users get to cut their own packages with is used here in earnest: stage.filespec, python.bytecode and
+What users get to cut their own packages with is used here in earnest: rootfs.filespec, python.bytecode and
 python.catalogue. Debian's deviations are those of the edition's file and no others.
 """
 
@@ -12,11 +12,11 @@ from imagebuilder.kit.deviations import DeviationError, Deviations, present_rule
 from imagebuilder.kit.materials import MAIN, Materials
 from imagebuilder.kit.system_packages import Content
 from imagebuilder.log import Log
-from imagebuilder.model.filetree import Entry, FileTree, folder, symlink
-from imagebuilder.python.bytecode import Interpreter, ship, source_tree
-from imagebuilder.python.catalogue import Catalogue, PythonPackage
-from imagebuilder.stage.filespec import apply, from_triples
-from imagebuilder.stage.shellglob import expand
+from imagebuilder.python.bytecode.bytecode import Interpreter, ship, source_tree
+from imagebuilder.python.catalogue.catalogue import Catalogue, PythonPackage
+from imagebuilder.rootfs.filespec import apply, from_triples
+from imagebuilder.rootfs.shellglob import expand
+from imagebuilder.rootfs.tree import Entry, FileTree, folder, symlink
 
 SECTION = "lang"
 _LOADER = "ld-linux-x86-64.so.2"

@@ -12,9 +12,9 @@ from imagebuilder.kit.kernel import Kernel, load_order, module_file
 from imagebuilder.kit.layout import ARCHITECTURE, BOARD, DISTRIBUTION, SUBTARGET
 from imagebuilder.kit.materials import Materials
 from imagebuilder.kit.recipe import GUEST, Module, Part
-from imagebuilder.model.filetree import EMPTY, Entry, FileTree, file_at, file_of, folder, symlink
-from imagebuilder.stage.filespec import apply, parse
-from imagebuilder.stage.filetree import read_tree
+from imagebuilder.rootfs.files import read_tree
+from imagebuilder.rootfs.filespec import apply, parse
+from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, file_at, file_of, folder, symlink
 
 BASE_FILES_VERSION = "1"
 BUSYBOX = "/bin/busybox"

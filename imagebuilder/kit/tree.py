@@ -32,7 +32,7 @@ from imagebuilder.kit.recipe import GUEST
 from imagebuilder.kit.system_packages import Content
 from imagebuilder.model.edition import Edition
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.stage.ipk import write_ipk
+from imagebuilder.packages.opkg.ipk import write_ipk
 
 KIT_SCHEMA = 1
 

@@ -3,7 +3,7 @@
 A filespec is text, one rule a line: `+|path` takes from the stage (the tree that a whole build was installed
 into), `-|path` drops from the package, `=|path|modes` and `==|path|modes` set modes in the package. Three
 generations of OpenWrt read it differently; generation C (23.05 on) is strict and makes a filespec a checked
-statement about the stage. What the rules do to a tree is in stage/filespec.py. Source of the rules: the
+statement about the stage. What the rules do to a tree is in rootfs/filespec.py. Source of the rules: the
 makefiles and scripts of lang/python in openwrt/packages, lede-17.01 to master, observed rule by rule.
 """
 

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from imagebuilder.model.firmware import (
-    Change,
-    Check,
-    Difference,
-    Inspection,
-    Part,
-    Stretch,
-    outcome_of,
-)
+from imagebuilder.model.firmware import Change, Check, Difference, Inspection, Part, Stretch, outcome_of
 from imagebuilder.model.size import human_size
 
 STRIP_SIGNS = 72

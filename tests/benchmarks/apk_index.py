@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from adb_maker import Facts, deflated, index
 
-from imagebuilder.feeds import apk, opkg
+from imagebuilder.packages.apk import apk
+from imagebuilder.packages.opkg import opkg
 
 
 def generated(count: int) -> list[Facts]:

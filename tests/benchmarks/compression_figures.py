@@ -1,4 +1,4 @@
-"""Measures how packages compress in a squashfs, for imagebuilder/planning/data/compression.json.
+"""Measures how packages compress in a squashfs, for imagebuilder/budget/data/compression.json.
 
     .venv/bin/python tests/benchmarks/compression_figures.py --imagebuilder TREE > …/compression.json
 
@@ -20,17 +20,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from imagebuilder.ask import look_at_tree
+from imagebuilder.budget.flash_kinds import Figure, kind_of
+from imagebuilder.budget.records import installed_tree
 from imagebuilder.host.fs import user_cache
-from imagebuilder.inquiry import look_at_tree
 from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
-from imagebuilder.model.filetree import EMPTY, FileTree
-from imagebuilder.openwrt.measure import SquashfsOptions, measure_squashfs, squashfs_options
-from imagebuilder.openwrt.measure_records import installed_tree
-from imagebuilder.planning.flash_kinds import Figure, kind_of
-from imagebuilder.stage.filetree import write_tree
-from imagebuilder.stage.ipk_reader import Ipk, read_ipk
+from imagebuilder.packages.opkg.ipk_reader import Ipk, read_ipk
+from imagebuilder.rootfs.files import write_tree
+from imagebuilder.rootfs.tree import EMPTY, FileTree
+from imagebuilder.tree.measure import SquashfsOptions, measure_squashfs, squashfs_options
 
 GROUPS, GROUP_BYTES, LEAST_PACKAGES = 10, 400_000, 4
 EMPTY_BYTES = 176  # of a squashfs without anything

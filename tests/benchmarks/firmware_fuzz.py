@@ -28,11 +28,11 @@ import lzma
 import firmware_writers as make
 import zstandard
 
-from imagebuilder.firmware.formats import FORMATS
-from imagebuilder.firmware.metadata import peel
+from imagebuilder.firmware.formats.formats import FORMATS
+from imagebuilder.firmware.formats.metadata import peel
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Reading
-from imagebuilder.firmware.squashfs_index import read_index
+from imagebuilder.firmware.squashfs.index import read_index
 from imagebuilder.host.run import run
 
 INPUTS = 100_000

@@ -18,15 +18,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from imagebuilder.decision import decided
+from imagebuilder.choose import lay_packages, open_supply
+from imagebuilder.config.request import Request, requests
+from imagebuilder.decide import decided
 from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
-from imagebuilder.openwrt.hermetic import own_index
-from imagebuilder.openwrt.make import make_image
-from imagebuilder.request import Request, requests
-from imagebuilder.stage.ipk_index import index_of
-from imagebuilder.supply.packages import lay_packages, open_supply
+from imagebuilder.packages.opkg.hermetic import own_index
+from imagebuilder.packages.opkg.ipk_index import index_of
+from imagebuilder.tree.make import make_image
 
 PROJECT = Path(__file__).resolve().parents[2]
 BOARD = "tplink-tl-wr740n-v4"

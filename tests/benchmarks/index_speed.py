@@ -19,11 +19,11 @@ from typing import TypeVar
 
 from index_text import index_text
 
-from imagebuilder.feeds.index_cache import pack_index, unpack_index
-from imagebuilder.feeds.opkg import parse_index
-from imagebuilder.feeds.resolve import ResolutionError, Universe, resolve
 from imagebuilder.model import control
 from imagebuilder.model.package import Package
+from imagebuilder.packages.index_cache import pack_index, unpack_index
+from imagebuilder.packages.opkg.opkg import parse_index
+from imagebuilder.packages.resolve import ResolutionError, Universe, resolve
 
 T = TypeVar("T")
 WANTED = 300

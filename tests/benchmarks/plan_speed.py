@@ -22,11 +22,11 @@ from pathlib import Path
 
 from index_text import index_text
 
-from imagebuilder.feeds.opkg import read_index
-from imagebuilder.inquiry import plan_image
+from imagebuilder.ask import plan_image
+from imagebuilder.config.request import requests
 from imagebuilder.log import Log
-from imagebuilder.openwrt.feed import used_indexes
-from imagebuilder.request import requests
+from imagebuilder.packages.opkg.feed import used_indexes
+from imagebuilder.packages.opkg.opkg import read_index
 
 PROJECT = Path(__file__).resolve().parents[2]
 BOARD = "tplink-tl-wr740n-v4"

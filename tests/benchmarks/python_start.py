@@ -38,11 +38,11 @@ from imagebuilder.host.fs import user_cache
 from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
-from imagebuilder.model.filetree import FileTree
-from imagebuilder.python.shake import standard_packages
-from imagebuilder.python.shake_run import Root
-from imagebuilder.python.shake_start import StartFacts, start_facts
-from imagebuilder.python.shake_trace import trace, traced_modules
+from imagebuilder.python.shake.run import Root
+from imagebuilder.python.shake.shake import standard_packages
+from imagebuilder.python.shake.start import StartFacts, start_facts
+from imagebuilder.python.shake.trace import trace, traced_modules
+from imagebuilder.rootfs.tree import FileTree
 
 ROUNDS, RUNS, WANTED = 5, 7, 0.35
 PROGRAMS = ("hello", "imports")

@@ -4,7 +4,7 @@
 
 The script is lang/python's of openwrt/packages, 23.05 or later. It is run in the builder's sandbox on the
 seeded cases of tests/filespec_oracle.py. Outcomes go into tests/data/filespec-outcomes.json, and
-tests/test_filespec_recorded.py holds stage.filespec against them.
+tests/test_filespec_recorded.py holds rootfs.filespec against them.
 """
 
 from __future__ import annotations

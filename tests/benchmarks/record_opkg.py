@@ -37,13 +37,13 @@ from opkg_oracle import (
     written,
 )
 
-from imagebuilder.feeds.resolve import Universe
-from imagebuilder.feeds.resolve_opkg import OpkgRules, opkg_rules
+from imagebuilder.ask import look_at_tree
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, open_view
-from imagebuilder.inquiry import look_at_tree
 from imagebuilder.log import Log
 from imagebuilder.model.release import covers
+from imagebuilder.packages.opkg.resolve import OpkgRules, opkg_rules
+from imagebuilder.packages.resolve import Universe
 
 PLACE = Path(__file__).resolve().parents[1] / "data/opkg-outcomes.json"
 SEEDS, REAL_SEEDS = 300, 60

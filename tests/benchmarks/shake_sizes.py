@@ -25,13 +25,13 @@ from imagebuilder.host.fs import user_cache
 from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
-from imagebuilder.model.filetree import FileTree
 from imagebuilder.model.tree import Places
-from imagebuilder.openwrt.measure import SquashfsOptions, measure_squashfs, squashfs_options
-from imagebuilder.python.shake import standard_packages
-from imagebuilder.python.shake_proof import prove
-from imagebuilder.python.shake_run import Root
-from imagebuilder.python.shake_trace import trace, traced_modules
+from imagebuilder.python.shake.proof import prove
+from imagebuilder.python.shake.run import Root
+from imagebuilder.python.shake.shake import standard_packages
+from imagebuilder.python.shake.trace import trace, traced_modules
+from imagebuilder.rootfs.tree import FileTree
+from imagebuilder.tree.measure import SquashfsOptions, measure_squashfs, squashfs_options
 
 APPS = Path(__file__).resolve().parents[1] / "data/apps"
 XZ_ARGUMENTS = ("-nopad", "-noappend", "-no-xattrs", "-all-root", "-comp", "xz", "-b", str(256 << 10))

@@ -20,29 +20,29 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.feeds.opkg import parse_index
-from imagebuilder.feeds.resolve import package_list, resolve
+from imagebuilder.ask import look_at_tree
+from imagebuilder.budget.flash import Tree, predict_rootfs
+from imagebuilder.budget.flash_known import compressed_files
+from imagebuilder.budget.records import installed_tree
 from imagebuilder.host.fs import user_cache
 from imagebuilder.host.run import clean_environment
 from imagebuilder.host.sandbox import PrivateView
-from imagebuilder.inquiry import look_at_tree
 from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
-from imagebuilder.model.filetree import EMPTY, FileTree
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Places
-from imagebuilder.openwrt.hermetic import base_packages, own_packages
-from imagebuilder.openwrt.measure import measure_squashfs, squashfs_options
-from imagebuilder.openwrt.measure_image import ImageSize, image_facts, image_sizes
-from imagebuilder.openwrt.measure_records import installed_tree
-from imagebuilder.openwrt.reproducible import settle_makefile, source_date_epoch, steady_tools
-from imagebuilder.openwrt.tree import parse_info, settings_of
-from imagebuilder.planning.flash import Tree, predict_rootfs
-from imagebuilder.planning.flash_known import compressed_files
-from imagebuilder.stage.filetree import content, read_tree, write_tree
-from imagebuilder.stage.ipk_index import index_of
-from imagebuilder.stage.ipk_reader import read_control, read_ipk
+from imagebuilder.packages.opkg.hermetic import base_packages, own_packages
+from imagebuilder.packages.opkg.ipk_index import index_of
+from imagebuilder.packages.opkg.ipk_reader import read_control, read_ipk
+from imagebuilder.packages.opkg.opkg import parse_index
+from imagebuilder.packages.resolve import package_list, resolve
+from imagebuilder.rootfs.files import content, read_tree, write_tree
+from imagebuilder.rootfs.tree import EMPTY, FileTree
+from imagebuilder.tree.measure import measure_squashfs, squashfs_options
+from imagebuilder.tree.measure_image import ImageSize, image_facts, image_sizes
+from imagebuilder.tree.reproducible import settle_makefile, source_date_epoch, steady_tools
+from imagebuilder.tree.tree import parse_info, settings_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 GENUINE = (
@@ -194,7 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--imagebuilder", required=True, type=Path)
     options = parser.parse_args()
-    files = PROJECT / "imagebuilder/openwrt"  # Python's source code, as an app's files would be
+    files = PROJECT / "imagebuilder/tree"  # Python's source code, as an app's files would be
     print(f"{'image':58} pkgs      real  predicted from index     after fetch        files before    after")
     rows = []
     genuine, kit = options.imagebuilder.resolve(), prepare_kit(EDITIONS["embedded"], user_cache(), Log())

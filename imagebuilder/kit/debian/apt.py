@@ -17,7 +17,7 @@ from imagebuilder.host.package_manager import proxy_settings
 from imagebuilder.host.run import ProgramError, clean_environment, run
 from imagebuilder.kit.debian.archive import ARCHITECTURE, Deb, DebianError, Suite
 from imagebuilder.log import Log
-from imagebuilder.openwrt.keys import Keys
+from imagebuilder.trust.keys import Keys
 
 # apt gives up by itself; its own wait for a silent server is two minutes
 _SETTINGS = {

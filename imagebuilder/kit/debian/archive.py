@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from imagebuilder.errors import HostError
-from imagebuilder.feeds.version import version_key
 from imagebuilder.model.edition import Edition
+from imagebuilder.packages.opkg.version import version_key
 
 ARCHITECTURE = "amd64"
 INDEX = f"main/binary-{ARCHITECTURE}/Packages"

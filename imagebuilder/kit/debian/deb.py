@@ -15,7 +15,7 @@ from typing import IO, cast
 import zstandard
 
 from imagebuilder.kit.debian.archive import Deb, DebianError
-from imagebuilder.openwrt.archive import ArchiveError, check_member, extract_member
+from imagebuilder.server.archive import ArchiveError, check_member, extract_member
 
 MAX_FILES = 50_000
 MAX_BYTES = 2 << 30

@@ -9,16 +9,10 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.host.download import Downloads, Wanted
 from imagebuilder.host.transfer_part import NotThereError, Source
-from imagebuilder.kit.debian.archive import (
-    MAX_INDEX_BYTES,
-    Deb,
-    Suite,
-    listed_index,
-    unpacked_index,
-)
+from imagebuilder.kit.debian.archive import MAX_INDEX_BYTES, Deb, Suite, listed_index, unpacked_index
 from imagebuilder.log import Log
-from imagebuilder.openwrt.keys import Keys
-from imagebuilder.openwrt.signature_gpg import verify_clearsigned
+from imagebuilder.trust.keys import Keys
+from imagebuilder.trust.signature_gpg import verify_clearsigned
 
 MAX_RELEASE_BYTES = 4 << 20
 
@@ -39,7 +33,7 @@ class DirectArchive:
     def indexes(self) -> list[tuple[Suite, str, bytes]]:
         """Each suite with the text of its Release and its index, both verified.
 
-        DebianError, SignatureError and DownloadError as host.download and openwrt.signature_gpg raise them.
+        DebianError, SignatureError and DownloadError as host.download and trust.signature_gpg raise them.
         """
         return [self._index(suite) for suite in self._suites]
 

@@ -29,7 +29,7 @@ from imagebuilder.kit.debian.archive import (
 )
 from imagebuilder.log import Log
 from imagebuilder.model.edition import Edition
-from imagebuilder.openwrt.signature import TrustError
+from imagebuilder.trust.signature import TrustError
 
 KERNEL_METAPACKAGE = "linux-image-cloud-amd64"
 ARCHIVED = "http://archive.debian.org/debian"  # where Debian keeps releases that are over

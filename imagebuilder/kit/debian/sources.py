@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from imagebuilder.host.run import CLEAN_PATH, run
 from imagebuilder.kit.debian.archive import DebianError, Mirrors
 from imagebuilder.model.edition import Edition
-from imagebuilder.openwrt.keys import GpgKey, Keys, parse_gpg_key
+from imagebuilder.trust.keys import GpgKey, Keys, parse_gpg_key
 
 MIRROR_VARIABLE = "OPENWRT_IMAGEBUILDER_DEBIAN"
 DEFAULT = Mirrors("http://deb.debian.org/debian", "http://deb.debian.org/debian-security")

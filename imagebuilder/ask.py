@@ -1,0 +1,200 @@
+"""What can be asked about an image without building it: its plan, its lock, why a package is in it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagebuilder.budget.budget import BudgetError, fitted, measured_budget, open_budgeting
+from imagebuilder.budget.measured import measured_bytes
+from imagebuilder.choose import lay_packages
+from imagebuilder.config.lock import locked_board
+from imagebuilder.config.model_lock import LockedBoard
+from imagebuilder.config.request import Request
+from imagebuilder.decide import Decided, Inputs, decided, entry_of
+from imagebuilder.errors import UserError
+from imagebuilder.host.fs import ready_cache
+from imagebuilder.host.sandbox import open_view
+from imagebuilder.log import Log
+from imagebuilder.model.budget import Budgets, Fit
+from imagebuilder.model.package import Package
+from imagebuilder.model.tree import Tree
+from imagebuilder.packages.files import files_of
+from imagebuilder.packages.install import Offers
+from imagebuilder.packages.lock import differences
+from imagebuilder.packages.resolve import Chosen, Resolution, every_chain
+from imagebuilder.packages.supply import Supply
+from imagebuilder.rootfs.overlay import combined, overlay_tree
+from imagebuilder.server.given import given_tree
+from imagebuilder.tree.plan import Plan
+from imagebuilder.tree.tree import check_tree, read_tree
+
+
+class NotInImageError(UserError):
+    """A package that was asked about is not in the image."""
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A package that an image could have. feed: "" for the tree's own; planned: the image's plan has it."""
+
+    package: Package
+    feed: str
+    planned: bool
+
+
+@dataclass(frozen=True)
+class Described:
+    """An offered package; files: paths in it, None where its file is not on this machine."""
+
+    offered: Offered
+    files: tuple[str, ...] | None
+
+
+def plan_image(request: Request, log: Log) -> Plan:
+    """Everything decided before anything is built. Writes nothing that stays."""
+    return plan_and_budgets(request, log)[0]
+
+
+def plan_and_budgets(request: Request, log: Log) -> tuple[Plan, Budgets]:
+    """The plan of an image, and what it takes of flash and RAM, whether it fits or not."""
+    with decided(request, log) as (_, found):
+        return found.plan, found.budgets
+
+
+def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> tuple[Path, Fit]:
+    """The config's file, and the least change to it that makes its image fit; nothing is written.
+
+    BudgetError where the tree does not say how large its images are.
+    """
+    with decided(request, log) as (inputs, found):
+        config = inputs.loaded.config
+        budgeting = open_budgeting(found.plan, config, inputs.board, inputs.overlays, found.local.known())
+        if isinstance(budgeting, str):
+            raise BudgetError(f"nothing can be fitted: {budgeting}")
+        file = inputs.loaded.files[-1]
+        return file.path, fitted(
+            budgeting,
+            found.offers,
+            text=file.text,
+            file=str(file.path),
+            board=request.board if len(config.boards) > 1 else None,
+            any_interpreter=any_interpreter,
+        )
+
+
+def fetch_image(request: Request, log: Log) -> tuple[Plan, Budgets]:
+    """Fill the cache with all that building this image takes, so that it can be built offline. The budgets
+    are measured then: the packages are here."""
+    with decided(request, log) as (inputs, found):
+        with log.step("fetch"):
+            lay_packages(found.job, found.supply, found.plan, found.local, inputs.loaded.config)
+        with log.step("measure"):
+            return found.plan, _measured(inputs, found)
+
+
+def _measured(inputs: Inputs, found: Decided) -> Budgets:
+    """The budgets with the root file system as the tree's own mksquashfs packs it, where that can be done."""
+    budgeting = open_budgeting(found.plan, inputs.loaded.config, inputs.board, inputs.overlays)
+    if isinstance(budgeting, str):
+        return found.budgets
+    root = found.job.request.library.root
+    trees = [
+        (each.overlay, overlay_tree(each.overlay, each.folder, each.values(root))) for each in inputs.overlays
+    ]
+    over = combined(trees)
+    size = measured_bytes(found.job, found.supply, found.plan, over, budgeting.said.squashfs)
+    if size is None:
+        return found.budgets
+    return found.budgets.model_copy(update={"flash": measured_budget(budgeting, size), "advice": ()})
+
+
+def lock_image(request: Request, log: Log) -> LockedBoard:
+    """What a lock says of this image, as things are now."""
+    with decided(request, log) as (inputs, found):
+        return entry_of(inputs, found)
+
+
+def compare_lock(request: Request, log: Log) -> tuple[str, ...]:
+    """What a fresh lock of this image would change. NoLockError if it was never locked."""
+    locked = locked_board(request.library, request.config_name(), request.board)
+    return differences(locked, lock_image(request, log))
+
+
+def why(request: Request, name: str, log: Log) -> tuple[tuple[str, ...], ...]:
+    """Every chain that brings a package into the image, shortest first: who asked, then names of packages
+    down to this one. NotInImageError if it is not in it."""
+    with decided(request, log) as (_, found):
+        resolution = _resolution(found.plan, found.offers)
+    try:
+        chains = every_chain(resolution, name)
+    except KeyError:
+        raise NotInImageError(
+            f"'{name}' is not in the image of {found.plan.config} for {found.plan.board}",
+            hint=f"python3 build.py packages show {found.plan.config} {name} says whether it could be",
+        ) from None
+    first = {each.name: each.why[0] for each in found.plan.install if len(each.why) == 2}
+    return tuple((first[chain[0]], *chain) for chain in chains)
+
+
+def _resolution(plan: Plan, offers: Offers) -> Resolution:
+    """The plan's packages with who needs them, as the resolver gives them."""
+    packages = {
+        (feed, package.name, package.version): package
+        for feed, offered in offers.packages.items()
+        for package in offered
+    }
+    chosen = tuple(
+        Chosen(
+            packages[each.feed, each.name, each.version],
+            each.name,
+            each.why[-2] if len(each.why) > 2 else None,
+        )
+        for each in plan.install
+    )
+    return Resolution(chosen)
+
+
+def search_packages(request: Request, words: tuple[str, ...], log: Log) -> tuple[Offered, ...]:
+    """The packages that an image could have in whose names or descriptions every word occurs, by name."""
+    lowered = [word.lower() for word in words]
+    with decided(request, log) as (_, found):
+        return tuple(
+            each
+            for each in _offered(found.plan, found.supply)
+            if all(word in f"{each.package.name} {each.package.description}".lower() for word in lowered)
+        )
+
+
+def describe_package(request: Request, name: str, log: Log) -> tuple[Described, ...]:
+    """All versions of a package that an image could have, or of those that provide the name."""
+    with decided(request, log) as (_, found):
+        tree = Path(found.plan.tree.folder)
+        return tuple(
+            Described(each, files_of(found.job, tree, found.supply, each.feed, each.package))
+            for each in _offered(found.plan, found.supply)
+            if name == each.package.name or name in each.package.provides
+        )
+
+
+def _offered(plan: Plan, supply: Supply) -> list[Offered]:
+    planned = {(each.feed, each.name, each.version) for each in plan.install}
+    offered = [
+        Offered(package, feed, (feed, package.name, package.version) in planned)
+        for feed, packages in supply.offers.packages.items()
+        for package in packages
+    ]
+    return sorted(offered, key=lambda each: each.package.name)
+
+
+def look_at_tree(given: str, cache: Path, log: Log) -> Tree:
+    """What a tree says of itself, without building with it.
+
+    given: a folder or an archive. Raises as given_tree(), open_view() and read_tree() do.
+    """
+    ready_cache(cache)
+    folder = given_tree(given, cache, log)
+    check_tree(folder)
+    with tempfile.TemporaryDirectory(prefix="look-", dir=cache) as work:
+        return read_tree(folder, open_view(folder, Path(work), log), cache, log)

@@ -1,0 +1,267 @@
+"""What an image takes of a board's flash and RAM, whether it fits, and what would help where it does not."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from imagebuilder.budget.advice import advise
+from imagebuilder.budget.advice_moves import Situation
+from imagebuilder.budget.fit import fit
+from imagebuilder.budget.flash import (
+    Rootfs,
+    Sized,
+    Tree,
+    at_most,
+    flash_budget,
+    measured_rootfs,
+    predict_rootfs,
+)
+from imagebuilder.budget.flash_known import compressed_files, known_bytes
+from imagebuilder.budget.flash_place import place_of
+from imagebuilder.budget.ram import ram_budget, ram_needs
+from imagebuilder.config.board import Board
+from imagebuilder.config.model_config import Config
+from imagebuilder.config.overlay import LoadedOverlay
+from imagebuilder.config.releases import series_of, shipped_releases
+from imagebuilder.errors import UserError
+from imagebuilder.model.budget import Advice, Budgets, Fit, FlashBudget
+from imagebuilder.model.size import human_size
+from imagebuilder.packages.install import Offers, resolved
+from imagebuilder.python.catalogue.variants import available_variants, catalogue_series, python_packages
+from imagebuilder.rootfs.tree import FileTree
+from imagebuilder.tree.measure import MeasureError, squashfs_options
+from imagebuilder.tree.measure_image import check_kernel, image_facts
+from imagebuilder.tree.plan import Plan
+
+ADVICE_SHOWN = 6
+_PYTHON = ("python", "libpython", "micropython")
+_BYTES_USED = 40  # where a squashfs's superblock says how long it is (Linux: fs/squashfs/squashfs_fs.h)
+
+
+class BudgetError(UserError):
+    """An image that does not fit its board, or leaves less free than the config wants."""
+
+
+@dataclass(frozen=True)
+class Budgeting:
+    """What budgets of one plan are made from. board: as the tree's releases know it; contents: of packages
+    whose files are known, by their names."""
+
+    plan: Plan
+    config: Config
+    board: Board
+    overlays: tuple[LoadedOverlay, ...]
+    said: Tree
+    contents: Mapping[str, FileTree] = field(default_factory=dict)
+
+    @cached_property
+    def _known_bytes(self) -> dict[str, int]:
+        planned = {each.name for each in self.plan.install}
+        return known_bytes(
+            {name: tree for name, tree in self.contents.items() if name in planned}, self.said.squashfs
+        )
+
+    @cached_property
+    def _files_bytes(self) -> int:
+        contents = (path.read_bytes() for path in overlay_files(self.overlays).values())
+        return compressed_files(contents, self.said.squashfs)
+
+    def rootfs(self, packages: Iterable[Sized]) -> Rootfs:
+        """The squashfs with these packages, predicted."""
+        return predict_rootfs(packages, self.said, self._files_bytes, self._known_bytes)
+
+    def flash(self, rootfs: Rootfs) -> FlashBudget:
+        """The flash with this squashfs. BudgetError where the config bakes an image without need."""
+        size = self.config.image.rootfs_partsize
+        baked = self.config.image.baked
+        if baked and not place_of(self.board, self.said.images, None).jffs2:
+            raise BudgetError(
+                f"image.baked is for flash with JFFS2, and {self.board.id} keeps changes elsewhere",
+                hint="leave it out",
+            )
+        return flash_budget(
+            rootfs,
+            self.said,
+            self.board,
+            wanted_free=self.config.budget.flash_free,
+            baked=baked,
+            rootfs_partsize=size << 20 if size else None,
+            python=[each.name for each in rootfs.packages if each.name.startswith(_PYTHON)],
+            apps=self.config.packages.add,
+        )
+
+
+def open_budgeting(
+    plan: Plan,
+    config: Config,
+    board: Board,
+    overlays: Sequence[LoadedOverlay],
+    contents: Mapping[str, FileTree] | None = None,
+) -> Budgeting | str:
+    """What is needed to budget a plan; or, in words, why the tree does not say how large its images are.
+    contents: of packages whose files are known at plan time."""
+    tree, places = Path(plan.tree.folder), plan.tree.places
+    board = board.for_profile(plan.profile)
+    try:
+        images = image_facts(tree, places, plan.tree.target, plan.profile.name)
+        check_kernel(tree, plan.profile.name, images)
+        said = Tree(squashfs_options(tree, places), plan.tree.arch, plan.tree.release, images)
+    except MeasureError as error:
+        return error.message
+    return Budgeting(plan, config, board, tuple(overlays), said, contents or {})
+
+
+def budgets(
+    plan: Plan,
+    config: Config,
+    board: Board,
+    overlays: Sequence[LoadedOverlay],
+    offers: Offers,
+    *,
+    contents: Mapping[str, FileTree],
+) -> Budgets:
+    """Flash and RAM before the image is made, and advice where it does not fit. contents: of packages whose
+    files are known."""
+    needs = ram_needs(plan.tree.release, plan.tree.arch, config.python.variant, apps=bool(config.python.apps))
+    ram = ram_budget(board, needs, wanted_free=config.budget.ram_free)
+    found = open_budgeting(plan, config, board, overlays, contents)
+    if isinstance(found, str):
+        return Budgets(ram=ram, notes=(f"the flash cannot be predicted: {found}",))
+    flash = found.flash(found.rootfs(plan.install))
+    return Budgets(flash=flash, ram=ram, advice=_advice(found, flash, offers))
+
+
+def _advice(found: Budgeting, flash: FlashBudget, offers: Offers) -> tuple[Advice, ...]:
+    if flash.verdict not in ("too big", "too little left"):
+        return ()
+    return advise(
+        situation(found),
+        lambda requested, removed: resolved(found.plan, requested, removed, offers),
+        lambda packages: found.flash(found.rootfs(packages)),
+    )
+
+
+def fitted(
+    found: Budgeting, offers: Offers, *, text: str, file: str, board: str | None, any_interpreter: bool
+) -> Fit:
+    """The least change to the config's text that makes the image fit, counting all of the uncertainty."""
+    return fit(
+        situation(found),
+        lambda requested, removed: resolved(found.plan, requested, removed, offers),
+        lambda packages: found.flash(at_most(found.rootfs(packages))),
+        text=text,
+        file=file,
+        board=board,
+        any_interpreter=any_interpreter,
+    )
+
+
+def situation(found: Budgeting) -> Situation:
+    """What the config asks for, and what else it could ask for."""
+    plan, config = found.plan, found.config
+    series = catalogue_series(plan.tree.release)
+    python = config.python
+    variants: dict[str, tuple[str, ...]] = {}
+    if python.variant != "none":
+        others = [name for name in available_variants(series) if name not in ("none", "auto")]
+        variants = {name: python_packages(series, name).packages for name in others}
+        variants[python.variant] = tuple(name for name in plan.wanted if name.startswith(_PYTHON))
+    needed = {name for each in found.overlays for name in each.overlay.packages}
+    return Situation(
+        requested=plan.wanted,
+        removed=tuple(name.removeprefix("-") for name in plan.packages if name.startswith("-")),
+        added=frozenset(config.packages.add),
+        keep=frozenset({*plan.imports.wanted, *needed}),
+        variant=python.variant,
+        variants=variants,
+        sources=tuple(name for name in plan.wanted if name.startswith(_PYTHON) and name.endswith("-src")),
+        files={path: file.stat().st_size for path, file in overlay_files(found.overlays).items()},
+        older=_older(found.board, plan.tree.release),
+    )
+
+
+def _older(board: Board, version: str) -> dict[str, int | None]:
+    """The newest release of each older series that knows the board. How much smaller an image is there is not
+    known before it is planned."""
+    known = shipped_releases()
+    series = [each for each in known.series() if each < series_of(version)]
+    newest = [known.newest(each) for each in series]
+    return {release: None for release in newest if release is not None and board.profiles_for(release)}
+
+
+def overlay_files(overlays: Iterable[LoadedOverlay]) -> dict[str, Path]:
+    """The overlays' files by their paths in the image, templates as they stand."""
+    found: dict[str, Path] = {}
+    for each in overlays:
+        top = each.folder / "files"
+        for path in sorted(top.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                found[f"/{path.relative_to(top)}".removesuffix(".j2")] = path
+    return found
+
+
+def real_budget(found: Budgeting, changed: Path) -> FlashBudget | None:
+    """The flash with the root file system that make has made. changed: where the view keeps what make wrote.
+    None where no squashfs was made."""
+    made = changed / found.plan.tree.places.kernel / "root.squashfs"
+    if not made.is_file():
+        return None
+    with made.open("rb") as stream:
+        head = stream.read(_BYTES_USED + 8)
+    (size,) = struct.unpack_from("<Q", head, _BYTES_USED)
+    return measured_budget(found, size)
+
+
+def measured_budget(found: Budgeting, size: int) -> FlashBudget:
+    """The flash with a root file system that was packed for measuring. size: bytes."""
+    return found.flash(measured_rootfs(found.rootfs(found.plan.install), size))
+
+
+def refusal(plan: Plan, budgets: Budgets) -> BudgetError | None:
+    """Why a plan is not built: more than the prediction may be wrong by is too much. None if it may fit."""
+    flash, lines = budgets.flash, []
+    if flash is not None and flash.excess > flash.rootfs.uncertainty:
+        lines.append(_flash_words(plan, flash))
+    ram = budgets.ram
+    if ram is not None and ram.wanted_free and ram.excess > ram.uncertainty:
+        have = human_size(max(ram.free or 0, 0))
+        lines.append(
+            f"of {human_size(ram.ram or 0)} RAM about {have} stay free (±{human_size(ram.uncertainty)}),"
+            f" and budget.ram_free wants {human_size(ram.wanted_free)}"
+        )
+    if not lines:
+        return None
+    fitting = [f"  {each.text}" for each in budgets.advice[:ADVICE_SHOWN]]
+    if fitting:
+        lines += ["what would help:", *fitting]
+    hint = (
+        f"`python3 build.py plan {plan.config} --board {plan.board} --fit` makes the least change that fits"
+    )
+    return BudgetError("\n".join(lines), hint=hint if fitting else "take something out")
+
+
+def _flash_words(plan: Plan, flash: FlashBudget) -> str:
+    """What is too much, in numbers."""
+    about = "" if flash.measured else f" (predicted, ±{human_size(flash.rootfs.uncertainty)})"
+    if flash.verdict == "too little left":
+        return (
+            f"the image of {plan.config} for {plan.board} leaves {flash.free} bytes free{about},"
+            f" and {'image.baked' if flash.baked else 'budget.flash_free'} wants {flash.wanted_free}"
+        )
+    limits = [f"{image.type} takes at most {image.limit}" for image in flash.images if image.limit]
+    said = f"; {', '.join(limits)}" if limits else ""
+    return (
+        f"the image of {plan.config} for {plan.board} is too big by {flash.excess} bytes{about}: kernel"
+        f" {flash.kernel.bytes if flash.kernel else 'unknown'}, root file system {flash.rootfs.bytes}{said}"
+    )
+
+
+def check_budget(plan: Plan, budgets: Budgets) -> None:
+    """BudgetError for a plan that cannot fit."""
+    error = refusal(plan, budgets)
+    if error is not None:
+        raise error

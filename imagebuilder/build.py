@@ -1,0 +1,178 @@
+"""One image, from a config's name to files that are safe to hand over. Reads like a table of contents."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from imagebuilder.budget.budget import check_budget
+from imagebuilder.choose import lay_packages
+from imagebuilder.config.request import Request
+from imagebuilder.decide import Inputs, check_known, decide, load_inputs
+from imagebuilder.errors import UserError
+from imagebuilder.host.architecture import require_host_programs, require_x86_64
+from imagebuilder.host.fs import ready_cache
+from imagebuilder.host.tools import require
+from imagebuilder.log import Event, Log, StepFinished, Warned
+from imagebuilder.model.filespec import FilespecRecord, overlay_rules
+from imagebuilder.model.release import is_embedded
+from imagebuilder.model.result import Result, StepTime
+from imagebuilder.report.files import write_result
+from imagebuilder.rootfs.files import write_tree
+from imagebuilder.rootfs.overlay import combined, overlay_tree
+from imagebuilder.rootfs.trim import trim
+from imagebuilder.tree.make import make_image
+from imagebuilder.tree.reproducible_check import BuildRecord, check_equal, record_build
+from imagebuilder.trial.demo import ask_demo
+from imagebuilder.workspace import Workspace, no_empty_folder_left, open_workspace
+
+BUILD_LOG = "build.log"
+RELEASED_FOR = "Linux-x86_64"  # in the names of OpenWrt's ImageBuilders
+
+
+@dataclass
+class _Record:
+    """What goes into the result of what happened on the way."""
+
+    steps: list[StepTime] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepFinished):
+            self.steps.append(StepTime(step=event.step, seconds=round(event.seconds, 3)))
+        elif isinstance(event, Warned):
+            self.warnings.append(event.text)
+
+
+def build_image(request: Request, log: Log) -> tuple[Path, Result]:
+    """One image: the folder it was handed over in, and what is in it.
+
+    UserError (and its kinds) for all that the user can put right; nothing is handed over then.
+    """
+    return _build(request, log)
+
+
+def build_twice(request: Request, log: Log) -> tuple[Path, Result]:
+    """As build_image(), after a first build elsewhere that has to give the same images.
+
+    ReproducibilityError, naming what differs, if it does not; the second build is handed over all the same.
+    """
+    with no_empty_folder_left(request.output):
+        request.output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".first-", dir=request.output) as elsewhere:
+            builds: list[BuildRecord] = []
+            _build(replace(request, output=Path(elsewhere)), log, builds)
+            place, result = _build(request, log, builds)
+            with log.step("compare"):
+                check_equal(*builds)
+    return place, result
+
+
+def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) -> tuple[Path, Result]:
+    """builds: where what the build is compared by goes, if it is to be compared."""
+    record = _Record()
+    log = log.also(record)
+    inputs = load_inputs(request)
+    _check_machine(request, inputs)
+    ready_cache(request.cache)
+    with open_workspace(request.output, inputs.loaded.config.name, inputs.board.id) as workspace:
+        decided = decide(request, inputs, workspace.work, log)
+        require_host_programs(decided.source.folder)
+        plan, view = decided.plan, decided.job.view
+        check_known(plan, decided.board, accepted=request.accept_unchecked)
+        check_budget(plan, decided.budgets)
+        with log.step("fetch"):
+            config = inputs.loaded.config
+            filespecs = lay_packages(decided.job, decided.supply, plan, decided.local, config)
+        with log.step("stage"):
+            filespecs += _stage(request.library.root, inputs, workspace.work, log)
+        with _log_kept_on_failure(workspace), log.step("build"), _loaded_beside("imagebuilder.made"):
+            build_log = workspace.result / BUILD_LOG
+            report = make_image(view, plan, workspace.work, build_log, log, cache=request.cache)
+        from imagebuilder import made  # noqa: PLC0415 (loaded while make ran)
+
+        with _log_kept_on_failure(workspace), log.step("verify"):
+            found = made.check_made(inputs, decided, report, workspace)
+        with log.step("report"):
+            result = made.result_of(
+                inputs,
+                decided,
+                found,
+                filespecs=filespecs,
+                warnings=tuple(record.warnings),
+                steps=tuple(record.steps),
+            )
+            write_result(result, workspace.result)
+        if builds is not None:
+            builds.append(record_build(workspace.place, result.images, view.changed, plan.tree.places))
+        workspace.hand_over()
+        return workspace.place, result
+
+
+@contextmanager
+def _loaded_beside(module: str) -> Iterator[None]:
+    """A module that is needed after what is done here, loaded meanwhile: make leaves the time for it."""
+    loading = threading.Thread(target=importlib.import_module, args=(module,))
+    loading.start()
+    try:
+        yield
+    finally:
+        loading.join()
+
+
+def _check_machine(request: Request, inputs: Inputs) -> None:
+    """HostError where what make would call does not run here, before anything is fetched or made. What an
+    ImageBuilder that is given has inside is seen when it is unpacked."""
+    config = inputs.loaded.config
+    given = request.imagebuilder or config.imagebuilder
+    if given is None and config.release is not None:
+        require_x86_64("the embedded kit" if is_embedded(config.release) else "OpenWrt's ImageBuilder")
+    elif given is not None and RELEASED_FOR in given.rsplit("/", 1)[-1]:
+        require_x86_64(given)
+
+
+def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | int | float]]:
+    """Build the demo's image, boot it, and let its Python answer (see trial.demo)."""
+    require_x86_64("the demo")
+    require(["boot"])
+    place, result = build_image(request, log)
+    (image,) = (image for image in result.images if image.type == "combined-efi")
+    with log.step("boot"):
+        return place, result, ask_demo(place / image.file, log)
+
+
+def _stage(project: Path, inputs: Inputs, work: Path, log: Log) -> tuple[FilespecRecord, ...]:
+    """The overlays, rendered with their variables and secrets, in `files`; what filespecs did to them."""
+    rules = overlay_rules(inputs.loaded.config.filespec)
+    trees, records = [], []
+    for each in inputs.overlays:
+        tree = overlay_tree(each.overlay, each.folder, each.values(project))
+        if each.overlay.name in rules:
+            trimmed = trim(tree, rules[each.overlay.name], f"overlay {each.overlay.name}")
+            tree = trimmed.tree
+            records.append(trimmed.record)
+        trees.append((each.overlay, tree))
+    for each in inputs.overlays:
+        for name in each.secrets_in_clear():
+            log.warn(f"the secret {name} stands in a config file in clear: give it by name, see the README")
+    if trees:
+        write_tree(combined(trees), work / "files")
+        (work / "files").chmod(0o755)  # make gives the mode of this folder to /
+    return tuple(records)
+
+
+@contextmanager
+def _log_kept_on_failure(workspace: Workspace) -> Iterator[None]:
+    """There is no result when a build fails, but its log is kept, and the error says where."""
+    try:
+        yield
+    except UserError as error:
+        kept = workspace.keep_failure_log()
+        if kept is not None:
+            error.add_note(f"the whole log: {kept}")
+        raise

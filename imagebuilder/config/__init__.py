@@ -1,0 +1,1 @@
+"""What a user writes: boards, configs, overlays, locks; merging, faults, secrets."""

@@ -1,0 +1,80 @@
+"""A new config from a few answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tomlkit
+
+from imagebuilder.config.board import Board
+from imagebuilder.config.config import load_config
+from imagebuilder.config.library import Library
+from imagebuilder.errors import UserError
+from imagebuilder.host.fs import expand_home, write_whole
+from imagebuilder.model.release import EMBEDDED
+
+WIFI_SECRET = "WIFI_KEY"  # noqa: S105 - the name of a secret, not its value
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a newcomer is asked. wifi: join a network, offer one, or neither. ssh_key: a public key's line."""
+
+    board: str
+    python: str = "none"
+    hostname: str = "OpenWrt"
+    wifi: Literal["none", "client", "ap"] = "none"
+    ssid: str = ""
+    ssh_key: str = ""
+
+
+def config_values(answers: Answers, board: Board) -> dict[str, Any]:
+    """The config as TOML values. A Wi-Fi key is a secret, and so is only named."""
+    values: dict[str, Any] = {"extends": "base", "boards": [board.id]}
+    if board.profiles_for(EMBEDDED):
+        values["release"] = EMBEDDED
+    values["python"] = {"variant": answers.python}
+    overlays: list[dict[str, Any]] = [{"name": "base", "variables": {"hostname": answers.hostname}}]
+    if answers.ssh_key:
+        overlays.append({"name": "ssh-keys", "variables": {"keys": [answers.ssh_key]}})
+    if answers.wifi != "none":
+        variables = {"ssid": answers.ssid, "key": {"secret": WIFI_SECRET}}
+        overlays.append({"name": f"wifi-{answers.wifi}", "variables": variables})
+    return {**values, "overlay": overlays}
+
+
+def read_public_key(path: Path) -> str:
+    """The key in a file such as ~/.ssh/id_ed25519.pub. UserError if it holds none, or a private one."""
+    try:
+        text = expand_home(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read a public key from {path}") from error
+    if "PRIVATE KEY" in text:
+        raise UserError(f"{path} is a private key, which belongs in no image", hint=f"give {path}.pub")
+    line = text.strip()
+    if not line or "\n" in line:
+        raise UserError(f"{path} does not hold one public key", hint="it should be one line, ssh-ed25519 ...")
+    return line
+
+
+def write_config(library: Library, name: str, answers: Answers) -> Path:
+    """Write `configs/NAME.toml`, and load it to see that it is good; where it was written.
+
+    UserError if there is one already, or an answer is no good (nothing is left then).
+    """
+    path = library.root / "configs" / f"{name}.toml"
+    if not name.replace("-", "a").replace("_", "a").isalnum():
+        raise UserError(f"'{name}' cannot be a config's name", hint="letters, digits, - and _")
+    if path.exists():
+        raise UserError(f"{path} exists already", hint="choose another name, or remove it")
+    values = config_values(answers, library.board(answers.board))
+    schema = "#:schema ../schemas/config.schema.json\n\n"
+    write_whole(path, (schema + tomlkit.dumps(values)).encode())
+    try:
+        load_config(library, name, answers.board)
+    except UserError:
+        path.unlink()
+        raise
+    return path

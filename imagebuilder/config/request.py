@@ -1,0 +1,91 @@
+"""What somebody asked for: one image, from a config's name, for one board."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from imagebuilder.config.config import load_config
+from imagebuilder.config.library import Library
+from imagebuilder.config.model_config import Config
+from imagebuilder.errors import UserError
+from imagebuilder.host.fs import user_cache
+from imagebuilder.model.release import check_release
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asked for. imagebuilder: a tree's folder or archive, in place of the config's. mirrors:
+    asked before the config's. offline: nothing is fetched. sandbox: make is shut in. locked: exactly what the
+    config's lock says. release: in place of the config's release or ImageBuilder. accept_unchecked: images
+    that nobody can check are handed over too."""
+
+    library: Library
+    config: str
+    board: str
+    output: Path
+    cache: Path
+    imagebuilder: str | None = None
+    mirrors: tuple[str, ...] = ()
+    offline: bool = False
+    sandbox: bool = True
+    locked: bool = False
+    release: str | None = None
+    accept_unchecked: bool = False
+
+    def config_name(self) -> str:
+        """The config's own name, also where its file was given."""
+        return self.library.config_path(self.config).stem
+
+    def for_release(self, release: str) -> Request:
+        """The same for another release. UserError for what is no release, and where that contradicts."""
+        try:
+            check_release(release)
+        except ValueError as error:
+            raise UserError(f"--release: {error}") from error
+        if self.imagebuilder is not None:
+            raise UserError("--imagebuilder and --release name two trees: give one of them")
+        if self.locked:
+            raise UserError("--locked names a release already: leave out --release")
+        return replace(self, release=release)
+
+    def trusted_keys(self, config: Config) -> Path | None:
+        """The folder of keys that the config trusts besides OpenWrt's own."""
+        return self.library.root / config.mirror.keys if config.mirror.keys else None
+
+
+def requests(
+    project: Path,
+    config: str,
+    *,
+    board: str | None = None,
+    imagebuilder: str | None = None,
+    output: Path = Path("out"),
+    cache: Path | None = None,
+    mirrors: Sequence[str] = (),
+    offline: bool = False,
+    sandbox: bool = True,
+    locked: bool = False,
+    accept_unchecked: bool = False,
+) -> list[Request]:
+    """One request for each board: the one that is named, or all that the config names. UserError for none."""
+    library = Library(project)
+    boards = (board,) if board else load_config(library, config).config.boards
+    if not boards:
+        hint = "name one with --board, or in its `boards`"
+        raise UserError(f"config '{config}' names no boards", hint=hint)
+    asked = Request(
+        library,
+        config,
+        boards[0],
+        output.absolute(),
+        cache or user_cache(),
+        imagebuilder,
+        tuple(mirrors),
+        offline,
+        sandbox,
+        locked,
+        accept_unchecked=accept_unchecked,
+    )
+    return [replace(asked, board=name) for name in boards]

@@ -1,1 +1,0 @@
-"""Package feeds: their indexes, versions, and which packages an image needs. Pure but for reading a file."""

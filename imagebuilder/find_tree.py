@@ -1,0 +1,111 @@
+"""The ImageBuilder for an image: given, the kit, or a release that is fetched and verified."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagebuilder.config.board import Board
+from imagebuilder.config.model_config import Config
+from imagebuilder.config.request import Request
+from imagebuilder.host.fs import sha256_of
+from imagebuilder.host.tools import require
+from imagebuilder.kit import prepare_kit
+from imagebuilder.log import Log
+from imagebuilder.model.edition import EDITIONS
+from imagebuilder.model.tree import TreeError
+from imagebuilder.server.given import given_tree
+from imagebuilder.tree.tree import check_tree
+
+
+@dataclass(frozen=True)
+class Source:
+    """The ImageBuilder, where it is from, and why it is trusted. sha256: of its archive, "" where it was
+    given as a folder or made here."""
+
+    folder: Path
+    given: str
+    trust: str
+    sha256: str = ""
+
+
+def find_tree(request: Request, config: Config, board: Board, log: Log) -> Source:
+    """The tree to build with. TreeError if the config names none; what obtain_tree() and prepare_kit()
+    raise."""
+    given = request.imagebuilder or config.imagebuilder
+    if given is not None and "://" in given:
+        require(["build", "genuine"])
+        return _fetched(given, request, config, log)
+    if given is not None:
+        folder = given_tree(given, request.cache, log)
+        check_tree(folder)
+        require(["build", "genuine"])
+        return Source(folder, given, "a local tree, as given")
+    edition = EDITIONS.get(config.release or "")
+    if edition is not None:
+        require(["build", "kit"])
+        kit = prepare_kit(edition, request.cache, log, offline=request.offline)
+        return Source(kit, edition.release, f"made here from the packages of Debian {edition.debian}")
+    if config.release is None:
+        raise TreeError(
+            f"config '{config.name}' names no release, and no ImageBuilder was given",
+            hint='give one with --imagebuilder PATH, or say release = "24.10", or "embedded" for the kit',
+        )
+    require(["build", "genuine"])
+    # what speaks to servers is loaded only where one is spoken to: it takes a fifth of a second
+    from imagebuilder.host.cache import Cache  # noqa: PLC0415
+    from imagebuilder.server.mirror import parse_mirrors  # noqa: PLC0415
+    from imagebuilder.server.obtain import obtain_tree  # noqa: PLC0415
+
+    obtained = obtain_tree(
+        board,
+        config.release,
+        parse_mirrors((*request.mirrors, *config.mirror.urls)),
+        Cache(request.cache),
+        offline=request.offline,
+        trust=config.trust,
+        user_keys=request.trusted_keys(config),
+        log=log,
+    )
+    given = f"{obtained.archive} from {obtained.source}"
+    return Source(obtained.folder, given, obtained.trust.text, obtained.sha256)
+
+
+def _fetched(address: str, request: Request, config: Config, log: Log) -> Source:
+    """The tree of an archive at an address, verified."""
+    from imagebuilder.host.cache import Cache  # noqa: PLC0415
+    from imagebuilder.server.obtain import obtain_archive  # noqa: PLC0415
+
+    obtained = obtain_archive(
+        address,
+        Cache(request.cache),
+        offline=request.offline,
+        trust=config.trust,
+        user_keys=request.trusted_keys(config),
+        log=log,
+    )
+    given = f"{obtained.archive} from {obtained.source}"
+    return Source(obtained.folder, given, obtained.trust.text, obtained.sha256)
+
+
+_NOT_OF_THE_TREE = ("dl", "tmp", "bin", ".git")  # what using it leaves there
+
+
+def tree_digest(source: Source) -> str:
+    """The SHA-256, in hex, of the tree's archive or, of a folder, over the names, programs' bits and contents
+    of all its files."""
+    if source.sha256:
+        return source.sha256
+    whole = hashlib.sha256()
+    for parent, folders, files in os.walk(source.folder):
+        if Path(parent) == source.folder:
+            folders[:] = [name for name in folders if name not in _NOT_OF_THE_TREE]
+        folders.sort()
+        for name in sorted(files):
+            path = Path(parent, name)
+            content = str(path.readlink()) if path.is_symlink() else sha256_of(path)
+            runs = not path.is_symlink() and path.stat().st_mode & 0o111 != 0
+            whole.update(repr((str(path.relative_to(source.folder)), runs, content)).encode())
+    return whole.hexdigest()

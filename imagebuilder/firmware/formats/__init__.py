@@ -1,0 +1,1 @@
+"""Formats of images, one small module each."""

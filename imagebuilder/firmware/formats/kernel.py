@@ -1,0 +1,199 @@
+"""Kernels as they lie in images: ELF, ARM zImage, arm64 Image, x86 bzImage, and bare code that names its
+version.
+
+Linux: arch/arm/boot/compressed/head.S, Documentation/arch/arm64/booting.rst,
+Documentation/arch/x86/boot.rst.
+"""
+
+from __future__ import annotations
+
+import re
+
+from imagebuilder.firmware.checks import holds
+from imagebuilder.firmware.formats.fdt import MAGIC as TREE_MAGIC
+from imagebuilder.firmware.reader import ImageFormatError, View, printable
+from imagebuilder.firmware.reading import Reading
+from imagebuilder.model.firmware import Field, Part
+
+KERNEL_KINDS = ("kernel", "elf", "zimage", "arm64-image", "bzimage")
+ZIMAGE_MAGIC = 0x016F2818
+_VERSION = re.compile(rb"Linux version ([0-9][!-~]{2,80}) \(")
+# ar71xx names its device in the built-in command line
+_BOARD = re.compile(rb"CMDLINE:board=([A-Za-z0-9._-]{2,40})")
+ELF_MACHINES = {
+    3: "x86",
+    8: "mips",
+    20: "powerpc",
+    40: "arm",
+    62: "x86_64",
+    93: "arc",
+    183: "aarch64",
+    195: "arc",
+    243: "riscv",
+    258: "loongarch",
+}
+_ELF_HEADERS = {1: (52, 32, 40), 2: (64, 56, 64)}  # bytes of the header, a program header, a section header
+_MOST_HEADERS = 4096
+_NO_BITS = 8
+_SECTOR = 512
+_TREE = re.compile(re.escape(TREE_MAGIC))
+
+
+def code_fields(view: View) -> dict[str, Field]:
+    """What unpacked kernel code says of itself: version, the board of its command line."""
+    fields = {}
+    found = _VERSION.search(view.raw)
+    if found is not None:
+        fields["version"] = Field(printable(found[1]))
+    board = _BOARD.search(view.raw)
+    if board is not None:
+        fields["board"] = Field(printable(board[1]), "in the built-in command line")
+    return fields
+
+
+def appended_tree(view: View) -> View | None:
+    """The device tree that ends a kernel, as ath79 and ramips append it: its total size reaches the end."""
+    at = max((found.start() for found in _TREE.finditer(view.raw)), default=-1)
+    if at < 0 or at + 8 > view.size or view.u32(at + 4) > view.size - at:
+        return None
+    return view.part(at, view.u32(at + 4), "the appended device tree")
+
+
+def loose_kernel(view: View, reading: Reading) -> Part:
+    """Unpacked code without a header of its own, and the device tree at its end."""
+    fields = code_fields(view)
+    tree = appended_tree(view) if "version" in fields else None
+    children = () if tree is None else (reading.inside(tree, "device tree"),)
+    kind = "kernel" if "version" in fields else "data"
+    return Part(kind, "kernel code", view.start, view.size, fields, children, data=view.raw)
+
+
+def detect_elf(view: View) -> bool:
+    """The magic."""
+    return view.has(b"\x7fELF")
+
+
+def _elf_number(view: View, at: int, size: int, little: bool) -> int:
+    return int.from_bytes(view.take(at, size), "little" if little else "big")
+
+
+def parse_elf(view: View, _reading: Reading) -> Part:
+    """An ELF kernel or loader: ends with the last of its headers and contents."""
+    bits, order = view.u8(4), view.u8(5)
+    if bits not in _ELF_HEADERS or order not in (1, 2) or view.u8(6) != 1:
+        raise ImageFormatError(
+            f"the ELF header is damaged: class {bits}, order {order}, version {view.u8(6)}"
+        )
+    little, word = order == 1, 4 * bits
+    header, program, section = _ELF_HEADERS[bits]
+
+    def number(at: int, size: int) -> int:
+        return _elf_number(view, at, size, little)
+
+    machine, entry = number(18, 2), number(24, word)
+    programs_at, sections_at = number(24 + word, word), number(24 + 2 * word, word)
+    sizes = [number(28 + 3 * word + 2 * index, 2) for index in range(6)]
+    if sizes[0] != header or sizes[2] > _MOST_HEADERS or sizes[4] > _MOST_HEADERS:
+        raise ImageFormatError(f"the ELF header is damaged: it says it has {sizes[0]} bytes")
+    if (sizes[2] and sizes[1] != program) or (sizes[4] and sizes[3] != section):
+        raise ImageFormatError("the ELF header is damaged: sizes of its tables")
+    end = max(header, programs_at + sizes[1] * sizes[2], sections_at + sizes[3] * sizes[4])
+    loaded = []
+    for index in range(sizes[2]):
+        at = programs_at + index * program
+        places = (4, 8, 16) if bits == 1 else (8, 16, 32)
+        offset, address, length = (number(at + place, word) for place in places)
+        memory = number(at + (20 if bits == 1 else 40), word)
+        end = max(end, offset + length)
+        if number(at, 4) == 1:
+            loaded.append((address, address + memory))
+    for index in range(sizes[4]):
+        at = sections_at + index * section
+        if number(at + 4, 4) != _NO_BITS:  # contents may lie behind the table that lists them
+            place = at + (16 if bits == 1 else 24)
+            end = max(end, number(place, word) + number(place + word, word))
+    if end > view.size:
+        raise ImageFormatError(f"the ELF file is cut: it needs {end} bytes, {view.size} are there")
+    # kernels may state a physical entry for virtual addresses; their last bits agree
+    mask = 0x1FFFFFFF
+    starts = any(low <= entry < high or low & mask <= entry & mask < high & mask for low, high in loaded)
+    checks = (
+        holds("entry point of the ELF", starts, expected="in a part that is loaded", found=hex(entry)),
+        holds(
+            "machine of the ELF",
+            machine in ELF_MACHINES,
+            expected="one that is known",
+            found=str(machine),
+            level="warning",
+        ),
+    )
+    whole = view.first(end)
+    fields = {
+        "machine": Field(machine, ELF_MACHINES.get(machine, "unknown")),
+        "entry point": Field(entry, hex(entry)),
+        "order": Field(order, "little endian" if little else "big endian"),
+        "loaded": Field(tuple(f"{low:#x}-{high:#x}" for low, high in loaded)),
+        **code_fields(whole),
+    }
+    return Part("elf", "ELF", view.start, end, fields, (), checks, data=whole.raw)
+
+
+def detect_zimage(view: View) -> bool:
+    """The magic of an ARM zImage."""
+    return view.size >= 0x30 and view.le32(0x24) == ZIMAGE_MAGIC
+
+
+def parse_zimage(view: View, reading: Reading) -> Part:
+    """An ARM zImage, and the device tree that may be appended to it."""
+    size = view.le32(0x2C) - view.le32(0x28)
+    if not 0x30 <= size <= view.size:
+        raise ImageFormatError(f"the zImage is cut: it needs {size} bytes, {view.size} are there")
+    children: tuple[Part, ...] = ()
+    rest = view.part(size, what="the appended device tree")
+    if rest.has(TREE_MAGIC):
+        children = (reading.inside(rest, "device tree"),)
+    end = size + sum(child.size for child in children)
+    return Part(
+        "zimage",
+        "ARM zImage",
+        view.start,
+        end,
+        {"zImage": Field(size, "bytes")},
+        children,
+        data=view.first(end).raw,
+    )
+
+
+def detect_arm64(view: View) -> bool:
+    """The magic of an arm64 Image."""
+    return view.has(b"ARM\x64", 0x38)
+
+
+def parse_arm64(view: View, _reading: Reading) -> Part:
+    """An arm64 Image; its stated size counts memory that the file need not have."""
+    stated = view.le64(0x10)
+    if not 0 < stated <= 1 << 32:
+        raise ImageFormatError(f"the arm64 Image states a size of {stated} bytes")
+    fields = {"image size": Field(stated, "bytes of memory"), **code_fields(view)}
+    return Part("arm64-image", "arm64 Image", view.start, view.size, fields, data=view.raw)
+
+
+def detect_bzimage(view: View) -> bool:
+    """The boot sector's signature and the setup header's magic."""
+    return view.has(b"HdrS", 0x202) and view.has(b"\x55\xaa", 0x1FE)
+
+
+def parse_bzimage(view: View, _reading: Reading) -> Part:
+    """An x86 bzImage. A signature for Secure Boot may follow what its header counts."""
+    sectors, paragraphs = view.u8(0x1F1) or 4, view.le32(0x1F4)
+    needed = (sectors + 1) * _SECTOR + paragraphs * 16
+    if needed > view.size:
+        raise ImageFormatError(f"the bzImage is cut: it needs {needed} bytes, {view.size} are there")
+    at = view.le16(0x20E) + 0x200
+    text = view.text(at, min(128, view.size - at)) if view.le16(0x20E) else ""
+    fields = {
+        "version": Field(text.split(" ")[0]),
+        "protocol": Field(view.le16(0x206), f"{view.u8(0x207)}.{view.u8(0x206):02}"),
+        "code": Field(needed, "bytes"),
+    }
+    return Part("bzimage", "x86 bzImage", view.start, view.size, fields, data=view.raw)

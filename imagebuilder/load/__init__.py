@@ -1,1 +1,0 @@
-"""From TOML to models: reading, merging, and errors that name file, line and key."""

@@ -1,1 +1,0 @@
-"""An ImageBuilder: its archive, its tree, its `make` and what that prints."""

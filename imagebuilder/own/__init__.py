@@ -1,0 +1,1 @@
+"""The user's own packages for one image: apps, requirements, recipes, shaken and repacked packages."""

@@ -1,0 +1,1 @@
+"""What an image can have and what goes in: indexes, resolution, refusals, the hermetic feed."""

@@ -1,0 +1,186 @@
+"""apk's way from a list of names to packages. Pure.
+
+apk looks for one solution for the whole list, whatever its order; this does so without going back on a
+choice. Everything that was asked for is chosen before any dependency. Of one package the newest version that
+fits is taken, of several providers the one with the highest provider priority, then the first by name that
+has all that it needs. A version is tested against what a package provides the name with; a name provided
+without one satisfies no wish for a version. With several versions of one package in the feeds a later asker
+may fail where apk would have taken another.
+
+Source: apk-tools 3, src/solver.c (compare_providers) and doc/apk-package.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from imagebuilder.model.package import Dependency, Package
+from imagebuilder.packages.apk import version as apk_version
+from imagebuilder.packages.refusal import clashing, missing, trail, version_gap
+from imagebuilder.packages.resolution import Chosen, ResolutionError
+from imagebuilder.packages.universe import Universe
+
+PRIORITY = "Provider-Priority"
+Alternatives = tuple[Dependency, ...]
+_Key = tuple[str, str]
+
+
+def apk_fits(dependency: Dependency, package: Package) -> bool:
+    """Whether a package, by its name or what it provides, satisfies one dependency."""
+    if dependency.name == package.name:
+        versions = [package.version]
+    elif dependency.name in package.provides:
+        versions = [version for name, version in package.provided_versions if name == dependency.name]
+    else:
+        return False
+    if dependency.operator is None or dependency.version is None:
+        return True
+    if dependency.operator == "><":
+        return dependency.version in package.identity
+    return any(apk_version.satisfies(each, dependency.operator, dependency.version) for each in versions)
+
+
+def _against(package: Package, other: Package) -> Dependency | None:
+    return next((foe for foe in package.conflicts if apk_fits(foe, other)), None)
+
+
+def _clash(one: Package, other: Package) -> bool:
+    """Conflicts, and a name that both provide with a version: apk has one owner for such a name."""
+    if one.name == other.name:
+        return False
+    if _against(one, other) is not None or _against(other, one) is not None:
+        return True
+    theirs = {name for name, _ in other.provided_versions} | {other.name}
+    return any(name in theirs for name, _ in one.provided_versions) or one.name in theirs
+
+
+def install(requested: Iterable[str], universe: Universe) -> tuple[Chosen, ...]:
+    """What apk installs for a list of names, every package after those that it depends on. Raises
+    ResolutionError."""
+    solver = _Solver(universe)
+    waiting: list[Package] = []
+    for name in dict.fromkeys(requested):
+        package = solver.choose((Dependency(name),), None)
+        if package is not None:
+            waiting.append(package)
+    for package in waiting:  # grows while it runs
+        for group in package.depends:
+            found = solver.choose(group, package.name)
+            if found is not None:
+                waiting.append(found)
+    return tuple(Chosen(solver.chosen[name], *solver.origin[name]) for name in solver.order())
+
+
+class _Solver:
+    """The choices made so far."""
+
+    def __init__(self, universe: Universe) -> None:
+        self.universe = universe
+        self.chosen: dict[str, Package] = {}
+        self.origin: dict[str, tuple[str, str | None]] = {}
+        self._providers: dict[str, list[Package]] = {}
+        self._owners: dict[str, Package] = {}  # of a name with a version
+        self._fighters: list[Package] = []  # those with conflicts, few
+        self._complete: dict[_Key, bool] = {}
+
+    def choose(self, group: Alternatives, by: str | None) -> Package | None:
+        """Satisfy one dependency: None if it is satisfied already, else the package that was added."""
+        if any(self.present(term) is not None for term in group):
+            return None
+        options = [each for term in group for each in self._candidates(term)]
+        if not options:
+            raise self._unsatisfied(group, by)
+        peaceful = [each for each in options if self._enemy(each) is None]
+        if not peaceful:
+            enemy = self._enemy(options[0])
+            if enemy is None or enemy.name == options[0].name:
+                raise self._unsatisfied(group, by)
+            origin = {options[0].name: (str(group[0]), by)} | self.origin
+            raise clashing(options[0], enemy, origin)
+        whole = (each for each in peaceful if self._whole(each)) if len(peaceful) > 1 else iter(peaceful)
+        package = next(whole, peaceful[0])
+        self._add(package, " | ".join(map(str, group)), by)
+        return package
+
+    def present(self, term: Dependency) -> Package | None:
+        """The chosen package that satisfies a dependency."""
+        return next((each for each in self._providers.get(term.name, ()) if apk_fits(term, each)), None)
+
+    def order(self) -> list[str]:
+        """Dependencies before those that need them, otherwise in the order of the choices."""
+        done: dict[str, None] = {}
+        entered: set[str] = set()
+        for name in self.chosen:
+            stack = [(name, False)]
+            while stack:
+                here, left = stack.pop()
+                if left:
+                    done[here] = None
+                elif here not in entered:
+                    entered.add(here)
+                    stack.append((here, True))
+                    groups = self.chosen[here].depends
+                    found = (next(filter(None, map(self.present, group)), None) for group in groups)
+                    stack.extend((each.name, False) for each in reversed(list(filter(None, found))))
+        return list(done)
+
+    def _candidates(self, term: Dependency) -> Iterator[Package]:
+        """By the rules above, best first; the package of that very name before others that provide it."""
+        groups = [
+            sorted(self.universe.named(name), key=lambda each: apk_version.version_key(each.version))[::-1]
+            for name in sorted(self.universe.providers(term.name), key=lambda name: (name != term.name, name))
+        ]
+        groups.sort(key=lambda versions: -_priority(versions))
+        return (each for versions in groups for each in versions if apk_fits(term, each))
+
+    def _add(self, package: Package, wanted: str, by: str | None) -> None:
+        self.chosen[package.name] = package
+        self.origin[package.name] = (wanted, by)
+        for name in {package.name, *package.provides}:
+            self._providers.setdefault(name, []).append(package)
+        for name, _ in ((package.name, ""), *package.provided_versions):
+            self._owners.setdefault(name, package)
+        if package.conflicts:
+            self._fighters.append(package)
+
+    def _enemy(self, package: Package) -> Package | None:
+        """A chosen package that this one cannot stand beside, also another version of itself."""
+        if package.name in self.chosen:
+            return self.chosen[package.name]
+        owned = (self._owners.get(name) for name, _ in ((package.name, ""), *package.provided_versions))
+        fighters = self.chosen.values() if package.conflicts else self._fighters
+        return next((each for each in (*filter(None, owned), *fighters) if _clash(package, each)), None)
+
+    def _whole(self, package: Package) -> bool:
+        """Whether the feeds hold all that a package needs, conflicts aside. A circle satisfies itself."""
+        start = (package.name, package.version)
+        if start not in self._complete:
+            reached: dict[_Key, list[list[_Key]]] = {}
+            waiting = [package]
+            while waiting:
+                each = waiting.pop()
+                key = (each.name, each.version)
+                if key not in reached:
+                    options = [
+                        [one for term in group for one in self._candidates(term)] for group in each.depends
+                    ]
+                    reached[key] = [[(one.name, one.version) for one in group] for group in options]
+                    waiting.extend(one for group in options for one in group)
+            good = set(reached)
+            while bad := {
+                key for key in good if not all(any(one in good for one in group) for group in reached[key])
+            }:
+                good -= bad
+            self._complete.update({key: key in good for key in reached})
+        return self._complete[start]
+
+    def _unsatisfied(self, group: Alternatives, by: str | None) -> ResolutionError:
+        chain = trail(self.origin, by) if by is not None else ()
+        there = next((self.chosen[term.name] for term in group if term.name in self.chosen), None)
+        if there is None:
+            return missing(self.universe, group, chain, self.origin)
+        return version_gap(chain, " | ".join(map(str, group)), there, self.origin)
+
+
+def _priority(versions: Iterable[Package]) -> int:
+    return max((int(each.extra.get(PRIORITY, "0")) for each in versions), default=0)

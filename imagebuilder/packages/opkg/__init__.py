@@ -1,0 +1,1 @@
+"""opkg, the package manager of OpenWrt up to 24.10."""

@@ -1,0 +1,130 @@
+"""Why packages cannot be installed together, in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from imagebuilder.model.package import Dependency, Package
+from imagebuilder.packages.resolution import ResolutionError, arrows
+from imagebuilder.packages.universe import Universe, clash, fits
+
+Origins = Mapping[str, tuple[str, str | None]]  # of a package: as what it is wanted, and by whom
+
+
+def trail(origins: Origins, name: str) -> tuple[str, ...]:
+    """From what was asked for down to a package."""
+    names = [name]
+    while (by := origins[names[-1]][1]) is not None:
+        names.append(by)
+    return tuple(reversed(names))
+
+
+def _asked(origins: Origins, *chains: Sequence[str]) -> tuple[str, ...]:
+    """What was asked for, as it was written, that chains begin with."""
+    return tuple(dict.fromkeys(origins[chain[0]][0] for chain in chains if chain))
+
+
+def missing(
+    universe: Universe, group: Sequence[Dependency], chain: Sequence[str], origins: Origins
+) -> ResolutionError:
+    """Nothing provides what the last package of a chain needs; an empty chain: what was asked for."""
+    wanted = " | ".join(map(str, group))
+    versions = [f"{each.name} {one}" for each in group for one in universe.versions(each.name)]
+    hint = "a feed is missing, or the name is wrong"
+    if versions:
+        hint = f"the feeds hold {', '.join(versions[:3])}"
+    elif near := [name for each in group for name in universe.nearest(each.name) if name != each.name]:
+        hint = f"did you mean {' or '.join(near[:3])}?"
+    who = f"{arrows(chain)} needs" if chain else "which was asked for"
+    lame = tuple(universe.unusable[each.name] for each in group if each.name in universe.unusable)
+    if lame:
+        hint = "take it from another feed, or tell those who keep this one"
+    return ResolutionError(
+        "\n".join((f"no feed has {wanted}, " + (f"which {who}" if chain else who), *lame)),
+        missing=wanted,
+        chain=(*chain, group[0].name),
+        hint=hint,
+        facts=(f"{who} {wanted}, which no feed has" if chain else f"no feed has {wanted}", *lame),
+        asked=_asked(origins, chain) if chain else (wanted,),
+    )
+
+
+def clashing(package: Package, other: Package, origins: Origins) -> ResolutionError:
+    """Two packages that cannot stand beside one another, or one that says so of itself."""
+    ours, theirs = arrows(trail(origins, package.name)), arrows(trail(origins, other.name))
+    text = f"{ours} and {theirs} cannot be in one image"
+    facts: tuple[str, ...] = (theirs, ours, "both provide a name that only one can have")
+    if foe := _foe(package, other):
+        facts = (theirs, f"{ours}, which conflicts with {foe}")
+    elif foe := _foe(other, package):
+        facts = (ours, f"{theirs}, which conflicts with {foe}")
+    hint = f"remove one of them: -{other.name} in the packages"
+    if package.name == other.name:
+        text = f"{ours} conflicts with {foe}, that is with itself"
+        facts = (text,)
+        hint = f"remove it: -{package.name} in the packages"
+    chain = trail(origins, package.name)
+    asked = _asked(origins, chain, trail(origins, other.name))
+    return ResolutionError(text, missing=None, chain=chain, hint=hint, facts=facts, asked=asked)
+
+
+def _foe(package: Package, other: Package) -> Dependency | None:
+    """As what a package names another among its conflicts."""
+    return next((each for each in package.conflicts if each.name in (other.name, *other.provides)), None)
+
+
+def version_gap(asker: Sequence[str], wanted: str, there: Package, origins: Origins) -> ResolutionError:
+    """`wanted` by the last package of a chain, but another version of it goes in; no chain: asked for."""
+    chain = trail(origins, there.name)
+    wish = f"{arrows(asker)} wants {wanted}" if asker else f"{wanted} was asked for"
+    return ResolutionError(
+        f"{wish}, but {arrows(chain)} is there with version {there.version}",
+        missing=None,
+        chain=(*asker, there.name),
+        hint=f"remove one of them: -{there.name} in the packages",
+        facts=(wish, f"{arrows(chain)} goes in with version {there.version}"),
+        asked=_asked(origins, asker, chain),
+    )
+
+
+def left_out(package: Package, wanted: str, origins: Origins) -> ResolutionError:
+    """opkg looks at what a package needs once, also if another version of it goes in later."""
+    chain = trail(origins, package.name)
+    text = f"{arrows(chain)} {package.version} goes in over another version without {wanted}, which it needs"
+    hint = f"ask for {wanted} too, or for fewer packages that want a version of their own"
+    asked = _asked(origins, chain)
+    return ResolutionError(text, missing=None, chain=chain, hint=hint, facts=(text,), asked=asked)
+
+
+def check_whole(universe: Universe, packages: Sequence[Package], origins: Origins) -> None:
+    """Whether an image of these packages works: ResolutionError names the first that lacks something or
+    stands beside what it conflicts with."""
+    holders: dict[str, list[Package]] = {}
+    for package in packages:
+        for name in (package.name, *package.provides):
+            holders.setdefault(name, []).append(package)
+    by_name = {package.name: package for package in packages}
+    for package in packages:
+        for group in package.depends:
+            if not any(fits(term, other) for term in group for other in holders.get(term.name, ())):
+                raise _lacking(universe, package, group, by_name, origins)
+        for foe in package.conflicts:
+            other = by_name.get(foe.name)
+            if other is not None and clash(package, other):
+                raise clashing(package, other, origins)
+
+
+def _lacking(
+    universe: Universe,
+    package: Package,
+    group: Sequence[Dependency],
+    there: Mapping[str, Package],
+    origins: Origins,
+) -> ResolutionError:
+    wanted = " | ".join(map(str, group))
+    other = next((there[term.name] for term in group if term.name in there), None)
+    if other is not None:
+        return version_gap(trail(origins, package.name), wanted, other, origins)
+    if any(True for term in group for _ in universe.candidates(term)):
+        return left_out(package, wanted, origins)
+    return missing(universe, group, trail(origins, package.name), origins)

@@ -1,1 +1,0 @@
-"""Joins what board, config and tree say into a plan."""

@@ -1,0 +1,1 @@
+"""Apps and scripts as packages."""

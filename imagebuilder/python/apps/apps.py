@@ -1,0 +1,225 @@
+"""The Python sources of an app: of a script, of a project's folder, or of a wheel. All of them are read as
+text; nothing is run, and what is read is bounded."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from imagebuilder.errors import UserError
+from imagebuilder.python.imports.imports import Import, Place, Source, read_source
+
+MAX_ENTRIES = 20_000  # files and folders of one app
+MAX_SOURCE_BYTES = 2 << 20
+MAX_TOTAL_BYTES = 64 << 20
+# what a project's folder holds that does not go onto the device
+NOT_SHIPPED = frozenset({"tests", "test", "docs", "doc", "examples", "build", "dist"})
+NOT_SHIPPED_FILES = frozenset({"setup.py", "conftest.py", "noxfile.py"})
+_PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
+_MODULE_ENDINGS = (".py", ".pyc", ".so")
+
+MAX_DIRECTORY_BYTES = 4 << 20  # a wheel's list of files
+MAX_END = (1 << 16) + 42  # where an archive says where that list is
+# an archive that lies about itself shows in many ways
+NO_ARCHIVE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, RuntimeError),
+    *(NotImplementedError, ValueError, OverflowError, IndexError, KeyError),
+)
+
+AppKind = Literal["script", "project", "wheel"]
+
+
+class AppError(UserError):
+    """An app that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppScan:
+    """What an app imports. own: the top-level names of its own modules; imports: of all its sources, by file
+    and line, its own modules among them; computed: imports whose names only show when they run."""
+
+    path: Path
+    kind: AppKind
+    own: frozenset[str]
+    imports: tuple[Import, ...]
+    computed: tuple[Place, ...]
+
+
+@dataclass(slots=True)
+class _Bounds:
+    """Counts what is read of one app; AppError where it is too much."""
+
+    app: Path
+    entries: int = 0
+    size: int = 0
+
+    def entry(self) -> None:
+        self.entries += 1
+        if self.entries > MAX_ENTRIES:
+            raise AppError(
+                f"{self.app}: more than {MAX_ENTRIES} files and folders",
+                hint="point python.apps at the app's own folder",
+            )
+
+    def read(self, name: str, data: bytes) -> bytes:
+        self.size += len(data)
+        if len(data) > MAX_SOURCE_BYTES:
+            raise AppError(
+                f"{name}: a source of more than {MAX_SOURCE_BYTES >> 20} MiB", hint="leave it out of the app"
+            )
+        if self.size > MAX_TOTAL_BYTES:
+            raise AppError(
+                f"{self.app}: more than {MAX_TOTAL_BYTES >> 20} MiB of Python sources",
+                hint="point python.apps at the app's own folder",
+            )
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class AppFile:
+    """One file of an app. place: below the folder that its modules are imported from; data: of sources."""
+
+    name: str
+    place: PurePosixPath
+    data: bytes | None
+
+
+def _read(file: Path, bounds: _Bounds) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return bounds.read(str(file), stream.read(MAX_SOURCE_BYTES + 1))
+    except OSError as error:
+        raise AppError(f"{file}: {error.strerror}", hint="python.apps names it") from error
+
+
+def _folders_files(folder: Path, root: Path, prefix: PurePosixPath, bounds: _Bounds) -> Iterator[AppFile]:
+    for current, folders, files in os.walk(root):
+        here = Path(current)
+        top = here == root
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".")
+            and name != "__pycache__"
+            and not (top and name in NOT_SHIPPED)
+            and not (here / name / "pyvenv.cfg").exists()
+        )
+        for name in sorted(files):
+            bounds.entry()
+            file = here / name
+            if not name.endswith(_MODULE_ENDINGS) or not file.is_file():
+                continue
+            if top and name in NOT_SHIPPED_FILES:
+                continue
+            data = _read(file, bounds) if name.endswith(".py") else None
+            yield AppFile(str(folder / file.relative_to(folder)), prefix / file.relative_to(root), data)
+
+
+def _project_files(folder: Path, bounds: _Bounds) -> Iterator[AppFile]:
+    """A folder that is a package itself is imported by its name; a project with src/ ships what is there."""
+    source = folder / "src"
+    if source.is_dir() and any((folder / name).exists() for name in _PROJECT_FILES):
+        return _folders_files(folder, source, PurePosixPath(), bounds)
+    package = (folder / "__init__.py").exists()
+    return _folders_files(folder, folder, PurePosixPath(folder.resolve().name if package else "."), bounds)
+
+
+def check_directory(wheel: Path) -> None:
+    """zipfile reads an archive's whole list of files at once: AppError where that is too much. Its size
+    stands at the archive's end (APPNOTE 4.3.16)."""
+    with wheel.open("rb") as stream:
+        start = max(0, stream.seek(0, os.SEEK_END) - MAX_END)
+        stream.seek(start)
+        end = stream.read()
+    at = end.rfind(b"PK\5\6")
+    if at < 0 or len(end) < at + 22:
+        raise zipfile.BadZipFile("its list of files is not there")
+    size = int.from_bytes(end[at + 12 : at + 16], "little")
+    if size > MAX_DIRECTORY_BYTES or b"PK\6\7" in end:  # the latter: sizes of more than 4 GiB, elsewhere
+        raise zipfile.BadZipFile("its list of files is too long for a wheel")
+
+
+def _wheel_place(name: str) -> PurePosixPath | None:
+    """Where a wheel's file is imported from: NAME.data/purelib/x.py is x.py; None for what is no module."""
+    place = PurePosixPath(name)
+    if not place.parts or not place.parts[0].endswith(".data"):
+        return place
+    return PurePosixPath(*place.parts[2:]) if place.parts[1:2] not in (("data",), ("headers",)) else None
+
+
+def _wheel_files(wheel: Path, bounds: _Bounds) -> Iterator[AppFile]:
+    try:
+        check_directory(wheel)
+        with zipfile.ZipFile(wheel) as archive:
+            for info in archive.infolist():
+                bounds.entry()
+                place = _wheel_place(info.filename)
+                if info.is_dir() or place is None or not place.name.endswith(_MODULE_ENDINGS):
+                    continue
+                name, data = f"{wheel}/{info.filename}", None
+                if place.suffix == ".py":
+                    with archive.open(info) as stream:
+                        data = bounds.read(name, stream.read(MAX_SOURCE_BYTES + 1))
+                yield AppFile(name, place, data)
+    except NO_ARCHIVE as error:
+        raise AppError(f"{wheel}: no wheel that can be read: {error}", hint="build it again") from error
+
+
+def _own_modules(files: list[AppFile]) -> frozenset[str]:
+    """Top-level names at the root, and in every folder that is in no package, where a script that is started
+    finds what is beside it."""
+    packages = {file.place.parent for file in files if file.place.name == "__init__.py"}
+    found = {file.place.parts[0] for file in files if len(file.place.parts) > 1}
+    for place in (*(file.place for file in files), *packages):
+        if packages.isdisjoint(place.parents) and place.parts:
+            found.add(place.name.partition(".")[0])
+    return frozenset(found)
+
+
+def _package_of(place: PurePosixPath) -> str:
+    return ".".join(place.parent.parts)
+
+
+def app_files(path: Path) -> tuple[AppKind, list[AppFile]]:
+    """An app's modules. path: a wheel (*.whl), a folder, or a script; of folders all but NOT_SHIPPED and
+    NOT_SHIPPED_FILES at their top, hidden folders and virtual environments.
+
+    Raises AppError for what is none of these or too big.
+    """
+    bounds = _Bounds(path)
+    if path.is_dir():
+        kind: AppKind = "project"
+        files = list(_project_files(path, bounds))
+    elif not path.is_file():
+        raise AppError(f"{path}: no such script, folder or wheel", hint="python.apps names it")
+    elif path.suffix == ".whl":
+        kind, files = "wheel", list(_wheel_files(path, bounds))
+    else:
+        kind, files = "script", [AppFile(str(path), PurePosixPath(path.name), _read(path, bounds))]
+    if not any(file.data is not None for file in files):
+        raise AppError(f"{path}: there is no Python source in it", hint="python.apps names it")
+    return kind, files
+
+
+def scan_app(path: Path, *, python: tuple[int, int], implementation: str = "cpython") -> AppScan:
+    """What an app, see app_files(), imports on a Linux target with Python (major, minor).
+
+    Raises AppError as app_files(), SourceError for sources that are no such Python.
+    """
+    kind, files = app_files(path)
+    imports: list[Import] = []
+    computed: list[Place] = []
+    for file in files:
+        if file.data is not None:
+            source = Source(file.name, _package_of(file.place))
+            found = read_source(file.data, source, python=python, implementation=implementation)
+            imports += found.imports
+            computed += found.computed
+    return AppScan(path, kind, _own_modules(files), tuple(sorted(imports)), tuple(sorted(computed)))

@@ -1,0 +1,290 @@
+"""Apps and requirements as packages: what a plan declares of them, and their content.
+
+open_app() reads an app, declare_app() says what its package will be, app_package() makes it. Wheels of
+requirements take the same way: declare_wheel(), wheel_package().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from imagebuilder.config.app import (
+    AppUse,
+    Optimize,
+    PinnedRequirement,
+    ResolvedRequirements,
+    SourceKind,
+    source_kind,
+)
+from imagebuilder.errors import UserError
+from imagebuilder.host.fs import expand_home
+from imagebuilder.model.control import parse_depends, parse_names
+from imagebuilder.model.filespec import site_packages
+from imagebuilder.model.package import Package
+from imagebuilder.python.apps.bytecode import Compiler
+from imagebuilder.python.apps.launcher import (
+    PROGRAMS,
+    Service,
+    Start,
+    bytecode_program,
+    init_script,
+    maintainer_scripts,
+    source_program,
+)
+from imagebuilder.python.apps.script import Script, read_script
+from imagebuilder.python.bytecode.versions import version_facts
+from imagebuilder.python.catalogue.package_version import PackageManager, package_version
+from imagebuilder.python.requirements.index import PackageIndex
+from imagebuilder.python.requirements.index_source import project_digest
+from imagebuilder.python.requirements.requirements import counting
+from imagebuilder.python.wheels.target import WheelTarget
+from imagebuilder.python.wheels.tree import WheelTree, check_native, wheel_tree
+from imagebuilder.python.wheels.wheels import Wheel, read_wheel
+from imagebuilder.rootfs.local_package import LocalPackage
+from imagebuilder.rootfs.tree import Entry, FileTree, file_of
+
+SECTION = "lang"
+APP_PREFIX, WHEEL_PREFIX, OTHER_PREFIX = "app-", "python3-", "pypi-"
+ALWAYS = ("libc",)  # every package of OpenWrt's depends on it
+_ANY: Mapping[PackageManager, str] = {"opkg": "all", "apk": "noarch"}
+# OpenWrt's base-files has these users; others are made when a package is installed that asks for them
+_KNOWN_USERS = frozenset({"root", "daemon", "ftp", "network", "nobody"})
+_APK_SCRIPTS = {"postinst": "post-install", "prerm": "pre-deinstall"}
+
+
+class AppPackageError(UserError):
+    """An app that cannot be packaged as asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """An app that was read. name: its package's; service: its init script's, which is its own. wheel: of a
+    project or a wheel, else script. requires: requirements that count on the target."""
+
+    use: AppUse
+    path: Path
+    name: str
+    service: str
+    version: Version
+    summary: str
+    requires: tuple[str, ...]
+    wheel: Wheel | None = None
+    script: Script | None = None
+
+
+def open_app(use: AppUse, project: Path, target: WheelTarget, index: PackageIndex) -> App:
+    """Read an app; a project's folder is built (and not again while it stays as it is). project: what its
+    path counts from.
+
+    AppPackageError, ScriptError, SourceError, WheelError, HostBuildError, and NativeSourceError for a project
+    with C code; OfflineError.
+    """
+    path = project / expand_home(use.path)
+    if path.is_file() and not path.name.endswith(".whl"):
+        script = read_script(path, target.version_pair)
+        own = canonicalize_name(path.name.removesuffix(".py"))
+        _check_python(path, script.requires_python, target)
+        return _named(App(use, path, "", own, script.version, script.summary, script.requires, script=script))
+    if not path.exists():
+        raise AppPackageError(f"{path}: no such script, folder or wheel", hint="python.apps names it")
+    wheel = path
+    if path.is_dir():
+        wheel = index.wheel_of(path, f"{path.resolve().name} project {project_digest(path)}", target)
+    read = read_wheel(wheel)
+    _check_python(path, read.requires_python, target)
+    requires = tuple(str(each) for each in counting(read.requires, target))
+    return _named(App(use, path, "", read.name, read.version, read.summary, requires, wheel=read))
+
+
+def _named(app: App) -> App:
+    return replace(app, name=app.use.name or APP_PREFIX + app.service)
+
+
+def _check_python(path: Path, requires: str, target: WheelTarget) -> None:
+    try:
+        fits = SpecifierSet(requires).contains(target.python, prereleases=True)
+    except InvalidSpecifier:
+        fits = True  # pip takes such for none as well
+    if not fits:
+        raise AppPackageError(
+            f"{path} wants Python {requires}, and the target has {target.python}",
+            hint="take another release of it, or another release of OpenWrt",
+        )
+
+
+def declare_app(app: App, depends: Iterable[str], manager: PackageManager, target: WheelTarget) -> Package:
+    """The app's package as a plan knows it. depends: names of the interpreter's packages, and of those that
+    its requirements became.
+
+    AppPackageError for a service without a program; NativeCodeError for a wheel that does not fit the target.
+    """
+    if app.use.service:
+        _command(app, _start(app.use, target))
+    facts = Package(app.name, package_version(app.version, 1, manager), description=app.summary or app.name)
+    needs = check_native(app.wheel, target) if app.wheel is not None else ()
+    package = declared(facts, (*depends, *needs), app.use, manager)
+    return package if app.wheel is None or app.wheel.pure else replace(package, architecture=target.arch)
+
+
+def declared(facts: Package, depends: Iterable[str], use: AppUse | None, manager: PackageManager) -> Package:
+    """A package of no certain processor, with what all of them have. use: an app's, whose service may run as
+    a user that the device has not yet."""
+    user = use.user if use is not None and use.service and use.user not in _KNOWN_USERS else ""
+    return replace(
+        facts,
+        architecture=_ANY[manager],
+        depends=parse_depends(", ".join(dict.fromkeys((*ALWAYS, *depends)))),
+        section=SECTION,
+        extra={"Require-User": f"{user}:{user}"} if user else {},
+    )
+
+
+def declare_wheel(
+    name: str, wheel: Wheel, depends: Iterable[str], manager: PackageManager, target: WheelTarget
+) -> Package:
+    """The package of a requirement's wheel as a plan knows it. name: see local_names(); depends as in
+    declare_app(). NativeCodeError."""
+    facts = Package(name, package_version(wheel.version, 1, manager), description=wheel.summary or name)
+    package = declared(facts, (*depends, *check_native(wheel, target)), None, manager)
+    if not wheel.pure:
+        package = replace(package, architecture=target.arch)
+    if not name.startswith(OTHER_PREFIX):
+        return package
+    usual = (
+        WHEEL_PREFIX + wheel.name
+    )  # what other packages of the feeds may want, and what has the same files
+    return replace(package, provides=(usual,), conflicts=parse_names(usual))
+
+
+def local_names(pins: Iterable[PinnedRequirement], feed_packages: Iterable[str]) -> dict[str, str]:
+    """Names of the packages that requirements become, by their distributions: python3-NAME, or pypi-NAME
+    where a feed has that with another version."""
+    taken = frozenset(feed_packages)
+    return {
+        pin.name: (OTHER_PREFIX if WHEEL_PREFIX + pin.name in taken else WHEEL_PREFIX) + pin.name
+        for pin in pins
+    }
+
+
+def packages_of(
+    distributions: Iterable[str],
+    resolved: ResolvedRequirements,
+    names: Mapping[str, str],
+    own: Mapping[str, str],
+) -> tuple[str, ...]:
+    """The packages that bring distributions. names: of local_names(); own: packages of the user's apps by
+    their distributions."""
+    found = {**resolved.feed, **names, **own}
+    return tuple(sorted({found[name] for name in distributions if name in found}))
+
+
+def _start(use: AppUse, target: WheelTarget) -> Start:
+    python = "{}.{}".format(*target.version_pair)
+    return Start(site_packages(python), site=use.site, isolated=use.isolated)
+
+
+def _programs(app: App) -> list[str]:
+    """The names of an app's programs."""
+    if app.wheel is None:
+        return [app.service]
+    return [entry.program for entry in app.wheel.entry_points]
+
+
+def _command(app: App, start: Start) -> list[str]:
+    """What an app's service runs, without its arguments."""
+    programs = _programs(app)
+    chosen = app.use.program
+    if chosen is None and len(programs) == 1:
+        chosen = programs[0]
+    if chosen in programs:
+        return [f"{PROGRAMS}/{chosen}"]
+    if not programs and chosen is None and app.wheel is not None:
+        mains = [path for path in app.wheel.files if path.count("/") == 1 and path.endswith("/__main__.py")]
+        if len(mains) == 1 and start.site:  # without it site-packages would not be found
+            module = mains[0].partition("/")[0]
+            return [start.interpreter, start.flags(), "-m", module]
+    there = f"its programs are {', '.join(programs)}" if programs else "it has no console entry points"
+    raise AppPackageError(
+        f"{app.path}: which program the service runs is not clear: {there}",
+        hint="name it: program = …" if programs else "add one to its [project.scripts]",
+    )
+
+
+def _script_tree(app: App, script: Script, start: Start, source: SourceKind) -> WheelTree:
+    """A script's module and program."""
+    program = f"{PROGRAMS}/{app.service}"
+    if source == "only":
+        return WheelTree(FileTree(), FileTree({program: source_program(script.data, start)}))
+    stem = app.service.replace("-", "_")
+    place = f"{start.site_packages}/{stem}.py"
+    return WheelTree(FileTree({place: file_of(script.data)}), FileTree())
+
+
+def app_package(
+    app: App,
+    package: Package,
+    target: WheelTarget,
+    compiler: Compiler,
+    manager: PackageManager,
+    *,
+    source: SourceKind = "bytecode",
+    optimize: Optimize = 0,
+) -> LocalPackage:
+    """An app's package with its content. package: of declare_app(); source, optimize: where the app says
+    nothing of its own. CompileError and its like, WheelError, NativeCodeError, FileTreeError."""
+    kind = source_kind(app.use.source) if app.use.source is not None else source
+    level = app.use.optimize if app.use.optimize is not None else optimize
+    # bytecode is optimized already; told of -O, Python would look for it under another name
+    start = replace(_start(app.use, target), optimize=level if kind == "only" else 0)
+    if app.wheel is not None:
+        made = wheel_tree(app.wheel, target, start)
+    elif app.script is not None:
+        made = _script_tree(app, app.script, start, kind)
+    else:
+        raise AppPackageError(f"{app.path}: an app is a wheel or a script", hint="read it with open_app()")
+    shipped = compiler.ship(app.name, made.tree, kind, level)
+    more: dict[str, Entry] = dict(made.programs)
+    if app.script is not None and kind != "only":
+        (bytecode,) = (path for path in shipped if path.endswith(".pyc"))
+        header = version_facts("{}.{}".format(*target.version_pair)).header_bytes
+        more[f"{PROGRAMS}/{app.service}"] = bytecode_program(bytecode, start, header)
+    command = _command(app, start) if app.use.service else ()
+    files, scripts = service_files(app.use, app.service, command, manager)
+    return LocalPackage(package, shipped.merged({**more, **files}), scripts)
+
+
+def service_files(
+    use: AppUse, name: str, command: Sequence[str], manager: PackageManager
+) -> tuple[dict[str, Entry], dict[str, bytes]]:
+    """The init script of an app's service, and the package's scripts that enable it; nothing without one.
+    command: of the program, without the app's arguments."""
+    if not use.service:
+        return {}, {}
+    service = Service((*command, *use.arguments), use.user, use.environment, use.respawn_seconds)
+    scripts = maintainer_scripts()
+    if manager == "apk":
+        scripts = {_APK_SCRIPTS[name]: text for name, text in scripts.items()}
+    return {f"/etc/init.d/{name}": init_script(service)}, scripts
+
+
+def wheel_package(
+    wheel: Wheel,
+    package: Package,
+    target: WheelTarget,
+    compiler: Compiler,
+    *,
+    source: SourceKind = "bytecode",
+    optimize: Optimize = 0,
+) -> LocalPackage:
+    """The package of a requirement's wheel with its content, as app_package(). Sources in it that do not
+    compile go in as they are, with a warning."""
+    start = Start(site_packages("{}.{}".format(*target.version_pair)))
+    made = wheel_tree(wheel, target, start)
+    shipped = compiler.ship(package.name, made.tree, source, optimize, lenient=True)
+    return LocalPackage(package, shipped.merged(made.programs))

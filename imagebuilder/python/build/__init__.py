@@ -1,0 +1,1 @@
+"""Building projects from source, and recipes."""

@@ -1,0 +1,263 @@
+"""Building Python projects on this machine: a folder or an sdist becomes a wheel, or what setup.py installs.
+
+The project's own code runs, so it runs in the sandbox: without network, without anything of the user's, with
+this machine's Python and nothing but what the build requires. Requirements are fetched before, as wheels, so
+that none of their code runs outside either. No compiler is to be had: a project with C code fails, or leaves
+out what it can do without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tempfile
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from imagebuilder.config.python_package import PythonPackageUse
+from imagebuilder.errors import UserError
+from imagebuilder.host import bubblewrap
+from imagebuilder.host.fs import disk_errors_explained, remove_tree
+from imagebuilder.host.run import TAIL_LINES, Completed, clean_environment, run
+from imagebuilder.host.sandbox import shut_in
+from imagebuilder.log import Log
+from imagebuilder.model.filespec import site_packages
+from imagebuilder.python.requirements.index_pip import pip
+
+HELPER = "host_build_hook.py"  # run as text by the Python that builds, not imported by ours
+BUILD_SECONDS = 1800.0
+# what a project without pyproject.toml, or without a build backend in it, is built with (PEP 517)
+LEGACY_BACKEND, LEGACY_REQUIRES = "setuptools.build_meta:__legacy__", ("setuptools>=40.8.0",)
+SETUP_ARGS = ("--single-version-externally-managed",)
+_NO_COMPILER = dict.fromkeys(("CC", "CXX", "LD", "LDSHARED", "CPP"), "false")
+
+
+class HostBuildError(UserError):
+    """A project that cannot be built here."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How a project is built, see PythonPackageUse. folder: within its source; requires: what it needs
+    besides what it states."""
+
+    folder: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    setup_py: bool = False
+    global_args: tuple[str, ...] = ()
+    args: tuple[str, ...] = SETUP_ARGS
+    settings: Mapping[str, str] = field(default_factory=dict)
+    requires: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where building goes on. cache: keeps what builds require; scratch: an empty folder, which must stay as
+    long as the result is used. epoch: SOURCE_DATE_EPOCH in seconds since 1970; offline: fetch nothing."""
+
+    cache: Path
+    scratch: Path
+    epoch: int
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Backend:
+    name: str
+    path: tuple[str, ...]
+    requires: tuple[str, ...]
+
+
+def options_of(use: PythonPackageUse) -> BuildOptions:
+    """A recipe's options."""
+    return BuildOptions(
+        folder=use.setup_dir,
+        variables=use.setup_vars,
+        setup_py=use.setup_py,
+        global_args=use.setup_global_args,
+        args=use.setup_args if "setup_args" in use.model_fields_set else SETUP_ARGS,
+        settings=use.config_settings,
+        requires=use.build_requires,
+    )
+
+
+def build_wheel(source: Path, options: BuildOptions, bench: Bench, log: Log) -> Path:
+    """Build the project in the folder `source`, of which nobody else has need: building writes into it.
+
+    Returns the wheel's file. HostBuildError with what the build said last, and, offline, for requirements
+    that the cache has not; PackageIndexError for those that cannot be had as wheels; HostError where there is
+    no sandbox or no pip.
+    """
+    backend = _backend(source, options)
+    job = _Job(source, options, bench, log)
+    job.install((*backend.requires, *options.requires))
+    orders = {"backend": backend.name, "backend_path": backend.path, "settings": dict(options.settings)}
+    more = job.do({"do": "requires", **orders}).get("requires", [])
+    if not isinstance(more, list) or not all(isinstance(each, str) for each in more):
+        raise HostBuildError(f"{source}: its build backend asks for {more!r}", hint="that is a fault of it")
+    job.install(tuple(more))
+    made = job.do({"do": "wheel", "out": str(bubblewrap.WORK / "bin"), **orders}).get("wheel")
+    wheel = bench.scratch / "work/bin" / str(made)
+    if not isinstance(made, str) or "/" in made or not wheel.is_file():
+        raise HostBuildError(f"{source}: its build backend made no wheel", hint="that is a fault of it")
+    return wheel
+
+
+def install_setup_py(source: Path, options: BuildOptions, bench: Bench, log: Log, *, python: str) -> Path:
+    """Run setup.py of the project in the folder `source`, as build_wheel() builds; the folder that stands
+    for the device's root. python: the target's, "3.11". Errors as of build_wheel()."""
+    if not (source / options.folder / "setup.py").is_file():
+        raise HostBuildError(
+            f"{source / options.folder} has no setup.py",
+            hint="leave out setup_py, or say where it is: setup_dir",
+        )
+    job = _Job(source, options, bench, log)
+    job.install((*LEGACY_REQUIRES, *options.requires))
+    root = bubblewrap.WORK / "bin"
+    places = ["--prefix=/usr", f"--root={root}", f"--install-lib={site_packages(python)}"]
+    places += ["--install-scripts=/usr/bin", "--install-data=/usr"]
+    arguments = [*options.global_args, "install", *places, *options.args]
+    job.do({"do": "setup.py", "arguments": arguments})
+    return bench.scratch / "work/bin"
+
+
+class _Job:
+    """One build: its sandbox, and what was installed for it."""
+
+    def __init__(self, source: Path, options: BuildOptions, bench: Bench, log: Log) -> None:
+        self.source, self.options, self.bench, self.log = source, options, bench, log
+        self.work = bench.scratch / "work"
+        self.site = bench.scratch / "site"
+        with disk_errors_explained(bench.scratch):
+            for folder in (self.site, *(self.work / name for name in ("bin", "home", "tmp", "files"))):
+                folder.mkdir(parents=True)
+        self.prefix = shut_in(source, self.work, readable=(self.site, Path(sys.base_prefix)))
+
+    def install(self, requires: Sequence[str]) -> None:
+        """Install requirements of the build where the sandbox sees them."""
+        wanted = sorted({each for each in requires if _counts(each, self.source)})
+        if not wanted:
+            return
+        wheels = _fetched(wanted, self.bench, self.log)
+        argv = ["install", "--no-index", "--find-links", str(wheels), "--target", str(self.site), "--upgrade"]
+        doing = f"installing what building {self.source.name} requires"
+        pip([*argv, "--no-compile", *wanted], doing, cwd=self.bench.scratch, log=self.log)
+
+    def do(self, orders: Mapping[str, object]) -> dict[str, object]:
+        """Have the helper do something in the sandbox; its answer."""
+        answer = self.work / "tmp/answer"
+        told = {"site": str(self.site), "answer": str(bubblewrap.WORK / "tmp/answer"), **orders}
+        helper = (resources.files(__package__) / HELPER).read_text("utf-8")
+        folder = str(bubblewrap.TREE / self.options.folder)
+        # -S: no site-packages of this machine; what is required is in a folder of its own
+        argv = [*self.prefix, "env", "--chdir", folder, _base_python(), "-S", "-c", helper]
+        done = run(
+            argv,
+            env=self.environment(),
+            stdin=json.dumps(told).encode(),
+            check=False,
+            log=self.log,
+            timeout=BUILD_SECONDS,
+        )
+        if done.code != 0 or not answer.is_file():
+            raise self.failed(done)
+        try:
+            read = json.loads(answer.read_text("utf-8"))
+        except ValueError as error:
+            raise self.failed(done) from error
+        return read if isinstance(read, dict) else {}
+
+    def environment(self) -> dict[str, str]:
+        return clean_environment(
+            **{
+                **{"HOME": str(bubblewrap.WORK / "home"), "TMPDIR": str(bubblewrap.WORK / "tmp")},
+                **{"SOURCE_DATE_EPOCH": str(self.bench.epoch), "PYTHONHASHSEED": "0"},
+                **{"PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1"},
+                **_NO_COMPILER,
+                **self.options.variables,
+            }
+        )
+
+    def failed(self, done: Completed) -> HostBuildError:
+        said = (done.stderr.strip() or done.stdout).splitlines()[-TAIL_LINES:]
+        hint = "put right what it names"
+        if any("'false'" in line or "command false" in line or "false failed" in line for line in said):
+            hint = (
+                "it has C code, which has to be compiled for the device with OpenWrt's SDK, as a feed package"
+            )
+        elif any("ModuleNotFoundError" in line for line in said):
+            hint = "name what it lacks in build_requires"
+        return HostBuildError(f"{self.source} cannot be built, saying last:\n" + "\n".join(said), hint=hint)
+
+
+def _backend(source: Path, options: BuildOptions) -> _Backend:
+    """What pyproject.toml says of building."""
+    place = source / options.folder / "pyproject.toml"
+    if not place.is_file():
+        if not (source / options.folder / "setup.py").is_file():
+            raise HostBuildError(
+                f"{source / options.folder} has neither a pyproject.toml nor a setup.py",
+                hint="name the folder of the project, or say where it is within: setup_dir",
+            )
+        return _Backend(LEGACY_BACKEND, (), LEGACY_REQUIRES)
+    try:
+        table = tomllib.loads(place.read_text("utf-8")).get("build-system", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HostBuildError(f"{place}: {error}", hint="put it right") from error
+    name = table.get("build-backend", LEGACY_BACKEND)
+    path, requires = table.get("backend-path", []), table.get("requires", list(LEGACY_REQUIRES))
+    texts = [name, *path, *requires] if isinstance(path, list) and isinstance(requires, list) else [None]
+    if not all(isinstance(each, str) for each in texts):
+        raise HostBuildError(f"{place}: its [build-system] is none", hint="see PEP 517 and PEP 518")
+    return _Backend(name, tuple(path), tuple(requires))
+
+
+def _counts(requirement: str, source: Path) -> bool:
+    """Whether a requirement of a build is one on this machine."""
+    try:
+        parsed = Requirement(requirement)
+    except InvalidRequirement as error:
+        raise HostBuildError(
+            f"{source} needs {requirement!r} to be built: {error}", hint="see PEP 508"
+        ) from error
+    if parsed.url is not None:
+        raise HostBuildError(
+            f"{source} needs {requirement!r} to be built, and addresses are not fetched",
+            hint="require it by name and version",
+        )
+    return parsed.marker is None or parsed.marker.evaluate()
+
+
+def _fetched(requires: Sequence[str], bench: Bench, log: Log) -> Path:
+    """A folder of the cache with the wheels of requirements and of all that these require."""
+    key = hashlib.sha256(repr((sys.version_info[:2], *requires)).encode()).hexdigest()
+    place = bench.cache / "build-requires" / key
+    if place.is_dir():
+        return place
+    if bench.offline:
+        raise HostBuildError(
+            f"building needs {', '.join(requires)}, which the cache has not",
+            hint="build once without --offline",
+        )
+    log.progress(f"fetching what the build needs: {', '.join(requires)}")
+    with disk_errors_explained(bench.cache):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=place.parent, prefix=".new-"))
+        try:
+            argv = ["download", "--only-binary", ":all:", "--dest", str(fresh), *requires]
+            pip(argv, f"fetching what the build requires ({', '.join(requires)})", cwd=fresh, log=log)
+            fresh.rename(place)
+        finally:
+            remove_tree(fresh)
+    return place
+
+
+def _base_python() -> str:
+    """The Python that ours is, outside of any virtual environment."""
+    return str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())

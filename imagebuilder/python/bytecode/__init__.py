@@ -1,0 +1,1 @@
+"""Bytecode: compiling, checking, loading."""

@@ -1,0 +1,1 @@
+"""OpenWrt's Python packages: which module is in which, variants, sizes."""

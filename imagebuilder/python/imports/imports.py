@@ -1,0 +1,314 @@
+"""What one Python source imports, read without running it.
+
+Each import comes with its line and with when it happens: always, when a function is called, on a condition,
+only if it is there, or never on the target. Names that are computed cannot be read; where they are is told.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from imagebuilder.errors import UserError
+from imagebuilder.python.imports.conditions import dotted, is_type_checking, verdict
+
+Kind = Literal["always", "conditional", "deferred", "optional", "fallback", "typing", "never"]
+How = Literal["import", "from", "call", "data"]
+NEEDED: tuple[Kind, ...] = ("always", "conditional", "deferred")
+_ORDER: tuple[Kind, ...] = ("always", "conditional", "deferred", "optional", "fallback", "typing", "never")
+_CATCHES = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
+_ENDS = frozenset({"sys.exit", "exit", "quit", "os._exit"})
+# how modules are imported, and data of packages read, by calls; the value: the argument that names the module
+_CALLS = {
+    "__import__": "name",
+    "importlib.__import__": "name",
+    "importlib.import_module": "name",
+    "runpy.run_module": "mod_name",
+}
+_PROBES = {"importlib.util.find_spec": "name", "importlib.find_loader": "name"}
+_RESOURCES = (
+    "files",
+    "read_text",
+    "read_binary",
+    "open_text",
+    "open_binary",
+    "path",
+    "contents",
+    "is_resource",
+)
+_DATA = {
+    "pkgutil.get_data": "package",
+    **{f"importlib.resources.{name}": "package" for name in _RESOURCES},
+    **{f"importlib_resources.{name}": "package" for name in _RESOURCES},
+}
+
+
+class SourceError(UserError):
+    """A Python source that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Import:
+    """One module that a source names. module: absolute, with dots; it begins with a dot where a relative
+    import leads out of the app. names: of `from module import names`, which may be modules too. kind: when
+    it is imported; 'deferred' in a function, 'optional' where its absence is caught, 'fallback' in what
+    catches. instead: modules that take its place if it is missing, in order."""
+
+    file: str
+    line: int
+    module: str
+    kind: Kind = "always"
+    how: How = "import"
+    names: tuple[str, ...] = ()
+    instead: tuple[str, ...] = ()
+
+    @property
+    def top(self) -> str:
+        """The first part of the module's name."""
+        return self.module.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A line of a source, counted from 1."""
+
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One source to read. file: its name in messages; package: the dotted package that it is in, or that it
+    is as `__init__.py`; '' at the top."""
+
+    file: str
+    package: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one source imports, by line, and the places of imports whose names are computed."""
+
+    imports: tuple[Import, ...]
+    computed: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Round a statement: the worst kind so far, and the modules that handlers import instead, by the name
+    that they give them."""
+
+    kind: Kind = "always"
+    instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def within(self, kind: Kind, instead: Mapping[str, tuple[str, ...]] | None = None) -> _Where:
+        worst = max(self.kind, kind, key=_ORDER.index)
+        return _Where(worst, self.instead if instead is None else instead)
+
+
+@dataclass(slots=True)
+class _Reader:
+    source: Source
+    python: tuple[int, int]
+    implementation: str
+    aliases: Mapping[str, str]
+    waiting: list[tuple[ast.AST, _Where]] = field(default_factory=list)
+    imports: list[Import] = field(default_factory=list)
+    computed: list[Place] = field(default_factory=list)
+
+    def read_all(self, tree: ast.Module) -> None:
+        self._later(tree.body, _Where())
+        while self.waiting:  # no recursion: a long chain of elif or of + is no fault
+            self._read(*self.waiting.pop())
+
+    def _later(self, nodes: Iterable[ast.AST], where: _Where) -> None:
+        self.waiting += [(node, where) for node in nodes]
+
+    def _read(self, node: ast.AST, where: _Where) -> None:
+        inside = where
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                self._statement(node, where)
+            case ast.If():
+                return self._condition(node, where)
+            case ast.Try() | ast.TryStar():
+                return self._attempt(node, where)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                inside = where.within("deferred")
+            case ast.For() | ast.AsyncFor() | ast.While() | ast.match_case():
+                inside = where.within("conditional")
+            case ast.With() | ast.AsyncWith() if any(map(_suppresses, node.items)):
+                inside = where.within("optional", {})
+            case ast.Call():
+                self._call(node, where)
+        return self._later(ast.iter_child_nodes(node), inside)
+
+    def _add(
+        self, node: ast.stmt | ast.expr, module: str, where: _Where, how: How, **more: tuple[str, ...]
+    ) -> None:
+        self.imports.append(Import(self.source.file, node.lineno, module, where.kind, how, **more))
+
+    def _statement(self, node: ast.Import | ast.ImportFrom, where: _Where) -> None:
+        how: How = "import" if isinstance(node, ast.Import) else "from"
+        for module, names, bound in _imported(node, self.source.package):
+            others = (each for name in bound for each in where.instead.get(name, ()))
+            instead = tuple(dict.fromkeys(others)) if where.kind == "optional" else ()
+            self._add(node, module, where, how, names=names, instead=instead)
+
+    def _condition(self, node: ast.If, where: _Where) -> None:
+        holds = verdict(node.test, self.python, self.implementation)
+        unused: Kind = "typing" if is_type_checking(node.test) else "never"
+        maybe = where.within("conditional") if holds is None else where
+        self._later([node.test], where)
+        self._later(node.body, where.within(unused) if holds is False else maybe)
+        self._later(node.orelse, where.within("never") if holds is True else maybe)
+
+    def _attempt(self, node: ast.Try | ast.TryStar, where: _Where) -> None:
+        tried = where
+        for handler in node.handlers:
+            catches = _catches_import_error(handler)
+            self._later(handler.body, where.within("fallback" if catches else "conditional"))
+            if catches and not any(map(_gives_up, handler.body)):
+                tried = where.within("optional", _replacements(node.handlers, self.source.package))
+        self._later((*node.body, *node.orelse), tried)
+        self._later(node.finalbody, where)
+
+    def _call(self, node: ast.Call, where: _Where) -> None:
+        head, dot, tail = dotted(node.func).partition(".")
+        called = self.aliases.get(head, head) + dot + tail
+        named = _CALLS | _PROBES | _DATA
+        if called not in named:
+            return
+        argument = _argument(node, 0, named[called])
+        if not (isinstance(argument, ast.Constant) and isinstance(argument.value, str)):
+            if called in _CALLS and argument is not None:
+                self.computed.append(Place(self.source.file, node.lineno))
+            return
+        module = argument.value
+        if module.startswith("."):
+            anchor = _argument(node, 1, "package")
+            package = anchor.value if isinstance(anchor, ast.Constant) else self.source.package
+            module = _absolute(module.lstrip("."), len(module) - len(module.lstrip(".")), str(package))
+        if module:
+            how: How = "data" if called in _DATA else "call"
+            self._add(node, module, where.within("optional") if called in _PROBES else where, how)
+
+
+def _absolute(module: str, level: int, package: str) -> str:
+    """A relative import's module; with its dots in front if it leads out of the topmost package."""
+    if level == 0:
+        return module
+    parts = package.split(".") if package else []
+    if level > len(parts):
+        return "." * level + module
+    return ".".join((*parts[: len(parts) - level + 1], *([module] if module else [])))
+
+
+def _imported(
+    node: ast.Import | ast.ImportFrom, package: str
+) -> Iterator[tuple[str, tuple[str, ...], frozenset[str]]]:
+    """(module, names taken from it, names that are bound) of each module of a statement."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield alias.name, (), frozenset({alias.asname or alias.name.partition(".")[0]})
+    else:
+        names = tuple(alias.name for alias in node.names if alias.name != "*")
+        bound = frozenset(alias.asname or alias.name for alias in node.names)
+        yield _absolute(node.module or "", node.level, package), names, bound
+
+
+def _replacements(handlers: Iterable[ast.ExceptHandler], package: str) -> dict[str, tuple[str, ...]]:
+    """The modules that handlers import, by the names that they bind, in order."""
+    found: dict[str, tuple[str, ...]] = {}
+    for node in (node for handler in handlers for node in ast.walk(handler)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for module, _, bound in _imported(node, package):
+                found |= {name: (*found.get(name, ()), module) for name in bound}
+    return found
+
+
+def _catches_import_error(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(dotted(kind).rpartition(".")[2] in _CATCHES for kind in kinds)
+
+
+def _gives_up(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        return dotted(statement.value.func) in _ENDS
+    return isinstance(statement, ast.Raise)
+
+
+def _suppresses(item: ast.withitem) -> bool:
+    call = item.context_expr
+    if not isinstance(call, ast.Call) or dotted(call.func) not in {"suppress", "contextlib.suppress"}:
+        return False
+    return any(dotted(kind).rpartition(".")[2] in _CATCHES for kind in call.args)
+
+
+def _argument(node: ast.Call, place: int, name: str) -> ast.expr | None:
+    if len(node.args) > place:
+        return node.args[place]
+    return next((each.value for each in node.keywords if each.arg == name), None)
+
+
+def _aliases(tree: ast.Module) -> dict[str, str]:
+    """What names in this file stand for: {'il': 'importlib', 'files': 'importlib.resources.files'}."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {each.asname: each.name for each in node.names if each.asname}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {each.asname or each.name: f"{node.module}.{each.name}" for each in node.names}
+    return found
+
+
+def _hint(python: tuple[int, int]) -> str:
+    if python > sys.version_info[:2]:
+        own = ".".join(map(str, sys.version_info[:2]))
+        return f"the builder itself runs on Python {own}: run it with Python {'.'.join(map(str, python))}"
+    return "put the line right for the target's Python, or leave the file out"
+
+
+def _parse(data: bytes, file: str, python: tuple[int, int]) -> ast.Module:
+    version = ".".join(map(str, python))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a doubtful escape is for the author's own checks
+            return ast.parse(data, file, feature_version=python)
+    except SyntaxError as error:
+        place = f"{file}:{error.lineno}" if error.lineno else file
+        raise SourceError(
+            f"{place}: {error.msg}: this does not read as Python {version}",
+            hint=_hint(python),
+        ) from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise SourceError(
+            f"{file}: this does not read as Python {version}: {str(error) or 'nested too deeply'}",
+            hint="put the file right, or leave it out",
+        ) from error
+
+
+def read_source(
+    data: bytes, source: Source, *, python: tuple[int, int], implementation: str = "cpython"
+) -> Found:
+    """The imports of one source for a Linux target with Python (major, minor). implementation: what it calls
+    itself, or micropython.
+
+    Raises SourceError, with file and line, for what is no Python of that version.
+    """
+    tree = _parse(data, source.file, python)
+    try:
+        reader = _Reader(source, python, implementation, _aliases(tree))
+        reader.read_all(tree)
+    except RecursionError as error:
+        raise SourceError(
+            f"{source.file}: nested too deeply to be read", hint="put the file right, or leave it out"
+        ) from error
+    imports = (each for each in reader.imports if each.module != "__future__")
+    return Found(tuple(sorted(imports)), tuple(sorted(reader.computed)))

@@ -1,0 +1,186 @@
+"""Apps for MicroPython: their modules in /usr/lib/micropython, as sources or, where mpy-cross of the very
+version is at hand, as its bytecode; a program in /usr/bin; perhaps a service."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tempfile
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.version import Version
+
+from imagebuilder.config.app import AppUse
+from imagebuilder.errors import HostError, UserError
+from imagebuilder.host.fs import expand_home
+from imagebuilder.host.run import ProgramError, clean_environment, find_program, run
+from imagebuilder.log import Log
+from imagebuilder.model.package import Package
+from imagebuilder.python.apps.apps import AppFile, AppKind, app_files
+from imagebuilder.python.apps.launcher import PROGRAM_MODE, PROGRAMS
+from imagebuilder.python.apps.package import APP_PREFIX, AppPackageError, declared, service_files
+from imagebuilder.python.catalogue.package_version import PackageManager, package_version
+from imagebuilder.python.wheels.entry_points import EntryPoint, EntryPointError, parse_entry_point
+from imagebuilder.rootfs.local_package import LocalPackage
+from imagebuilder.rootfs.tree import Entry, FileTree, file_of
+
+LIBRARY = "/usr/lib/micropython"  # on the search path of every OpenWrt release's MicroPython
+INTERPRETER = "/usr/bin/micropython"
+MPY_SECONDS = 60.0
+_MPY_VERSION = re.compile(r"MicroPython v([0-9][0-9.]*)")
+
+
+class MpyCrossError(UserError):
+    """A source that mpy-cross does not compile."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicroPythonApp:
+    """An app that was read. name: its package's; program: its own, and its service's."""
+
+    use: AppUse
+    path: Path
+    kind: AppKind
+    name: str
+    program: str
+    files: tuple[AppFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MpyCross:
+    """mpy-cross of the target's version."""
+
+    program: str
+    version: str
+    log: Log
+
+    def compile(self, path: str, data: bytes, optimize: int) -> bytes:
+        """One source's bytecode; path: on the target, for messages there. MpyCrossError."""
+        with tempfile.TemporaryDirectory(prefix="mpy-") as name:
+            source, out = Path(name) / "source.py", Path(name) / "out.mpy"
+            source.write_bytes(data)
+            argv = [self.program, f"-O{optimize}", "-s", path, "-o", str(out), str(source)]
+            try:
+                run(argv, env=clean_environment(), timeout=MPY_SECONDS, log=self.log)
+            except ProgramError as error:
+                raise MpyCrossError(
+                    f"{path} does not compile for MicroPython {self.version}:\n{error.tail}",
+                    hint="put it right, or leave it out",
+                ) from error
+            return out.read_bytes()
+
+
+def find_mpy_cross(version: str, log: Log, programs: Sequence[str] = ("mpy-cross",)) -> MpyCross | None:
+    """mpy-cross of exactly this version of MicroPython; None if there is none. Versions before 1.12 do not
+    say which they are."""
+    for name in programs:
+        try:
+            program = find_program(name)
+        except HostError:
+            continue
+        done = run([program, "--version"], env=clean_environment(), timeout=MPY_SECONDS, check=False)
+        found = _MPY_VERSION.search(done.stdout)
+        if found is not None and Version(found[1].rstrip(".")) == Version(version):
+            return MpyCross(program, version, log)
+    return None
+
+
+def open_app(use: AppUse, project: Path) -> MicroPythonApp:
+    """Read an app for MicroPython. AppError; check_imports() says what it lacks there."""
+    path = project / expand_home(use.path)
+    kind, files = app_files(path)
+    stem = path.resolve().name
+    stem = stem.partition("-")[0] if kind == "wheel" else stem.removesuffix(".py")
+    program = re.sub(r"[^A-Za-z0-9.+-]+", "-", stem).strip("-.").lower()
+    sources = tuple(file for file in files if file.data is not None)
+    return MicroPythonApp(use, path, kind, use.name or APP_PREFIX + program, program, sources)
+
+
+def declare_app(app: MicroPythonApp, depends: Iterable[str], manager: PackageManager) -> Package:
+    """The app's package as a plan knows it. depends: the interpreter's package, and micropython-lib's."""
+    facts = Package(app.name, package_version(Version("0"), 1, manager), description=app.name)
+    return declared(facts, depends, app.use, manager)
+
+
+def _program(app: MicroPythonApp) -> tuple[str, Entry]:
+    """Name and content of the app's program."""
+    if app.kind == "script":
+        data = app.files[0].data or b""
+        body = data.partition(b"\n")[2] if data.startswith(b"#!") else data
+        return app.program, file_of(f"#!{INTERPRETER}\n".encode() + body, PROGRAM_MODE)
+    entry = _entry_point(app)
+    if entry is not None:
+        top = entry.attribute.partition(".")[0]
+        lines = [f"#!{INTERPRETER}", "import sys", f"from {entry.module} import {top}"]
+        lines.append(f"sys.exit({entry.attribute}())")
+        return entry.program, file_of(("\n".join(lines) + "\n").encode(), PROGRAM_MODE)
+    return app.program, _module_program(_main_module(app))
+
+
+def _module_program(module: str) -> Entry:
+    text = f'#!/bin/sh\nexec {INTERPRETER} -m {shlex.quote(module)} "$@"\n'
+    return file_of(text.encode(), PROGRAM_MODE)
+
+
+def _main_module(app: MicroPythonApp) -> str:
+    """The module that is run: the only package with __main__, or main.py."""
+    places = [file.place.as_posix() for file in app.files]
+    packages = [place.removesuffix("/__main__.py") for place in places if place.endswith("/__main__.py")]
+    top = [name for name in packages if "/" not in name]
+    if len(top) == 1:
+        return f"{top[0]}.__main__"
+    if "main.py" in places:
+        return "main"
+    raise AppPackageError(
+        f"{app.path}: there is no telling which of its modules is run",
+        hint="state a program in pyproject.toml's [project.scripts], or call the module main.py",
+    )
+
+
+def _entry_point(app: MicroPythonApp) -> EntryPoint | None:
+    """What pyproject.toml's [project.scripts] names; of several the one that the app's program is."""
+    file = app.path / "pyproject.toml"
+    if app.kind != "project" or not file.is_file():
+        return None
+    try:
+        table = tomllib.loads(file.read_text("utf-8")).get("project", {}).get("scripts", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise AppPackageError(f"{file}: cannot be read: {error}", hint="put it right") from error
+    if not isinstance(table, dict) or not all(isinstance(text, str) for text in table.values()):
+        raise EntryPointError(f"{file}: [project.scripts] is none", hint='one reads name = "module:function"')
+    found = [parse_entry_point(file, name, text) for name, text in table.items()]
+    chosen = app.use.program or app.program
+    return found[0] if len(found) == 1 else next((each for each in found if each.program == chosen), None)
+
+
+def app_package(
+    app: MicroPythonApp, package: Package, manager: PackageManager, mpy_cross: MpyCross | None = None
+) -> LocalPackage:
+    """An app's package with its content; with mpy-cross its modules, and a script, are bytecode.
+
+    AppPackageError where there is no telling what to run, EntryPointError, MpyCrossError.
+    """
+    entries: dict[str, Entry] = {}
+    level = app.use.optimize or 0
+    as_bytecode = mpy_cross is not None and app.use.source is not True and app.use.source != "only"
+    for file in app.files:
+        place = f"{LIBRARY}/{file.place.as_posix()}"
+        if app.kind == "script":
+            place = f"{LIBRARY}/{app.program.replace('-', '_')}.py"
+            if not as_bytecode:
+                continue  # the program is the source itself
+        data = file.data or b""
+        if mpy_cross is not None and as_bytecode:
+            compiled = mpy_cross.compile(place, data, level)
+            entries[place.removesuffix(".py") + ".mpy"] = file_of(compiled)
+        else:
+            entries[place] = file_of(data)
+    program, content = _program(app)
+    if app.kind == "script" and as_bytecode:
+        content = _module_program(app.program.replace("-", "_"))
+    entries[f"{PROGRAMS}/{program}"] = content
+    more, scripts = service_files(app.use, app.program, [f"{PROGRAMS}/{program}"], manager)
+    return LocalPackage(package, FileTree({**entries, **more}), scripts)

@@ -1,0 +1,1 @@
+"""Requirements, and the indexes that satisfy them."""

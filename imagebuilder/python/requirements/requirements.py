@@ -1,0 +1,260 @@
+"""Requirements (PEP 508) on a target: from the feeds where a package there satisfies them, otherwise from the
+package index, with all that they depend on.
+
+pip resolves. What the feeds have it is told of by wheels without content, of the feed's version with `+feed`
+behind it, which it must take; what has no wheel is built of its source, if it is pure Python.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+
+from imagebuilder.config.app import PinnedRequirement, ResolvedRequirements
+from imagebuilder.errors import UserError
+from imagebuilder.host.cache import OfflineError
+from imagebuilder.python.requirements.feed import FeedDistribution, satisfying
+from imagebuilder.python.requirements.index import PackageIndex
+from imagebuilder.python.requirements.index_pip import NoMatchError, PackageIndexError
+from imagebuilder.python.wheels.target import WheelTarget, marker_holds
+from imagebuilder.python.wheels.wheels import Wheel, read_wheel
+
+_STUB = "+feed"
+MAX_ROUNDS = 100
+_CONSTRAINT = re.compile(r"\(constraint\) ([A-Za-z0-9][A-Za-z0-9._-]*)")
+
+Feed = Mapping[NormalizedName, FeedDistribution]
+
+
+class RequirementError(UserError):
+    """A requirement that cannot be had."""
+
+
+def parse_requirement(text: str) -> Requirement:
+    """A requirement as PEP 508 writes it. RequirementError."""
+    try:
+        return Requirement(text)
+    except InvalidRequirement as error:
+        raise RequirementError(
+            f"{text[:200]!r} is no requirement: {error}", hint="one reads 'bottle>=0.13' (PEP 508)"
+        ) from None
+
+
+def counting(
+    requirements: Iterable[Requirement], target: WheelTarget, extras: Iterable[str] = ()
+) -> list[Requirement]:
+    """Those whose environment markers hold on the target."""
+    variables, wanted = target.markers(), tuple(extras)
+    return [
+        each
+        for each in requirements
+        if each.marker is None or marker_holds(str(each.marker), variables, wanted)
+    ]
+
+
+def _stub(folder: Path, each: FeedDistribution) -> str:
+    """A wheel that stands for a feed's package; the constraint that makes pip take it."""
+    stem = f"{each.name.replace('-', '_')}-{each.version.public}{_STUB}"
+    info = f"{stem}.dist-info"
+    version = f"{each.version.public}{_STUB}"
+    files = {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {each.name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{name},sha256={_digest(text)},\n" for name, text in files.items())
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as archive:
+        for name, text in files.items():
+            archive.writestr(zipfile.ZipInfo(name), text)
+    return f"{each.name}=={version}"
+
+
+def _digest(text: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+
+
+@dataclass(slots=True)
+class _Search:
+    """One resolution. pinned: what pip must take from the feeds; built: sdists by the file names of the
+    wheels that were built of them; own: the apps' own distributions."""
+
+    index: PackageIndex
+    target: WheelTarget
+    folder: Path
+    own: Mapping[NormalizedName, Wheel]
+    pinned: dict[NormalizedName, FeedDistribution]
+    built: dict[str, PinnedRequirement] = field(default_factory=dict)
+    tried: set[str] = field(default_factory=set)
+
+    def run(self, requirements: Sequence[str]) -> list[PinnedRequirement]:
+        """Everything that is needed, with what the feeds and the apps bring."""
+        for each in self.own.values():
+            (self.folder / each.path.name).symlink_to(each.path.absolute())
+        constraints = {name: _stub(self.folder, each) for name, each in self.pinned.items()}
+        own = [f"{name}=={each.version}" for name, each in self.own.items()]
+        for _ in range(MAX_ROUNDS):
+            kept = [constraints[name] for name in self.pinned]
+            try:
+                found = self.index.resolve(
+                    requirements, self.target, constraints=[*own, *kept], wheels=self.folder
+                )
+            except NoMatchError as error:
+                self.provide(error)
+            except PackageIndexError as error:
+                self.free(_CONSTRAINT.findall(error.message), error)
+            else:
+                extras = extras_of(requirements, found, self.target)
+                wrong = [name for name in self.pinned if extras.get(name)]
+                if not wrong:  # a feed's package does not say which extras it brings
+                    return [self.pin_of(each, extras[each.name]) for each in found if each.name in extras]
+                self.free(wrong, None)
+        raise RequirementError(
+            f"no end to resolving {', '.join(requirements)}", hint="state versions more exactly"
+        )
+
+    def free(self, names: Iterable[str], error: PackageIndexError | None) -> None:
+        """Do without the feeds' versions of some distributions, which do not go with the rest."""
+        wrong = [name for name in map(canonicalize_name, names) if self.pinned.pop(name, None) is not None]
+        if not wrong and error is not None:
+            raise error
+        for name in wrong:
+            for stub in self.folder.glob(f"{name.replace('-', '_')}-*{_STUB}-py3-none-any.whl"):
+                stub.unlink()
+
+    def provide(self, error: NoMatchError) -> None:
+        """Bring what has no wheel: build it."""
+        wanted = parse_requirement(error.requirement)
+        name = canonicalize_name(wanted.name)
+        if name in self.pinned:
+            self.free([name], error)
+            return
+        if error.requirement in self.tried:
+            raise error
+        self.tried.add(error.requirement)
+        text = f"{wanted.name}{wanted.specifier}"
+        pin = self.index.source(text, self.target)
+        wheel = self.index.built(pin, self.target)
+        self.built[wheel.name] = pin
+        (self.folder / wheel.name).unlink(missing_ok=True)
+        (self.folder / wheel.name).symlink_to(wheel)
+
+    def pin_of(self, each: Wheel, extras: Iterable[str]) -> PinnedRequirement:
+        requires = counting(each.requires, self.target, extras)
+        names = {canonicalize_name(requirement.name) for requirement in requires} - {each.name}
+        source = self.built.get(each.path.name)
+        return PinnedRequirement(
+            name=each.name,
+            version=str(each.version) if source is None else source.version,
+            filename=each.path.name if source is None else source.filename,
+            sha256=each.path.parent.name if source is None else source.sha256,
+            requires=tuple(sorted(names)),
+        )
+
+
+def resolve_requirements(
+    requirements: Sequence[str],
+    target: WheelTarget,
+    feed: Feed,
+    index: PackageIndex,
+    *,
+    own: Sequence[Wheel] = (),
+) -> ResolvedRequirements:
+    """What requirements come to. feed: what the feeds have, which is preferred, also for what these
+    depend on; own: wheels of the user's own apps, which are there and are not among the result's pins.
+
+    Those whose markers do not hold on the target do not count. Offline the answer is the one that the cache
+    keeps of the same question. Raises RequirementError, NoMatchError where neither wheel nor source fits,
+    NativeSourceError for sources with C code, PackageIndexError, OfflineError.
+    """
+    mine = {wheel.name: wheel for wheel in own}
+    parsed = counting(map(parse_requirement, dict.fromkeys(requirements)), target)
+    wanted: dict[str, str] = {str(each): canonicalize_name(each.name) for each in parsed}
+    from_feed: dict[str, str] = {
+        found.name: found.package
+        for each in parsed
+        if canonicalize_name(each.name) not in mine and (found := satisfying(each, feed)) is not None
+    }
+    rest = [each for each in parsed if canonicalize_name(each.name) not in from_feed]
+    bare = [str(_without_marker(each)) for each in rest]
+    if not bare:
+        return ResolvedRequirements(wanted=wanted, feed=from_feed)
+    key = _question(bare, target, feed, mine)
+    if index.offline:
+        return _remembered(key, bare, index)
+    with tempfile.TemporaryDirectory(prefix="requirements-") as folder:
+        pinned = {name: each for name, each in feed.items() if name not in mine}
+        needed = _Search(index, target, Path(folder), mine, pinned).run(bare)
+    stubs = [canonicalize_name(each.name) for each in needed if each.version.endswith(_STUB)]
+    also: dict[str, str] = {name: feed[name].package for name in stubs}
+    pins = [each for each in needed if each.name not in also and each.name not in mine]
+    resolved = ResolvedRequirements(
+        wanted=wanted,
+        feed={**from_feed, **also},
+        pins=tuple(sorted(pins, key=lambda pin: pin.name)),
+    )
+    data = resolved.model_dump_json().encode()
+    index.cache.remember(key, {"resolved.json": index.cache.add(data)})
+    return resolved
+
+
+def extras_of(
+    requirements: Iterable[str], found: Iterable[Wheel], target: WheelTarget
+) -> dict[NormalizedName, frozenset[str]]:
+    """Which distributions requirements really need on the target, and with which extras."""
+    files = {each.name: each for each in found}
+    extras: dict[NormalizedName, frozenset[str]] = {}
+    waiting = [Requirement(text) for text in requirements]
+    while waiting:
+        each = waiting.pop()
+        name = canonicalize_name(each.name)
+        known = extras.get(name)
+        asked = (known or frozenset()) | each.extras
+        if name in files and asked != known:
+            extras[name] = asked
+            waiting += counting(files[name].requires, target, asked)
+    return extras
+
+
+def _without_marker(requirement: Requirement) -> Requirement:
+    plain = Requirement(str(requirement))
+    plain.marker = None
+    return plain
+
+
+def _question(
+    requirements: Sequence[str], target: WheelTarget, feed: Feed, own: Mapping[NormalizedName, Wheel]
+) -> str:
+    """A name for the answer, for the cache."""
+    parts = [*sorted(requirements), "", str(target)]
+    parts += [f"{name} {each.version} {each.package}" for name, each in sorted(feed.items())]
+    parts += [f"{name} {wheel.version} {sorted(map(str, wheel.requires))}" for name, wheel in own.items()]
+    return "requirements " + hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _remembered(key: str, requirements: Sequence[str], index: PackageIndex) -> ResolvedRequirements:
+    known = index.cache.recall(key, index.log) or {}
+    data = index.cache.read(known["resolved.json"], index.log) if "resolved.json" in known else None
+    if data is None:
+        raise OfflineError(requirements)
+    return ResolvedRequirements.model_validate_json(data)
+
+
+def wheels_of(
+    resolved: ResolvedRequirements, target: WheelTarget, index: PackageIndex
+) -> dict[NormalizedName, Wheel]:
+    """The wheels of what was resolved, by their distributions: fetched, where the cache lacks them, and built
+    where there are sources only. Errors of PackageIndex.fetch() and .built(); WheelError."""
+    index.fetch(resolved.pins, target)
+    found: dict[NormalizedName, Wheel] = {}
+    for pin in resolved.pins:
+        path = index.named(pin.filename, pin.sha256) if pin.is_wheel else index.built(pin, target)
+        found[canonicalize_name(pin.name)] = read_wheel(path)
+    return found

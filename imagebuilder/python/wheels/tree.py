@@ -1,0 +1,143 @@
+"""A wheel's files at their places on the target."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from imagebuilder.errors import UserError
+from imagebuilder.python.apps.launcher import PROGRAMS, Start, entry_point_program
+from imagebuilder.python.wheels.elf import Elf, ElfError, is_elf, read_elf
+from imagebuilder.python.wheels.target import WheelTarget, native_hint
+from imagebuilder.python.wheels.wheels import Wheel, WheelError, WheelFile
+from imagebuilder.rootfs.tree import Entry, FileTree, file_of
+
+DistInfo = Literal["minimal", "full", "none"]
+MINIMAL = ("METADATA", "entry_points.txt")  # what importlib.metadata and pkg_resources read
+_SCRIPT = re.compile(rb"\A#!\s*python[w]?([^\n]*)")
+# importlib takes both names; which platform's name comes after the version depends on how CPython was built
+_EXTENSION = re.compile(r"\.(?:cpython-\d+[a-z]*|cp\d+)[^./]*\.so$")
+
+
+class NativeCodeError(UserError):
+    """A package with native code that the target cannot run."""
+
+
+@dataclass(frozen=True, slots=True)
+class WheelTree:
+    """A wheel as files. tree: with sources, not compiled; programs: what goes to /usr/bin, as it is; needs:
+    packages with shared libraries that its native modules want."""
+
+    tree: FileTree
+    programs: FileTree
+    needs: tuple[str, ...] = ()
+
+
+def check_native(wheel: Wheel, target: WheelTarget) -> tuple[str, ...]:
+    """Packages with shared libraries that the wheel's native files want, sorted.
+
+    NativeCodeError that names the file which does not fit, and why.
+    """
+    elves: dict[str, Elf] = {}
+    for name, file in wheel.files.items():
+        if is_elf(file.data):
+            try:
+                elves[name] = read_elf(file.data)
+            except ElfError as error:
+                raise WheelError(f"{wheel.path}: {name}: {error.message}") from error
+    beside = {elf.soname for elf in elves.values() if elf.soname} | {
+        name.rpartition("/")[2] for name in elves
+    }
+    for name, elf in elves.items():
+        problem = target.problem(elf, beside)
+        if problem is not None:
+            raise NativeCodeError(
+                f"{wheel.path.name}: {name} {problem}", hint=native_hint(wheel.name, target)
+            )
+    wanted = {name for elf in elves.values() for name in elf.needed if name not in beside}
+    return tuple(sorted({target.libraries[name] for name in wanted if name in target.libraries}))
+
+
+def _placed(wheel: Wheel, target: WheelTarget, site_packages: str, name: str) -> tuple[str, bool]:
+    """Where a file of a wheel goes, and whether it is a program."""
+    if not name.startswith(wheel.data_folder):
+        return f"{site_packages}/{name}", False
+    scheme, _, rest = name[len(wheel.data_folder) :].partition("/")
+    major, minor = target.version_pair
+    places = {
+        "purelib": site_packages,
+        "platlib": site_packages,
+        "scripts": PROGRAMS,
+        "headers": f"/usr/include/python{major}.{minor}/{wheel.name}",
+        "data": "/usr",
+    }
+    if scheme not in places or not rest:
+        raise WheelError(f"{wheel.path}: {name} is for no place that wheels know")
+    return f"{places[scheme]}/{rest}", scheme == "scripts"
+
+
+def _script(file: WheelFile, start: Start) -> Entry:
+    """A wheel's script: a first line `#!python` names the interpreter of the target, its options kept out."""
+    return file_of(_SCRIPT.sub(start.first_line().encode(), file.data, count=1), 0o755)
+
+
+def _shortened(metadata: bytes) -> bytes:
+    """METADATA without the long description behind its headers, and without Description itself."""
+    head = re.split(rb"\r?\n\r?\n", metadata, maxsplit=1)[0]
+    lines: list[bytes] = []
+    keep = True
+    for line in head.splitlines():
+        if not line.startswith((b" ", b"\t")):
+            keep = not line.lower().startswith((b"description:", b"license-file:"))
+        if keep:
+            lines.append(line)
+    return b"\n".join(lines) + b"\n"
+
+
+def _dist_info(wheel: Wheel, kind: DistInfo) -> Iterator[tuple[str, WheelFile]]:
+    """The files of dist-info that are kept. RECORD never: the device's package manager knows the files."""
+    if kind == "none":
+        return
+    for name, file in wheel.dist_info.items():
+        if kind == "full" and not name.startswith("RECORD"):
+            yield name, file
+        elif name in MINIMAL:
+            data = _shortened(file.data) if name == "METADATA" else file.data
+            yield name, WheelFile(data, file.mode)
+
+
+def _plain_extension(name: str, file: WheelFile) -> str:
+    """`x.cpython-311-x86_64-linux-musl.so` as `x.so`, which every CPython finds."""
+    return _EXTENSION.sub(".so", name) if is_elf(file.data) else name
+
+
+def wheel_tree(
+    wheel: Wheel,
+    target: WheelTarget,
+    start: Start,
+    *,
+    dist_info: DistInfo = "minimal",
+    headers: bool = False,
+) -> WheelTree:
+    """A wheel's files on the target. start: how its programs are started; headers: also C headers.
+
+    Raises WheelError, NativeCodeError for native files that do not fit the target, FileTreeError.
+    """
+    needs = check_native(wheel, target)
+    entries: dict[str, Entry] = {}
+    programs: dict[str, Entry] = {}
+    for name, file in wheel.files.items():
+        place, is_program = _placed(wheel, target, start.site_packages, _plain_extension(name, file))
+        if is_program:
+            programs[place] = _script(file, start)
+        elif headers or not place.startswith("/usr/include/python"):
+            if place in entries:
+                raise WheelError(f"{wheel.path}: two of its files are {place} on the target")
+            entries[place] = file_of(file.data, file.mode)
+    folder = f"{start.site_packages}/{wheel.data_folder.removesuffix('.data/')}.dist-info"
+    entries |= {f"{folder}/{name}": file_of(file.data) for name, file in _dist_info(wheel, dist_info)}
+    for entry in wheel.entry_points:
+        programs[f"{PROGRAMS}/{entry.program}"] = entry_point_program(entry, start)
+    return WheelTree(FileTree(entries), FileTree(programs), needs)

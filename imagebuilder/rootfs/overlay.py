@@ -1,0 +1,99 @@
+"""Overlays: files and Jinja2 templates become the tree that is laid over the root file system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from imagebuilder.config.model_config import VariableValue
+from imagebuilder.config.model_overlay import Overlay, OverlayError
+from imagebuilder.rootfs.files import content, read_tree
+from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, file_of
+
+TEMPLATE_ENDING = ".j2"
+EXECUTABLE_MODE = 0o755
+PLAIN_MODE = 0o644
+# tmpfs on the device: what an image holds there is hidden or lost (OpenWrt links /var to /tmp)
+VOLATILE = ("/var", "/tmp", "/proc", "/sys", "/dev")  # noqa: S108 - places in the image
+
+
+def overlay_tree(overlay: Overlay, folder: Path, variables: Mapping[str, VariableValue]) -> FileTree:
+    """The overlay's files with its templates rendered, in modes that do not depend on the host.
+
+    folder: the overlay's folder; its files lie in `files/`. variables: a value for each that the overlay
+    declares. OverlayError for a template that does not render (naming file and line), a file below a folder
+    that is volatile on the device, a link that leaves the root file system, and a mode for nothing.
+    """
+    root = folder / "files"
+    source = read_tree(root) if root.is_dir() else EMPTY
+    for path, entry in sorted(source.items(), key=lambda item: item[1].kind == "dir"):
+        _check_place(root, path, entry)  # files first: they say more than the folders they are in
+    rendered: dict[str, Entry] = {}
+    for path, entry in source.items():
+        place, made = path, entry
+        if entry.kind == "file" and path.endswith(TEMPLATE_ENDING):
+            place = path.removesuffix(TEMPLATE_ENDING)
+            if place in source:
+                raise OverlayError(f"overlay '{overlay.name}' holds both {place} and {path}")
+            from imagebuilder.rootfs.template import render  # noqa: PLC0415 (loaded where there are templates)
+
+            made = file_of(render(root / path[1:], content(entry), variables).encode())
+        rendered[place] = made.with_mode(_mode(overlay, place, entry))
+    for path in overlay.modes:
+        if path not in rendered:
+            raise OverlayError(f"{folder}/overlay.toml: modes names {path}, which the overlay does not bring")
+    return FileTree(rendered)
+
+
+def combined(overlays: Sequence[tuple[Overlay, FileTree]]) -> FileTree:
+    """Overlays in their order as one tree.
+
+    OverlayError for overlays that conflict, and for a file that two bring unless the later one replaces it.
+    """
+    whole = EMPTY
+    owners: dict[str, str] = {}
+    names = [overlay.name for overlay, _ in overlays]
+    for overlay, tree in overlays:
+        for other in overlay.conflicts:
+            if other in names:
+                raise OverlayError(
+                    f"the overlays '{overlay.name}' and '{other}' do not go together",
+                    hint="take one of them out of the config",
+                )
+        for path in (path for path, entry in tree.items() if entry.kind != "dir"):
+            if path in owners and path not in overlay.replaces:
+                raise OverlayError(
+                    f"the overlays '{owners[path]}' and '{overlay.name}' both bring {path}",
+                    hint=f'if it should win, say replaces = ["{path}"] in the later one\'s overlay.toml',
+                )
+            owners[path] = overlay.name
+        whole = whole.merged(tree)
+    return whole
+
+
+def _check_place(root: Path, path: str, entry: Entry) -> None:
+    if any(path == place or path.startswith(f"{place}/") for place in VOLATILE):
+        raise OverlayError(
+            f"{root}{path}: what an image holds there is lost when the device starts",
+            hint="put it elsewhere, and have a script in /etc/uci-defaults or an init script copy it",
+        )
+    if entry.kind == "symlink" and _leaves(path, entry.target):
+        raise OverlayError(f"{root}{path}: the link leads out of the root file system, to {entry.target}")
+
+
+def _leaves(path: str, target: str) -> bool:
+    """Whether a relative link goes above the root. An absolute one begins there."""
+    depth = 0 if target.startswith("/") else path.count("/") - 1
+    for part in target.split("/"):
+        depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
+        if depth < 0:
+            return True
+    return False
+
+
+def _mode(overlay: Overlay, path: str, entry: Entry) -> int:
+    """What overlay.toml says, or 0755 for folders and what its author made executable and 0644 else: never
+    the author's umask."""
+    if path in overlay.modes:
+        return int(overlay.modes[path], 8)
+    return EXECUTABLE_MODE if entry.kind == "dir" or entry.mode & 0o111 else PLAIN_MODE

@@ -1,0 +1,1 @@
+"""Mirrors of OpenWrt's download server, releases, archives."""

@@ -1,0 +1,1 @@
+"""An ImageBuilder tree: facts, make, results, image recipes."""

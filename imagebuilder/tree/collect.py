@@ -1,0 +1,191 @@
+"""What `make image` left in BIN_DIR: the images that a board knows, the manifest, and what is missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from imagebuilder.config.board import TAKEN_APART, Board, Image
+from imagebuilder.errors import UserError
+from imagebuilder.host.fs import sha256_of
+from imagebuilder.model.result import ImageFile, InstalledPackage
+from imagebuilder.model.size import human_size
+from imagebuilder.tree.output import MakeReport
+from imagebuilder.tree.plan import Plan
+
+# squashfs first: a sysupgrade keeps its settings only there
+_FILESYSTEMS = ("squashfs", "ubifs", "ext4", "jffs2-64k", "jffs2-128k", "initramfs")
+LARGEST_SHOWN = 5
+
+
+class BuildError(UserError):
+    """make did not build what was asked for."""
+
+
+def find_images(
+    bin_dir: Path, board: Board, profile: str, others: Iterable[str] = ()
+) -> tuple[ImageFile, ...]:
+    """The images in bin_dir of the types that the board's file names, in its order.
+
+    board: as the tree's releases know it (Board.for_profile); others: all profiles of the tree.
+    """
+    longer = tuple(name for name in others if name.startswith(f"{profile}-"))
+    names = sorted(path.name for path in bin_dir.iterdir() if path.is_file() and not path.is_symlink())
+    found = []
+    for image_type, image in board.images.items():
+        name = named_image(names, profile, image_type, image, longer)
+        if name is not None:
+            path = bin_dir / name
+            found.append(
+                ImageFile(
+                    file=name,
+                    type=image_type,
+                    size=path.stat().st_size,
+                    sha256=sha256_of(path),
+                    required=image.required,
+                )
+            )
+    return tuple(found)
+
+
+def named_image(
+    names: Sequence[str], profile: str, image_type: str, image: Image, longer: Collection[str] = ()
+) -> str | None:
+    """The file of that type among names: `…-PROFILE-FILESYSTEM-TYPE.EXT`, or what the board's file says it
+    ends in, with or without .gz. squashfs comes before other file systems.
+
+    A fork may put its revision behind the profile (`…-k2p-2019-02-01-git-0231ad4b5-squashfs-sysupgrade.bin`):
+    such a name counts where no plain one is there. longer: other profiles whose names begin as this one's.
+    """
+    shape = image.file or f"{profile}-{{fs}}-{image_type}"
+    plain = [shape.replace("{fs}", filesystem) for filesystem in _FILESYSTEMS]
+    for named in plain:
+        ending = re.compile(rf"-{re.escape(named)}(\.[a-z0-9]+)?(\.gz)?$")
+        found = next((name for name in names if ending.search(name)), None)
+        if found is not None:
+            return found
+    if image.file is not None:
+        return None
+    mine = [name for name in names if not any(f"-{other}-" in name for other in longer)]
+    for filesystem in _FILESYSTEMS:
+        middle = rf"-{re.escape(profile)}-[A-Za-z0-9_.+-]+-{filesystem}-{re.escape(image_type)}"
+        ending = re.compile(rf"{middle}(\.[a-z0-9]+)?(\.gz)?$")
+        found = next((name for name in mine if ending.search(name)), None)
+        if found is not None:
+            return found
+    return None
+
+
+def read_manifest(bin_dir: Path) -> tuple[Path, tuple[InstalledPackage, ...]]:
+    """The manifest and its `name - version` lines. BuildError if make wrote none, or more than one."""
+    manifests = sorted(bin_dir.glob("*.manifest"))
+    if len(manifests) != 1:
+        raise BuildError(f"make wrote {len(manifests)} manifests where one was expected")
+    packages = []
+    for line in manifests[0].read_text("utf-8", "replace").splitlines():
+        name, separator, version = line.partition(" - ")
+        if not separator:
+            raise BuildError(f"{manifests[0].name} has a line that names no package: {line!r}")
+        packages.append(InstalledPackage(name=name, version=version))
+    return manifests[0], tuple(packages)
+
+
+def check_manifest(plan: Plan, installed: Sequence[InstalledPackage]) -> None:
+    """BuildError unless the image holds exactly the packages of the plan, in these versions."""
+    planned = {each.name: each.version for each in plan.install}
+    there = {each.name: each.version for each in installed}
+    lines = [f"{name} {planned[name]} was planned and is missing" for name in sorted(planned.keys() - there)]
+    lines += [f"{name} {there[name]} is there and was not planned" for name in sorted(there.keys() - planned)]
+    lines += [
+        f"{name} {planned[name]} was planned, and {there[name]} is there"
+        for name in sorted(planned.keys() & there)
+        if planned[name] != there[name]
+    ]
+    if lines:
+        raise BuildError(
+            "the image does not hold the packages of its plan:\n" + "\n".join(lines),
+            hint="this is a fault of the builder, or a package's script installs others; please report it",
+        )
+
+
+def check_packages(plan: Plan, report: MakeReport) -> None:
+    """BuildError, naming every package that did not go in and who asked for it."""
+    lines = [f"package '{name}' is in no feed; {_asked(plan, name)}" for name in report.unknown]
+    lines += [
+        f"package '{missing.dependency}' is in no feed; package '{missing.package}' depends on it,"
+        f" and {_asked(plan, missing.package)}"
+        for missing in report.unsatisfied
+    ]
+    for name in report.not_fetched:
+        if name in plan.reasons:
+            lines.append(f"package '{name}' could not be downloaded; {_asked(plan, name)}")
+        else:
+            dependents = [f"'{other}'" for other in report.not_installed if other != name]
+            lines.append(
+                f"package '{name}' could not be downloaded; it is a dependency of {' or '.join(dependents)}"
+            )
+    explained = {*report.unknown, *report.not_fetched, *(missing.package for missing in report.unsatisfied)}
+    if not lines:
+        lines += [
+            f"package '{name}' cannot be installed; {_asked(plan, name)}"
+            for name in report.not_installed
+            if name not in explained
+        ]
+    if lines:
+        hint = "take it out, correct its name, or use a tree whose feeds have it"
+        if report.not_fetched:
+            hint = "feeds must be in reach, or the packages in the tree's dl/ or packages/"
+        raise BuildError("\n".join(lines), hint=hint)
+
+
+def _asked(plan: Plan, name: str) -> str:
+    return f"asked for by {plan.reasons.get(name, 'another package')}"
+
+
+def check_images(
+    board: Board,
+    images: Sequence[ImageFile],
+    report: MakeReport,
+    largest: Sequence[tuple[str, int]],
+    made: Sequence[str] = (),
+) -> None:
+    """BuildError for a required image that is missing or larger than its partition.
+
+    board: as the tree's releases know it (Board.for_profile). largest: what fills the root file system,
+    (name, bytes before compression), the largest first. made: the names of all files that make left.
+    """
+    present = {image.type for image in images}
+    missing = [name for name, image in board.images.items() if image.required and name not in present]
+    lines = [f"make left out the {name} image of {board.id}" for name in missing]
+    if missing:
+        lines.append(f"it made {', '.join(made)}" if made else "it made no file at all")
+    if report.too_big and missing:
+        lines.append(_too_big(board, report))
+    for image in images:
+        stated = board.images[image.type]
+        limit = stated.limit or (None if stated.format in TAKEN_APART else board.layout.firmware)
+        if limit is not None and image.size > limit:
+            excess = image.size - limit
+            lines.append(
+                f"the {image.type} image has {image.size} bytes, {excess} more than"
+                f" the {limit} bytes that {board.id} has for firmware"
+            )
+    if not lines:
+        return
+    if largest:
+        shown = ", ".join(f"{name} {human_size(size)}" for name, size in largest[:LARGEST_SHOWN])
+        lines.append(f"largest in the root file system, before compression: {shown}")
+    fits = report.too_big or not missing
+    raise BuildError(
+        "\n".join(lines),
+        hint="take something out, or choose a smaller Python" if fits else "see build.log for why",
+    )
+
+
+def _too_big(board: Board, report: MakeReport) -> str:
+    worst = max(report.too_big, key=lambda image: image.excess)
+    limit = worst.limit if worst.limit is not None else board.layout.kernel_and_rootfs
+    of_limit = f"the limit of {limit} bytes" if limit is not None else "the limit of the image tool"
+    what = worst.image or "kernel and root file system together"
+    return f"{what}: {worst.excess} bytes over {of_limit}"

@@ -1,0 +1,212 @@
+"""What a tree says of one device, from four places: `make info`, profiles.json, .targetinfo, and the image
+makefiles' own figures."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from imagebuilder.config.board import Partition, TplinkHeader
+from imagebuilder.config.device import DeviceFacts, ImageFacts
+from imagebuilder.model.size import parse_size
+from imagebuilder.model.tplink import FLASH_LAYOUTS
+from imagebuilder.model.tree import ProfileError, Tree, TreeError, nearest_profiles
+from imagebuilder.tree.image_makefile import DeviceDefinition, read_image_makefiles
+from imagebuilder.tree.legacy_images import legacy_device
+from imagebuilder.tree.makefile_text import UNKNOWN
+from imagebuilder.tree.recipes import device_images
+from imagebuilder.tree.tree import settings_of
+
+# of a flash layout the recipes keep 256K for the overlay (-X 0x40000), and the header needs 512 bytes
+TPLINK_KEPT = 0x40000 + 512
+
+_PARTITION = re.compile(
+    r"(\d+[km]?)(?:@(0x[0-9a-f]+|\d+[km]?))?\(([A-Za-z0-9][\w.+-]*)\)(?:ro)?", re.IGNORECASE
+)
+_MEBIBYTE = 1 << 20
+
+
+def known_profile(tree: Tree, name: str) -> str:
+    """The name itself, if the tree has such a profile. ProfileError naming the nearest ones."""
+    if name in tree.profiles:
+        return name
+    names = nearest_profiles(name, ((each, profile.title) for each, profile in tree.profiles.items()))
+    raise ProfileError(
+        f"this tree ({tree.distribution} {tree.version}, {tree.target}) has no profile '{name}'",
+        hint=f"its nearest profiles: {', '.join(names)}" if names else "`make info` in it lists its profiles",
+    )
+
+
+def device_facts(tree: Tree, profile: str) -> DeviceFacts:
+    """What the tree says of one of its profiles."""
+    folder = Path(tree.folder)
+    settings = settings_of(folder)
+    makefiles = read_image_makefiles(folder, tree.target, {f"CONFIG_{k}": v for k, v in settings.items()})
+    definition = makefiles.device(profile) or DeviceDefinition({}, {})
+    info = parse_targetinfo(_text(folder / ".targetinfo"), tree.target, profile)
+    made = _profile_json(folder, tree.places.bin or f"bin/targets/{tree.target}", profile)
+    values = definition.values
+    legacy = legacy_device(makefiles, profile) if not definition.recipes else None
+    images = dict(legacy.images) if legacy else device_images(definition) or _json_images(made)
+    formats = {image.format for image in images.values()}
+    header = tplink_header(values) if "tplink-v1" in formats else None
+    command_line = legacy.command_line if legacy else values.get("CMDLINE", "")
+    partitions = parse_mtdparts(values.get("MTDPARTS", "") or _argument(command_line, "mtdparts"))
+    layout = header.flash_layout if header else ""
+    return DeviceFacts(
+        profile=profile,
+        title=" ".join(tree.profiles[profile].title.split()),
+        distribution=tree.distribution,
+        version=tree.release,
+        target=tree.target,
+        arch=tree.arch,
+        soc=values.get("SOC") or None,
+        image_size=make_size(values.get("IMAGE_SIZE")) or (_firmware(partitions) if legacy else None),
+        kernel_size=make_size(values.get("KERNEL_SIZE")),
+        kernel_and_rootfs=FLASH_LAYOUTS[layout] - TPLINK_KEPT if layout in FLASH_LAYOUTS else None,
+        flash=_flash(layout, partitions),
+        tplink=header,
+        partitions=partitions,
+        images=images,
+        boardname=_argument(command_line, "board"),
+        supported_devices=() if legacy and images else _supported_devices(definition, info, made),
+        compat_version=values.get("DEVICE_COMPAT_VERSION") or None,
+        sources=tuple(makefiles.files),
+    )
+
+
+def _argument(command_line: str, name: str) -> str:
+    """A kernel's argument (`board=ALFA-NX`); "" where it has none, or no plain one."""
+    found = re.search(rf"(?:^|\s){name}=([!-~]+)", command_line)
+    return found[1] if found else ""
+
+
+def _firmware(partitions: Sequence[Partition]) -> int | None:
+    return next((part.size for part in partitions if part.name == "firmware"), None)
+
+
+def make_size(text: str | None) -> int | None:
+    """Bytes of a size as makefiles write it: `3904k`, `16m`, `0x3d0000`, `8192`; None for anything else."""
+    if not text:
+        return None
+    if re.fullmatch(r"0[xX][0-9A-Fa-f]{1,12}", text):
+        return int(text, 16)
+    try:
+        return parse_size(text)
+    except ValueError:
+        return None
+
+
+def parse_mtdparts(text: str) -> tuple[Partition, ...]:
+    """The partitions of a kernel command line's `spi0.0:256k(u-boot)ro,16000k(firmware),…`; none where it
+    names several chips or leaves a size open (`-(firmware)`)."""
+    chip, colon, parts = text.strip().partition(":")
+    if not colon or ";" in parts or not chip:
+        return ()
+    found, offset = [], 0
+    for part in parts.split(","):
+        match = _PARTITION.fullmatch(part)
+        size = make_size(match[1]) if match else None
+        if match is None or size is None:
+            return ()
+        start = make_size(match[2]) if match[2] else offset
+        if start is None:
+            return ()
+        found.append(Partition(name=match[3], offset=start, size=size))
+        offset = start + size
+    return tuple(found)
+
+
+def _flash(layout: str, partitions: Sequence[Partition]) -> int | None:
+    """What the layout's name says, or where the last partition ends if chips of that size are made."""
+    match = re.match(r"(\d{1,3})M", layout)
+    if match:
+        return int(match[1]) * _MEBIBYTE
+    end = max((part.offset + part.size for part in partitions), default=0)
+    return end if end >= _MEBIBYTE and end & (end - 1) == 0 else None
+
+
+def tplink_header(values: Mapping[str, str]) -> TplinkHeader | None:
+    """The ids that mktplinkfw writes; None where they are not all known."""
+    hwid, hwrev = make_size(values.get("TPLINK_HWID")), make_size(values.get("TPLINK_HWREV"))
+    layout = values.get("TPLINK_FLASHLAYOUT", "")
+    if hwid is None or hwrev is None or max(hwid, hwrev) > 0xFFFFFFFF or not re.fullmatch(r"\w+", layout):
+        return None
+    version = values.get("TPLINK_HEADER_VERSION", "1")
+    if not re.fullmatch(r"[1-9]\d?", version):
+        return None
+    return TplinkHeader(hwid=hwid, hwrev=hwrev, flash_layout=layout, header_version=int(version))
+
+
+def parse_targetinfo(text: str, target: str, profile: str) -> dict[str, str]:
+    """The `Target-Profile-…` lines of one profile of one target, keys without that prefix.
+
+    target: `ar71xx/generic`; a target without subtargets stands in the file as `omap` alone.
+    """
+    wanted = {target, target.removesuffix("/generic")}
+    here = found = False
+    facts: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(": ")
+        if key == "Target":
+            here, found = value.strip() in wanted, False
+        elif key == "Target-Profile":
+            found = here and value.strip().removeprefix("DEVICE_") == profile
+        elif found and key.startswith("Target-Profile-"):
+            facts.setdefault(key.removeprefix("Target-Profile-").rstrip(":"), value.strip())
+    return facts
+
+
+def _supported_devices(
+    definition: DeviceDefinition, info: Mapping[str, str], made: Mapping[str, Any]
+) -> tuple[str, ...] | None:
+    """The names that its metadata holds; none where no image has metadata, None where nobody says."""
+    listed = made.get("supported_devices")
+    if isinstance(listed, list) and listed:
+        return tuple(str(name) for name in listed)
+    if definition.recipes:
+        if not any("append-metadata" in recipe for recipe in definition.recipes.values()):
+            return None if any(UNKNOWN in recipe for recipe in definition.recipes.values()) else ()
+        names = definition.words("SUPPORTED_DEVICES")
+        if names:
+            return tuple(names)
+    if info.get("hasImageMetadata") == "0":
+        return ()
+    return tuple(info.get("SupportedDevices", "").split()) or None
+
+
+def _profile_json(folder: Path, bin_dir: str, profile: str) -> Mapping[str, Any]:
+    """What profiles.json says of the profile, if there is one: in a tree that was built with, or beside it.
+
+    TreeError for one that is not as OpenWrt writes it.
+    """
+    for path in (folder / "profiles.json", folder / bin_dir / "profiles.json"):
+        if not path.is_file():
+            continue
+        try:
+            profiles = json.loads(_text(path))["profiles"]
+            found = profiles.get(profile)
+        except (json.JSONDecodeError, RecursionError, KeyError, TypeError, AttributeError) as error:
+            raise TreeError(f"{path} is no profiles.json as OpenWrt writes it", hint="remove it") from error
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _json_images(made: Mapping[str, Any]) -> dict[str, ImageFacts]:
+    images = made.get("images")
+    types = (
+        [image.get("type") for image in images if isinstance(image, dict)] if isinstance(images, list) else []
+    )
+    return {
+        name: ImageFacts(format="unknown")
+        for name in types
+        if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][\w+-]*", name)
+    }
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.is_file() else ""

@@ -1,0 +1,159 @@
+"""`make image`: its arguments, and running it in a private view of the tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from imagebuilder.errors import HostError
+from imagebuilder.host.run import TAIL_LINES, clean_environment, stream
+from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.log import Log
+from imagebuilder.tree.collect import BuildError, check_packages
+from imagebuilder.tree.host_check import pass_host_check
+from imagebuilder.tree.output import MakeReport, read_output, stage_of
+from imagebuilder.tree.plan import Plan
+from imagebuilder.tree.reproducible import settle_makefile, source_date_epoch, steady_tools
+from imagebuilder.tree.tree import settings_of
+from imagebuilder.trust.signing_key import keep_signing_key, lay_signing_key, user_keys
+
+# GNU make reads the files in MAKEFILES before its own. 17.01 and 18.06 do not know DISABLED_SERVICES; both
+# build images by the goal build_image, which gets one prerequisite more here.
+_DISABLE_GOAL = "disable_services"
+_DISABLE_MK = """\
+build_image: disable_services
+.PHONY: disable_services
+disable_services:
+\t@cd "$(TARGET_DIR)" && for service in {services}; do \\
+\t\t[ ! -f "./etc/init.d/$$service" ] || \\
+\t\tIPKG_INSTROOT="$(TARGET_DIR)" bash ./etc/rc.common "./etc/init.d/$$service" disable; \\
+\tdone
+"""
+# nothing that a used tree has in its dl/ is looked at: not checked by anybody, and perhaps of another release
+_CACHE_MK = "override DL_DIR := {folder}\n"
+# old recipes (image-legacy.mk) run in a make of their own, which knows no variable of the command line
+_BIN_MK = "override BIN_DIR := {folder}\nexport BIN_DIR\n"
+# OpenWrt's prereq.mk calls make with the first of the makefiles that were read, and means itself
+_LAST_MK = "MAKEFILE_LIST :=\n"
+HOOKS = "hooks.mk"
+GIVEN_HOOKS = "given.mk"  # what others want make to read before its own makefiles, if it is there
+_SETTING = "CONFIG_TARGET_"
+
+
+def make_arguments(
+    profile: str,
+    packages: Sequence[str],
+    *,
+    disabled_services: Sequence[str] = (),
+    extra_name: str | None = None,
+    rootfs_partsize: int | None = None,
+    sizes_rootfs: bool = True,
+) -> list[str]:
+    """`image` and its variables, all but the paths. rootfs_partsize: MiB; sizes_rootfs: make knows
+    ROOTFS_PARTSIZE, which it is from some 21.02 on. Older ones get the setting of .config that it stands
+    for, which make_image() makes good."""
+    arguments = ["image", f"PROFILE={profile}", f"PACKAGES={' '.join(packages)}"]
+    if disabled_services:
+        arguments.append(f"DISABLED_SERVICES={' '.join(disabled_services)}")
+    if extra_name:
+        arguments.append(f"EXTRA_IMAGE_NAME={extra_name}")
+    if rootfs_partsize:
+        arguments.append(f"{'' if sizes_rootfs else _SETTING}ROOTFS_PARTSIZE={rootfs_partsize}")
+    return arguments
+
+
+def make_image(
+    view: PrivateView,
+    plan: Plan,
+    work: Path,
+    build_log: Path,
+    log: Log,
+    *,
+    keys: Path | None = None,
+    cache: Path | None = None,
+) -> MakeReport:
+    """Run `make image` in the view and write all it prints to build_log; what it complains of.
+
+    work: the folder that the view shows as view.work; FILES are taken from its `files`, and images go to
+    its `bin`. If there is a `feed` in it (packages.opkg.feed), packages come from there and from the tree's
+    own packages/ only; if there is a makefile GIVEN_HOOKS in its `make`, make reads it first.
+    Two builds of one plan give equal images (tree.reproducible), signed alike: keys is the folder in which
+    the user's signing keys are kept (trust.signing_key), by default user_keys(). cache: what was found out
+    about the tree's tools is kept there. BuildError if make fails
+    or a package does not go in; HostError if the disk is full; KeyFileError for a damaged signing key.
+    """
+    tree = Path(plan.tree.folder)
+    for name in ("bin", "home", "tmp", "dl"):
+        (work / name).mkdir(exist_ok=True)
+    _write_hooks(plan, view, work / "make", hermetic=(work / "feed").exists())
+    steady_tools(tree, view, log, cache)
+    pass_host_check(tree, view)
+    keys = keys or user_keys()
+    settings = settings_of(tree)
+    lay_signing_key(tree, settings, view, keys)
+    environment = clean_environment(
+        HOME=str(view.work / "home"),
+        TMPDIR=str(view.work / "tmp"),
+        MAKEFILES=str(view.work / "make" / HOOKS),
+        SOURCE_DATE_EPOCH=str(source_date_epoch(tree)),
+    )
+    argv = view.command(["make", *plan.make, *_paths(view, with_files=(work / "files").exists())])
+    code = _run_make(argv, environment, build_log, log)
+    lines = build_log.read_text("utf-8").splitlines()
+    report = read_output(lines)
+    if report.no_space:
+        raise HostError(
+            f"no space left on the disk of {work} while make ran",
+            hint="free some space, or choose another place with --output",
+        )
+    check_packages(plan, report)
+    if code != 0:
+        tail = "\n".join(lines[-TAIL_LINES:])
+        raise BuildError(f"make exited with {code}, saying last:\n{tail}")
+    try:
+        keep_signing_key(tree, settings, view, keys)
+    except HostError as error:
+        log.warn(f"the signing key of this build is not kept, the next makes another: {error.message}")
+    return report
+
+
+def _run_make(argv: Sequence[str], environment: Mapping[str, str], build_log: Path, log: Log) -> int:
+    """Its exit code; what it prints goes to build_log."""
+    with build_log.open("w", encoding="utf-8") as stream_to:
+
+        def on_line(line: str) -> None:
+            stream_to.write(line + "\n")
+            log.output(line)
+            stage = stage_of(line)
+            if stage:
+                log.progress(stage)
+
+        return stream(argv, on_line, env=environment, check=False, log=log).code
+
+
+def _write_hooks(plan: Plan, view: PrivateView, folder: Path, *, hermetic: bool) -> None:
+    """The makefile that every make of this build reads first."""
+    after = []
+    text = ""
+    if plan.disabled_services and not plan.tree.disables_services:
+        text += _DISABLE_MK.format(services=" ".join(plan.disabled_services))
+        after.append(_DISABLE_GOAL)
+    text += settle_makefile(after)
+    # a variable of the command line does not reach the make that _call_image calls; a makefile does
+    for name, _, value in (word.partition("=") for word in plan.make):
+        if name.startswith(_SETTING):
+            text += f"override {name} := {value}\n"
+    text += _BIN_MK.format(folder=view.work / "bin")
+    if hermetic:
+        text += _CACHE_MK.format(folder=view.work / "dl")
+    folder.mkdir(exist_ok=True)
+    given = folder / GIVEN_HOOKS
+    if given.exists():
+        text += given.read_text("utf-8")
+    (folder / HOOKS).write_text(text + _LAST_MK, "utf-8")
+
+
+def _paths(view: PrivateView, *, with_files: bool) -> list[str]:
+    """The variables that are paths. FILES pointing nowhere would be skipped in silence."""
+    paths = [f"BIN_DIR={view.work / 'bin'}"]
+    return [*paths, f"FILES={view.work / 'files'}"] if with_files else paths

@@ -1,0 +1,1 @@
+"""Keys, usign, OpenPGP and adb signatures, sums, what was seen, the user's own signing key."""

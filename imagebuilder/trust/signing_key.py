@@ -1,0 +1,124 @@
+"""The key that an ImageBuilder makes for itself, kept per user, so that two builds are signed alike.
+
+From 21.02 on the Makefile's goal `_check_keys` makes one where there is none and CONFIG_SIGNATURE_CHECK is
+set: `key-build`, `.pub` and `.ucert` (usign, opkg), in trees with apk `keys/local-private-key.pem` and
+`local-public-key.pem`. The view of each build is a fresh one, so every build would have its own key, in
+ADD_LOCAL_KEY's images and in the signatures after sysupgrade images. Older trees make none, and sign nothing
+as long as they have none: nothing is laid there. Source: target/imagebuilder/files/Makefile, rules.mk
+(BUILD_KEY), include/image-commands.mk.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from imagebuilder.host.fs import disk_errors_explained, remove_tree, user_data
+from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.trust.keys import KeyFileError, parse_usign_key
+
+_USIGN, _APK = "usign", "apk"
+# by the name of the folder that a set is kept in; the secret one first
+_SETS = {
+    _USIGN: ("key-build", "key-build.pub", "key-build.ucert"),
+    _APK: ("keys/local-private-key.pem", "keys/local-public-key.pem"),
+}
+_PUBLIC = _SETS[_USIGN][1]
+_MAKES_KEYS = re.compile(r"(?m)^_check_keys:")
+
+Settings = Mapping[str, str]  # SIGNATURE_CHECK, USE_APK: "y"
+
+
+def user_keys() -> Path:
+    """Where a user's signing keys are kept: below $XDG_DATA_HOME or ~/.local/share; no cache, since a lost
+    key cannot be made again. HostError as user_data() has it."""
+    return user_data() / "signing-keys"
+
+
+def lay_signing_key(tree: Path, settings: Settings, view: PrivateView, kept: Path) -> bool:
+    """Before make: give the view the user's keys where the tree would make some; whether it did.
+
+    settings: of the tree's .config. kept: the user's folder for keys, which need not exist. KeyFileError
+    for a damaged one.
+    """
+    kind = _missing_set(tree, settings)
+    if kind is None or not (kept / kind).is_dir():
+        return False
+    for name in _SETS[kind]:
+        source = kept / kind / Path(name).name
+        if source.is_file():
+            _lay(source.read_bytes(), view.changed / name, secret=name == _SETS[kind][0])
+    if kind == _USIGN:  # as opkg-key does, which make calls for a key that it has just made
+        public = kept / kind / _PUBLIC
+        data = public.read_bytes() if public.is_file() else b""
+        _lay(data, view.changed / "keys" / parse_usign_key(data, str(public)).number)
+    return True
+
+
+def keep_signing_key(tree: Path, settings: Settings, view: PrivateView, kept: Path) -> bool:
+    """After make: keep the keys that it made in this view, if the user has none yet; whether it did.
+
+    Of two builds at once that each made one, the first to end has its key kept. HostError where the folder
+    cannot be written to.
+    """
+    kind = _missing_set(tree, settings)
+    if kind is None or (kept / kind).exists():
+        return False
+    made = [path for name in _SETS[kind] if _plain(path := view.changed / name)]
+    if len(made) < 2 or (kind == _USIGN and not _is_usign_key(view.changed / _PUBLIC)):
+        return False
+    with disk_errors_explained(kept):
+        return _store(made, kept / kind)
+
+
+def _missing_set(tree: Path, settings: Settings) -> str | None:
+    """The set of keys that the tree's make makes, and that the tree does not have."""
+    if not _MAKES_KEYS.search(_text(tree / "Makefile")) or settings.get("SIGNATURE_CHECK") != "y":
+        return None
+    kind = _APK if settings.get("USE_APK") == "y" else _USIGN
+    return None if (tree / _SETS[kind][0]).exists() else kind
+
+
+def _lay(data: bytes, place: Path, *, secret: bool = False) -> None:
+    """With the mode that make gives it: ADD_LOCAL_KEY copies the public one into the image."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(data)
+    place.chmod(0o600 if secret else 0o644)
+
+
+def _is_usign_key(path: Path) -> bool:
+    try:
+        parse_usign_key(path.read_bytes() if _plain(path) else b"", str(path))
+    except KeyFileError:
+        return False
+    return True
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.is_file() else ""
+
+
+def _plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _store(files: Sequence[Path], place: Path) -> bool:
+    """Keep a set of files whole, or not at all where another build was faster."""
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fresh = Path(tempfile.mkdtemp(dir=place.parent, prefix=".new-"))
+    try:
+        for file in files:
+            shutil.copyfile(file, fresh / file.name)
+            (fresh / file.name).chmod(0o600)
+        fresh.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return False
+    finally:
+        remove_tree(fresh)
+    return True
