@@ -137,3 +137,23 @@ def test_the_version_of_a_tplink_header_is_the_boards(tmp_path: Path) -> None:
         told(tmp_path, whole, first, "sysupgrade")
     )
     assert read_image(View(memoryview(dated), what="x")).image.value("firmware version") == "3.13.99"
+
+
+@pytest.mark.parametrize(
+    ("parts", "wrong"),
+    [
+        ("256k(u-boot)ro,7744k@0x50000(firmware)", []),
+        ("256k(u-boot)ro,15936k@0x50000(firmware)", ["place of the firmware in the kernel's command line"]),
+        ("256k(u-boot)ro,7744k(firmware)", ["place of the firmware in the kernel's command line"]),
+        ("256k(u-boot)ro,-(firmware)", []),  # as large as the chip: nothing to compare
+        ("256k(u-boot)ro,7744k@0x50000(rootfs)", []),
+    ],
+)
+def test_a_kernel_for_another_size_of_the_same_boards_flash(
+    tmp_path: Path, parts: str, wrong: list[str]
+) -> None:
+    """AP121 and AP143 with 8 and 16 MiB share the board's name in the command line."""
+    layout = {"partitions": [{"name": "firmware", "offset": 0x50000, "size": 7744 << 10}]}
+    stated = board({"format": "uimage-squashfs"}, "DIR-825-C1", layout=layout)
+    image = nor(f"{NAMED} mtdparts=spi0.0:{parts}")
+    assert refused(told(tmp_path, image, stated, "sysupgrade")) == wrong

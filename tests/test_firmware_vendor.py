@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.firmware import inspection, named
+from imagebuilder.firmware import inspection
 from imagebuilder.firmware.format_list import STEPS, UNKNOWN_STEPS, format_rows
-from imagebuilder.firmware.formats import jffs2
+from imagebuilder.firmware.formats import jffs2, named
 from imagebuilder.firmware.formats.formats import FORMATS, read_image
 from imagebuilder.firmware.formats.padding import COMPOSED, KERNELS, ROOT_FIRST
 from imagebuilder.firmware.formats.vendor import chk_checksum, chk_sums

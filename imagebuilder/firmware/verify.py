@@ -34,7 +34,7 @@ from imagebuilder.firmware.verify_device import (
     tplink_checks,
     tplink_v2_checks,
 )
-from imagebuilder.firmware.verify_layout import disk_checks, nor_checks, size_checks
+from imagebuilder.firmware.verify_layout import disk_checks, nor_checks, partition_checks, size_checks
 from imagebuilder.firmware.verify_machine import machine_checks
 from imagebuilder.firmware.verify_root import program_checks, required_checks
 from imagebuilder.firmware.verify_system import NO_RULES, SystemRules, read_rules
@@ -207,5 +207,6 @@ def _subject_checks(subject: Subject) -> Iterator[Check]:
     yield from name_checks(subject)
     yield from machine_checks(subject)
     yield from size_checks(subject)
+    yield from partition_checks(subject)
     yield from nor_checks(subject)
     yield from disk_checks(subject)

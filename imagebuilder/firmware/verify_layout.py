@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from imagebuilder.config.board import TAKEN_APART
+from imagebuilder.config.partitions import parse_mtdparts
 from imagebuilder.firmware.checks import at_most, holds
 from imagebuilder.firmware.formats.padding import marker_checks
 from imagebuilder.firmware.formats.tplink import ERASE_BLOCK
@@ -25,6 +26,7 @@ _PI_KERNELS = {
     "bcm2712": "kernel_2712.img",
 }
 _SETTINGS_BYTES = 64 << 10
+SYSUPGRADE_WRITES = "firmware"  # the partition
 
 
 def size_checks(subject: Subject) -> Iterator[Check]:
@@ -50,6 +52,23 @@ def size_checks(subject: Subject) -> Iterator[Check]:
         place = "none" if ubi is None else f"at {ubi.offset:#x}"
         fits = ubi is not None and ubi.offset == layout.kernel
         yield holds("place of UBI", fits, expected=f"at {layout.kernel:#x}, behind the kernel", found=place)
+
+
+def partition_checks(subject: Subject) -> Iterator[Check]:
+    """The flash as the kernel's own command line divides it. A kernel for a larger or a smaller chip of the
+    same board (AP121, AP143) finds its root file system and the settings elsewhere."""
+    stated = {part.name: part for part in subject.board.layout.partitions}
+    for kernel in of_kind(subject.part, "kernel", "elf"):
+        text = kernel.value("mtdparts")
+        for found in parse_mtdparts(text) if isinstance(text, str) else ():
+            expected = stated.get(found.name)
+            if expected is not None and found.name == SYSUPGRADE_WRITES:
+                yield holds(
+                    "place of the firmware in the kernel's command line",
+                    (found.offset, found.size) == (expected.offset, expected.size),
+                    expected=f"{expected.size} bytes at {expected.offset:#x}",
+                    found=f"{found.size} bytes at {found.offset:#x}",
+                )
 
 
 def kernel_part(part: Part) -> Part | None:

@@ -20,6 +20,7 @@ ZIMAGE_MAGIC = 0x016F2818
 _VERSION = re.compile(rb"Linux version ([0-9][!-~]{2,80}) \(")
 # ar71xx names its device in the built-in command line
 _BOARD = re.compile(rb"CMDLINE:board=([A-Za-z0-9._-]{2,40})")
+_MTDPARTS = re.compile(rb"CMDLINE:[ -~]{0,400}?mtdparts=([!-~]{2,400})")
 ELF_MACHINES = {
     3: "x86",
     8: "mips",
@@ -48,6 +49,9 @@ def code_fields(view: View) -> dict[str, Field]:
     board = _BOARD.search(view.raw)
     if board is not None:
         fields["board"] = Field(printable(board[1]), "in the built-in command line")
+    parts = _MTDPARTS.search(view.raw)
+    if parts is not None:
+        fields["mtdparts"] = Field(printable(parts[1]), "in the built-in command line")
     return fields
 
 
