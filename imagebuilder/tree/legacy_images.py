@@ -49,6 +49,8 @@ _PROGRAMS: Mapping[str, ImageFormat] = {
     "addpattern": "cybertan",
     "buffalo-tag": "buffalo",
     "combined-ext-image.sh": "openmesh",
+    "mkmylofw": "myloader",
+    "mkzcfw": "zcomax",
 }
 _OTHER_MAGIC = re.compile(r"mkimage [^\n]*-M 0x[0-9A-Fa-f]+ [^\n]*-d \S+\s+(\S+)")
 _DNI = re.compile(rf"/mkdniimg\s[^;]*-o\s+{_OUTPUT}")
