@@ -82,7 +82,7 @@ CODEC_USERS = frozenset(
         *("open", "iterdecode", "iterencode", "EncodedFile", "read_text", "write_text"),
     }
 )
-# what a unit has among its attributes that uses getattr() with a name that is put together (shake_batch.py):
+# what a unit has among its attributes that uses getattr() with a name that is put together (batch.py):
 # it may mean any function that is called like one of its texts, or begins so
 COMPUTED_NAME = "getattr()"
 # who uses one of these may import what it has the name of

@@ -15,7 +15,7 @@ from imagebuilder.log import Log
 from imagebuilder.python.bytecode.bytecode import Interpreter
 from imagebuilder.rootfs.tree import Entry
 
-HELPER = "shake_batch.py"  # run as text by another interpreter, not imported by ours
+HELPER = "batch.py"  # run as text by another interpreter, not imported by ours
 READ_SECONDS = 600.0  # under emulation, for hundreds of modules
 MAGIC_BYTES = 2
 

@@ -21,7 +21,7 @@ from imagebuilder.python.shake.run import (
 )
 from imagebuilder.python.shake.trace import trace
 
-TIMER = "shake_timer.py"  # run as text by the root's own Python
+TIMER = "timer.py"  # run as text by the root's own Python
 RUNS = 9
 
 

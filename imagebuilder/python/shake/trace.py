@@ -1,5 +1,5 @@
 """What a command really imports: run in a root file system, with every module that is looked for written
-down (shake_shim.py)."""
+down (shim.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imagebuilder.host.run import TAIL_LINES
 from imagebuilder.log import Log
 from imagebuilder.python.shake.run import RUN_SECONDS, Root, RootError, command_words, program_argv, run_in
 
-SHIM = "shake_shim.py"  # laid over the root's own, not imported by us
+SHIM = "shim.py"  # laid over the root's own, not imported by us
 MAX_TRACE_BYTES = 16 << 20
 _ORIGINAL = "_original"
 
