@@ -157,3 +157,13 @@ def test_a_kernel_for_another_size_of_the_same_boards_flash(
     stated = board({"format": "uimage-squashfs"}, "DIR-825-C1", layout=layout)
     image = nor(f"{NAMED} mtdparts=spi0.0:{parts}")
     assert refused(told(tmp_path, image, stated, "sysupgrade")) == wrong
+
+
+def test_a_boards_second_image_is_for_another_layout(tmp_path: Path) -> None:
+    """fat-sysupgrade of DIR-825 B1, for who has divided the flash anew."""
+    layout = {"partitions": [{"name": "firmware", "offset": 0x50000, "size": 6208 << 10}]}
+    images = {"fat-sysupgrade": {"format": "uimage-squashfs"}, "sysupgrade": {"format": "uimage-squashfs"}}
+    stated = board({}, "DIR-825-C1", layout=layout, images=images)
+    image = nor(f"{NAMED} mtdparts=spi0.0:7744k@0x50000(firmware)")
+    assert refused(told(tmp_path, image, stated, "fat-sysupgrade")) == []
+    assert refused(told(tmp_path, image, stated, "sysupgrade")) != []

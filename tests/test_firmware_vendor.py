@@ -29,6 +29,8 @@ from imagebuilder.report.formats_text import formats_text
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs/formats.md"
 
+JFFS2_MARKER = bytes.fromhex("1985200404000000c494dbf4")
+
 
 def only(part: Part, kind: str) -> Part:
     found = part.find(kind)
@@ -62,6 +64,29 @@ COMPOSITIONS = {
     ),
     "device-tree-image": (samples.tree_before_kernel(), "device-tree:kernel padding uimage:kernel"),
 }
+
+
+@pytest.mark.parametrize(("behind", "seen"), [(b"", True), (b"\xde\xad\xc0\xde", False), (b"x", False)])
+def test_the_root_file_system_behind_a_marker_of_the_kernels(behind: bytes, seen: bool) -> None:
+    """UniFi's JFFS2 with the kernel is padded with padjffs2's marker, and zeros to the next block."""
+    gap = b"\xff" * 0x400 + JFFS2_MARKER + bytes(0x2000) + behind
+    read = images.read(samples.jffs2_kernel(gap=gap))
+    assert (read.find("squashfs") is not None) is seen
+    if seen:
+        inside = [
+            "jffs2:kernel",
+            "padding",
+            "end-marker",
+            "padding",
+            "squashfs:rootfs",
+            "padding",
+            "end-marker",
+        ]
+        part = only(read, "jffs2-image")
+        for found, wanted in zip(summary(part), inside, strict=True):
+            assert found.startswith(wanted)
+    else:
+        assert read.problems
 
 
 @pytest.mark.parametrize("kind", COMPOSITIONS)

@@ -15,6 +15,7 @@ from imagebuilder.model.firmware import Check, Part
 
 MARKER = bytes.fromhex("deadc0de")
 # the same as a node of JFFS2, of either order (padjffs2 -J)
+ROOTS = ("squashfs", "ubi", "ubifs", "ext4")
 MARKERS = (MARKER, bytes.fromhex("1985200404000000c494dbf4"), bytes.fromhex("8519042000000004a8fba0b4"))
 _CHUNK = 1 << 16
 _MOST_KERNELS = 3
@@ -87,8 +88,11 @@ def behind(view: View, reading: Reading, name: str, *, kernels: int = _MOST_KERN
     padding and end markers. kernels: how many more there may be."""
     gap = _gap(view)
     before = padding(view.first(gap))
-    if gap == view.size or any(view.has(marker, gap) for marker in MARKERS):
-        return (*before, *padding(view.part(gap)))
+    marker = next((one for one in MARKERS if view.has(one, gap)), None)
+    if marker is not None:
+        return _behind_marker(view, gap + len(marker), reading, name)
+    if gap == view.size:
+        return before
     found = reading.inside(view.part(gap), name)
     if found.kind == "data":
         return (*before, *padding(view.part(gap)))
@@ -98,6 +102,17 @@ def behind(view: View, reading: Reading, name: str, *, kernels: int = _MOST_KERN
         after = behind(view.part(gap + found.size), reading, name, kernels=kernels - 1)
         return (*before, found.renamed("kernel"), *after)
     return (*before, found, *padding(view.part(gap + found.size)))
+
+
+def _behind_marker(view: View, at: int, reading: Reading, name: str) -> tuple[Part, ...]:
+    """Behind an end marker there is nothing, or the root file system of an image whose kernel lies in a JFFS2
+    that was padded with one (UniFi, RouterStation: `$(call mkfs/jffs2)` of 17.01 and its padjffs2)."""
+    at += _gap(view.part(at))
+    if at < view.size and not any(view.has(one, at) for one in MARKERS):
+        found = reading.inside(view.part(at), name)
+        if found.kind in ROOTS:
+            return (*padding(view.first(at)), found, *padding(view.part(at + found.size)))
+    return padding(view)
 
 
 def filled(view: View, reading: Reading, name: str) -> tuple[Part, ...]:
