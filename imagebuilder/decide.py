@@ -81,7 +81,7 @@ def check_known(plan: Plan, board: Board, *, accepted: bool) -> None:
     if plan.unchecked and not accepted:
         raise UserError(
             "\n".join(not_known(board, image) for image in plan.unchecked),
-            hint="take the format from ImageFormat in model/board.py, or the image out of the board's file;"
+            hint="take the format from docs/formats.md, or the image out of the board's file;"
             " build --accept-unchecked hands it over unchecked",
         )
 

@@ -278,7 +278,7 @@ def _images(facts: DeviceFacts) -> Iterator[str]:
         keys += [f"tail = {_text(image.tail)}"] if image.tail else []
         line = f"{name} = {{ {', '.join(keys)} }}"
         if image.format == UNKNOWN:
-            yield _line(line, f"{name}.format, see ImageFormat in model/board.py; {UNCHECKED}")
+            yield _line(line, f"{name}.format, see docs/formats.md; {UNCHECKED}")
         else:
             yield f"{line:<{_COLUMN}}# {' | '.join(image.by)}" if image.by else line
 
