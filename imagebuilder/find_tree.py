@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import Config
@@ -18,6 +19,9 @@ from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.tree import TreeError
 from imagebuilder.server.given import given_tree
 from imagebuilder.tree.tree import check_tree
+
+if TYPE_CHECKING:
+    from imagebuilder.server.obtain import Obtained
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,7 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> Sourc
         user_keys=request.trusted_keys(config),
         log=log,
     )
-    given = f"{obtained.archive} from {obtained.source}"
-    return Source(obtained.folder, given, obtained.trust.text, obtained.sha256)
+    return _source(obtained)
 
 
 def _fetched(address: str, request: Request, config: Config, log: Log) -> Source:
@@ -86,6 +89,10 @@ def _fetched(address: str, request: Request, config: Config, log: Log) -> Source
         user_keys=request.trusted_keys(config),
         log=log,
     )
+    return _source(obtained)
+
+
+def _source(obtained: Obtained) -> Source:
     given = f"{obtained.archive} from {obtained.source}"
     return Source(obtained.folder, given, obtained.trust.text, obtained.sha256)
 

@@ -141,7 +141,7 @@ def add(
         typer.Option("--trust", help="sha256:… of the target's profiles.json, in place of a signature."),
     ] = None,
     keys: Annotated[
-        Path | None, typer.Option("--keys", help="A folder of keys to believe besides OpenWrt's own.")
+        Path | None, typer.Option("--keys", help="A folder of keys to trust besides OpenWrt's own.")
     ] = None,
     offline: Offline = False,
     name: Annotated[

@@ -67,7 +67,6 @@ def requests(
     offline: bool = False,
     sandbox: bool = True,
     locked: bool = False,
-    accept_unchecked: bool = False,
 ) -> list[Request]:
     """One request for each board: the one that is named, or all that the config names. UserError for none."""
     library = Library(project)
@@ -86,6 +85,5 @@ def requests(
         offline,
         sandbox,
         locked,
-        accept_unchecked=accept_unchecked,
     )
     return [replace(asked, board=name) for name in boards]
