@@ -87,8 +87,7 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
         check_known(plan, decided.board, accepted=request.accept_unchecked)
         check_budget(plan, decided.budgets)
         with log.step("fetch"):
-            config = inputs.loaded.config
-            filespecs = lay_packages(decided.job, decided.supply, plan, decided.local, config)
+            filespecs = lay_packages(decided.job, decided.supply, plan.install, decided.local)
         with log.step("stage"):
             filespecs += _stage(request.library.root, inputs, workspace.work, log)
         with _log_kept_on_failure(workspace), log.step("build"), _loaded_beside("imagebuilder.made"):

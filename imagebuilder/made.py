@@ -9,7 +9,7 @@ import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imagebuilder.budget.budget import check_budget, open_budgeting, real_budget
+from imagebuilder.budget.budget import check_budget, real_budget
 from imagebuilder.config.board import NOT_OPENED, UNKNOWN, Board
 from imagebuilder.decide import Decided, Inputs
 from imagebuilder.find_tree import Source
@@ -19,6 +19,7 @@ from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets, FlashBudget
 from imagebuilder.model.filespec import FilespecRecord
+from imagebuilder.model.package import LOCAL
 from imagebuilder.model.result import (
     ImageFile,
     InstalledPackage,
@@ -28,7 +29,6 @@ from imagebuilder.model.result import (
     StepTime,
     TreeFacts,
 )
-from imagebuilder.packages.supply import LOCAL
 from imagebuilder.python.bytecode.check import uncompiled
 from imagebuilder.rootfs.files import read_tree
 from imagebuilder.tree.collect import check_images, check_manifest, find_images, read_manifest
@@ -74,7 +74,7 @@ def check_made(inputs: Inputs, decided: Decided, report: MakeReport, workspace: 
         if image.type in unread and (formats[image.type] == UNKNOWN or verified[image.file].root is None)
     )
     starts, bytecode = _tried(inputs, decided)
-    flash = _check_flash(inputs, plan, view)
+    flash = _check_flash(decided)
     for service in sorted(set(plan.disabled_services) - services(view.changed, plan.tree.places)):
         log.warn(f"services.disabled names '{service}', which this image does not have")
     return Made(images, packages, verified, unchecked, starts, bytecode, flash, _uncompiled(plan, view, log))
@@ -162,17 +162,17 @@ def _tried(inputs: Inputs, decided: Decided) -> tuple[tuple[Start, ...], LoadedB
         return (), None
     work, made = job.work / "trying", [each.name for each in decided.plan.install if each.feed == LOCAL]
     bytecode = loaded(root, inputs.board, package_files(root, made), work, job.log)
-    commands, dropped = inputs.loaded.config.python.trace, decided.local.dropped
+    commands, dropped = inputs.loaded.config.python.trace, decided.local.remade.dropped
     starts = tried(root, inputs.board, work, job.log, commands=commands, dropped=dropped)
     return starts, bytecode
 
 
-def _check_flash(inputs: Inputs, plan: Plan, view: PrivateView) -> FlashBudget | None:
+def _check_flash(decided: Decided) -> FlashBudget | None:
     """What the real root file system takes of the flash. BudgetError where it leaves too little free."""
-    found = open_budgeting(plan, inputs.loaded.config, inputs.board, inputs.overlays)
-    flash = None if isinstance(found, str) else real_budget(found, view.changed)
+    found = decided.budgeting
+    flash = None if isinstance(found, str) else real_budget(found, decided.job.view.changed)
     if flash is not None:
-        check_budget(plan, Budgets(flash=flash))
+        check_budget(decided.plan, Budgets(flash=flash))
     return flash
 
 

@@ -19,7 +19,7 @@ from imagebuilder.config.lock import write_lock
 from imagebuilder.config.request import Request, requests
 from imagebuilder.log import Log, Warned
 from imagebuilder.packages.apk.tool import ApkRefusalError
-from imagebuilder.packages.opkg.feed import FeedError
+from imagebuilder.packages.feed import FeedError
 from imagebuilder.trust.signature import UnknownKeyError
 
 pytest_plugins = ["server_fixtures"]

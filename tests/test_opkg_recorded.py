@@ -13,7 +13,7 @@ from budget_making import index
 from opkg_oracle import Case, answer, digest_of, random_case, read_outcome, real_case, verdict, written
 
 from imagebuilder.packages.opkg.resolve import NEWEST, OpkgRules, opkg_rules
-from imagebuilder.packages.resolve import Universe
+from imagebuilder.packages.universe import Universe
 
 RECORDED = json.loads((Path(__file__).parent / "data/opkg-outcomes.json").read_text("utf-8"))
 OUTCOMES = RECORDED["outcomes"]

@@ -22,11 +22,11 @@ from imagebuilder.host.cache import OfflineError
 from imagebuilder.kit.feed import write_index
 from imagebuilder.log import Log
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.packages.install import PlanError
+from imagebuilder.packages.feed import FeedError
 from imagebuilder.packages.lock import LockError
-from imagebuilder.packages.opkg.feed import FeedError
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.opkg import format_index, read_index
+from imagebuilder.packages.resolution import PlanError
 from imagebuilder.packages.supply import FeedUseError
 from imagebuilder.rootfs.tree import FileTree, file_of
 from imagebuilder.server.obtain_sums import SwappedFileError

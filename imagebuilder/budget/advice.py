@@ -24,7 +24,7 @@ def advise(situation: Situation, resolve: Resolve, predict: Predict) -> tuple[Ad
 
 def advice_of(trial: Trial, start: Tried) -> tuple[Advice, ...]:
     """Advice from a point that some moves have led to, ranked as advise() ranks it."""
-    asked = set(start.requested)
+    asked = set(start.wish.add)
     ranked: list[tuple[tuple[bool, int, int], Advice]] = []
     for move in moves(trial.situation):
         if move.drops and not move.drops & asked:

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
-from imagebuilder.budget.flash import Sized
 from imagebuilder.errors import UserError
 from imagebuilder.model.budget import AdviceKind, ConfigChange, FlashBudget
+from imagebuilder.model.package import Selected, Wish
 
 # from all of CPython to its smallest part; auto is what the apps import, somewhere between
 CPYTHON = ("full", "light", "auto", "base")
@@ -65,26 +64,18 @@ _DRIVER = (4, "drivers of devices that may not be there")
 _BACK = 8  # how many packages that bring one back are dropped with it, at most
 
 
-class Planned(Sized, Protocol):
-    """A package of a plan. why: who asked, then names from the one that was asked for down to this one."""
-
-    @property
-    def why(self) -> Sequence[str]: ...
-
-
 @dataclass(frozen=True)
 class Situation:
     """What the config asks for, and what else could be asked for.
 
-    requested: the names that make would ask for (Plan.wanted); removed: those that the config takes away.
-    added: the config's own packages.add; keep: packages that apps import or overlays need. variants: for each
-    variant that the release has, the names that it asks for; sources: names of -src packages that are asked
-    for. files: bytes of the overlays' files by their paths. older: for older releases that know the board,
-    the bytes by which the same image would be smaller there; None where nobody has planned it.
+    wish: what make would ask for (Plan.wanted). added: the config's own packages.add; keep: packages that
+    apps import or overlays need. variants: for each variant that the release has, the names that it asks for;
+    sources: names of -src packages that are asked for. files: bytes of the overlays' files by their paths.
+    older: for older releases that know the board, the bytes by which the same image would be smaller there;
+    None where nobody has planned it.
     """
 
-    requested: tuple[str, ...]
-    removed: tuple[str, ...] = ()
+    wish: Wish
     added: frozenset[str] = frozenset()
     keep: frozenset[str] = frozenset()
     variant: str = "none"
@@ -94,10 +85,10 @@ class Situation:
     older: Mapping[str, int | None] = field(default_factory=dict)
 
 
-# both are the caller's: the packages for these requested and these removed names (UserError where that cannot
-# be), and the flash that they take
-Resolve = Callable[[Sequence[str], Sequence[str]], Sequence[Planned]]
-Predict = Callable[[Sequence[Planned]], FlashBudget]
+# both are the caller's: the packages for what is asked for (UserError where that cannot be), and the flash
+# that they take
+Resolve = Callable[[Wish], Sequence[Selected]]
+Predict = Callable[[Sequence[Selected]], FlashBudget]
 
 
 @dataclass(frozen=True)
@@ -130,9 +121,8 @@ class Tried:
     """A set of moves, and what came of it."""
 
     moves: tuple[Move, ...]
-    requested: tuple[str, ...]
-    removed: tuple[str, ...]
-    packages: Sequence[Planned]
+    wish: Wish
+    packages: Sequence[Selected]
     budget: FlashBudget
 
     @property
@@ -151,11 +141,11 @@ class Trial:
 
     def __init__(self, situation: Situation, resolve: Resolve, predict: Predict) -> None:
         self.situation, self._resolve, self._predict = situation, resolve, predict
-        packages = resolve(situation.requested, situation.removed)
+        packages = resolve(situation.wish)
         names = {each.name for each in packages}
         # what is not there now cannot be lost
         self._keep = situation.keep & names
-        self.start = Tried((), situation.requested, situation.removed, packages, predict(packages))
+        self.start = Tried((), situation.wish, packages, predict(packages))
 
     def droppable(self, name: str) -> bool:
         """Whether a name that was asked for may be dropped at all."""
@@ -167,17 +157,17 @@ class Trial:
         another brings back is dropped together with what asks for it."""
         drops = move.drops
         for _ in range(_BACK):
-            requested = [name for name in before.requested if name not in drops]
-            requested += [name for name in move.takes if name not in requested]
-            removed = tuple(sorted({*before.removed, *(() if move.takes else drops)}))
+            left = before.wish.without(drops).add
+            removed = tuple(sorted({*before.wish.remove, *(() if move.takes else drops)}))
+            wish = Wish({**left, **{name: left.get(name, "") for name in move.takes}}, removed)
             try:
-                packages = self._resolve(requested, removed)
+                packages = self._resolve(wish)
             except UserError:
                 return None
             back = next((each for each in packages if each.name in move.drops), None)
             if back is None or move.takes:
-                return self._tried(before, replace(move, drops=drops), requested, removed, packages)
-            asked = _asked(back, requested)
+                return self._tried(before, replace(move, drops=drops), wish, packages)
+            asked = _asked(back, wish)
             if asked is None or not self.droppable(asked):
                 return None
             drops |= {asked}
@@ -187,21 +177,20 @@ class Trial:
         self,
         before: Tried,
         done: Move,
-        requested: Sequence[str],
-        removed: tuple[str, ...],
-        packages: Sequence[Planned],
+        wish: Wish,
+        packages: Sequence[Selected],
     ) -> Tried | None:
         if not {each.name for each in packages} >= self._keep:
             return None
         budget = self._predict(packages)
         if budget.rootfs.bytes >= before.bytes:
             return None
-        return Tried((*before.moves, done), tuple(requested), removed, packages, budget)
+        return Tried((*before.moves, done), wish, packages, budget)
 
 
-def _asked(package: Planned, requested: Sequence[str]) -> str | None:
+def _asked(package: Selected, wish: Wish) -> str | None:
     """The name on the way to a package that was asked for."""
-    return next((name for name in package.why if name in requested), None)
+    return next((name for name in package.why if name in wish.add), None)
 
 
 def moves(situation: Situation) -> Iterator[Move]:
@@ -216,7 +205,7 @@ def moves(situation: Situation) -> Iterator[Move]:
         )
     yield from _variant_moves(situation)
     python = situation.variants.get(situation.variant, ())
-    for name in situation.requested:
+    for name in situation.wish.add:
         if name in NEVER or name in situation.keep or name in python or name in situation.sources:
             continue
         if name in situation.added:

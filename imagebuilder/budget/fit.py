@@ -73,7 +73,7 @@ def _enough(trial: Trial, start: Tried, others: Sequence[Move]) -> Tried | None:
     while not here.fits:
         if len(here.moves) >= _MOST_MOVES:
             return None
-        asked = set(here.requested)
+        asked = set(here.wish.add)
         tries = [
             each for move in others if move.drops <= asked and (each := trial.after(here, move)) is not None
         ]

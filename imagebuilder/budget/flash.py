@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from imagebuilder.budget.flash_kinds import kind_of, ratio_for, record_bytes
 from imagebuilder.budget.flash_place import place_of
@@ -19,6 +18,7 @@ from imagebuilder.model.budget import (
     PartName,
     Verdict,
 )
+from imagebuilder.model.package import Package
 from imagebuilder.tree.measure import SquashfsOptions
 from imagebuilder.tree.measure_image import ImageFacts, ImageSize, image_sizes
 
@@ -35,22 +35,8 @@ _KNOWN_DOUBT = 0.01  # where blocks begin and end among files that are not known
 _FILES_DOUBT = 0.1  # other files stand in one block with the overlays'
 
 
-class Sized(Protocol):
-    """A package of a plan. size: bytes of its file; installed_size: as its index states it (up to 23.05
-    the compressed data archive, from 24.10 the unpacked files)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def section(self) -> str: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def installed_size(self) -> int: ...
-
-
 @dataclass(frozen=True)
-class Tree:
+class FlashFacts:
     """What the tree says: how it packs, its packages' architecture (`mips_24kc`), its version, its images."""
 
     squashfs: SquashfsOptions
@@ -70,7 +56,7 @@ class Rootfs:
     measured: bool = False
 
 
-def packed_bytes(package: Sized) -> int:
+def packed_bytes(package: Package) -> int:
     """The package's compressed data: what the index says (up to 23.05), or less than its file (from 24.10 on
     the index states the unpacked size, which is larger than the file but for the smallest packages). A figure
     of 0 is one that is missing."""
@@ -78,7 +64,7 @@ def packed_bytes(package: Sized) -> int:
     return min(stated, default=0)
 
 
-def package_cost(package: Sized, tree: Tree) -> PackageCost:
+def package_cost(package: Package, tree: FlashFacts) -> PackageCost:
     """What one package adds to the squashfs, its records left out."""
     sources = tree.version.startswith(PYTHON_SOURCES)
     kind = kind_of(package.name, package.section, python_sources=sources)
@@ -99,7 +85,7 @@ def _known_cost(name: str, size: int) -> PackageCost:
 
 
 def predict_rootfs(
-    packages: Iterable[Sized], tree: Tree, files: int = 0, known: Mapping[str, int] | None = None
+    packages: Iterable[Package], tree: FlashFacts, files: int = 0, known: Mapping[str, int] | None = None
 ) -> Rootfs:
     """The squashfs before it is made. files: bytes that compressed_files() found; known: those that
     known_bytes() found, of packages whose content is at hand, by their names.
@@ -150,7 +136,7 @@ def measured_rootfs(predicted: Rootfs, size: int) -> Rootfs:
 
 def flash_budget(
     rootfs: Rootfs,
-    tree: Tree,
+    tree: FlashFacts,
     board: Board,
     *,
     wanted_free: int = 0,

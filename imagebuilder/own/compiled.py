@@ -4,13 +4,11 @@ done. 17.01's do, and so do some of other feeds: each source is compiled wheneve
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import PurePosixPath
 
 from imagebuilder.config.app import source_kind
 from imagebuilder.config.model_config import Python
-from imagebuilder.packages.apk.lists import conffiles_in, with_lists
-from imagebuilder.packages.repack import PackageManager, later_version
+from imagebuilder.packages.manager import PackageManager
 from imagebuilder.python.apps.bytecode import Compiler
 from imagebuilder.python.bytecode.check import cached_path
 from imagebuilder.python.catalogue.catalogue import Catalogue
@@ -55,11 +53,8 @@ def compiled_packages(
     for name, tree in shipped.items():
         content = contents[name]
         whole = content.tree.without(sources[name]).merged(tree)
-        version = later_version(content.package.version, "compiled", repr((list(tree), optimize)), manager)
-        package = replace(content.package, version=version, filename="", size=0, sha256="", identity="")
-        if manager == "apk":
-            whole = with_lists(whole, name, conffiles_in(content.tree, name))
-        made[name] = replace(content, package=package, tree=whole)
+        version = manager.later_version(content.package.version, "compiled", repr((list(tree), optimize)))
+        made[name] = manager.with_files(content, content.package.remade(version), whole)
     return made
 
 

@@ -11,17 +11,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from imagebuilder.config.app import ResolvedRequirements
-from imagebuilder.config.model_config import Config, Python
+from imagebuilder.config.model_config import Python
 from imagebuilder.config.python_package import PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.host.fs import expand_home, sha256_of
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
-from imagebuilder.model.tree import Tree
 from imagebuilder.own.choice import ChosenPython, choose_python
-from imagebuilder.packages.install import Offers
-from imagebuilder.packages.supply import Job
+from imagebuilder.packages.supply import Job, Offers
 from imagebuilder.python.apps.apps import AppScan, scan_app
 from imagebuilder.python.apps.package import (
     App,
@@ -33,7 +31,7 @@ from imagebuilder.python.apps.package import (
 )
 from imagebuilder.python.build import recipe
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
-from imagebuilder.python.catalogue.package_version import PackageManager
+from imagebuilder.python.catalogue.package_version import PackageWords
 from imagebuilder.python.catalogue.variants import catalogue_series, family_of
 from imagebuilder.python.micropython import micropython
 from imagebuilder.python.micropython.micropython import MicroPythonApp
@@ -95,29 +93,26 @@ def _digest(path: Path) -> str:
     return project_digest(path) if path.is_dir() else sha256_of(path)
 
 
-def open_own(
-    job: Job, config: Config, tree: Tree, offers: Offers, locked: ResolvedRequirements | None
-) -> Own:
+def open_own(job: Job, offers: Offers, locked: ResolvedRequirements | None) -> Own:
     """Read apps, resolve requirements, and find out what all of it needs. locked: requirements as a lock
     resolved them.
 
     OwnPythonError; what open_app(), resolve_requirements(), scan_app() and choose_python() raise.
     """
-    python, root = config.python, job.request.library.root
-    offered = {each.name for packages in offers.packages.values() for each in packages}
+    python, root, tree = job.config.python, job.root, job.tree
+    offered = {each.name for each in offers.packages}
     if not (python.apps or python.requirements or python.package):
         return Own(choose_python(python, root, tree.release, offered))
     if python.variant == "micropython" and not (python.requirements or python.package):
-        return _micropython(python, root, tree, choose_python(python, root, tree.release, offered))
-    _check_family(python, config.name)
+        return _micropython(job, choose_python(python, root, tree.release, offered))
+    _check_family(python, job.config.name)
     series = catalogue_series(tree.release)
     catalogue = load_catalogue(series)
     glibc = EDITIONS[tree.release].glibc if tree.release in EDITIONS else None
     target = wheel_target(catalogue.version, tree.arch, series, glibc=glibc)
-    index = PackageIndex(Cache(job.request.cache), job.log, offline=job.request.offline)
+    index = PackageIndex(Cache(job.cache), job.log, offline=job.offline)
     apps = tuple(open_app(use, root, target, index) for use in python.apps)
-    everything = [each for packages in offers.packages.values() for each in packages]
-    feed = feed_distributions(everything, without=catalogue.packages)
+    feed = feed_distributions(offers.packages, without=catalogue.packages)
     texts = [*python.requirements, *(text for app in apps for text in app.requires)]
     own_wheels = [app.wheel for app in apps if app.wheel is not None]
     resolved = locked or resolve_requirements(texts, target, feed, index, own=own_wheels)
@@ -127,15 +122,14 @@ def open_own(
     chosen = choose_python(python, root, tree.release, offered, apps=scans, libraries=libraries)
     names = local_names(resolved.pins, offered)
     sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
-    return _declared(sources, chosen, root, tree.package_manager)
+    return _declared(sources, chosen, root, job.manager)
 
 
-def _micropython(python: Python, root: Path, tree: Tree, chosen: ChosenPython) -> Own:
+def _micropython(job: Job, chosen: ChosenPython) -> Own:
     """Apps for MicroPython, their imports checked against what it has."""
-    apps = tuple(micropython.open_app(use, root) for use in python.apps)
-    check_imports([app.path for app in apps], catalogue_series(tree.release), chosen.packages)
-    manager = tree.package_manager
-    declared = {app.name: micropython.declare_app(app, chosen.packages, manager) for app in apps}
+    apps = tuple(micropython.open_app(use, job.root) for use in job.config.python.apps)
+    check_imports([app.path for app in apps], catalogue_series(job.tree.release), chosen.packages)
+    declared = {app.name: micropython.declare_app(app, chosen.packages, job.manager) for app in apps}
     wanted = {app.name: "python.apps" for app in apps}
     return Own(chosen, micropython=apps, declared=declared, wanted=wanted)
 
@@ -154,7 +148,7 @@ def _scan(app: App, catalogue: Catalogue) -> AppScan:
     return scan_app(app.path, python=catalogue.version_pair)
 
 
-def _declared(sources: Sources, python: ChosenPython, root: Path, manager: PackageManager) -> Own:
+def _declared(sources: Sources, python: ChosenPython, root: Path, manager: PackageWords) -> Own:
     """All that will be made, as a plan knows it."""
     target, resolved, names = sources.target, sources.resolved, sources.names
     apps = {str(app.wheel.name): app.name for app in sources.apps if app.wheel is not None}

@@ -118,7 +118,7 @@ def check_packages(plan: Plan, report: MakeReport) -> None:
         for missing in report.unsatisfied
     ]
     for name in report.not_fetched:
-        if name in plan.reasons:
+        if name in plan.wanted.add:
             lines.append(f"package '{name}' could not be downloaded; {_asked(plan, name)}")
         else:
             dependents = [f"'{other}'" for other in report.not_installed if other != name]
@@ -140,7 +140,7 @@ def check_packages(plan: Plan, report: MakeReport) -> None:
 
 
 def _asked(plan: Plan, name: str) -> str:
-    return f"asked for by {plan.reasons.get(name, 'another package')}"
+    return f"asked for by {plan.wanted.add.get(name, 'another package')}"
 
 
 def check_images(

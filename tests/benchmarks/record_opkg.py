@@ -43,7 +43,7 @@ from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Log
 from imagebuilder.model.release import covers
 from imagebuilder.packages.opkg.resolve import OpkgRules, opkg_rules
-from imagebuilder.packages.resolve import Universe
+from imagebuilder.packages.universe import Universe
 
 PLACE = Path(__file__).resolve().parents[1] / "data/opkg-outcomes.json"
 SEEDS, REAL_SEEDS = 300, 60

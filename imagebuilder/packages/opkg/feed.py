@@ -8,38 +8,21 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 
-from imagebuilder.errors import UserError
 from imagebuilder.host.fs import copy_file, disk_errors_explained, sha256_of
 from imagebuilder.host.sandbox import PrivateView
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import Package, Selected
+from imagebuilder.packages.feed import FEED, Finder, first_right, lay_files
+from imagebuilder.packages.opkg.opkg import format_index
 
-FEED = "feed"  # below the work folder: host/bubblewrap.py shows it by this name, tree/make.py asks for it
 FEED_NAME = "hermetic"
 OWN_FEED = "src imagebuilder file:packages"
 _SOURCE = re.compile(r"^\s*src(?:/gz)?\s+(\S+)\s+(\S+)")
 _ARCHITECTURE = re.compile(r"^\s*arch\s+(\S+)\s+\d+")
 ANY_ARCHITECTURE = "all"
 _SIGNED = re.compile(r"^\s*option\s+check_signature\b")
-
-Finder = Callable[[Package], Path | None]
-IndexFormat = Callable[[Iterable[Package]], str]
-Check = Callable[[Package, Sequence[Finder]], tuple[Path | None, str]]
-
-
-class FeedError(UserError):
-    """Packages of an image are nowhere to be had, or are not what their index says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A package that goes into an image from a feed. why: from what was asked for down to it, names."""
-
-    package: Package
-    why: tuple[str, ...]
 
 
 def feeds_of(tree: Path) -> dict[str, str]:
@@ -61,26 +44,7 @@ def used_indexes(tree: Path) -> dict[str, Path]:
     return {name: place for name, place in places.items() if place.is_file()}
 
 
-def in_folder(folder: Path) -> Finder:
-    """Looks for a package's file by its name in a folder, such as a used tree's dl/ or a feed's mirror: with
-    the folders that the index names, and without."""
-
-    def find(package: Package) -> Path | None:
-        names = dict.fromkeys((_inside(package.filename), PurePosixPath(package.filename).name))
-        return next((folder / name for name in names if name and (folder / name).is_file()), None)
-
-    return find
-
-
-def _inside(filename: str) -> str:
-    """An index's file name, if it stays below the index."""
-    path = PurePosixPath(filename)
-    return "" if path.is_absolute() or ".." in path.parts else str(path)
-
-
-def lay_feed(
-    folder: Path, wanted: Sequence[Wanted], finders: Sequence[Finder], format_index: IndexFormat
-) -> tuple[Path, ...]:
+def lay_feed(folder: Path, wanted: Sequence[Selected], finders: Sequence[Finder]) -> tuple[Path, ...]:
     """Lay the wanted packages and their index (Packages, Packages.gz) into `folder`, which is made; the
     package files, in the order of `wanted`.
 
@@ -95,30 +59,6 @@ def lay_feed(
     return tuple(folder / package.filename for package in laid)
 
 
-def lay_files(
-    folder: Path, wanted: Sequence[Wanted], finders: Sequence[Finder], checked: Check
-) -> list[Package]:
-    """Make `folder` and lay the wanted packages' files into it; the packages with their names there. checked
-    finds a package's right file. FeedError names every one that is missing or damaged."""
-    problems: list[str] = []
-    laid: list[Package] = []
-    folder.mkdir(parents=True)
-    for each in wanted:
-        file, problem = checked(each.package, finders)
-        if file is None:
-            problems.append(f"package '{each.package.name}' {problem}{_wanted_by(each)}")
-            continue
-        name = PurePosixPath(each.package.filename).name
-        copy_file(file, folder / name)
-        laid.append(replace(each.package, filename=name))
-    if problems:
-        raise FeedError(
-            "\n".join(problems),
-            hint="fetch them (build.py fetch), or put them into the tree's dl/ or into a mirror folder",
-        )
-    return laid
-
-
 def checked_file(package: Package, finders: Sequence[Finder]) -> tuple[Path | None, str]:
     """A file that is what the index says, or None and what is the matter."""
     if not package.sha256:
@@ -128,26 +68,6 @@ def checked_file(package: Package, finders: Sequence[Finder]) -> tuple[Path | No
         finders,
         lambda file: package.size in (0, file.stat().st_size) and sha256_of(file) == package.sha256.lower(),
     )
-
-
-def first_right(
-    package: Package, finders: Sequence[Finder], is_right: Callable[[Path], bool]
-) -> tuple[Path | None, str]:
-    """The first file that is found and is right, or None and what is the matter."""
-    damaged = ""
-    for find in finders:
-        file = find(package)
-        if file is None:
-            continue
-        if is_right(file):
-            return file, ""
-        damaged = damaged or f"is damaged: {file} is not the file that its index names"
-    return None, damaged or f"is missing: nothing has {PurePosixPath(package.filename).name}"
-
-
-def _wanted_by(wanted: Wanted) -> str:
-    chain = wanted.why[:-1]
-    return f" ({' -> '.join(chain)} needs it)" if chain else " (it was asked for)"
 
 
 def lay_lists(work: Path) -> None:

@@ -1,4 +1,5 @@
-"""The index of a tree's own packages/, kept in the cache, so that make need not make it again each time.
+"""Indexes of package files: that of a tree's own packages/ is kept in the cache, so that make need not make
+it again each time.
 
 A fresh or copied tree has an index that make calls out of date, whatever it holds: `find packages -cnewer
 packages/Packages.gz` looks at the time of the last change of a file's status, which unpacking and copying
@@ -9,18 +10,19 @@ was made from the very files is put in its place by a goal of ours, just before 
 from __future__ import annotations
 
 import gzip
-import hashlib
-import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from imagebuilder.host.fs import disk_errors_explained, write_whole
+from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.model.control import format_fields
 from imagebuilder.model.tree import Places
+from imagebuilder.packages.index_cache import kept_index
+from imagebuilder.packages.opkg.ipk import PackageFileError
+from imagebuilder.packages.opkg.ipk_reader import read_control
 from imagebuilder.tree.make import GIVEN_HOOKS
 
-_FORM = "1"  # of what is kept; another number makes all indexes anew
 _BESIDE_KERNEL = b"$(LINUX_DIR)/kernel_"
 _NOT_LISTED = ("libc", "kernel")  # as ipkg-make-index.sh: make installs these two by their files, in order
 INDEX = "Packages"
@@ -35,8 +37,6 @@ index_from_cache:
 # where make looks whether the index is up to date: 17.01 and newer have a goal for it, some forks have not
 _LOOKS = re.compile(r"(?m)^package_reload:")
 _LOOKS_INLINE = "_call_image"
-
-IndexOf = Callable[[Path, Sequence[Path]], str]
 
 
 def own_packages(tree: Path) -> tuple[Path, ...]:
@@ -60,25 +60,35 @@ def base_packages(tree: Path, places: Places) -> tuple[Path, ...]:
     return tuple(path for path in found if path is not None)
 
 
-def own_index(tree: Path, cache: Path, index_of: IndexOf) -> Path:
-    """`Packages` of the tree's own packages, made by index_of(folder, files) or found in the cache."""
+def own_index(tree: Path, cache: Path) -> Path:
+    """`Packages` of the tree's own packages, made or found in the cache."""
     folder, files = tree / "packages", own_packages(tree)
     return kept_index(folder, files, cache, lambda: index_of(folder, files).encode())
 
 
-def kept_index(folder: Path, files: Sequence[Path], cache: Path, make: Callable[[], bytes]) -> Path:
-    """The index of files in a folder, made or found in the cache, in which it is kept by the digest of the
-    files' names, sizes and times."""
-    digest = hashlib.sha256(_FORM.encode())
-    for path in files:
-        status = path.stat()
-        digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-    place = cache / "indexes" / digest.hexdigest()
-    if not place.is_file():
-        with disk_errors_explained(cache):
-            write_whole(place, make())
-    os.utime(place)  # last used now
-    return place
+def index_of(folder: Path, files: Sequence[Path]) -> str:
+    """`Packages` of a folder's .ipk files, as ipkg-make-index.sh writes it: each file's control fields as
+    they stand, with Filename (relative to the folder), Size and SHA256sum before the description. A file that
+    is no package has a paragraph without a name, as in OpenWrt's own indexes: opkg passes over it, and who
+    reads it is told which file it is."""
+    paragraphs = []
+    for file in files:
+        fields = _control(file)
+        described = {"Description": fields.pop("Description")} if "Description" in fields else {}
+        fields |= {
+            "Filename": str(file.relative_to(folder)),
+            "Size": str(file.stat().st_size),
+            "SHA256sum": sha256_of(file),
+        }
+        paragraphs.append(format_fields(fields | described))
+    return "".join(f"{paragraph}\n" for paragraph in paragraphs)
+
+
+def _control(file: Path) -> dict[str, str]:
+    try:
+        return dict(read_control(file).fields)
+    except PackageFileError:
+        return {}
 
 
 def lay_own_index(index: Path, tree: Path, view: PrivateView, work: Path) -> None:
