@@ -80,7 +80,7 @@ PYTHON = '[python]\nvariant = "full"\n'
 
 def test_from_a_config_to_an_image_and_offline_after_that(world: World) -> None:
     fetched, _ = fetch_image(world.ask(PYTHON), Log())
-    assert {each.filename for each in fetched.install if each.feed} == {
+    assert {each.package.filename for each in fetched.install if each.feed} == {
         path.rpartition("/")[2].replace("%2B", "+") for path in world.server.paths(".apk")
     }
     world.server.close()

@@ -159,7 +159,7 @@ def test_a_release_its_feed_and_offline_after_that(asking: Asking, mirror: Mirro
     assert result.feeds == {"openwrt_packages": f"signed by the key {mirror.site.signer.number}"}
     assert result.sandboxed
     fetched = {path.rpartition("/")[2] for path in mirror.server.paths(".ipk")}
-    assert fetched == {each.filename for each in plan.install if each.feed}
+    assert fetched == {each.package.filename for each in plan.install if each.feed}
     mirror.server.close()
     shutil.rmtree(place)
     _, again = build_image(asking(offline=True), Log())
