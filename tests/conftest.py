@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-import firmware_writers as writers
 import pytest
 from hypothesis import settings
 
@@ -15,6 +14,7 @@ from imagebuilder.config.library import Library
 from imagebuilder.model.package import Package
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.rootfs.tree import EMPTY
+from tests.support import firmware_writers as writers
 
 PROJECT = Path(__file__).resolve().parents[1]
 

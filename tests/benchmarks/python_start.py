@@ -16,23 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from shake_sizes import APPS, XZ, library_part, squashfs
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from shake_kit import (
-    CATALOGUE,
-    Contents,
-    chosen_packages,
-    left_of,
-    package_of,
-    packages_of,
-    root_of,
-    script_app,
-    shaken,
-)
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imagebuilder.host.fs import user_cache
 from imagebuilder.kit import prepare_kit
@@ -43,6 +27,18 @@ from imagebuilder.python.shake.shake import standard_packages
 from imagebuilder.python.shake.start import StartFacts, start_facts
 from imagebuilder.python.shake.trace import trace, traced_modules
 from imagebuilder.rootfs.tree import FileTree
+from tests.benchmarks.shake_sizes import APPS, XZ, library_part, squashfs
+from tests.support.shake_kit import (
+    CATALOGUE,
+    Contents,
+    chosen_packages,
+    left_of,
+    package_of,
+    packages_of,
+    root_of,
+    script_app,
+    shaken,
+)
 
 ROUNDS, RUNS, WANTED = 5, 7, 0.35
 PROGRAMS = ("hello", "imports")

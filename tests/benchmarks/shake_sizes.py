@@ -17,9 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from shake_kit import CATALOGUE, LIBRARY, chosen_packages, left_of, packages_of, root_of, script_app, shaken
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imagebuilder.host.fs import user_cache
 from imagebuilder.kit import prepare_kit
@@ -32,6 +30,16 @@ from imagebuilder.python.shake.shake import standard_packages
 from imagebuilder.python.shake.trace import trace, traced_modules
 from imagebuilder.rootfs.tree import FileTree
 from imagebuilder.tree.measure import SquashfsOptions, measure_squashfs, squashfs_options
+from tests.support.shake_kit import (
+    CATALOGUE,
+    LIBRARY,
+    chosen_packages,
+    left_of,
+    packages_of,
+    root_of,
+    script_app,
+    shaken,
+)
 
 APPS = Path(__file__).resolve().parents[1] / "data/apps"
 XZ_ARGUMENTS = ("-nopad", "-noappend", "-no-xattrs", "-all-root", "-comp", "xz", "-b", str(256 << 10))
