@@ -18,6 +18,8 @@ from tests.support import firmware_writers as writers
 
 PROJECT = Path(__file__).resolve().parents[1]
 
+pytest_plugins = ["tests.support.server_fixtures", "tests.support.kit_fixtures", "tests.support.shake_kit"]
+
 settings.register_profile("here", deadline=None)  # no test is timed: CI's machine is slow now and then
 settings.load_profile("here")
 

@@ -23,8 +23,6 @@ from imagebuilder.model.firmware import Check
 from imagebuilder.tree.device_facts import device_facts
 from tests.support import firmware_images as images
 
-pytest_plugins = ["tests.support.kit_fixtures"]
-
 PROFILES = ("tl-mr3420-v2", "tl-wr741nd-v4", "tl-wr703n-v1", "tl-wr841-v9", "tl-wr740n-v1")
 OTHERS = ("tplink-tl-wr740n-v4", "glinet-gl-ar150", "linksys-wrt1200ac")
 SECONDS = 300.0

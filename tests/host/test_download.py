@@ -27,8 +27,6 @@ from imagebuilder.host.transfer_part import DownloadError, NotThereError, Part, 
 from imagebuilder.log import Log
 from tests.support.download_server import Fault, Server, Told, left_in, no_waiting
 
-pytest_plugins = ["tests.support.server_fixtures"]
-
 DATA = bytes(range(256)) * 8192  # 2 MiB
 SHA = hashlib.sha256(DATA).hexdigest()
 

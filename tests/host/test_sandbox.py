@@ -28,8 +28,6 @@ from imagebuilder.packages.opkg.opkg import compressed_index, format_index, read
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree.rootfs import find_rootfs
 
-pytest_plugins = ["tests.support.kit_fixtures"]
-
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from imagebuilder.packages.opkg.ipk_reader import read_ipk
 from imagebuilder.rootfs.files import write_tree
 
-pytest_plugins = ["tests.support.kit_fixtures"]
 pytestmark = pytest.mark.kit
 
 SCRIPT = Path(__file__).resolve().parents[2] / "imagebuilder/kit/guest/uci/usr/share/uci/uci.awk"

@@ -24,7 +24,6 @@ from imagebuilder.rootfs.tree import FileTree, file_of
 from tests.support.kit_fixtures import EVERY_EDITION
 from tests.support.kit_making import Make, call_make, manifest_of
 
-pytest_plugins = ["tests.support.kit_fixtures"]
 pytestmark = [pytest.mark.kit, EVERY_EDITION]
 
 SMALL = {"base-files", "busybox", "kernel", "kmod-virtio-net", "libc", "libgcc1", "uci"}

@@ -18,7 +18,6 @@ from imagebuilder.rootfs.tree import FileTree
 from tests.support.kit_fixtures import EVERY_EDITION
 from tests.support.kit_making import Make
 
-pytest_plugins = ["tests.support.kit_fixtures"]
 pytestmark = pytest.mark.kit
 
 STANDARD = [

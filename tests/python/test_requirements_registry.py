@@ -42,7 +42,6 @@ from imagebuilder.python.wheels.target import WheelTarget, wheel_target
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.tree import FileTree, file_of
 
-pytest_plugins = ["tests.support.kit_fixtures"]
 SERIES = EDITIONS["embedded"].series
 pytestmark = pytest.mark.kit
 

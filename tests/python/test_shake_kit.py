@@ -25,7 +25,6 @@ from imagebuilder.rootfs.tree import file_of
 from tests.support.kit_fixtures import EVERY_EDITION
 from tests.support.shake_kit import Contents, Shaker, app_of, left_of, root_of
 
-pytest_plugins = ["tests.support.kit_fixtures", "tests.support.shake_kit"]
 pytestmark = pytest.mark.kit
 
 APPS = Path(__file__).parents[1] / "data/apps"

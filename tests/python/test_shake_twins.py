@@ -17,7 +17,6 @@ from tests.kit.test_python import NOT_IMPORTED, modules_of
 from tests.support.kit_fixtures import EVERY_EDITION
 from tests.support.shake_kit import Contents, Shaker, root_of
 
-pytest_plugins = ["tests.support.kit_fixtures", "tests.support.shake_kit"]
 pytestmark = pytest.mark.kit
 
 WITHOUT_SOURCE = {"python3-codecs", "python3-openssl", "python3-readline"}  # extension modules alone

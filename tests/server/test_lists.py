@@ -33,8 +33,6 @@ from tests.support.download_server import (
     no_waiting,
 )
 
-pytest_plugins = ["tests.support.server_fixtures"]
-
 Ask = Callable[..., Asking]
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -69,8 +69,6 @@ from tests.support.download_server import (
     small_board,
 )
 
-pytest_plugins = ["tests.support.server_fixtures"]
-
 Obtain = Callable[..., Obtained]
 
 

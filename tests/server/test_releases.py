@@ -30,8 +30,6 @@ from tests.support.download_server import Told, small_board
 PROJECT = Path(__file__).resolve().parents[2]
 SHIPPED = shipped_releases()
 
-pytest_plugins = ["tests.support.server_fixtures"]
-
 
 def versions(*listed: str, stable: str = "", oldstable: str = "") -> bytes:
     facts = {"stable_version": stable, "oldstable_version": oldstable, "versions_list": list(listed)}

@@ -18,7 +18,6 @@ from imagebuilder.trial.esp import SECTOR
 from tests.support.kit_fixtures import EVERY_EDITION
 from tests.support.kit_making import Made, call_make
 
-pytest_plugins = ["tests.support.kit_fixtures"]
 pytestmark = [pytest.mark.kit, pytest.mark.boot]
 
 SERVICE = """\

@@ -41,8 +41,6 @@ from imagebuilder.trust.signature_seen import OlderIndexError, SeenRecordError, 
 from imagebuilder.trust.signature_sums import SUMS, SumsError, TruncatedSumsError, parse_sums, verify_sums
 from tests.support.download_server import GpgSigner, Signer, Told, usign_file
 
-pytest_plugins = ["tests.support.server_fixtures"]
-
 SIGNER = Signer()
 KEYS = Keys(usign=(parse_usign_key(SIGNER.key_file(), "test"),))
 HASH = "0123456789abcdef" * 4

@@ -18,8 +18,6 @@ from imagebuilder.trust.signing_key import keep_signing_key, lay_signing_key, us
 from tests.conftest import SMALL_MAKEFILE
 from tests.support.download_server import Signer, Told
 
-pytest_plugins = ["tests.support.server_fixtures"]
-
 BOARD = "tplink-tl-wr740n-v4"
 SETTINGS = "CONFIG_SIGNATURE_CHECK=y\n"
 SETS = {

@@ -22,7 +22,6 @@ from tests.support import firmware_images
 from tests.support.apk_tree import BOARD, FEED_PATH, RELEASE, VERSIONS, Feed, fill_feed, make_key, make_tree
 from tests.support.download_server import Server
 
-pytest_plugins = ["tests.support.server_fixtures"]
 pytestmark = pytest.mark.genuine
 AddConfig = Callable[[str, str], str]
 

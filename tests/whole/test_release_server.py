@@ -34,7 +34,6 @@ from imagebuilder.trust.signature_seen import OlderIndexError
 from imagebuilder.trust.signature_sums import TruncatedSumsError
 from tests.support.download_server import RELEASE, Server, Signer, Site, Told
 
-pytest_plugins = ["tests.support.server_fixtures", "tests.support.kit_fixtures"]
 pytestmark = pytest.mark.kit
 
 TARGET = "x86/64"

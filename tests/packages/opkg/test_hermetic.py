@@ -59,8 +59,6 @@ from imagebuilder.tree.reproducible_check import (
 from tests.support.wanted_making import from_feeds
 from tests.whole.test_genuine import digest_of
 
-pytest_plugins = ["tests.support.kit_fixtures"]
-
 EPOCH = 1_561_119_851
 MakePackage = Callable[..., Package]
 
