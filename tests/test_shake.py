@@ -12,16 +12,14 @@ from hypothesis import strategies as st
 
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.packages.shaken import shaken_package
-from imagebuilder.python.shake.closure import Closure, Modules, Root, absolute, close
-from imagebuilder.python.shake.files import builtin_modules, frozen_modules
+from imagebuilder.python.shake.closure import Closure, Modules, RootModule, absolute, close
+from imagebuilder.python.shake.commands import Looked, lacking, parse_trace
 from imagebuilder.python.shake.hidden import codecs_in
 from imagebuilder.python.shake.index import index_of, module_of
 from imagebuilder.python.shake.libraries import Cut, lean, library_names
-from imagebuilder.python.shake.proof import lacking
 from imagebuilder.python.shake.read import Imported, ModuleFacts, ShakeError, Unit, parse_facts
-from imagebuilder.python.shake.run import Root as RootFileSystem
-from imagebuilder.python.shake.run import RootError, command_words, inside, program_argv
-from imagebuilder.python.shake.trace import Looked, parse_trace
+from imagebuilder.python.shake.run import Root, RootError, command_words, inside, program_argv
+from imagebuilder.python.shake.shake import builtin_modules, frozen_modules
 from imagebuilder.rootfs.local_package import LocalPackage
 from imagebuilder.rootfs.tree import FileTree, file_of, symlink
 
@@ -53,7 +51,7 @@ def closed(
     def read(names: Sequence[str]) -> dict[str, ModuleFacts]:
         return {name: ModuleFacts(name, tuple(library[name])) for name in names}
 
-    return close([Root(name, "the test", whole=name == whole) for name in roots], modules, read)
+    return close([RootModule(name, "the test", whole=name == whole) for name in roots], modules, read)
 
 
 def test_what_a_body_imports_is_reached_with_the_packages_round_it() -> None:
@@ -283,11 +281,7 @@ def test_the_index_prefers_the_library_and_bytecode() -> None:
     code = index.modules["csv"].code
     assert code is not None
     assert code.entry is one
-    assert [place.package for place in index.modules["csv"].places] == [
-        "python3-light",
-        "python3-light-src",
-        "mine",
-    ]
+    assert index.modules["csv"].packages == {"python3-light", "python3-light-src", "mine"}
     assert index.programs["/usr/bin/tool"][0] == "python3-light"
     assert index.of_package("mine") == ["csv"]
 
@@ -411,7 +405,7 @@ def test_a_commands_words_and_its_program(tmp_path: Path) -> None:
     (tmp_path / "usr/bin").mkdir(parents=True)
     (tmp_path / "usr/bin/mine").write_text("#!/usr/bin/python3 -B\n")
     (tmp_path / "bin").symlink_to("/usr/bin")
-    root = RootFileSystem(tmp_path, "3.11")
+    root = Root(tmp_path, "3.11")
     script = ["/usr/bin/python3", "-B", "/usr/bin/mine", "a b"]
     assert program_argv(root, command_words("mine 'a b'")) == script
     assert program_argv(root, ["/bin/mine"]) == ["/usr/bin/python3", "-B", "/bin/mine"]

@@ -14,8 +14,8 @@ from test_kit_python import NOT_IMPORTED, modules_of
 
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.python.catalogue.catalogue import PythonPackage, load_catalogue
-from imagebuilder.python.shake.files import builtin_modules, frozen_modules
 from imagebuilder.python.shake.run import Root, run_in
+from imagebuilder.python.shake.shake import builtin_modules, frozen_modules
 
 pytest_plugins = ["kit_fixtures", "shake_kit"]
 pytestmark = pytest.mark.kit

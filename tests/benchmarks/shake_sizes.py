@@ -26,10 +26,9 @@ from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.tree import Places
-from imagebuilder.python.shake.proof import prove
+from imagebuilder.python.shake.commands import prove, trace, traced_modules
 from imagebuilder.python.shake.run import Root
 from imagebuilder.python.shake.shake import standard_packages
-from imagebuilder.python.shake.trace import trace, traced_modules
 from imagebuilder.rootfs.tree import FileTree
 from imagebuilder.tree.measure import SquashfsOptions, measure_squashfs, squashfs_options
 
@@ -95,9 +94,8 @@ def measure(kit: Path, case: Case, work: Path) -> None:
     estimate = sum(each.saved_compressed for each in result.packages)
     print(f"modules left {kept}, gone {gone}; estimated to save {estimate:,} bytes (xz)")
     print(f"packages that go: {', '.join(result.removable) or 'none'}")
-    print(
-        f"looked for and not there: {', '.join(name for each in proved for name in each.missed) or 'nothing'}"
-    )
+    missed = sorted({name for run in proved for name in run.modules} & result.dropped)
+    print(f"looked for and not there: {', '.join(missed) or 'nothing'}")
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""Reads what compiled modules import and name. Never imported: shake_read.py hands its text to a Python whose
+"""Reads what compiled modules import and name. Never imported: read.py hands its text to a Python whose
 bytecode is the target's.
 
 Standard input: for each module one line `NAME KIND LENGTH`, KIND being pyc or py, and so many bytes.
-Standard output: lines of fields between tabs, see shake_read.py. It needs the standard library alone, and
+Standard output: lines of fields between tabs, see read.py. It needs the standard library alone, and
 nothing that is newer than Python 3.6.
 """
 

@@ -32,7 +32,7 @@ Read = Callable[[Sequence[str]], Mapping[str, ModuleFacts]]
 
 
 @dataclass(frozen=True, slots=True)
-class Root:
+class RootModule:
     """A module that must be there. why: who asks, for people; whole: all its functions count."""
 
     module: str
@@ -259,7 +259,7 @@ def _is_special(name: str) -> bool:
     return name.startswith("__") and name.endswith("__")
 
 
-def close(roots: Iterable[Root], modules: Modules, read: Read) -> Closure:
+def close(roots: Iterable[RootModule], modules: Modules, read: Read) -> Closure:
     """All that the roots reach. Roots that are not there do not matter. read: the facts of modules by name,
     asked for as they are reached; of extension modules nothing comes back.
 

@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 
 from imagebuilder.python.bytecode.bytecode import SHEBANG
 from imagebuilder.python.bytecode.check import PROGRAM_FOLDERS
-from imagebuilder.python.shake.read import Code, content
+from imagebuilder.python.shake.read import Code
+from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.tree import Entry, FileTree
 
 _DYNAMIC = "lib-dynload"
@@ -19,27 +20,19 @@ _ENDINGS = (".pyc", ".py", ".so")
 _SITE = ("site-packages", "dist-packages")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A file of a package."""
-
-    package: str
-    path: str
-
-
 @dataclass(slots=True)
 class ModuleFiles:
     """A module's files: bytecode, its source from a -src package, or an extension. is_package: others can be
-    in it."""
+    in it; packages: names of those that have a file of it; code: the file to read, None for an extension."""
 
     name: str
     is_package: bool = False
-    places: list[Place] = field(default_factory=list)
+    packages: set[str] = field(default_factory=set)
     code: Code | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class ModuleIndex:
     """modules: by name, those of the library first, then those in site-packages. programs: Python sources
     among programs, by their path, with the package; owners: module names by file."""
 
@@ -56,11 +49,7 @@ class Index:
 
     def of_package(self, package: str) -> list[str]:
         """The modules that have a file in a package, sorted."""
-        return sorted(
-            name
-            for name, module in self.modules.items()
-            if any(place.package == package for place in module.places)
-        )
+        return sorted(name for name, module in self.modules.items() if package in module.packages)
 
 
 def module_of(path: str, library: str) -> tuple[str, bool] | None:
@@ -108,7 +97,7 @@ def _files(trees: Mapping[str, FileTree]) -> Iterator[tuple[str, str, Entry]]:
                 yield package, path, entry
 
 
-def index_of(trees: Mapping[str, FileTree], library: str) -> Index:
+def index_of(trees: Mapping[str, FileTree], library: str) -> ModuleIndex:
     """The modules in packages' trees, by package name."""
     modules: dict[str, ModuleFiles] = {}
     programs: dict[str, tuple[str, Code]] = {}
@@ -124,9 +113,9 @@ def index_of(trees: Mapping[str, FileTree], library: str) -> Index:
             continue
         name, is_package = found
         module = modules.setdefault(name, ModuleFiles(name))
-        module.places.append(Place(package, path))
+        module.packages.add(package)
         module.is_package |= is_package
         if module.code is None and entry.kind == "file" and not path.endswith(".so"):
             module.code = Code("pyc" if path.endswith(".pyc") else "py", entry)
         owners[path] = name
-    return Index(library, modules, programs, owners)
+    return ModuleIndex(library, modules, programs, owners)

@@ -1,4 +1,4 @@
-"""Stands in for `encodings` in a traced run. Never imported here: shake_trace.py lays it over the root's own.
+"""Stands in for `encodings` in a traced run. Never imported here: commands.py lays it over the root's own.
 
 Every Python imports encodings first, whatever its options (-I and -S too), and children do as well. It writes
 the name of each module that is looked for from then on, and at the end how often files were. It needs nothing
