@@ -18,7 +18,7 @@ from imagebuilder.python.catalogue.catalogue import (
     load_catalogue,
     load_micropython,
 )
-from imagebuilder.python.catalogue.sizes import flash_need
+from imagebuilder.python.catalogue.overview import flash_need
 from imagebuilder.python.catalogue.variants import available_variants
 from imagebuilder.python.imports.graph import import_graph
 from imagebuilder.rootfs.filespec import parse

@@ -10,9 +10,10 @@ modules count, and of those that were asked for by name.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from imagebuilder.python.imports.graph import with_parents
 from imagebuilder.python.shake.hidden import (
     CODEC_USERS,
     COMPUTED_NAME,
@@ -82,13 +83,6 @@ class Modules:
         return name in self.files or name in self.builtin
 
 
-def parents(module: str) -> Iterator[str]:
-    """'a.b.c' gives 'a', 'a.b' and 'a.b.c': Python imports a package before what is in it. A program's path
-    gives itself."""
-    parts = [module] if module.startswith("/") else module.split(".")
-    return (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-
-
 def absolute(imported: Imported, module: str, *, is_package: bool) -> str:
     """What an import in a module means; "" where it leads out of the topmost package."""
     if imported.level == 0:
@@ -123,7 +117,8 @@ class _Walk:
 
     def need(self, module: str, reason: Reason) -> None:
         """A module with the packages that it is in, as far as they are there."""
-        for name in parents(module):
+        # a program has a path, which is in no package
+        for name in [module] if module.startswith("/") else with_parents(module):
             if name in self.reasons or name not in self.modules:
                 continue
             self.reasons[name] = reason if name == module else Reason(reason.by, reason.how, reason.line)
@@ -236,7 +231,7 @@ class _Walk:
             self.need(f"{name}.{each}", reason)
             self.importers[f"{name}.{each}"].add(module)
         self.taken[name] |= set(imported.names)
-        for each in parents(name):
+        for each in with_parents(name):
             self.importers[each].add(module)
 
     def _is_asked(self, module: str, name: str) -> bool:

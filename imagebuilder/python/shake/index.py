@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from imagebuilder.python.bytecode.bytecode import SHEBANG
-from imagebuilder.python.bytecode.check import PROGRAM_FOLDERS
+from imagebuilder.python.bytecode.check import is_program
 from imagebuilder.python.shake.read import Code
-from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.tree import Entry, FileTree
 
 _DYNAMIC = "lib-dynload"
@@ -74,15 +72,6 @@ def module_of(path: str, library: str) -> tuple[str, bool] | None:
     return ".".join(names), is_package
 
 
-def _program(path: str, entry: Entry) -> Code | None:
-    """A program that is a Python source."""
-    if str(PurePosixPath(path).parent) not in PROGRAM_FOLDERS or entry.kind != "file":
-        return None
-    data = content(entry)
-    found = SHEBANG.match(data)
-    return Code("py", entry) if found and b"micropython" not in found[0] else None
-
-
 def _priority(path: str, library: str) -> tuple[bool, bool, bool]:
     """The order in which Python looks: the library before site-packages, and bytecode rather than source,
     which is read faster."""
@@ -107,9 +96,8 @@ def index_of(trees: Mapping[str, FileTree], library: str) -> ModuleIndex:
     ):
         found = module_of(path, library)
         if found is None:
-            code = _program(path, entry)
-            if code is not None:
-                programs[path] = package, code
+            if is_program(path, entry):
+                programs[path] = package, Code("py", entry)
             continue
         name, is_package = found
         module = modules.setdefault(name, ModuleFiles(name))
