@@ -18,8 +18,9 @@ from imagebuilder.model.package import Dependency, Package
 from imagebuilder.packages.opkg.ipk_reader import read_ipk
 from imagebuilder.packages.repack import content_of
 from imagebuilder.python.apps.apps import scan_app
+from imagebuilder.python.apps.bytecode import Compiler
 from imagebuilder.python.apps.package import app_package, declare_app, open_app
-from imagebuilder.python.bytecode.bytecode import Compiler, Interpreter
+from imagebuilder.python.bytecode.bytecode import Interpreter
 from imagebuilder.python.bytecode.interpreter import choose_interpreter
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
 from imagebuilder.python.catalogue.choose import choose_packages

@@ -20,6 +20,7 @@ from imagebuilder.host.cache import Cache
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.ipk_reader import read_ipk
+from imagebuilder.python.apps.bytecode import Compiler
 from imagebuilder.python.apps.launcher import LauncherError, Service, StartOptions, init_script
 from imagebuilder.python.apps.package import (
     App,
@@ -33,7 +34,7 @@ from imagebuilder.python.apps.package import (
     wheel_package,
 )
 from imagebuilder.python.apps.script import ScriptError, read_script
-from imagebuilder.python.bytecode.bytecode import CompileError, Compiler, Interpreter
+from imagebuilder.python.bytecode.bytecode import CompileError, Interpreter
 from imagebuilder.python.bytecode.check import Uncompiled, uncompiled
 from imagebuilder.python.imports.imports import SourceError
 from imagebuilder.python.requirements.index import PackageIndex

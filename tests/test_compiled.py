@@ -14,7 +14,8 @@ from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.package import Package
 from imagebuilder.own.compiled import compiled_packages, is_compiled
 from imagebuilder.packages.opkg.version import compare_versions
-from imagebuilder.python.bytecode.bytecode import Compiler, Interpreter
+from imagebuilder.python.apps.bytecode import Compiler
+from imagebuilder.python.bytecode.bytecode import Interpreter
 from imagebuilder.python.catalogue.catalogue import load_catalogue
 from imagebuilder.rootfs.local_package import LocalPackage
 from imagebuilder.rootfs.tree import FileTree, file_of

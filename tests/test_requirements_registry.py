@@ -19,6 +19,7 @@ from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.ipk_reader import read_ipk
+from imagebuilder.python.apps.bytecode import Compiler
 from imagebuilder.python.apps.package import (
     app_package,
     declare_app,
@@ -28,7 +29,7 @@ from imagebuilder.python.apps.package import (
     packages_of,
     wheel_package,
 )
-from imagebuilder.python.bytecode.bytecode import Compiler, Interpreter
+from imagebuilder.python.bytecode.bytecode import Interpreter
 from imagebuilder.python.bytecode.check import uncompiled
 from imagebuilder.python.bytecode.interpreter import emulator, sandboxed, target_interpreter
 from imagebuilder.python.catalogue.catalogue import load_catalogue

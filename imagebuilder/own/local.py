@@ -23,11 +23,12 @@ from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.ipk_reader import read_ipk
 from imagebuilder.packages.repack import content_of, declare, repack
 from imagebuilder.packages.supply import LOCAL, Job
+from imagebuilder.python.apps.bytecode import Compiler
 from imagebuilder.python.apps.launcher import maintainer_scripts
 from imagebuilder.python.apps.package import app_package, wheel_package
 from imagebuilder.python.build.host_build import Bench
 from imagebuilder.python.build.recipe import build
-from imagebuilder.python.bytecode.bytecode import Compiler, Interpreter, source_tree
+from imagebuilder.python.bytecode.bytecode import Interpreter, source_tree
 from imagebuilder.python.bytecode.interpreter import choose_interpreter, emulator, host_interpreter, sandboxed
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_micropython
 from imagebuilder.python.catalogue.variants import catalogue_series

@@ -27,6 +27,7 @@ from imagebuilder.host.fs import expand_home
 from imagebuilder.model.control import parse_depends, parse_names
 from imagebuilder.model.filespec import site_packages
 from imagebuilder.model.package import Package
+from imagebuilder.python.apps.bytecode import Compiler
 from imagebuilder.python.apps.launcher import (
     PROGRAMS,
     Service,
@@ -37,7 +38,6 @@ from imagebuilder.python.apps.launcher import (
     source_program,
 )
 from imagebuilder.python.apps.script import Script, read_script
-from imagebuilder.python.bytecode.bytecode import Compiler
 from imagebuilder.python.bytecode.versions import version_facts
 from imagebuilder.python.catalogue.package_version import PackageManager, package_version
 from imagebuilder.python.requirements.index import PackageIndex, project_digest

@@ -1,5 +1,4 @@
-"""Python packages in the form that OpenWrt ships, bytecode beside where the source was, sources apart; and
-modules of apps and requirements in the form that a config asks for.
+"""Python packages in the form that OpenWrt ships: bytecode beside where the source was, sources apart.
 
 The rules are those of lang/python in openwrt/packages from 21.02 on: `foo.py` gives `foo.pyc` in the same
 folder (the legacy place, found without its source), with a checked hash in its header (PEP 552) because the
@@ -19,12 +18,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from imagebuilder.config.app import Optimize, SourceKind
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import disk_errors_explained, remove_tree
 from imagebuilder.host.run import Completed, clean_environment, how_it_ended, killed_by, run
 from imagebuilder.log import Log
-from imagebuilder.python.bytecode.check import cached_path
 from imagebuilder.python.bytecode.versions import version_facts
 from imagebuilder.rootfs.tree import Entry, FileTree, file_at, file_of, parent_of
 
@@ -162,7 +159,8 @@ def _failures(interpreter: Interpreter, done: Completed) -> list[tuple[str, str]
     return failures
 
 
-def _is_source(path: str, entry: Entry) -> bool:
+def is_source(path: str, entry: Entry) -> bool:
+    """Whether a file of a package is a module's source."""
     return entry.kind == "file" and path.endswith(".py")
 
 
@@ -264,7 +262,7 @@ def shipped_tree(tree: FileTree, bytecode: Mapping[str, Entry]) -> FileTree:
     """
     entries: dict[str, Entry] = {}
     for path, entry in tree.items():
-        if _is_source(path, entry):
+        if is_source(path, entry):
             entries[path + "c"] = bytecode[path]
         elif entry.kind == "file" and path.endswith(".exe"):
             continue
@@ -295,68 +293,10 @@ def ship(
     sources: dict[str, Entry] = {}
     for name, tree in packages.items():
         for path, entry in tree.items():
-            if _is_source(path, entry) and sources.setdefault(path, entry) != entry:
+            if is_source(path, entry) and sources.setdefault(path, entry) != entry:
                 raise UserError(
                     f"the package {name} and one before it hold different files {path}",
                     hint="two packages cannot own one file: drop it from one of them",
                 )
     bytecode = compile_sources(sources, interpreter, into, epoch=epoch, jobs=jobs, log=log)
     return {name: shipped_tree(tree, bytecode) for name, tree in packages.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Compiler:
-    """Compiles for the target. into: a folder for bytecode, which must stay as long as results are used;
-    epoch: SOURCE_DATE_EPOCH in seconds since 1970; python: the target's, '3.11'; validity: of bytecode that
-    has its source beside it, None for what the version is best at."""
-
-    interpreter: Interpreter
-    into: Path
-    epoch: int
-    python: str
-    log: Log
-    validity: Validity | None = None
-
-    def ship(
-        self, name: str, tree: FileTree, source: SourceKind, optimize: Optimize, *, lenient: bool = False
-    ) -> FileTree:
-        """A package's tree as it is shipped. Bytecode alone lies where the sources were, as in OpenWrt's
-        packages. With its source there Python looks for bytecode in __pycache__ only, so there it goes then.
-
-        lenient: sources that do not compile (other people's, for other Pythons) go in as they are, with a
-        warning. CompileError, InterpreterError, HostError.
-        """
-        return self.ship_all({name: tree}, source, optimize, lenient=lenient)[name]
-
-    def ship_all(
-        self, trees: Mapping[str, FileTree], source: SourceKind, optimize: Optimize, *, lenient: bool = False
-    ) -> dict[str, FileTree]:
-        """As ship(), for several packages, by their names: compiled together, for an interpreter under
-        emulation takes long to start."""
-        if source == "only":
-            return {name: tree.without_empty_folders() for name, tree in trees.items()}
-        sources = {
-            path: entry for tree in trees.values() for path, entry in tree.items() if _is_source(path, entry)
-        }
-        name = next(iter(trees)) if len(trees) == 1 else "packages"
-        form = Form(optimize, self.validity or usual_validity(self.python))
-        place = self.into / f"{name}-{form.optimize}"
-        bytecode, failures = compile_each(
-            sources, self.interpreter, place, epoch=self.epoch, log=self.log, form=form
-        )
-        if failures and not lenient:
-            raise CompileError(failures)
-        if failures:
-            listed = ", ".join(path for path, _ in failures)
-            self.log.warn(f"{name}: not compiled, for it does not compile: {listed}")
-        return {name: self._shipped(tree, bytecode, source) for name, tree in trees.items()}
-
-    def _shipped(self, tree: FileTree, bytecode: Mapping[str, Entry], source: SourceKind) -> FileTree:
-        """A tree with its bytecode, and with sources where they are asked for, or do not compile."""
-        if source == "both":
-            cached = {cached_path(path, self.python): bytecode[path] for path in tree if path in bytecode}
-            return tree.merged(cached).without_empty_folders()
-        left = {
-            path: entry for path, entry in tree.items() if _is_source(path, entry) and path not in bytecode
-        }
-        return shipped_tree(tree.without(left), bytecode).merged(left)

@@ -64,7 +64,7 @@ class ShakeRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class CutPackage:
+class CutModules:
     """One of CPython's packages. kept, dropped: its modules, sorted; frozen: those of the dropped ones that
     the interpreter carries itself; saved: bytes of the files that went, unpacked; saved_compressed: about how
     many bytes of an image they took, packed with xz."""
@@ -83,7 +83,7 @@ class Shaken:
     repacked; removable: packages that nobody needs any more, which are not to be installed. closure says why
     a module is there."""
 
-    packages: tuple[CutPackage, ...]
+    packages: tuple[CutModules, ...]
     trees: Mapping[str, FileTree]
     depends: Mapping[str, Depends]
     removable: tuple[str, ...]
@@ -200,7 +200,7 @@ def _result(
     left = lean(cuts, request.installed, libraries, request.asked)
     with ThreadPoolExecutor() as pool:  # lzma works outside of the interpreter's lock
         packages = pool.map(
-            lambda name: _cut_package(name, index, request.contents[name].tree, trees[name], frozen), trees
+            lambda name: _cut_modules(name, index, request.contents[name].tree, trees[name], frozen), trees
         )
     changed = {
         name
@@ -224,14 +224,14 @@ def _had_purpose(package: Package, before: FileTree, trees: Mapping[str, FileTre
     )
 
 
-def _cut_package(
+def _cut_modules(
     name: str, index: ModuleIndex, before: FileTree, after: FileTree, frozen: Collection[str]
-) -> CutPackage:
+) -> CutModules:
     kept = {index.owners[path] for path in after if path in index.owners}
     dropped = {index.owners[path] for path in before if path in index.owners} - kept
     saved = sum(map(content_size, before.values())) - sum(map(content_size, after.values()))
     gone = [entry for path, entry in before.items() if entry.kind == "file" and path not in after]
-    return CutPackage(
+    return CutModules(
         name,
         tuple(sorted(kept)),
         tuple(sorted(dropped)),
