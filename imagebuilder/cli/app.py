@@ -79,8 +79,7 @@ def show_one(
 ) -> None:
     """Show a board's data sheet, or a config with all that it extends and where each value came from."""
     from imagebuilder.cli import show
-    from imagebuilder.config.config import load_config
-    from imagebuilder.config.explain import explain, shown_config
+    from imagebuilder.config.config import explain, load_config, shown_config
     from imagebuilder.config.library import Library
 
     library = Library(project)
@@ -107,8 +106,7 @@ def schema(
 ) -> None:
     """Print the JSON schema of board, config, overlay or lock files, for editors."""
     from imagebuilder.cli import show
-    from imagebuilder.config.reference import reference_text
-    from imagebuilder.config.schema import KINDS, schema_of
+    from imagebuilder.config.schema import KINDS, reference_text, schema_of
     from imagebuilder.errors import UserError
 
     if reference == (kind is not None):

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from imagebuilder.config.board import Board, Emulation, Image, UnsupportedDevice
-from imagebuilder.config.boards_write import WrittenBoard
-from imagebuilder.config.explain import Explained
-from imagebuilder.config.model_config import Config
-from imagebuilder.model.budget import Budgets
-from imagebuilder.model.result import Result
 from imagebuilder.model.size import format_size, human_size
 from imagebuilder.report.flash_bar import flash_bar, flash_picture, ram_lines
-from imagebuilder.tree.board_check import Comparison
-from imagebuilder.tree.plan import Plan
 
 if TYPE_CHECKING:
+    from imagebuilder.config.board import Board, Emulation, Image, UnsupportedDevice
+    from imagebuilder.config.boards_write import WrittenBoard
+    from imagebuilder.config.config import Explained
+    from imagebuilder.config.model_config import Config
     from imagebuilder.host.cache import Cleaned
     from imagebuilder.host.diagnosis import Diagnosis
+    from imagebuilder.model.budget import Budgets
+    from imagebuilder.model.result import Result
     from imagebuilder.server.obtain_lists import FoundDevices, ShownReleases
+    from imagebuilder.tree.board_check import Comparison
+    from imagebuilder.tree.plan import Plan
 
 PIPE_COLUMNS = 200
 BoardNames = Mapping[tuple[str, str], str]
