@@ -8,8 +8,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from pydantic import AfterValidator, Field, model_validator
 
-from imagebuilder.model.base import Many, Model
-from imagebuilder.model.names import PackageName, VariableName
+from imagebuilder.model.base import Many, Model, PackageName, VariableName
 
 SourceKind = Literal["bytecode", "both", "only"]
 Optimize = Literal[0, 1, 2]

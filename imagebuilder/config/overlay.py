@@ -22,8 +22,7 @@ from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.run import ProgramError, run
-from imagebuilder.model.base import Many, Model
-from imagebuilder.model.names import Mode, PackageName, TargetPath, VariableName, Word
+from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName, Word
 
 MAX_TEXT = 65536  # characters; a shell and a terminal cope with that
 

@@ -10,9 +10,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from imagebuilder.config.app import Line, RequirementText
-from imagebuilder.model.base import Many, Model
+from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName
 from imagebuilder.model.filespec import RuleLines
-from imagebuilder.model.names import Mode, PackageName, TargetPath, VariableName
 
 VersionText = Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+!_-]*$")]
 
