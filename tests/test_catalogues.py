@@ -55,7 +55,7 @@ def test_every_dependency_is_known(book: Catalogue) -> None:
 def test_no_module_is_in_two_places(book: Catalogue) -> None:
     modules = [
         *book.builtin_modules,
-        *book.unpackaged,
+        *book.shipped_in_no_package,
         *(name for package in book.packages.values() for name in (*package.modules, *package.site_modules)),
     ]
     assert len(modules) == len(set(modules)) > 250

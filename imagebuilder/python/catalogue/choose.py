@@ -160,7 +160,7 @@ class _Chooser:
         if not top:
             message = f"the relative import of '{imported.module}' leads out of the app"
             hint = "name the folder that holds the whole package in python.apps"
-        elif top in self.catalogue.unpackaged:
+        elif top in self.catalogue.shipped_in_no_package:
             message = f"OpenWrt {series} leaves the module '{top}' out of Python {python}"
             hint = f"import '{top}' where ImportError is caught, or bring the module with the app"
         elif others := _series_with(top):
