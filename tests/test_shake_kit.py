@@ -17,7 +17,7 @@ from imagebuilder.packages.opkg.ipk_reader import read_ipk
 from imagebuilder.packages.opkg.version import compare_versions
 from imagebuilder.packages.shaken import shaken_package
 from imagebuilder.python.bytecode.bytecode import Interpreter
-from imagebuilder.python.shake.commands import ProofError, prove, start_facts, trace, traced_modules
+from imagebuilder.python.shake.commands import ProofError, prove, start_facts, trace
 from imagebuilder.python.shake.read import Code, ShakeError, read_modules
 from imagebuilder.python.shake.run import Root, run_in
 from imagebuilder.python.shake.shake import Shaken
@@ -127,8 +127,6 @@ def test_a_server_with_json_and_sqlite_needs_no_trace(shaker: Shaker, tmp_path: 
     root = left_root(shaker, contents, result, tmp_path / "root")
     (run,) = prove(root, ["notes --check"], tmp_path / "run", Log(), dropped=result.dropped)
     assert result.dropped.isdisjoint(run.modules)
-    assert result.closure.chain("sqlite3.dbapi2")[-2:] == ("sqlite3", "sqlite3.dbapi2")
-    assert result.closure.chain("sqlite3")[0] == "the package app-mine"
     assert "encodings.idna" in kept(result, "python3-base")  # socket's C code asks for it
     assert "_sqlite3" in kept(result, "python3-sqlite3")
     # ssl is in python3-light, but without python3-openssl it cannot be imported
@@ -155,12 +153,9 @@ def test_a_trace_brings_what_no_code_says_and_so_does_keep(shaker: Shaker, tmp_p
     assert {"textwrap", "re", "sys", "encodings.utf_8"} <= set(runs[0].modules)
     blind = shaker.shaken(contents, tmp_path / "read")
     assert "textwrap" in blind.dropped
-    assert blind.closure.computed >= {"/usr/bin/mine"}
-    seen = shaker.shaken(contents, tmp_path / "read", traced=traced_modules(runs))
-    assert seen.closure.chain("textwrap") == (f"the run of {command!r}", "textwrap")
+    seen = shaker.shaken(contents, tmp_path / "read", traced={name for run in runs for name in run.modules})
     prove(left_root(shaker, contents, seen, tmp_path / "seen"), [command], tmp_path / "run", Log())
     asked = shaker.shaken(contents, tmp_path / "read", keep=["text*"])
-    assert asked.closure.chain("textwrap") == ('keep = "text*"', "textwrap")
     prove(left_root(shaker, contents, asked, tmp_path / "asked"), [command], tmp_path / "run", Log())
     with pytest.raises(ShakeError, match="no module of the image is called 'nothing"):
         shaker.shaken(contents, tmp_path / "read", keep=["nothing.*"])

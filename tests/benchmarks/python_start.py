@@ -39,7 +39,7 @@ from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.result import Start
-from imagebuilder.python.shake.commands import start_facts, trace, traced_modules
+from imagebuilder.python.shake.commands import start_facts, trace
 from imagebuilder.python.shake.run import Root
 from imagebuilder.python.shake.shake import standard_packages
 from imagebuilder.rootfs.tree import FileTree
@@ -74,7 +74,9 @@ def roots(kit: Path, program: str, work: Path) -> dict[str, tuple[Root, Mapping[
     whole = {name: each.tree for name, each in contents.items()}
     full = Root(root_of(whole.values(), work / "bytecode"), CATALOGUE.python)
     runs = trace(full, [program], work, Log())
-    left = left_of(contents, shaken(contents, work / "read", traced=traced_modules(runs)))
+    left = left_of(
+        contents, shaken(contents, work / "read", traced={name for run in runs for name in run.modules})
+    )
     lean = {**left, "app-mine": plain.tree}
     forms = {"source": sources, "bytecode": whole, "shaken": left, "shaken, -I -S": lean}
     return {

@@ -26,7 +26,7 @@ from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.tree import Places
-from imagebuilder.python.shake.commands import prove, trace, traced_modules
+from imagebuilder.python.shake.commands import prove, trace
 from imagebuilder.python.shake.run import Root
 from imagebuilder.python.shake.shake import standard_packages
 from imagebuilder.rootfs.tree import FileTree
@@ -69,7 +69,7 @@ def measure(kit: Path, case: Case, work: Path) -> None:
     full = Root(root_of(whole.values(), work / "full"), CATALOGUE.python)
     runs = trace(full, case.commands, work, Log())
     assert all(run.code == 0 for run in runs), runs
-    result = shaken(contents, work / "read", traced=traced_modules(runs))
+    result = shaken(contents, work / "read", traced={name for run in runs for name in run.modules})
     left = left_of(contents, result)
     root = Root(root_of(left.values(), work / "left"), CATALOGUE.python)
     proved = prove(root, case.commands, work, Log(), dropped=result.dropped)

@@ -11,7 +11,7 @@ import re
 import shutil
 import statistics
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -139,15 +139,6 @@ def trace(root: Root, commands: Sequence[str], work: Path, log: Log) -> tuple[Tr
         last = "\n".join((done.stderr or done.stdout).splitlines()[-TAIL_LINES:])
         runs.append(Traced(command, names, looked, done.code, last))
     return tuple(runs)
-
-
-def traced_modules(runs: Sequence[Traced]) -> Mapping[str, str]:
-    """The modules of several runs, each with the command that first looked for it."""
-    found: dict[str, str] = {}
-    for run in runs:
-        for name in run.modules:
-            found.setdefault(name, run.command)
-    return found
 
 
 def lacking(output: str) -> tuple[str, str] | None:

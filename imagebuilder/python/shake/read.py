@@ -35,7 +35,6 @@ class Imported:
     names: what `from` takes, "*" among them; instead: the modules that are imported first, and whose absence
     leads here."""
 
-    line: int
     certain: bool
     level: int
     module: str
@@ -93,7 +92,7 @@ class _Open:
 
 def parse_facts(text: str) -> dict[str, ModuleFacts]:
     """The helper's answer, by module. Its lines, fields between tabs: M name; U number, parent, kind, name,
-    owner; G, A, S words; I line, certain, level, module, names, instead; E name, problem; END.
+    owner; G, A, S words; I certain, level, module, names, instead; E name, problem; END.
 
     ShakeError for anything else, and where the end is missing."""
     found: dict[str, ModuleFacts] = {}
@@ -121,10 +120,8 @@ def parse_facts(text: str) -> dict[str, ModuleFacts]:
                     units.append(_Open(unit))
                 case (("G" | "A" | "S"), [words]):
                     units[-1].words[key] = frozenset(words.split(" "))
-                case "I", [at, certain, level, module, names, instead]:
-                    taken = Imported(
-                        int(at), certain == "1", int(level), module, _listed(names), _listed(instead)
-                    )
+                case "I", [certain, level, module, names, instead]:
+                    taken = Imported(certain == "1", int(level), module, _listed(names), _listed(instead))
                     units[-1].imports.append(taken)
                 case "END", []:
                     ended = True

@@ -13,7 +13,7 @@ import posixpath
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
@@ -22,7 +22,7 @@ from imagebuilder.model.package import Package
 from imagebuilder.python.bytecode.bytecode import Interpreter
 from imagebuilder.python.bytecode.versions import version_facts
 from imagebuilder.python.catalogue.catalogue import Catalogue
-from imagebuilder.python.shake.closure import Closure, Modules, Read, RootModule, close
+from imagebuilder.python.shake.closure import Closure, Modules, Read, close
 from imagebuilder.python.shake.hidden import CUSTOM, LANDMARK
 from imagebuilder.python.shake.index import ModuleIndex, index_of
 from imagebuilder.python.shake.libraries import Cut, Depends, lean, library_names, linked_libraries
@@ -49,7 +49,7 @@ class ShakeRequest:
     image; asked: those of them that stay, whoever needs them (the interpreter's own left out).
 
     apps: packages all of whose Python counts: apps, and what was asked for by name. keep: patterns of module
-    names (`encodings.*`); traced: modules that a run imported, with its command. started: modules that the
+    names (`encodings.*`); traced: modules that runs of commands imported. started: modules that the
     interpreter imports by itself, as a run of it has shown; None where it cannot be run here: then what is
     known of its version counts.
     """
@@ -59,7 +59,7 @@ class ShakeRequest:
     asked: Collection[str] = ()
     apps: Collection[str] = ()
     keep: Sequence[str] = ()
-    traced: Mapping[str, str] = field(default_factory=dict)
+    traced: Collection[str] = ()
     started: Collection[str] | None = None
 
 
@@ -80,22 +80,14 @@ class CutModules:
 @dataclass(frozen=True, slots=True)
 class Shaken:
     """What shake found. packages: CPython's, in their order; trees, depends: of those that have to be
-    repacked; removable: packages that nobody needs any more, which are not to be installed. closure says why
-    a module is there."""
+    repacked; removable: packages that nobody needs any more, which are not to be installed; dropped: modules
+    that are not on the device any more, not even inside the interpreter, and could be imported before."""
 
     packages: tuple[CutModules, ...]
     trees: Mapping[str, FileTree]
     depends: Mapping[str, Depends]
     removable: tuple[str, ...]
-    closure: Closure
-
-    @property
-    def dropped(self) -> frozenset[str]:
-        """All modules that are not on the device any more, not even inside the interpreter, and that could
-        be imported before."""
-        gone = {name for each in self.packages for name in set(each.dropped) - set(each.frozen)}
-        kept = {name for each in self.packages for name in each.kept}
-        return frozenset(gone - kept - self.closure.unusable)
+    dropped: frozenset[str]
 
 
 def standard_packages(catalogue: Catalogue) -> frozenset[str]:
@@ -126,8 +118,9 @@ def shake(
     builtin = {*_IMPORT_SYSTEM, *catalogue.builtin_modules, *builtin_modules(own)}
     packages = {name for name, each in index.modules.items() if each.is_package}
     modules = Modules({*index.modules, *index.programs}, packages, builtin)
-    roots = [*_own_needs(modules, request.started, catalogue.python), *_roots(request, index)]
-    closure = close(roots, modules, read)
+    whole = _whole(request, index)
+    roots = {*_own_needs(modules, request.started, catalogue.python), *_needs(request), *whole}
+    closure = close(sorted(roots), modules, read, whole=whole)
     unread = {name: why for name, why in closure.problems.items() if _is_standard(index, name, standard)}
     if unread:
         name, why = next(iter(unread.items()))
@@ -143,34 +136,35 @@ def _is_standard(index: ModuleIndex, module: str, standard: Collection[str]) -> 
     return module in index.modules and not index.modules[module].packages.isdisjoint(standard)
 
 
-def _own_needs(modules: Modules, started: Collection[str] | None, python: str) -> list[RootModule]:
+def _own_needs(modules: Modules, started: Collection[str] | None, python: str) -> set[str]:
     """What the interpreter imports before any program. Codecs always by its version's facts: which ones it
     takes depends on the locale."""
     startup = version_facts(python).startup
     patterns = startup if started is None else [name for name in startup if name.startswith("encodings")]
     names = {each for pattern in patterns for each in modules.files if fnmatchcase(each, pattern)}
-    return [RootModule(name, "the interpreter") for name in sorted({*names, *(started or ()), *CUSTOM})]
+    return {*names, *(started or ()), *CUSTOM}
 
 
-def _roots(request: ShakeRequest, index: ModuleIndex) -> list[RootModule]:
-    """Who asks, besides the interpreter itself."""
-    roots: list[RootModule] = []
+def _whole(request: ShakeRequest, index: ModuleIndex) -> set[str]:
+    """What was asked for by name, and the modules and programs of apps."""
+    whole: set[str] = set()
     for pattern in request.keep:
-        found = [name for name in index.modules if fnmatchcase(name, pattern)]
-        if not found:
+        kept = [name for name in index.modules if fnmatchcase(name, pattern)]
+        if not kept:
             raise ShakeError(
                 f"python.keep: no module of the image is called {pattern!r}",
                 hint="it takes names as they are imported, and patterns: encodings.*",
             )
-        roots += [RootModule(name, f'keep = "{pattern}"', whole=True) for name in sorted(found)]
-    roots += [RootModule(name, f"the run of {command!r}") for name, command in sorted(request.traced.items())]
-    for package in sorted(request.apps):
-        own = index.of_package(package)
-        own += [path for path, (owner, _) in index.programs.items() if owner == package]
-        roots += [RootModule(name, f"the package {package}", whole=True) for name in own]
-        if package in request.contents and _runs_modules(request.contents[package].tree):
-            roots.append(RootModule("runpy", f"the package {package} starts python -m"))
-    return roots
+        whole.update(kept)
+    for package in request.apps:
+        whole.update(index.of_package(package))
+    return whole | {path for path, (owner, _) in index.programs.items() if owner in request.apps}
+
+
+def _needs(request: ShakeRequest) -> set[str]:
+    """What runs have imported, and what python -m takes where an app starts it."""
+    apps = (request.contents[name].tree for name in request.apps if name in request.contents)
+    return {*request.traced, *(["runpy"] if any(map(_runs_modules, apps)) else [])}
 
 
 def _runs_modules(tree: FileTree) -> bool:
@@ -199,21 +193,24 @@ def _result(
     }
     left = lean(cuts, request.installed, libraries, request.asked)
     with ThreadPoolExecutor() as pool:  # lzma works outside of the interpreter's lock
-        packages = pool.map(
+        cut = pool.map(
             lambda name: _cut_modules(name, index, request.contents[name].tree, trees[name], frozen), trees
         )
+        packages = tuple(cut)
     changed = {
         name
         for name, tree in trees.items()
         if name not in left.removable
         and (files_of(tree) != files_of(request.contents[name].tree) or left.dropped[name])
     }
+    gone = {name for each in packages for name in set(each.dropped) - set(each.frozen)}
+    kept = {name for each in packages for name in each.kept}
     return Shaken(
-        tuple(packages),
+        packages,
         {name: trees[name] for name in sorted(changed)},
         {name: left.depends[name] for name in sorted(changed)},
         left.removable,
-        closure,
+        frozenset(gone - kept - closure.unusable),
     )
 
 
@@ -287,7 +284,7 @@ class Kept:
 
     def _module(self, name: str) -> bool:
         """Whether a module's files stay."""
-        if name not in self.closure.reasons:
+        if name not in self.closure.reached:
             return False
         if name not in self.frozen or name == LANDMARK:
             return True
@@ -299,7 +296,7 @@ class Kept:
         if path in self.index.programs:
             facts = self.read([path])[path]
             wanted = {each.module for unit in facts.units[:1] for each in unit.imports}
-            return all(name in self.closure.reasons for name in wanted if name in self.index.modules)
+            return all(name in self.closure.reached for name in wanted if name in self.index.modules)
         return self._data(path)
 
     def _data(self, path: str) -> bool:
@@ -312,7 +309,7 @@ class Kept:
         for end in range(len(names), 0, -1):
             name = ".".join(names[:end])
             if name in self.index.modules:
-                return name in self.closure.reasons
+                return name in self.closure.reached
         return True
 
 
