@@ -19,7 +19,6 @@ from typing import Any, Literal
 from imagebuilder.errors import UserError
 
 Kind = Literal["always", "conditional", "deferred", "optional", "fallback", "typing", "never"]
-How = Literal["import", "from", "call", "data"]
 NEEDED: tuple[Kind, ...] = ("always", "conditional", "deferred")
 _ORDER: tuple[Kind, ...] = ("always", "conditional", "deferred", "optional", "fallback", "typing", "never")
 _CATCHES = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
@@ -74,7 +73,6 @@ class Import:
     line: int
     module: str
     kind: Kind = "always"
-    how: How = "import"
     names: tuple[str, ...] = ()
     instead: tuple[str, ...] = ()
 
@@ -151,17 +149,11 @@ class _Reader:
                 self._call(node, where)
         return self._later(ast.iter_child_nodes(node), inside)
 
-    def _add(
-        self, node: ast.stmt | ast.expr, module: str, where: _Where, how: How, **more: tuple[str, ...]
-    ) -> None:
-        self.imports.append(Import(self.file, node.lineno, module, where.kind, how, **more))
-
     def _statement(self, node: ast.Import | ast.ImportFrom, where: _Where) -> None:
-        how: How = "import" if isinstance(node, ast.Import) else "from"
         for module, names, bound in _imported(node, self.package):
             others = (each for name in bound for each in where.instead.get(name, ()))
             instead = tuple(dict.fromkeys(others)) if where.kind == "optional" else ()
-            self._add(node, module, where, how, names=names, instead=instead)
+            self.imports.append(Import(self.file, node.lineno, module, where.kind, names, instead))
 
     def _condition(self, node: ast.If, where: _Where) -> None:
         holds = verdict(node.test, self.python, self.implementation)
@@ -198,8 +190,8 @@ class _Reader:
             package = anchor.value if isinstance(anchor, ast.Constant) else self.package
             module = _absolute(module.lstrip("."), len(module) - len(module.lstrip(".")), str(package))
         if module:
-            how: How = "data" if called in _DATA else "call"
-            self._add(node, module, where.within("optional") if called in _PROBES else where, how)
+            kind = where.within("optional").kind if called in _PROBES else where.kind
+            self.imports.append(Import(self.file, node.lineno, module, kind))
 
 
 def _absolute(module: str, level: int, package: str) -> str:

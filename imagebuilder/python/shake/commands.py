@@ -53,12 +53,10 @@ class CrashError(ProofError):
 @dataclass(frozen=True, slots=True)
 class Looked:
     """How a Python that ended went about its imports. modules: that it had in the end, built-in ones too;
-    stats, listings, opened: how often it asked whether a file is there, listed a folder, opened a file."""
+    look_ups: how often it asked whether a file is there, listed a folder, opened a file."""
 
     modules: int
-    stats: int
-    listings: int
-    opened: int
+    look_ups: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ def parse_trace(data: bytes) -> tuple[tuple[str, ...], tuple[Looked, ...]]:
         match line.split("\t"):
             case ["M", name]:
                 names.add(name)
-            case ["END", *counts] if len(counts) == 4 and all(map(_is_count, counts)):
+            case ["END", *counts] if len(counts) == 2 and all(map(_is_count, counts)):
                 looked.append(Looked(*map(int, counts)))
     return tuple(sorted(names)), tuple(looked)
 
@@ -211,7 +209,7 @@ def start_facts(root: Root, command: str, work: Path, log: Log, *, runs: int) ->
     return Start(
         command=command,
         modules=last.modules,
-        look_ups=last.stats + last.listings + last.opened,
+        look_ups=last.look_ups,
         seconds=statistics.median(_seconds(root, command, work, runs)),
     )
 
