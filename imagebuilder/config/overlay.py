@@ -156,15 +156,14 @@ class LoadedOverlay:
 
         SecretError for a secret that cannot be had or does not match the variable's pattern.
         """
-        return dict(self._values(project))
-
-    def _values(self, project: Path) -> Iterator[tuple[str, VariableValue]]:
+        values: dict[str, VariableValue] = {}
         for name, variable in self.overlay.variables.items():
             value = self.use.variables.get(name, variable.default)
             if isinstance(value, Secret):
-                yield name, find_secret(project, value.secret, variable)
+                values[name] = find_secret(project, value.secret, variable)
             elif value is not None:
-                yield name, value
+                values[name] = value
+        return values
 
     def secrets(self) -> list[str]:
         """The names of its variables (`wifi-client.key`) whose values must not be shown, as given here."""

@@ -34,8 +34,6 @@ from imagebuilder.python.wheels.wheels import Wheel, read_wheel
 _STUB = "+feed"
 MAX_ROUNDS = 100
 _CONSTRAINT = re.compile(r"\(constraint\) ([A-Za-z0-9][A-Za-z0-9._-]*)")
-
-Feed = Mapping[NormalizedName, "FeedDistribution"]
 PREFIX = "python3-"
 # where what follows `python3-` is not the distribution's name
 _DISTRIBUTIONS = {
@@ -66,6 +64,59 @@ _REVISION = re.compile(r"-r?\d+$")
 
 class RequirementError(UserError):
     """A requirement that cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedDistribution:
+    """A distribution that a feed's package is."""
+
+    name: NormalizedName
+    version: Version
+    package: str
+
+
+Feed = Mapping[NormalizedName, FeedDistribution]
+
+
+def distribution_of(package: Package) -> FeedDistribution | None:
+    """The distribution that a package is; None for other packages, and for versions that are none of
+    Python's."""
+    if not package.name.startswith(PREFIX) or package.name.endswith("-src"):
+        return None
+    name = package.name.removeprefix(PREFIX)
+    upstream = _REVISION.sub("", package.version).replace("~", "")
+    try:
+        version = Version(upstream)
+    except InvalidVersion:
+        return None
+    return FeedDistribution(canonicalize_name(_DISTRIBUTIONS.get(name, name)), version, package.name)
+
+
+def feed_distributions(
+    packages: Iterable[Package], *, without: Iterable[str] = ()
+) -> dict[NormalizedName, FeedDistribution]:
+    """The newest of each distribution that feeds have. without: names of packages that are none, as those
+    that the standard library is cut into."""
+    left_out = frozenset(without)
+    found: dict[NormalizedName, FeedDistribution] = {}
+    for package in packages:
+        each = distribution_of(package)
+        if each is not None and package.name not in left_out:
+            known = found.get(each.name)
+            if known is None or known.version < each.version:
+                found[each.name] = each
+    return found
+
+
+def satisfying(
+    requirement: Requirement, feed: Mapping[NormalizedName, FeedDistribution]
+) -> FeedDistribution | None:
+    """The feed package that satisfies a requirement. Nothing does where extras are asked for: feeds do not
+    say which they bring."""
+    found = feed.get(canonicalize_name(requirement.name))
+    if found is None or requirement.extras:
+        return None
+    return found if requirement.specifier.contains(found.version, prereleases=True) else None
 
 
 def parse_requirement(text: str) -> Requirement:
@@ -287,53 +338,3 @@ def wheels_of(
         path = index.named(pin.filename, pin.sha256) if pin.is_wheel else index.built(pin, target)
         found[canonicalize_name(pin.name)] = read_wheel(path)
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class FeedDistribution:
-    """A distribution that a feed's package is."""
-
-    name: NormalizedName
-    version: Version
-    package: str
-
-
-def distribution_of(package: Package) -> FeedDistribution | None:
-    """The distribution that a package is; None for other packages, and for versions that are none of
-    Python's."""
-    if not package.name.startswith(PREFIX) or package.name.endswith("-src"):
-        return None
-    name = package.name.removeprefix(PREFIX)
-    upstream = _REVISION.sub("", package.version).replace("~", "")
-    try:
-        version = Version(upstream)
-    except InvalidVersion:
-        return None
-    return FeedDistribution(canonicalize_name(_DISTRIBUTIONS.get(name, name)), version, package.name)
-
-
-def feed_distributions(
-    packages: Iterable[Package], *, without: Iterable[str] = ()
-) -> dict[NormalizedName, FeedDistribution]:
-    """The newest of each distribution that feeds have. without: names of packages that are none, as those
-    that the standard library is cut into."""
-    left_out = frozenset(without)
-    found: dict[NormalizedName, FeedDistribution] = {}
-    for package in packages:
-        each = distribution_of(package)
-        if each is not None and package.name not in left_out:
-            known = found.get(each.name)
-            if known is None or known.version < each.version:
-                found[each.name] = each
-    return found
-
-
-def satisfying(
-    requirement: Requirement, feed: Mapping[NormalizedName, FeedDistribution]
-) -> FeedDistribution | None:
-    """The feed package that satisfies a requirement. Nothing does where extras are asked for: feeds do not
-    say which they bring."""
-    found = feed.get(canonicalize_name(requirement.name))
-    if found is None or requirement.extras:
-        return None
-    return found if requirement.specifier.contains(found.version, prereleases=True) else None
