@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from imagebuilder.python.shake.read import content
+from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.tree import FileTree
 from imagebuilder.tree.measure import SquashfsOptions
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from imagebuilder.config.board import TAKEN_APART
-from imagebuilder.config.partitions import parse_mtdparts
+from imagebuilder.config.device import parse_mtdparts
 from imagebuilder.firmware.checks import at_most, holds
 from imagebuilder.firmware.formats.padding import marker_checks
 from imagebuilder.firmware.formats.tplink import ERASE_BLOCK

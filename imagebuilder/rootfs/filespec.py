@@ -1,6 +1,6 @@
 """OpenWrt's filespecs at work: which files of an installed tree become a package.
 
-The text of a filespec, its rules and the three generations that read it are in model/filespec_rules.py.
+The text of a filespec, its rules and the three generations that read it are in model/filespec.py.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imagebuilder.model.filespec_rules import FilespecError, Generation, Rule, from_triples, parse
+from imagebuilder.model.filespec import FilespecError, Generation, Rule, from_triples, parse
 from imagebuilder.rootfs.filespec_steps import Modes, Step, change_modes, drop, take
 from imagebuilder.rootfs.tree import EMPTY, FileTree
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from imagebuilder.config.board import Partition, TplinkHeader
-from imagebuilder.config.device import DeviceFacts, ImageFacts
-from imagebuilder.config.partitions import make_size, parse_mtdparts
-from imagebuilder.model.tplink import FLASH_LAYOUTS
+from imagebuilder.config.device import DeviceFacts, ImageFacts, make_size, parse_mtdparts
+from imagebuilder.model.firmware import FLASH_LAYOUTS
 from imagebuilder.model.tree import ProfileError, Tree, TreeError, nearest_profiles
 from imagebuilder.tree.image_makefile import DeviceDefinition, read_image_makefiles
 from imagebuilder.tree.legacy_images import legacy_device

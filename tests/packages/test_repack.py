@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from imagebuilder.model.control import parse_depends, parse_names
-from imagebuilder.model.filespec import FilespecUse, overlay_rules, package_rules, with_python
-from imagebuilder.model.filespec_rules import FilespecError
+from imagebuilder.model.filespec import FilespecError, FilespecUse, overlay_rules, package_rules, with_python
 from imagebuilder.model.package import Package
 from imagebuilder.packages.apk import version as apk_version
 from imagebuilder.packages.apk.lists import for_apk, with_lists

@@ -20,7 +20,7 @@ from imagebuilder.log import Event, Log, Warned
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.ipk_reader import read_ipk
 from imagebuilder.python.apps.bytecode import Compiler
-from imagebuilder.python.apps.launcher import LauncherError, Service, Start, init_script
+from imagebuilder.python.apps.launcher import LauncherError, Service, StartOptions, init_script
 from imagebuilder.python.apps.package import (
     App,
     AppPackageError,
@@ -349,5 +349,5 @@ def test_any_script_is_read_or_one_clear_error(tmp_path_factory: pytest.TempPath
 
 
 def test_flags_of_a_start() -> None:
-    assert Start("/s").flags() == "-B"
-    assert Start("/s", site=False, isolated=True, optimize=2).flags() == "-BISOO"
+    assert StartOptions("/s").flags() == "-B"
+    assert StartOptions("/s", site=False, isolated=True, optimize=2).flags() == "-BISOO"

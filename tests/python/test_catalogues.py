@@ -18,7 +18,7 @@ from imagebuilder.python.catalogue.catalogue import (
     load_catalogue,
     load_micropython,
 )
-from imagebuilder.python.catalogue.sizes import flash_need
+from imagebuilder.python.catalogue.overview import flash_need
 from imagebuilder.python.catalogue.variants import available_variants
 from imagebuilder.python.imports.graph import import_graph
 from imagebuilder.rootfs.filespec import parse
@@ -55,7 +55,7 @@ def test_every_dependency_is_known(book: Catalogue) -> None:
 def test_no_module_is_in_two_places(book: Catalogue) -> None:
     modules = [
         *book.builtin_modules,
-        *book.unpackaged,
+        *book.shipped_in_no_package,
         *(name for package in book.packages.values() for name in (*package.modules, *package.site_modules)),
     ]
     assert len(modules) == len(set(modules)) > 250

@@ -16,11 +16,12 @@ from imagebuilder.python.micropython.micropython import (
     MpyCross,
     MpyCrossError,
     app_package,
+    check_imports,
     declare_app,
     find_mpy_cross,
+    load_modules,
     open_app,
 )
-from imagebuilder.python.micropython.modules import check_imports, load_modules
 from imagebuilder.rootfs.files import content
 
 FAKE_MPY_CROSS = """#!/bin/sh

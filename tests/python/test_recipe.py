@@ -23,8 +23,7 @@ from pydantic import ValidationError
 from imagebuilder.config.python_package import PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.log import Log
-from imagebuilder.model.filespec import FilespecUse
-from imagebuilder.model.filespec_rules import FilespecError
+from imagebuilder.model.filespec import FilespecError, FilespecUse
 from imagebuilder.packages.apk import version as apk_version
 from imagebuilder.packages.opkg.version import compare_versions
 from imagebuilder.python.build import host_build_source

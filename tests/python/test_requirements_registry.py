@@ -33,11 +33,9 @@ from imagebuilder.python.bytecode.bytecode import Interpreter
 from imagebuilder.python.bytecode.check import uncompiled
 from imagebuilder.python.bytecode.interpreter import emulator, sandboxed, target_interpreter
 from imagebuilder.python.catalogue.catalogue import load_catalogue
-from imagebuilder.python.requirements.feed import feed_distributions
-from imagebuilder.python.requirements.index import PackageIndex
-from imagebuilder.python.requirements.index_pip import PackageIndexError
-from imagebuilder.python.requirements.index_source import NativeSourceError
-from imagebuilder.python.requirements.requirements import resolve_requirements, wheels_of
+from imagebuilder.python.requirements.index import NativeSourceError, PackageIndex
+from imagebuilder.python.requirements.index_pip import PythonIndexError
+from imagebuilder.python.requirements.requirements import feed_distributions, resolve_requirements, wheels_of
 from imagebuilder.python.wheels.target import WheelTarget, wheel_target
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.tree import FileTree, file_of
@@ -73,7 +71,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> PackageIndex:
     index = PackageIndex(Cache(tmp_path_factory.mktemp("cache")), Log())
     try:
         index.resolve(["bottle"], target_of("3.11.2"))
-    except PackageIndexError as error:
+    except PythonIndexError as error:
         pytest.skip(f"no package registry can be reached: {error.message.splitlines()[0]}")
     return index
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from imagebuilder.errors import UserError
 from imagebuilder.model.edition import EDITIONS
-from imagebuilder.python.apps.launcher import Start
+from imagebuilder.python.apps.launcher import StartOptions
 from imagebuilder.python.wheels.elf import ElfError, read_elf
 from imagebuilder.python.wheels.entry_points import EntryPoint, EntryPointError, read_entry_points
 from imagebuilder.python.wheels.target import TargetError, WheelTarget, wheel_target
@@ -21,7 +21,7 @@ from imagebuilder.python.wheels.wheels import WheelError, read_wheel
 from tests.support.wheel_maker import make_elf, make_wheel, record_line
 
 SITE = "/usr/lib/python3.11/site-packages"
-START = Start(SITE)
+START = StartOptions(SITE)
 X86 = wheel_target("3.11.7", "x86_64", "23.05")
 KIT = wheel_target("3.11.2", "x86_64", "23.05", glibc=EDITIONS["embedded"].glibc)
 MIPS = wheel_target("3.11.7", "mips_24kc", "23.05")

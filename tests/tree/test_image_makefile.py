@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.config.board import ImageFormat
-from imagebuilder.config.partitions import make_size, parse_mtdparts
+from imagebuilder.config.device import make_size, parse_mtdparts
 from imagebuilder.tree.device_facts import parse_targetinfo
 from imagebuilder.tree.image_makefile import DeviceDefinition, ImageMakefiles, read_image_makefiles
 from imagebuilder.tree.recipes import device_images, recipe_image

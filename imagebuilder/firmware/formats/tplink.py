@@ -13,8 +13,7 @@ from imagebuilder.firmware.formats.padding import behind, kernel_area, run_lengt
 from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.reading import Reading
 from imagebuilder.firmware.squashfs.squashfs import is_squashfs
-from imagebuilder.model.firmware import Check, Field, Level, Part
-from imagebuilder.model.tplink import FLASH_LAYOUTS
+from imagebuilder.model.firmware import FLASH_LAYOUTS, Check, Field, Level, Part
 
 KIND = "tplink-v1"
 HEADER_BYTES = 0x200

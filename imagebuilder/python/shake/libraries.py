@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.python.shake.read import ShakeError, content
+from imagebuilder.python.shake.read import ShakeError
 from imagebuilder.python.wheels.elf import ElfError, is_elf, read_elf
+from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.tree import FileTree
 
 LIBRARY_FOLDERS = ("/lib", "/usr/lib")
