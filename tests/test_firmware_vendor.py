@@ -20,8 +20,7 @@ from imagebuilder.firmware.formats import jffs2, named
 from imagebuilder.firmware.formats.formats import FORMATS, read_image
 from imagebuilder.firmware.formats.padding import COMPOSED, KERNELS, ROOT_FIRST
 from imagebuilder.firmware.formats.vendor import chk_checksum, chk_sums
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View
 from imagebuilder.firmware.subject import CONTAINERS
 from imagebuilder.model.firmware import Part
 from imagebuilder.report.firmware_text import inspection_text

@@ -17,8 +17,7 @@ from imagebuilder.firmware.disk.disk_end import SECTOR, content_end, end_checks,
 from imagebuilder.firmware.formats.fit import is_loader
 from imagebuilder.firmware.formats.metadata import MOST_BYTES, peel_own
 from imagebuilder.firmware.formats.padding import padding
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View
 from imagebuilder.model.firmware import Check, Field, Part
 
 GPT_MAGIC = b"EFI PART"
@@ -220,7 +219,7 @@ def _content(view: View, one: Partition, reading: Reading) -> Part:
     children: tuple[Part, ...] = () if content.kind == "data" or is_loader(content) else (content,)
     if content.kind == "squashfs" or (children and peeled.chunks):
         children = (content, *padding(peeled.body.part(content.size)), *peeled.chunks)
-    return Part("partition", name, place.start, place.size, fields, children, data=place.raw)
+    return place.to_part("partition", name, fields, children)
 
 
 def parse(view: View, reading: Reading) -> Part:
@@ -240,8 +239,8 @@ def parse(view: View, reading: Reading) -> Part:
     head = view.first(SECTOR * (_GPT_SECTORS if has_gpt else 1))
     inside = [one for one in table.partitions if SECTOR <= one.offset < view.size]
     contents = [_content(view, one, reading) for one in sorted(inside, key=lambda one: one.offset)]
-    table_part = Part("partition-table", "partition table", view.start, head.size, data=head.raw)
+    table_part = head.to_part("partition-table", "partition table")
     end = content_end(contents[-1]) if contents else None
     checks = (*table.checks, *_table_checks(view, table, None if end is None else end - view.start))
     kind = "gpt-disk" if has_gpt else "mbr-disk"
-    return Part(kind, "disk", view.start, view.size, fields, (table_part, *contents), checks, data=view.raw)
+    return view.to_part(kind, "disk", fields, (table_part, *contents), checks)

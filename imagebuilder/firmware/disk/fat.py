@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats.fit import is_loader
-from imagebuilder.firmware.reader import ImageFormatError, View, printable
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Check, Field, Part
 
 KIND = "fat"
@@ -237,7 +236,7 @@ def parse(view: View, reading: Reading) -> Part:
     for path, content in files:
         inner = reading.inside(content, path) if content.size else None
         nested = (inner,) if inner is not None and _matters(inner) else ()
-        children.append(Part("file", path, content.start, content.size, {}, nested, data=content.raw))
+        children.append(content.to_part("file", path, {}, nested))
     fields = {
         "type": Field(f"FAT{volume.bits}"),
         "label": Field(label),
@@ -245,6 +244,4 @@ def parse(view: View, reading: Reading) -> Part:
         "files": Field(len(files)),
     }
     whole = view.first(volume.size)
-    return Part(
-        KIND, "FAT", view.start, volume.size, fields, tuple(children), _checks(volume), data=whole.raw
-    )
+    return whole.to_part(KIND, "FAT", fields, children, _checks(volume))

@@ -14,9 +14,7 @@ from imagebuilder.firmware.formats.filesystems import detect_ext4
 from imagebuilder.firmware.formats.kernel import KERNEL_KINDS, loose_kernel
 from imagebuilder.firmware.formats.metadata import Peeled, peel_own
 from imagebuilder.firmware.formats.padding import padding
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import MOST_UNPACKED, Reading
-from imagebuilder.firmware.spool import Spool
+from imagebuilder.firmware.reader import MOST_UNPACKED, ImageFormatError, Reading, Spool, View
 from imagebuilder.firmware.squashfs.squashfs import is_squashfs
 from imagebuilder.model.firmware import Field, Part
 
@@ -138,10 +136,7 @@ def _unpacked_part(whole: View, reading: Reading, kind: str, peeled: Peeled) -> 
     rest: tuple[Part, ...] = ()
     if content.size < body.size:
         tail = body.part(content.size)
-        if content.kind in KERNEL_KINDS:
-            rest = (Part("data", "behind the kernel", tail.start, tail.size, data=tail.raw),)
-        else:
-            rest = padding(tail)
+        rest = (tail.to_part("data", "behind the kernel"),) if content.kind in KERNEL_KINDS else padding(tail)
     size = body.size + sum(chunk.size for chunk in peeled.chunks)
     fields = {"unpacked": Field(size, "bytes")}
     children = (content, *rest, *peeled.chunks)

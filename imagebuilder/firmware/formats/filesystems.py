@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View
 from imagebuilder.model.firmware import Field, Part
 
 EXT4_SUPERBLOCK = 0x400
@@ -27,7 +26,7 @@ def parse_ext4(view: View, _reading: Reading) -> Part:
     if not 0 < size <= view.size:
         raise ImageFormatError(f"the ext4 file system is cut: it needs {size} bytes, {view.size} are there")
     fields = {"label": Field(block.text(0x78, 16)), "block size": Field(1 << (10 + log), "bytes")}
-    return Part("ext4", "ext4", view.start, size, fields, data=view.first(size).raw)
+    return view.first(size).to_part("ext4", "ext4", fields)
 
 
 def detect_ubifs(view: View) -> bool:
@@ -37,4 +36,4 @@ def detect_ubifs(view: View) -> bool:
 
 def parse_ubifs(view: View, _reading: Reading) -> Part:
     """Only its name."""
-    return Part("ubifs", "UBIFS", view.start, view.size, data=view.raw)
+    return view.to_part("ubifs", "UBIFS")

@@ -14,8 +14,7 @@ from imagebuilder.firmware.checks import equal, holds
 from imagebuilder.firmware.formats.fdt import Node, read_tree
 from imagebuilder.firmware.formats.fdt import detect as detect_tree
 from imagebuilder.firmware.formats.padding import padding
-from imagebuilder.firmware.reader import ImageFormatError, View, printable
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Check, Field, Part
 
 KIND = "fit"
@@ -131,9 +130,7 @@ def _image(name: str, node: Node, view: View, reading: Reading) -> Part:
         if number is not None:
             fields[key] = Field(number, hex(number))
     checks = tuple(_hash_checks(node, name, data))
-    return Part(
-        f"fit-{kind or 'image'}", name, data.start, data.size, fields, (content, *rest), checks, data=data.raw
-    )
+    return data.to_part(f"fit-{kind or 'image'}", name, fields, (content, *rest), checks)
 
 
 def _all_of(view: View, images: list[Part]) -> int:
@@ -160,13 +157,4 @@ def parse(view: View, reading: Reading) -> Part:
         fields["compatible"] = Field(tuple(devices))
         fields["configurations"] = Field(tuple(printable(name.encode()) for name in configurations.children))
     size = _all_of(view, images)
-    return Part(
-        KIND,
-        "FIT image",
-        view.start,
-        size,
-        fields,
-        tuple(images),
-        tuple(_configuration_checks(root)),
-        data=view.first(size).raw,
-    )
+    return view.first(size).to_part(KIND, "FIT image", fields, images, _configuration_checks(root))

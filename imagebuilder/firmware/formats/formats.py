@@ -27,8 +27,7 @@ from imagebuilder.firmware.formats import (
 from imagebuilder.firmware.formats.metadata import Metadata, metadata_of, peel
 from imagebuilder.firmware.formats.padding import KERNELS, followed, padding, root_first, run_length
 from imagebuilder.firmware.formats.vendor import alfa_trailer, is_alfa
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Format, Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View
 from imagebuilder.firmware.squashfs import old as squashfs_old
 from imagebuilder.firmware.squashfs import squashfs
 from imagebuilder.model.firmware import Check, Part
@@ -172,8 +171,6 @@ def read_image(view: View) -> Read:
         checks = (*peeled.checks, check)
     else:
         checks = peeled.checks
-    whole = Part(
-        "file", view.what, view.start, view.size, {}, (image, *rest, *peeled.chunks), checks, data=view.raw
-    )
+    whole = view.to_part("file", view.what, {}, (image, *rest, *peeled.chunks), checks)
     packed = metadata_of(image) if image.kind == "gzip" and peeled.metadata is None else None
     return Read(whole, peeled.body.size, peeled.metadata or packed, packed is not None)

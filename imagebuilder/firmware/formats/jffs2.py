@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats.padding import run_length
-from imagebuilder.firmware.reader import ImageFormatError, View, printable
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Field, Part
 
 KIND = "jffs2"
@@ -165,4 +164,4 @@ def parse(view: View, reading: Reading) -> Part:
     check = holds("checksums of the JFFS2's nodes", not wrong, expected="right", found=found)
     fields = {"order": Field("little endian" if little else "big endian"), "nodes": Field(len(nodes))}
     children = () if wrong else tuple(_files(nodes, reading, view.start))
-    return Part(KIND, "JFFS2", view.start, end, fields, children, (check,), data=view.first(end).raw)
+    return view.first(end).to_part(KIND, "JFFS2", fields, children, (check,))

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from imagebuilder.firmware.checks import hexadecimal
-from imagebuilder.firmware.reader import View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Reading, View
 from imagebuilder.model.firmware import Field, Part
 
 NOT_OPENED = "not opened by this program"
@@ -48,7 +47,7 @@ class Named:
     def parse(self, view: View, _reading: Reading) -> Part:
         """All of the view, under the format's name."""
         fields = {**self.fields(view), "contents": Field(NOT_OPENED)}
-        return Part(self.kind, self.about, view.start, view.size, fields, data=view.raw)
+        return view.to_part(self.kind, self.about, fields)
 
 
 def _texts(**places: tuple[int, int]) -> Callable[[View], Mapping[str, Field]]:

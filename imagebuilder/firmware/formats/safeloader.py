@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import at_most, equal, holds
 from imagebuilder.firmware.formats.padding import behind, filled
-from imagebuilder.firmware.reader import ImageFormatError, View, printable
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Check, Field, Part
 
 KIND = "safeloader"
@@ -107,7 +106,7 @@ def _content(view: View, slot: Slot, reading: Reading) -> tuple[Part, ...]:
         return filled(place, reading, "kernel")
     if slot.name == "file-system":
         return behind(place, reading, "rootfs")
-    return (Part("safeloader-part", slot.name, place.start, place.size, data=place.raw),)
+    return (place.to_part("safeloader-part", slot.name),)
 
 
 def parse(view: View, reading: Reading) -> Part:
@@ -132,22 +131,7 @@ def parse(view: View, reading: Reading) -> Part:
     devices = fields.get("support-list", Field(())).value
     listed = isinstance(devices, tuple) and len(devices) > 1 and devices[0].startswith("SupportList:")
     checks.append(holds("support list", listed, expected="SupportList: and devices", found=str(devices)[:80]))
-    head = Part(
-        "safeloader-header",
-        "SafeLoader header",
-        view.start,
-        TABLE_AT + TABLE_BYTES,
-        data=view.first(0x1814).raw,
-    )
+    head = view.first(6164).to_part("safeloader-header", "SafeLoader header")
     ordered = sorted(slots, key=lambda slot: slot.base)
     inside = tuple(part for slot in ordered for part in _content(view, slot, reading))
-    return Part(
-        KIND,
-        "TP-Link SafeLoader image",
-        view.start,
-        view.size,
-        fields,
-        (head, *inside),
-        tuple(checks),
-        data=view.raw,
-    )
+    return view.to_part(KIND, "TP-Link SafeLoader image", fields, (head, *inside), checks)

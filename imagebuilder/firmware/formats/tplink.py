@@ -10,8 +10,7 @@ import hashlib
 
 from imagebuilder.firmware.checks import equal, hexadecimal, holds
 from imagebuilder.firmware.formats.padding import behind, kernel_area, run_length
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View
 from imagebuilder.firmware.squashfs.squashfs import is_squashfs
 from imagebuilder.model.firmware import Check, Field, Level, Part
 from imagebuilder.model.tplink import FLASH_LAYOUTS
@@ -148,9 +147,7 @@ def with_header(
             f"the file has {view.size}"
         )
     checks: list[Check] = []
-    header = Part(
-        "tplink-header", "TP-Link header", view.start, HEADER_BYTES, data=view.first(HEADER_BYTES).raw
-    )
+    header = view.first(HEADER_BYTES).to_part("tplink-header", "TP-Link header")
     children = [header, *kernel_area(view.part(HEADER_BYTES, kernel_bytes, "the kernel"), reading)]
     after = HEADER_BYTES + kernel_bytes
     if length or run_length(view.part(after)) < view.size - after:
@@ -168,6 +165,4 @@ def parse(view: View, reading: Reading) -> Part:
     """The header, the kernel, the root file system, and what pads them. All of the view is the image."""
     children, checks = with_header(view, reading, view.u32(0x84), view.u32(0x88), view.u32(0x8C))
     checks = [*_checks(view), *checks]
-    return Part(
-        KIND, "TP-Link image", view.start, view.size, _fields(view), children, tuple(checks), data=view.raw
-    )
+    return view.to_part(KIND, "TP-Link image", _fields(view), children, checks)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import equal, hexadecimal, holds
 from imagebuilder.firmware.formats.padding import padding
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View
 from imagebuilder.model.firmware import Check, Field, Part
 
 KIND = "ubi"
@@ -273,4 +272,4 @@ def parse(view: View, reading: Reading) -> Part:
     }
     shown = (*volumes, *(_unlisted(number, scan.blocks) for number in strangers))
     parts = tuple(_volume(volume, by_volume.get(volume.number, []), reading) for volume in shown)
-    return Part(KIND, "UBI image", view.start, used, fields, parts, tuple(checks), data=view.first(used).raw)
+    return view.first(used).to_part(KIND, "UBI image", fields, parts, checks)

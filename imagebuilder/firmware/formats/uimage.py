@@ -10,8 +10,7 @@ import zlib
 
 from imagebuilder.firmware.checks import hexadecimal, holds, same_number
 from imagebuilder.firmware.formats.padding import followed, kernel_area
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View
 from imagebuilder.model.firmware import Check, Field, Part
 
 KIND = "uimage"
@@ -94,22 +93,17 @@ def parse(view: View, reading: Reading) -> Part:
             f"the kernel is cut: its header says {length} bytes, {view.size - HEADER_BYTES} are there"
         )
     data = view.part(HEADER_BYTES, length, "the kernel data")
-    header = Part(
-        "uimage-header", "uImage header", view.start, HEADER_BYTES, data=view.first(HEADER_BYTES).raw
-    )
+    header = view.first(HEADER_BYTES).to_part("uimage-header", "uImage header")
     inner = kernel_area(data, reading)
     if len(inner) == 1:
         inner = (inner[0].renamed("kernel data"),)
     whole = view.first(HEADER_BYTES + length)
-    return Part(
+    return whole.to_part(
         KIND if view.has(MAGIC) else VENDOR_KIND,
         "uImage",
-        view.start,
-        whole.size,
         _fields(view),
         (header, *inner),
         _checks(view, data),
-        data=whole.raw,
     )
 
 

@@ -17,8 +17,7 @@ from collections.abc import Mapping
 from imagebuilder.firmware.checks import equal, hexadecimal, holds, same_number
 from imagebuilder.firmware.formats.padding import filled
 from imagebuilder.firmware.formats.tplink import BOOT_SALT, with_header
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View
 from imagebuilder.model.firmware import Check, Field, Part
 
 CHK, CYBERTAN, MODEL, EDIMAX, BUFFALO, TFTP, TPLINK_V2 = (
@@ -68,9 +67,9 @@ def _container(
     found = "known" if known else "unknown"
     inside = holds("contents of the image", known, expected="known", found=found, level="warning")
     about = _ABOUT[kind]
-    head = Part(f"{kind}-header", f"{about} header", view.start, header, data=view.first(header).raw)
+    head = view.first(header).to_part(f"{kind}-header", f"{about} header")
     every, every_check = (head, *children), (*checks, inside)
-    return Part(kind, f"{about} image", view.start, view.size, fields, every, every_check, data=view.raw)
+    return view.to_part(kind, f"{about} image", fields, every, every_check)
 
 
 def detect_chk(view: View) -> bool:
@@ -207,7 +206,7 @@ def parse_edimax(view: View, reading: Reading) -> Part:
     }
     inner = filled(counted.part(0, size - 2), reading, "image")
     tail = view.part(_EDIMAX_BYTES + size - 2, 2)
-    summed = Part("edimax-checksum", "checksum", tail.start, 2, data=tail.raw)
+    summed = tail.to_part("edimax-checksum", "checksum")
     rest = view.part(_EDIMAX_BYTES + size)
     children = (*inner, summed, *(filled(rest, reading, "rootfs") if rest.size else ()))
     return _container(EDIMAX, view, _EDIMAX_BYTES, children, fields=fields, checks=(check,))
@@ -283,9 +282,7 @@ def parse_tplink_v2(view: View, reading: Reading) -> Part:
     check = equal("checksum in the TP-Link header (MD5)", stored, _v2_md5(view))
     kernel, places = number(0x78), number(0x7C)
     children, checks = with_header(view, reading, kernel, places, number(0x80))
-    return Part(
-        TPLINK_V2, "TP-Link image", view.start, view.size, fields, children, (check, *checks), data=view.raw
-    )
+    return view.to_part(TPLINK_V2, "TP-Link image", fields, children, (check, *checks))
 
 
 def is_alfa(view: View) -> bool:
@@ -297,4 +294,4 @@ def alfa_trailer(view: View) -> tuple[Part, ...]:
     """The name of the hardware that ALFA's web page asks for, behind a tar.gz with kernel and root file
     system (OpenWrt 17.01, ar71xx, Image/Build/ALFA)."""
     fields = {"hardware": Field(view.text(0, 32).strip("?"))}
-    return (Part("alfa-trailer", "ALFA's trailer", view.start, view.size, fields, data=view.raw),)
+    return (view.to_part("alfa-trailer", "ALFA's trailer", fields),)

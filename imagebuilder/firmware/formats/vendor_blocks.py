@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from imagebuilder.firmware.checks import equal, hexadecimal, same_number
 from imagebuilder.firmware.formats.jffs2 import crc as crc_from_zero
 from imagebuilder.firmware.formats.padding import filled, padding
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View
 from imagebuilder.model.firmware import Check, Field, Part
 
 MYLOADER, ZCOMAX = "myloader", "zcomax"
@@ -50,10 +49,10 @@ def parse_myloader(view: View, reading: Reading) -> Part:
     blank = zlib.crc32(view.take(0, 4) + bytes(4))
     check = same_number("checksum of the MyLoader image (CRC)", view.le32(4), zlib.crc32(view.raw[8:], blank))
     first = blocks[0][1].start - view.start if blocks else _MYLO_HEAD + _MYLO_BLOCK
-    children = [Part("myloader-header", "MyLoader header", view.start, first, data=view.first(first).raw)]
+    children = [view.first(first).to_part("myloader-header", "MyLoader header")]
     for _, data in blocks:
         if data.has(_MYLO_TABLE):
-            table = Part("partition-table", "partition table", data.start, data.size, data=data.raw)
+            table = data.to_part("partition-table", "partition table")
             children.append(table)
         elif data.size:
             children += filled(data, reading, "firmware")
@@ -64,9 +63,7 @@ def parse_myloader(view: View, reading: Reading) -> Part:
         "revision": Field(view.le32(24)),
         "blocks": Field(tuple(f"{data.size} at {hexadecimal(address)}" for address, data in blocks)),
     }
-    return Part(
-        MYLOADER, "MyLoader image", view.start, view.size, fields, tuple(children), (check,), data=view.raw
-    )
+    return view.to_part(MYLOADER, "MyLoader image", fields, children, (check,))
 
 
 def detect_zcomax(view: View) -> bool:
@@ -87,9 +84,9 @@ def _zcomax_sections(view: View, reading: Reading) -> Iterator[tuple[tuple[Part,
         counted = body.raw[: size - 4]
         check = same_number(f"checksum of the {name} (CRC)", tail.u32(4), crc_from_zero(counted))
         inside = (
-            Part("zcomax-header", f"{name} header", head.start, _SECTION, data=head.raw),
+            head.to_part("zcomax-header", f"{name} header"),
             *filled(body.first(size - _TAIL), reading, name),
-            Part("zcomax-tail", f"{name} checksum", tail.start, _TAIL, data=tail.raw),
+            tail.to_part("zcomax-tail", f"{name} checksum"),
         )
         at += _SECTION + size
         yield inside, check, at
@@ -98,9 +95,7 @@ def _zcomax_sections(view: View, reading: Reading) -> Iterator[tuple[tuple[Part,
 def parse_zcomax(view: View, reading: Reading) -> Part:
     """A header, kernel and root file system with a header and a tail each, and a tail over both. A tail has
     the device's number and a CRC."""
-    children: list[Part] = [
-        Part("zcomax-header", "ZComax header", view.start, _SECTION, data=view.first(_SECTION).raw)
-    ]
+    children: list[Part] = [view.first(_SECTION).to_part("zcomax-header", "ZComax header")]
     checks, at = [], _SECTION
     for inside, check, ends in _zcomax_sections(view, reading):
         children += inside
@@ -112,9 +107,7 @@ def parse_zcomax(view: View, reading: Reading) -> Part:
         same_number("checksum of the ZComax image (CRC)", tail.u32(4), found),
         equal("length in the ZComax header", view.le32(4), at + _TAIL - _SECTION),
     ]
-    children.append(Part("zcomax-tail", "checksum", tail.start, _TAIL, data=tail.raw))
+    children.append(tail.to_part("zcomax-tail", "checksum"))
     children += padding(view.part(at + _TAIL))
     fields = {"hardware id": Field(tail.u32(0), hexadecimal(tail.u32(0))), "length": Field(view.le32(4))}
-    return Part(
-        ZCOMAX, "ZComax image", view.start, view.size, fields, tuple(children), tuple(checks), data=view.raw
-    )
+    return view.to_part(ZCOMAX, "ZComax image", fields, children, checks)

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import equal, hexadecimal, holds, same_number
 from imagebuilder.firmware.formats.padding import filled, padding
-from imagebuilder.firmware.reader import ImageFormatError, View, printable
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Check, Field, Part
 
 COMBINED, OPENMESH, SEAMA, UBIQUITI, XIAOMI = "combined", "openmesh", "seama", "ubiquiti", "xiaomi"
@@ -35,7 +34,7 @@ def _md5(view: View) -> str:
 
 
 def _head(kind: str, view: View, size: int) -> Part:
-    return Part(f"{kind}-header", f"{kind} header", view.start, size, data=view.first(size).raw)
+    return view.first(size).to_part(f"{kind}-header", f"{kind} header")
 
 
 def _zeros(what: str, rest: View) -> Check:
@@ -71,9 +70,7 @@ def parse_combined(view: View, reading: Reading) -> Part:
         children += filled(body.part(kernel), reading, "rootfs")
     children += padding(view.part(_BLOCK + kernel + rootfs))
     fields = {"kernel length": Field(kernel), "rootfs length": Field(rootfs)}
-    return Part(
-        COMBINED, "combined image", view.start, view.size, fields, tuple(children), checks, data=view.raw
-    )
+    return view.to_part(COMBINED, "combined image", fields, children, checks)
 
 
 def detect_openmesh(view: View) -> bool:
@@ -102,20 +99,11 @@ def parse_openmesh(view: View, reading: Reading) -> Part:
     checks.append(_zeros("header of the OpenMesh image", view.part(end, _BLOCK - end)))
     children += padding(view.part(at))
     fields = {"type": Field(printable(found[1].rstrip(b" \0"))), "files": Field(tuple(names))}
-    return Part(
-        OPENMESH,
-        "OpenMesh image",
-        view.start,
-        view.size,
-        fields,
-        tuple(children),
-        tuple(checks),
-        data=view.raw,
-    )
+    return view.to_part(OPENMESH, "OpenMesh image", fields, children, checks)
 
 
 def _file(name: str, view: View) -> Part:
-    return Part("vendor-file", name, view.start, view.size, data=view.raw)
+    return view.to_part("vendor-file", name)
 
 
 def detect_seama(view: View) -> bool:
@@ -156,22 +144,11 @@ def parse_seama(view: View, reading: Reading) -> Part:
             )
         )
         children += padding(view.part(at))
-        return Part(
-            SEAMA, "SEAMA image", view.start, view.size, fields, tuple(children), tuple(checks), data=view.raw
-        )
+        return view.to_part(SEAMA, "SEAMA image", fields, children, checks)
     part, used = _seama_image(view, reading)
     # what OpenWrt's recipes append behind it: the root file system, which the boot loader does not check
     rest = filled(view.part(used), reading, "rootfs") if used < view.size else ()
-    return Part(
-        SEAMA,
-        part.name,
-        view.start,
-        view.size,
-        part.fields,
-        (*part.children, *rest),
-        part.checks,
-        data=view.raw,
-    )
+    return view.to_part(SEAMA, part.name, part.fields, (*part.children, *rest), part.checks)
 
 
 def _seama_image(view: View, reading: Reading) -> tuple[Part, int]:
@@ -187,9 +164,7 @@ def _seama_image(view: View, reading: Reading) -> tuple[Part, int]:
     children = (_head(SEAMA, view, at), *filled(body, reading, "image"))
     fields = {"texts": Field(texts), "length": Field(size)}
     whole = view.first(used)
-    return Part(
-        "seama-image", "SEAMA image", view.start, used, fields, children, (check,), data=whole.raw
-    ), used
+    return whole.to_part("seama-image", "SEAMA image", fields, children, (check,)), used
 
 
 def detect_ubiquiti(view: View) -> bool:
@@ -271,9 +246,7 @@ def parse_ubiquiti(view: View, reading: Reading) -> Part:
     )
     fields = {"version": Field(view.text(4, 256)), "parts": Field(tuple(lines))}
     inside = (*children, *_ubiquiti_firmware(parts, reading), end, *rest)
-    return Part(
-        UBIQUITI, "Ubiquiti image", view.start, view.size, fields, inside, (*checks, *more), data=view.raw
-    )
+    return view.to_part(UBIQUITI, "Ubiquiti image", fields, inside, (*checks, *more))
 
 
 def _ubiquiti_end(view: View, at: int) -> tuple[Part, tuple[Check, ...]]:
@@ -281,12 +254,12 @@ def _ubiquiti_end(view: View, at: int) -> tuple[Part, tuple[Check, ...]]:
         size = min(_UBIQUITI_RSA, view.size - at)
         part = view.part(at, size)
         fields = {"signed by": Field("Ubiquiti", "an RSA signature, not checked")}
-        return Part("ubiquiti-end", "signature", part.start, size, fields, data=part.raw), ()
+        return part.to_part("ubiquiti-end", "signature", fields), ()
     if not view.has(_UBIQUITI_END, at) or at + 12 > view.size:
         raise ImageFormatError(f"the Ubiquiti image has no end at {at:#x}")
     part = view.part(at, 12)
     check = same_number("checksum of the Ubiquiti image (CRC)", part.u32(4), zlib.crc32(view.raw[:at]))
-    return Part("ubiquiti-end", "end", part.start, 12, data=part.raw), (check,)
+    return part.to_part("ubiquiti-end", "end"), (check,)
 
 
 def detect_xiaomi(view: View) -> bool:
@@ -314,9 +287,7 @@ def parse_xiaomi(view: View, reading: Reading) -> Part:
     for name, head, data in sorted(_blobs(view), key=lambda blob: blob[1].start):
         if head.start - view.start < at:
             raise ImageFormatError(f"the blob {name} of the Xiaomi image lies in another")
-        children.append(
-            Part("xiaomi-blob", f"{name} header", head.start, _XIAOMI_BLOB_BYTES, data=head.first(48).raw)
-        )
+        children.append(head.first(48).to_part("xiaomi-blob", f"{name} header"))
         children += filled(data, reading, name)
         names.append(f"{name} {data.size} at {hexadecimal(head.le32(4))}, type {head.le16(12)}")
         at = data.start - view.start + data.size
@@ -326,6 +297,4 @@ def parse_xiaomi(view: View, reading: Reading) -> Part:
         "signature": Field(view.le32(4), "where Xiaomi's signature lies, not checked"),
     }
     check = same_number("checksum of the Xiaomi image (CRC)", stored, found)
-    return Part(
-        XIAOMI, "Xiaomi image", view.start, view.size, fields, tuple(children), (check,), data=view.raw
-    )
+    return view.to_part(XIAOMI, "Xiaomi image", fields, children, (check,))

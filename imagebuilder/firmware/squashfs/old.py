@@ -7,8 +7,7 @@ devttys0/sasquatch for the vendors' magics (`shsq`, `qshs`; `tqsh` and `hsqt` ar
 from __future__ import annotations
 
 from imagebuilder.firmware.formats.named import NOT_OPENED
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View
 from imagebuilder.model.firmware import Field, Part
 
 KIND, ABOUT = "squashfs-old", "squashfs before 4.0, or a vendor's"
@@ -88,4 +87,4 @@ def parse(view: View, _reading: Reading) -> Part:
         "order": Field(f"{order} endian"),
         "contents": Field(NOT_OPENED),
     }
-    return Part(KIND, about, view.start, size, fields, data=view.first(size).raw)
+    return view.first(size).to_part(KIND, about, fields)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import holds
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View
 from imagebuilder.model.firmware import Field, Part
 
 KIND = "squashfs"
@@ -117,4 +116,4 @@ def parse(view: View, _reading: Reading) -> Part:
         ),
     )
     whole = view.first(block.bytes_used)
-    return Part(KIND, "squashfs", view.start, block.bytes_used, fields, (), checks, data=whole.raw)
+    return whole.to_part(KIND, "squashfs", fields, (), checks)
