@@ -13,8 +13,7 @@ from imagebuilder.budget.budget import check_budget, open_budgeting, real_budget
 from imagebuilder.config.board import NOT_OPENED, UNKNOWN, Board
 from imagebuilder.decide import Decided, Inputs
 from imagebuilder.find_tree import Source
-from imagebuilder.firmware.handed_over import check_flashable, passed, rootfs_sizes
-from imagebuilder.firmware.verify import Verified
+from imagebuilder.firmware.verify import Verified, check_flashable, passed, rootfs_sizes
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets, FlashBudget

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.config.board import Board
+from imagebuilder.firmware.rootfs import SystemRules, cases_of
 from imagebuilder.firmware.verify import verify
 from imagebuilder.firmware.verify_machine import Machine, code_machine
-from imagebuilder.firmware.verify_system import SystemRules, cases_of
 from imagebuilder.model.firmware import Check, Outcome, outcome_of
 
 XIAOMI, ARMSR, PC = "xiaomi-mi-router-3g", "qemu-armsr-armv7", "x86-64"

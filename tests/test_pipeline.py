@@ -18,7 +18,7 @@ from imagebuilder.ask import plan_image
 from imagebuilder.build import build_image, build_twice
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.firmware.handed_over import UnsafeImageError
+from imagebuilder.firmware.verify import UnsafeImageError
 from imagebuilder.host.run import run
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package

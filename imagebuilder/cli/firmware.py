@@ -120,7 +120,7 @@ def cat(image: ImagePath, path: InnerPath) -> None:
 def formats(as_json: Json = False) -> None:
     """List the firmware formats that are known: opened, or named only; docs/formats.md is its output."""
     from imagebuilder.cli import show
-    from imagebuilder.firmware.format_list import UNKNOWN_STEPS, format_rows
+    from imagebuilder.firmware.formats.formats import UNKNOWN_STEPS, format_rows
     from imagebuilder.report.formats_text import formats_text
 
     rows = format_rows()
@@ -142,7 +142,7 @@ def diff(
 ) -> None:
     """Show how two images differ: packages, files, sizes by package, kernel, header fields."""
     from imagebuilder.cli import show
-    from imagebuilder.firmware.difference import diff as diff_images
+    from imagebuilder.firmware.inspection import diff as diff_images
     from imagebuilder.report.firmware_html import difference_html
     from imagebuilder.report.firmware_json import plain
     from imagebuilder.report.firmware_text import MOST_LINES, difference_text

@@ -241,13 +241,14 @@ class Reading:
 class Format:
     """A line of the table of formats. detect: whether a view begins so; it never raises. parse: reads it, and
     may leave bytes behind it for its caller; raises ImageFormatError and nothing else. opened: whether what
-    lies inside is read, or the format is only named."""
+    lies inside is read, or the format is only named. steps: those of OpenWrt's recipes that make it."""
 
     kind: str
     about: str
     detect: Callable[[View], bool]
     parse: Callable[[View, Reading], Part]
     opened: bool = True
+    steps: str = ""
 
 
 def damaged(kind: str, name: str, view: View, reason: str) -> Part:

@@ -10,7 +10,7 @@ _HEAD = """\
 # Firmware formats
 
 What `inspect`, `verify`, `extract` and `diff` know. This page is printed by `build.py formats`, and a test
-compares them: change the table of formats (`formats.py` and `format_list.py` in `imagebuilder/firmware/`).
+compares them: change the table of formats (`imagebuilder/firmware/formats/formats.py`).
 
 **opened**: its header and checksums are checked, and what lies inside is read in turn. **named**: the file is
 told by its name, with those of its fields that can be read plainly, and is not opened; no board accepts it.

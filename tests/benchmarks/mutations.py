@@ -239,7 +239,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an empty /sbin/init",
-        "firmware/verify_root.py",
+        "firmware/verify_layout.py",
         'file.kind == "file" and file.size > 0',
         'file.kind == "file"',
         "test_firmware_verify.py::test_an_init_without_content_is_none",

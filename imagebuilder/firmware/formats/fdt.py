@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from imagebuilder.firmware.reader import ImageFormatError, Reading, View, printable
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Field, Part
 
 _T = TypeVar("_T")
@@ -133,3 +133,6 @@ def parse(view: View, _reading: Reading) -> Part:
     fields = {"model": Field(root.text("model")), "compatible": Field(root.texts("compatible"))}
     total = view.u32(4)
     return view.first(total).to_part("device-tree", "device tree", fields)
+
+
+DEVICE_TREE = Format("device-tree", "device tree", detect, parse)

@@ -11,7 +11,7 @@ import re
 
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats.fdt import MAGIC as TREE_MAGIC
-from imagebuilder.firmware.reader import ImageFormatError, Reading, View, printable
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Field, Part
 
 KERNEL_KINDS = ("kernel", "elf", "zimage", "arm64-image", "bzimage")
@@ -76,10 +76,6 @@ def detect_elf(view: View) -> bool:
     return view.has(b"\x7fELF")
 
 
-def _elf_number(view: View, at: int, size: int, little: bool) -> int:
-    return int.from_bytes(view.take(at, size), "little" if little else "big")
-
-
 def parse_elf(view: View, _reading: Reading) -> Part:
     """An ELF kernel or loader: ends with the last of its headers and contents."""
     bits, order = view.u8(4), view.u8(5)
@@ -91,7 +87,7 @@ def parse_elf(view: View, _reading: Reading) -> Part:
     header, program, section = _ELF_HEADERS[bits]
 
     def number(at: int, size: int) -> int:
-        return _elf_number(view, at, size, little)
+        return int.from_bytes(view.take(at, size), "little" if little else "big")
 
     machine, entry = number(18, 2), number(24, word)
     programs_at, sections_at = number(24 + word, word), number(24 + 2 * word, word)
@@ -192,3 +188,16 @@ def parse_bzimage(view: View, _reading: Reading) -> Part:
         "code": Field(needed, "bytes"),
     }
     return view.to_part("bzimage", "x86 bzImage", fields)
+
+
+ELF = Format(
+    "elf",
+    "ELF kernel or loader",
+    detect_elf,
+    parse_elf,
+    steps="loader-kernel loader-lzma loader-kernel-cmdline lzma-loader-elf prepend-with-elf elf-kernel "
+    "rt-loader",
+)
+ZIMAGE = Format("zimage", "ARM zImage", detect_zimage, parse_zimage)
+ARM64 = Format("arm64-image", "arm64 Image", detect_arm64, parse_arm64)
+BZIMAGE = Format("bzimage", "x86 bzImage", detect_bzimage, parse_bzimage)

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import equal, holds
 from imagebuilder.firmware.formats.padding import padding
-from imagebuilder.firmware.reader import ImageFormatError, Reading, View, printable
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Check, Field, Part
 
-KIND = "sysupgrade-tar"
 RECORD = 512
 MEMBERS = ("CONTROL", "dtb", "kernel", "root")
 _PREFIX = b"sysupgrade-"
@@ -138,4 +137,9 @@ def parse(view: View, reading: Reading) -> Part:
         checks.append(holds(f"{name} in the archive", size > 0, expected="not empty", found=f"{size} bytes"))
     children = [_part(member, member.data, reading) for member in members if member.data is not None]
     fields = {"board": Field(board), "control": Field(text)}
-    return view.to_part(KIND, "sysupgrade archive", fields, children, checks)
+    return view.to_part(SYSUPGRADE_TAR.kind, "sysupgrade archive", fields, children, checks)
+
+
+SYSUPGRADE_TAR = Format(
+    "sysupgrade-tar", "sysupgrade archive", detect, parse, steps="sysupgrade-tar sysupgrade-emmc"
+)

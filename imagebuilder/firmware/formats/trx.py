@@ -6,10 +6,9 @@ import zlib
 
 from imagebuilder.firmware.checks import hexadecimal, holds, same_number
 from imagebuilder.firmware.formats.padding import filled, padding
-from imagebuilder.firmware.reader import ImageFormatError, Reading, View
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View
 from imagebuilder.model.firmware import Field, Part
 
-KIND = "trx"
 MAGIC = b"HDR0"
 _CHECKED_FROM = 12
 _HEADERS = {1: 28, 2: 32}
@@ -63,4 +62,14 @@ def parse(view: View, reading: Reading) -> Part:
         "flags": Field(view.le16(12)),
         "offsets": Field(tuple(hex(at) for at in offsets)),
     }
-    return view.first(end).to_part(KIND, "TRX image", fields, children, checks)
+    return view.first(end).to_part(TRX.kind, "TRX image", fields, children, checks)
+
+
+TRX = Format(
+    "trx",
+    "TRX",
+    detect,
+    parse,
+    steps="trx trx-nand trx-serial trx-with-loader trx-without-loader trx-v2-with-loader kernel-trx "
+    "buffalo-trx asus-trx buffalo-kernel-trx",
+)
