@@ -30,10 +30,18 @@ from imagebuilder.model.result import (
 from imagebuilder.packages.supply import LOCAL
 from imagebuilder.python.bytecode.check import uncompiled
 from imagebuilder.rootfs.files import read_tree
-from imagebuilder.tree.collect import check_images, check_manifest, find_images, read_manifest
-from imagebuilder.tree.output import MakeReport
+from imagebuilder.tree.collect import (
+    MakeReport,
+    check_images,
+    check_manifest,
+    find_images,
+    find_rootfs,
+    package_files,
+    read_manifest,
+    services,
+    sizes_by_package,
+)
 from imagebuilder.tree.plan import Plan
-from imagebuilder.tree.rootfs import find_rootfs, package_files, services, sizes_by_package
 from imagebuilder.trial.start_check import loaded, tried
 from imagebuilder.workspace import Workspace
 

@@ -22,8 +22,7 @@ from imagebuilder.firmware.rootfs import parse_apk, python_inside
 from imagebuilder.firmware.squashfs.index import read_index
 from imagebuilder.host.run import run
 from imagebuilder.model.firmware import PythonInside, RootFile
-from imagebuilder.report.firmware_json import plain
-from imagebuilder.report.firmware_text import checks_text, difference_text, inspection_text, strip_text
+from imagebuilder.report.firmware import checks_text, difference_text, inspection_text, plain, strip_text
 
 SAMPLES = {sample.name: sample for sample in images.samples()}
 

@@ -21,8 +21,7 @@ from imagebuilder.firmware.formats.padding import COMPOSED, KERNELS, ROOT_FIRST
 from imagebuilder.firmware.formats.vendor_headers import chk_checksum, chk_sums
 from imagebuilder.firmware.reader import ImageFormatError, Reading, View
 from imagebuilder.model.firmware import Part
-from imagebuilder.report.firmware_text import inspection_text
-from imagebuilder.report.formats_text import formats_text
+from imagebuilder.report.firmware import formats_text, inspection_text
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs/formats.md"
 

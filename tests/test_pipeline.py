@@ -27,7 +27,7 @@ from imagebuilder.packages.install import PlanError
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree.collect import BuildError
-from imagebuilder.tree.reproducible_check import ReproducibilityError
+from imagebuilder.tree.reproducible import ReproducibilityError
 
 AddConfig = Callable[[str, str], str]
 BOARD = "tplink-tl-wr740n-v4"

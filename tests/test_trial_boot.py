@@ -16,7 +16,7 @@ from imagebuilder.log import Log
 from imagebuilder.model.edition import Edition
 from imagebuilder.python.catalogue.catalogue import load_catalogue
 from imagebuilder.trial import TrialError, boot
-from imagebuilder.trial.esp import SECTOR
+from imagebuilder.trial.machine import SECTOR
 
 pytest_plugins = ["kit_fixtures"]
 pytestmark = [pytest.mark.kit, pytest.mark.boot]

@@ -10,7 +10,7 @@ from imagebuilder.cli.show import facts, table
 from imagebuilder.config.board import Board, Emulation, Image, UnsupportedDevice
 from imagebuilder.config.boards_write import WrittenBoard
 from imagebuilder.model.size import format_size
-from imagebuilder.tree.board_check import Comparison
+from imagebuilder.tree.device_facts import Comparison
 
 if TYPE_CHECKING:
     from imagebuilder.server.obtain_lists import FoundDevices

@@ -1,16 +1,18 @@
 """OpenWrt's filespecs at work: which files of an installed tree become a package.
 
 The text of a filespec, its rules and the three generations that read it are in model/filespec_rules.py.
+Numbers in comments are those of the rules there. What one rule does to a tree raises nothing: apply() decides
+what stops a filespec.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from imagebuilder.model.filespec_rules import FilespecError, Generation, Rule, from_triples, parse
-from imagebuilder.rootfs.filespec_steps import Modes, Step, change_modes, drop, take
-from imagebuilder.rootfs.tree import EMPTY, FileTree
+from imagebuilder.rootfs.shellglob import expand, is_pattern
+from imagebuilder.rootfs.tree import DIR_MODE, EMPTY, Entry, FileTree, folder, parent_of
 
 __all__ = ["Applied", "Effect", "FilespecError", "Generation", "Rule", "apply", "from_triples", "parse"]
 
@@ -85,3 +87,183 @@ def apply(
         if rule.op == "+":
             folder_mode = step.parents
     return Applied(tree, tuple(effects))
+
+
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """The modes a rule gives to files and to folders. broken: a mode was given that cannot be read.
+    parents: generation B, the mode for new parent folders that an earlier rule found."""
+
+    files: int | None = None
+    folders: int | None = None
+    broken: bool = False
+    parents: int | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether the rule names a mode at all, also a broken one."""
+        return self.files is not None or self.folders is not None or self.broken
+
+    def of(self, entry: Entry) -> Entry:
+        """The entry with the mode that is meant for its kind."""
+        mode = {"file": self.files, "dir": self.folders, "symlink": None}[entry.kind]
+        return entry if mode is None else entry.with_mode(mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A tree after one rule and the paths that it touched. missing: nothing of that name. failed: a copy or
+    a mode change that did not work. odd: done, but hardly what was meant. parents: after `+`, as in Modes."""
+
+    tree: FileTree
+    paths: frozenset[str] = frozenset()
+    missing: str = ""
+    failed: str = ""
+    odd: str = ""
+    parents: int | None = None
+
+
+def _with_modes(entries: dict[str, Entry], paths: Iterable[str], modes: Modes) -> set[str]:
+    """Give modes to these paths, in place; those that have one for their kind."""
+    touched = set()
+    for path in paths:
+        changed = modes.of(entries[path])
+        if (
+            entries[path].kind != "symlink"
+            and (modes.files if changed.kind == "file" else modes.folders) is not None
+        ):
+            entries[path] = changed
+            touched.add(path)
+    return touched
+
+
+def _absent(tree: FileTree, path: str, where: str) -> str:
+    """Why a path is not in a tree: the first part of it that is not, or a link on its way."""
+    text = f"{where} has nothing that is named {path}"
+    above = parent_of(path.rstrip("/"))
+    while above != "/" and not is_pattern(above):
+        if above in tree and tree[above].kind == "symlink":
+            return f"{text}: {above} is a link to {tree[above].target}, and links are not followed"
+        above = parent_of(above)
+    return text
+
+
+def drop(tree: FileTree, path: str) -> Step:
+    """`-`: remove what the pattern names, folders with all below them (28, 29, 31)."""
+    found = expand(tree, path)
+    if not found:
+        return Step(tree, missing=_absent(tree, path, "the package"))
+    kept = tree.without(found)
+    return Step(kept, frozenset(tree) - frozenset(kept))
+
+
+def change_modes(tree: FileTree, path: str, modes: Modes, *, deep: bool) -> Step:
+    """`=` and `==`: modes of what the pattern names, with `deep` also of all below (32 to 34)."""
+    found = expand(tree, path)
+    if not found:
+        return Step(tree, missing=_absent(tree, path, "the package"))
+    if modes.broken:
+        return Step(tree, failed="the mode cannot be read; nothing was changed")
+    named = set(found)
+    if deep:
+        named.update(below for each in found for below in tree.below(each))
+    entries = dict(tree)
+    touched = _with_modes(entries, named, modes)
+    return Step(FileTree(entries), frozenset(touched))
+
+
+@dataclass
+class _Copy:
+    """A copy from the stage into the package's entries, like `cp -R`, that goes on after a clash."""
+
+    entries: dict[str, Entry]
+    touched: set[str] = field(default_factory=set)
+    clashes: list[str] = field(default_factory=list)
+
+    def put(self, path: str, entry: Entry) -> bool:
+        """One entry; False if something of the other kind is in its place."""
+        there = self.entries.get(path)
+        if there is not None and (there.kind == "dir") != (entry.kind == "dir"):
+            self.clashes.append(f"{path} is a {there.kind} in the package and a {entry.kind} in the stage")
+            return False
+        self.entries[path] = entry
+        self.touched.add(path)
+        return True
+
+    def put_all(self, stage: FileTree, source: str, destination: str) -> None:
+        """One path of the stage with all below it."""
+        if not self.put(destination, stage[source]):
+            return
+        refused: list[str] = []
+        for path in stage.below(source):
+            target = destination + path[len(source) :]
+            if not any(target.startswith(each + "/") for each in refused) and not self.put(
+                target, stage[path]
+            ):
+                refused.append(target)
+
+
+def _parent_mode(package: FileTree, stage: FileTree, path: str, modes: Modes) -> tuple[int | None, bool]:
+    """Generation B: the mode for the last new parent folder, and whether it can be made at all (25)."""
+    above = parent_of(path)
+    found = modes.parents
+    if not modes.given:
+        found = stage[above].mode if above in stage else DIR_MODE
+    there = above in package or (above == "/" and len(package) > 0)
+    return found, there or found is not None
+
+
+def _make_parents(copy: _Copy, above: str, mode: int) -> bool:
+    """Make the folders above a path: the last with this mode, the others with the default one."""
+    ways = []
+    while above != "/":
+        ways.append(above)
+        above = parent_of(above)
+    for way in reversed(ways):
+        if way not in copy.entries:
+            copy.entries[way] = folder(mode if way == ways[0] else DIR_MODE)
+            copy.touched.add(way)
+        elif copy.entries[way].kind != "dir":
+            copy.clashes.append(
+                f"{way} is a {copy.entries[way].kind} in the package and a folder in the stage"
+            )
+            return False
+    return True
+
+
+def take(package: FileTree, stage: FileTree, path: str, modes: Modes, generation: str) -> Step:
+    """`+`: copy from the stage what the path (C: the pattern) names, then set modes (19 to 27)."""
+    strict = generation == "C"
+    found = expand(stage, path) if strict else [path] if path in stage else []
+    if not found:
+        return Step(package, missing=_absent(stage, path, "the stage"), parents=modes.parents)
+    # C cuts the text at its last slash, so that `+|/p/pkg/` makes /p/pkg/pkg (24) and `+|/a/*/x` a folder
+    # whose name is a star (21)
+    into = path.rpartition("/")[0] or "/"
+    parent_mode: int | None = DIR_MODE
+    parents = modes.parents
+    if generation == "B":
+        parents, possible = _parent_mode(package, stage, path, modes)
+        if not possible:
+            return Step(package, failed=f"{into} cannot be made: no rule before this one found a mode for it")
+        parent_mode = parents
+    copy = _Copy(dict(package))
+    if _make_parents(copy, into, DIR_MODE if parent_mode is None else parent_mode):
+        for source in found:
+            copy.put_all(stage, source, f"{into.rstrip('/')}/{source.rpartition('/')[2]}")
+    tree = FileTree(copy.entries)
+    failed = "; ".join(copy.clashes)
+    if modes.broken:
+        failed = "; ".join([*copy.clashes, "the mode cannot be read"])
+    elif modes.given:
+        # on the package, not only on what was copied: earlier rules' files are meant as well (26)
+        named = expand(tree, path.rstrip("/")) if strict else [path] if path in tree else []
+        deep = {each for top in named for each in (top, *tree.below(top))}
+        copy.touched |= _with_modes(copy.entries, deep, modes)
+        tree = FileTree(copy.entries)
+    odd = ""
+    if path.endswith("/"):
+        odd = f"the trailing slash puts it into {into}"
+    elif is_pattern(into):
+        odd = f"the pattern in the folder's name makes a folder that is named {into}"
+    return Step(tree, frozenset(copy.touched), failed=failed, odd=odd, parents=parents)

@@ -85,7 +85,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a filespec's mode for folders goes to files too",
-        "rootfs/filespec_steps.py",
+        "rootfs/filespec.py",
         '"file": self.files, "dir": self.folders',
         '"file": self.folders or self.files, "dir": self.folders',
         "test_filespec_recorded.py::test_a_filespec_does_what_openwrts_script_did",

@@ -39,8 +39,7 @@ from imagebuilder.kit.debian.archive import (
 from imagebuilder.log import Log
 from imagebuilder.model.edition import Edition
 from imagebuilder.trust.keys import GpgKey, Keys, parse_gpg_key
-from imagebuilder.trust.signature import TrustError
-from imagebuilder.trust.signature_gpg import verify_clearsigned
+from imagebuilder.trust.signature import TrustError, verify_clearsigned
 
 MIRROR_VARIABLE = "OPENWRT_IMAGEBUILDER_DEBIAN"
 DEFAULT_MIRRORS = Mirrors("http://deb.debian.org/debian", "http://deb.debian.org/debian-security")
@@ -117,7 +116,7 @@ class DirectArchive:
     def indexes(self) -> list[tuple[Suite, str, bytes]]:
         """Each suite with the text of its Release and its index, both verified.
 
-        DebianError, SignatureError and DownloadError as host.download and trust.signature_gpg raise them.
+        DebianError, SignatureError and DownloadError as host.download and trust.signature raise them.
         """
         return [self._index(suite) for suite in self._suites]
 
