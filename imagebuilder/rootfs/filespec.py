@@ -1,6 +1,6 @@
 """OpenWrt's filespecs at work: which files of an installed tree become a package.
 
-The text of a filespec, its rules and the three generations that read it are in model/filespec_rules.py.
+The text of a filespec and its rules are in model/filespec_rules.py.
 Numbers in comments are those of the rules there. What one rule does to a tree raises nothing: apply() decides
 what stops a filespec.
 """
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from imagebuilder.model.filespec_rules import FilespecError, Generation, Rule, from_triples, parse
+from imagebuilder.model.filespec_rules import FilespecError, Rule, from_triples, parse
 from imagebuilder.rootfs.shellglob import expand, is_pattern
-from imagebuilder.rootfs.tree import DIR_MODE, EMPTY, Entry, FileTree, folder, parent_of
+from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, folder, parent_of
 
-__all__ = ["Applied", "Effect", "FilespecError", "Generation", "Rule", "apply", "from_triples", "parse"]
+__all__ = ["Applied", "Effect", "FilespecError", "Rule", "apply", "from_triples", "parse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,6 @@ class Applied:
     effects: tuple[Effect, ...]
 
 
-def _step(tree: FileTree, stage: FileTree, rule: Rule, generation: Generation, modes: Modes) -> Step:
-    """One rule on the package's tree."""
-    if rule.op == "+":
-        return take(tree, stage, rule.path, modes, generation.value)
-    if rule.op == "-":
-        return drop(tree, rule.path)
-    return change_modes(tree, rule.path, modes, deep=rule.op == "=")
-
-
 HINTS = {
     "+": "name what the stage holds, or leave the rule out",
     "-": "every - rule must drop something the package holds: leave it out, or take the files before",
@@ -53,56 +44,42 @@ HINTS = {
 
 
 def apply(
-    rules: Sequence[Rule],
-    stage: FileTree,
-    package: FileTree = EMPTY,
-    *,
-    generation: Generation = Generation.C,
-    origin: str = "the filespec",
+    rules: Sequence[Rule], stage: FileTree, package: FileTree = EMPTY, *, origin: str = "the filespec"
 ) -> Applied:
     """Run the rules, top to bottom, on a package's tree (empty, or what its install hook made).
 
-    Raises FilespecError where OpenWrt's own script of that generation would stop: in C for every rule that
-    finds nothing, in A and B for `+` that finds nothing and for any other failure in the last line.
-    Links on the way of a path are not followed.
+    Raises FilespecError where OpenWrt's own script would stop: for every rule that finds nothing. Links on
+    the way of a path are not followed.
     """
     tree = package
     effects = []
-    folder_mode: int | None = None  # B: what the last `+` without a mode found, for those with one (rule 25)
     for rule in rules:
-        if rule.op not in generation.operations:
-            effects.append(Effect(rule, warnings=(f"{rule.op!r} is no operation; ignored",)))
-            continue
-        modes = Modes(rule.file_mode, rule.dir_mode, broken=rule.broken_mode, parents=folder_mode)
-        step = _step(tree, stage, rule, generation, modes)
-        last = rule is rules[-1]
-        problem = step.missing if rule.op == "+" or generation.strict else ""
-        if not generation.strict and last:
-            problem = problem or step.failed or (step.missing if rule.op == "=" else "")
-        if problem:
-            raise FilespecError(origin, rule.number, rule.text, problem, hint=HINTS[rule.op])
-        passed = [text for text in (step.missing if rule.op == "=" else "", step.failed, step.odd) if text]
-        effects.append(Effect(rule, tuple(sorted(step.paths)), tuple(passed)))
-        tree = step.tree
+        modes = Modes(rule.file_mode, rule.dir_mode)
         if rule.op == "+":
-            folder_mode = step.parents
+            step = take(tree, stage, rule.path, modes)
+        elif rule.op == "-":
+            step = drop(tree, rule.path)
+        else:
+            step = change_modes(tree, rule.path, modes, deep=rule.op == "=")
+        if step.missing:
+            raise FilespecError(origin, rule.number, rule.text, step.missing, hint=HINTS[rule.op])
+        passed = tuple(text for text in (step.failed, step.odd) if text)
+        effects.append(Effect(rule, tuple(sorted(step.paths)), passed))
+        tree = step.tree
     return Applied(tree, tuple(effects))
 
 
 @dataclass(frozen=True, slots=True)
 class Modes:
-    """The modes a rule gives to files and to folders. broken: a mode was given that cannot be read.
-    parents: generation B, the mode for new parent folders that an earlier rule found."""
+    """The modes a rule gives to files and to folders."""
 
     files: int | None = None
     folders: int | None = None
-    broken: bool = False
-    parents: int | None = None
 
     @property
     def given(self) -> bool:
-        """Whether the rule names a mode at all, also a broken one."""
-        return self.files is not None or self.folders is not None or self.broken
+        """Whether the rule names a mode at all."""
+        return self.files is not None or self.folders is not None
 
     def of(self, entry: Entry) -> Entry:
         """The entry with the mode that is meant for its kind."""
@@ -112,15 +89,14 @@ class Modes:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A tree after one rule and the paths that it touched. missing: nothing of that name. failed: a copy or
-    a mode change that did not work. odd: done, but hardly what was meant. parents: after `+`, as in Modes."""
+    """A tree after one rule and the paths that it touched. missing: nothing of that name. failed: a copy that
+    did not work. odd: done, but hardly what was meant."""
 
     tree: FileTree
     paths: frozenset[str] = frozenset()
     missing: str = ""
     failed: str = ""
     odd: str = ""
-    parents: int | None = None
 
 
 def _with_modes(entries: dict[str, Entry], paths: Iterable[str], modes: Modes) -> set[str]:
@@ -162,8 +138,6 @@ def change_modes(tree: FileTree, path: str, modes: Modes, *, deep: bool) -> Step
     found = expand(tree, path)
     if not found:
         return Step(tree, missing=_absent(tree, path, "the package"))
-    if modes.broken:
-        return Step(tree, failed="the mode cannot be read; nothing was changed")
     named = set(found)
     if deep:
         named.update(below for each in found for below in tree.below(each))
@@ -203,25 +177,15 @@ class _Copy:
                 refused.append(target)
 
 
-def _parent_mode(package: FileTree, stage: FileTree, path: str, modes: Modes) -> tuple[int | None, bool]:
-    """Generation B: the mode for the last new parent folder, and whether it can be made at all (25)."""
-    above = parent_of(path)
-    found = modes.parents
-    if not modes.given:
-        found = stage[above].mode if above in stage else DIR_MODE
-    there = above in package or (above == "/" and len(package) > 0)
-    return found, there or found is not None
-
-
-def _make_parents(copy: _Copy, above: str, mode: int) -> bool:
-    """Make the folders above a path: the last with this mode, the others with the default one."""
+def _make_parents(copy: _Copy, above: str) -> bool:
+    """Make the folder above a path, and those above it; False where something else is in the way."""
     ways = []
     while above != "/":
         ways.append(above)
         above = parent_of(above)
     for way in reversed(ways):
         if way not in copy.entries:
-            copy.entries[way] = folder(mode if way == ways[0] else DIR_MODE)
+            copy.entries[way] = folder()
             copy.touched.add(way)
         elif copy.entries[way].kind != "dir":
             copy.clashes.append(
@@ -231,33 +195,22 @@ def _make_parents(copy: _Copy, above: str, mode: int) -> bool:
     return True
 
 
-def take(package: FileTree, stage: FileTree, path: str, modes: Modes, generation: str) -> Step:
-    """`+`: copy from the stage what the path (C: the pattern) names, then set modes (19 to 27)."""
-    strict = generation == "C"
-    found = expand(stage, path) if strict else [path] if path in stage else []
+def take(package: FileTree, stage: FileTree, path: str, modes: Modes) -> Step:
+    """`+`: copy from the stage what the pattern names, then set modes (19 to 27)."""
+    found = expand(stage, path)
     if not found:
-        return Step(package, missing=_absent(stage, path, "the stage"), parents=modes.parents)
-    # C cuts the text at its last slash, so that `+|/p/pkg/` makes /p/pkg/pkg (24) and `+|/a/*/x` a folder
+        return Step(package, missing=_absent(stage, path, "the stage"))
+    # the text is cut at its last slash, so that `+|/p/pkg/` makes /p/pkg/pkg (24) and `+|/a/*/x` a folder
     # whose name is a star (21)
     into = path.rpartition("/")[0] or "/"
-    parent_mode: int | None = DIR_MODE
-    parents = modes.parents
-    if generation == "B":
-        parents, possible = _parent_mode(package, stage, path, modes)
-        if not possible:
-            return Step(package, failed=f"{into} cannot be made: no rule before this one found a mode for it")
-        parent_mode = parents
     copy = _Copy(dict(package))
-    if _make_parents(copy, into, DIR_MODE if parent_mode is None else parent_mode):
+    if _make_parents(copy, into):
         for source in found:
             copy.put_all(stage, source, f"{into.rstrip('/')}/{source.rpartition('/')[2]}")
     tree = FileTree(copy.entries)
-    failed = "; ".join(copy.clashes)
-    if modes.broken:
-        failed = "; ".join([*copy.clashes, "the mode cannot be read"])
-    elif modes.given:
+    if modes.given:
         # on the package, not only on what was copied: earlier rules' files are meant as well (26)
-        named = expand(tree, path.rstrip("/")) if strict else [path] if path in tree else []
+        named = expand(tree, path.rstrip("/"))
         deep = {each for top in named for each in (top, *tree.below(top))}
         copy.touched |= _with_modes(copy.entries, deep, modes)
         tree = FileTree(copy.entries)
@@ -266,4 +219,4 @@ def take(package: FileTree, stage: FileTree, path: str, modes: Modes, generation
         odd = f"the trailing slash puts it into {into}"
     elif is_pattern(into):
         odd = f"the pattern in the folder's name makes a folder that is named {into}"
-    return Step(tree, frozenset(copy.touched), failed=failed, odd=odd, parents=parents)
+    return Step(tree, frozenset(copy.touched), failed="; ".join(copy.clashes), odd=odd)
