@@ -178,7 +178,7 @@ def check(
     """Compare board files with what an ImageBuilder says; exits with 2 where they differ."""
     from imagebuilder.cli import show
     from imagebuilder.config.library import Library
-    from imagebuilder.tree.board_check import check_boards
+    from imagebuilder.tree.device_facts import check_boards
 
     library = Library(project)
     boards = [library.board(name) for name in names] if names else library.boards()

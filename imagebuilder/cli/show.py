@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from imagebuilder.model.budget import Budgets
     from imagebuilder.model.result import Result
     from imagebuilder.server.obtain_lists import FoundDevices, ShownReleases
-    from imagebuilder.tree.board_check import Comparison
+    from imagebuilder.tree.device_facts import Comparison
     from imagebuilder.tree.plan import Plan
 
 PIPE_COLUMNS = 200

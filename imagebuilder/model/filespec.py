@@ -1,11 +1,11 @@
-"""Filespecs: OpenWrt's rules for the files of a package, by the generation of OpenWrt that reads them; a
-config's `[[filespec]]`, with rules for a package or an overlay, and the record of what they did.
+"""Filespecs: OpenWrt's rules for the files of a package; a config's `[[filespec]]`, with rules for a package
+or an overlay, and the record of what they did.
 
 A filespec is text, one rule a line: `+|path` takes from the stage (the tree that a whole build was installed
-into), `-|path` drops from the package, `=|path|modes` and `==|path|modes` set modes in the package. Three
-generations of OpenWrt read it differently; generation C (23.05 on) is strict and makes a filespec a checked
-statement about the stage. What the rules do to a tree is in rootfs/filespec.py. Source of the rules: the
-makefiles and scripts of lang/python in openwrt/packages, lede-17.01 to master, observed rule by rule.
+into), `-|path` drops from the package, `=|path|modes` and `==|path|modes` set modes in the package. It is
+read as OpenWrt reads it from 23.05 on: strictly, so that a filespec is a checked statement about the stage;
+older releases let much pass. What the rules do to a tree is in rootfs/filespec.py. Source of the rules: the
+makefiles and scripts of lang/python in openwrt/packages, observed rule by rule.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import reduce
 from typing import Annotated
 
@@ -24,25 +23,7 @@ from imagebuilder.model.base import Many, Model, Word
 
 MODE = re.compile(r"[0-7]{1,4}")
 BLANK = re.compile(r"\s")
-BLANKS = " \t\r\f\v"
-
-
-class Generation(Enum):
-    """Who reads the filespec: A is 17.01, B is 18.06 to 22.03, C is 23.05 and later."""
-
-    A = "A"
-    B = "B"
-    C = "C"
-
-    @property
-    def operations(self) -> tuple[str, ...]:
-        """What a rule can do."""
-        return ("+", "-", "=", "==") if self.strict else ("+", "-", "=")
-
-    @property
-    def strict(self) -> bool:
-        """Whether every line must be understood and must have an effect."""
-        return self is Generation.C
+OPERATIONS = ("+", "-", "=", "==")
 
 
 class FilespecError(UserError):
@@ -57,10 +38,7 @@ class FilespecError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line. number counts lines from 1; path is absolute on the target and may be a pattern.
-
-    In A and B file_mode holds the one mode, for files and folders. broken_mode: A and B only, a mode that is
-    no octal number and makes the mode change fail."""
+    """One line. number counts lines from 1; path is absolute on the target and may be a pattern."""
 
     number: int
     op: str
@@ -68,7 +46,6 @@ class Rule:
     file_mode: int | None = None
     dir_mode: int | None = None
     text: str = ""
-    broken_mode: bool = False
 
 
 def _mode_of(field: str, name: str) -> int | None:
@@ -89,10 +66,10 @@ def _plain_path(path: str) -> str:
     return "/" + "/".join(parts) + ("/" if path.endswith("/") else "")
 
 
-def _strict_rule(number: int, text: str, fields: Sequence[str]) -> Rule:
-    """A line of generation C. ValueError says what is wrong with it (rules 11, 12, 14, 16, 17, 23, 35)."""
+def _read_rule(number: int, text: str, fields: Sequence[str]) -> Rule:
+    """A line. ValueError says what is wrong with it (rules 11, 12, 14, 16, 17, 23, 35)."""
     op, path, file_mode, dir_mode = ([field.strip() for field in fields] + ["", "", ""])[:4]
-    if op not in Generation.C.operations:
+    if op not in OPERATIONS:
         raise ValueError(f"{op!r} is not an operation; they are +, -, = and ==")
     if not path:
         raise ValueError("there is no path")
@@ -113,79 +90,38 @@ def _strict_rule(number: int, text: str, fields: Sequence[str]) -> Rule:
     return rule
 
 
-def _unescaped_fields(line: str) -> list[str]:
-    """Generations A and B: fields of a line in which a backslash makes the next character plain (rule 18)."""
-    fields = [""]
-    characters = iter(line)
-    for character in characters:
-        if character == "|":
-            fields.append("")
-        else:
-            fields[-1] += next(characters, "") if character == "\\" else character
-    return fields
-
-
-def _lenient_rule(number: int, text: str, fields: Sequence[str]) -> Rule:
-    """A line of generations A and B; an unknown operation is kept, to be ignored (rules 11, 14, 16, 27)."""
-    op = re.sub(r"\s", "", fields[0])
-    if op not in Generation.B.operations:
-        return Rule(number, op, "", text=text)
-    path = fields[1] if len(fields) > 1 else ""
-    if not path:
-        raise ValueError("there is no path")
-    if path.startswith(
-        "/"
-    ):  # any other names nothing: blanks belong to it, and it is glued to the folder's name
-        path = _plain_path(path).rstrip("/")
-    perm = "|".join(fields[2:])
-    # `=` without a mode is a mode change that fails as well
-    broken = not MODE.fullmatch(perm) and (bool(perm) or op == "=")
-    mode = int(perm, 8) if MODE.fullmatch(perm) else None
-    return Rule(number, op, path, mode, mode, text, broken_mode=broken)
-
-
-def _rule(number: int, text: str, fields: Sequence[str], generation: Generation, origin: str) -> Rule:
-    read = _strict_rule if generation.strict else _lenient_rule
+def _rule(number: int, text: str, fields: Sequence[str], origin: str) -> Rule:
     try:
-        return read(number, text, fields)
+        return _read_rule(number, text, fields)
     except ValueError as error:
-        form = "op|path|file-mode|dir-mode" if generation.strict else "op|path|perm"
-        raise FilespecError(origin, number, text, str(error), hint=f"a rule reads {form}") from None
+        hint = "a rule reads op|path|file-mode|dir-mode"
+        raise FilespecError(origin, number, text, str(error), hint=hint) from None
 
 
-def parse(
-    text: str, *, generation: Generation = Generation.C, origin: str = "the filespec"
-) -> tuple[Rule, ...]:
+def parse(text: str, *, origin: str = "the filespec") -> tuple[Rule, ...]:
     """Read a filespec's text. origin: whose it is, for messages.
 
-    Blank lines and lines that begin with # are left out. In A and B lines with an unknown operation are
-    rules without effect, as they are there. Raises FilespecError.
+    Blank lines and lines that begin with # are left out. Raises FilespecError.
     """
-    if not generation.strict:
-        text = re.sub(r"(?<!\\)((?:\\\\)*)\\\n", r"\1", text)  # an escaped end of line joins two (rule 18)
     rules = []
     for number, line in enumerate(text.split("\n"), start=1):
         shown = line.strip()
         if shown and not shown.startswith("#"):
-            fields = line.split("|") if generation.strict else _unescaped_fields(line.lstrip(BLANKS))
-            rules.append(_rule(number, shown, fields, generation, origin))
+            rules.append(_rule(number, shown, line.split("|"), origin))
     return tuple(rules)
 
 
 def from_triples(
-    triples: Iterable[Sequence[str | None]],
-    *,
-    generation: Generation = Generation.C,
-    origin: str = "the filespec",
+    triples: Iterable[Sequence[str | None]], *, origin: str = "the filespec"
 ) -> tuple[Rule, ...]:
-    """Rules from lists of [operation, path, mode], and in C a fourth, the folder mode; None for a mode that
-    is not given. Numbers count from 1. Raises FilespecError."""
+    """Rules from lists of [operation, path, file mode, folder mode]; None for a mode that is not given, and
+    the last may be left out. Numbers count from 1. Raises FilespecError."""
     rules = []
     for number, triple in enumerate(triples, start=1):
         fields = [field or "" for field in triple]
         while len(fields) > 2 and not fields[-1]:
             fields.pop()
-        rules.append(_rule(number, "|".join(fields), fields, generation, origin))
+        rules.append(_rule(number, "|".join(fields), fields, origin))
     return tuple(rules)
 
 

@@ -85,7 +85,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a filespec's mode for folders goes to files too",
-        "rootfs/filespec_steps.py",
+        "rootfs/filespec.py",
         '"file": self.files, "dir": self.folders',
         '"file": self.folders or self.files, "dir": self.folders',
         "rootfs/test_filespec_recorded.py::test_a_filespec_does_what_openwrts_script_did",
@@ -239,7 +239,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an empty /sbin/init",
-        "firmware/verify_root.py",
+        "firmware/verify_layout.py",
         'file.kind == "file" and file.size > 0',
         'file.kind == "file"',
         "firmware/test_verify.py::test_an_init_without_content_is_none",

@@ -27,19 +27,19 @@ from imagebuilder.budget.ram import ram_budget
 from imagebuilder.config.board import Board
 from imagebuilder.model.budget import Amount, Budgets, FlashBudget, RamNeed
 from imagebuilder.report.flash_bar import flash_bar, flash_picture, segments
-from imagebuilder.tree.measure_image import ImageFacts, erase_block, image_sizes, recipe_size
+from imagebuilder.tree.measure import ProfileImages, erase_block, image_sizes, recipe_size
 from tests.support.budget_making import SQUASHFS, TPLINK, TREE, Offered, board, predictor, resolved, situation
 
 KERNEL = 1276413
 UIMAGE = "append-kernel | pad-to $(BLOCKSIZE) | append-rootfs | pad-rootfs | check-size 16000k"
-NOR = ImageFacts(
+NOR = ProfileImages(
     kernel=Amount(bytes=KERNEL, source="a kernel"),
     recipes={"sysupgrade.bin": UIMAGE.replace("$(BLOCKSIZE)", "64k")},
     values={"BLOCKSIZE": "64k"},
     partition=None,
     block=0x10000,
 )
-NAND = ImageFacts(
+NAND = ProfileImages(
     kernel=Amount(bytes=2_000_000, source="a kernel"),
     recipes={
         "sysupgrade.bin": "sysupgrade-tar | append-metadata",
@@ -387,7 +387,7 @@ def test_a_disk_is_limited_by_its_partition() -> None:
 
 def test_a_kit_image_has_one_size_and_its_overlay_another_partition() -> None:
     disks = {"combined-efi": 102780928}
-    facts = ImageFacts(None, {}, {}, 48 << 20, 0x10000, overlay=32 << 20, disks=disks)
+    facts = ProfileImages(None, {}, {}, 48 << 20, 0x10000, overlay=32 << 20, disks=disks)
     tree = replace(TREE, images=facts, squashfs=replace(SQUASHFS, compressor="zstd"), version="embedded")
     rootfs = predict_rootfs([Offered("busybox", "base", 1_000_000, 1_000_000)], tree)
     budget = flash_budget(rootfs, tree, board("qemu-x86-64", "embedded"))

@@ -11,12 +11,11 @@ import pytest
 
 from imagebuilder.config.board import Board, Image
 from imagebuilder.errors import UserError
-from imagebuilder.firmware.handed_over import UnsafeImageError, check_flashable, passed, rootfs_sizes
+from imagebuilder.firmware.rootfs import NO_RULES
 from imagebuilder.firmware.subject import Subject
-from imagebuilder.firmware.verify import verify
+from imagebuilder.firmware.verify import UnsafeImageError, check_flashable, passed, rootfs_sizes, verify
 from imagebuilder.firmware.verify_device import metadata_checks, name_checks
 from imagebuilder.firmware.verify_machine import machine_of
-from imagebuilder.firmware.verify_system import NO_RULES
 from imagebuilder.log import Event, Log, Note, Warned
 from imagebuilder.model.firmware import Check, outcome_of
 from imagebuilder.model.result import ImageFile

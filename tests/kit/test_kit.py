@@ -12,7 +12,7 @@ import pytest
 
 from imagebuilder.host.cache import Cache
 from imagebuilder.host.fs import sha256_of, user_cache
-from imagebuilder.kit.debian import sources
+from imagebuilder.kit.debian import fetch
 from imagebuilder.kit.layout import LINUX_DIR, PACKAGES_DIR
 from imagebuilder.kit.prepare import kit_digest, prepare
 from imagebuilder.log import Log
@@ -305,7 +305,7 @@ def anew(kit: Path, edition: Edition, cache: Path) -> Path:
 def test_equal_kits_are_equal(
     kit: Path, edition: Edition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "has_apt", lambda: False)  # the user's was made with apt, where there is one
+    monkeypatch.setattr(fetch, "has_apt", lambda: False)  # the user's was made with apt, where there is one
     one, other = kit, anew(kit, edition, tmp_path / "other")
     if kit_digest(one) != kit_digest(other):  # Debian has newer packages than the kit in the cache
         monkeypatch.undo()

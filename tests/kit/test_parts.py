@@ -19,29 +19,29 @@ from imagebuilder.host import architecture
 from imagebuilder.host.cache import OfflineError
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.kit import prepare
-from imagebuilder.kit.cpio import initramfs
 from imagebuilder.kit.debian import fetch
 from imagebuilder.kit.debian.archive import Deb
-from imagebuilder.kit.deviations import (
+from imagebuilder.kit.feed import KitFeedError, offered, refresh_index
+from imagebuilder.kit.image import with_files, with_services
+from imagebuilder.kit.layout import KitTreeError, TreeConfig, config_text, read_config
+from imagebuilder.kit.materials import KernelError, load_order, module_file, read_kernel
+from imagebuilder.kit.packages import guest_tree
+from imagebuilder.kit.prepare import CODE, recipe_digest
+from imagebuilder.kit.recipe import (
+    GUEST,
     Absent,
     DeviationError,
     Deviations,
     Drop,
     Edit,
-    Move,
+    PathMove,
     adapted,
     deviations,
     present_rules,
     recipe,
 )
-from imagebuilder.kit.feed import FeedError, offered, refresh_index
-from imagebuilder.kit.install import with_files, with_services
-from imagebuilder.kit.kernel import KernelError, load_order, module_file, read_kernel
-from imagebuilder.kit.layout import TreeConfig, TreeError, config_text, read_config
-from imagebuilder.kit.prepare import CODE, recipe_digest
-from imagebuilder.kit.recipe import GUEST
 from imagebuilder.kit.request import RequestError, read_request
-from imagebuilder.kit.system_packages import guest_tree
+from imagebuilder.kit.tree import initramfs
 from imagebuilder.log import Log, Note
 from imagebuilder.model.edition import EDITIONS, Edition
 from imagebuilder.model.package import Package
@@ -176,7 +176,7 @@ def test_moves_drops_and_edits_make_openwrts_layout() -> None:
     tree = adapted(
         {"main": STAGE},
         changes(
-            move=[Move(old="/lib/x86_64-linux-gnu", new="/lib", reason="")],
+            move=[PathMove(old="/lib/x86_64-linux-gnu", new="/lib", reason="")],
             drop=[Drop(path="/lib/libz.so.1", reason="")],
             edit=[Edit(path="/usr/lib/python3.11/site.py", old="b", new="B", reason="")],
         ),
@@ -192,9 +192,9 @@ def test_moves_drops_and_edits_make_openwrts_layout() -> None:
 
 
 def test_a_move_may_take_some_of_a_folder() -> None:
-    only = Move(old="/lib", new="/usr/lib", only=("libz.so.*", "kept"), reason="")
+    only = PathMove(old="/lib", new="/usr/lib", only=("libz.so.*", "kept"), reason="")
     flat = adapted(
-        {"main": STAGE}, changes(move=[Move(old="/lib/x86_64-linux-gnu", new="/lib", reason=""), only])
+        {"main": STAGE}, changes(move=[PathMove(old="/lib/x86_64-linux-gnu", new="/lib", reason=""), only])
     )
     assert [path for path in flat["main"] if flat["main"][path].kind != "dir"] == [
         "/lib64/ld.so",
@@ -208,8 +208,8 @@ def test_a_move_may_take_some_of_a_folder() -> None:
 @pytest.mark.parametrize(
     "entries",
     [
-        {"move": [Move(old="/opt", new="/usr", reason="")]},
-        {"move": [Move(old="/lib", new="/usr", only=("libx.so.*",), reason="")]},
+        {"move": [PathMove(old="/opt", new="/usr", reason="")]},
+        {"move": [PathMove(old="/lib", new="/usr", only=("libx.so.*",), reason="")]},
         {"drop": [Drop(path="/usr/lib/*.a", reason="")]},
         {"edit": [Edit(path="/usr/lib/python3.11/os.py", old="b", new="B", reason="")]},
         {"edit": [Edit(path="/usr/lib/python3.11/site.py", old=" ", new="", reason="")]},
@@ -248,9 +248,9 @@ def test_the_config_is_read_as_it_was_written(tmp_path: Path) -> None:
     (tmp_path / ".config").write_text(config_text(CONFIG))
     assert read_config(tmp_path) == CONFIG
     (tmp_path / ".config").write_text("CONFIG_VERSION_DIST=x\n")
-    with pytest.raises(TreeError, match="does not say CONFIG_VERSION_NUMBER"):
+    with pytest.raises(KitTreeError, match="does not say CONFIG_VERSION_NUMBER"):
         read_config(tmp_path)
-    with pytest.raises(TreeError, match="no tree of the embedded kit"):
+    with pytest.raises(KitTreeError, match="no tree of the embedded kit"):
         read_config(tmp_path / "nowhere")
 
 
@@ -339,7 +339,7 @@ def test_feeds_are_folders_and_the_first_of_equals_counts(tmp_path: Path) -> Non
     assert offer.file_of(offer.packages[0]) == tmp_path / "packages/one_1_all.ipk"
     assert any("feed empty" in line for line in lines)
     (tmp_path / "repositories.conf").write_text("src/gz far https://feed.invalid/x\n")
-    with pytest.raises(FeedError, match="from folders only"):
+    with pytest.raises(KitFeedError, match="from folders only"):
         offered(tmp_path, silent)
 
 
@@ -350,7 +350,7 @@ def test_files_do_not_turn_a_link_into_a_folder(tmp_path: Path) -> None:
     assert content(merged["/etc/a"]) == b"2"
     assert merged["/etc/b"].target == "a"
     (tmp_path / "var/run").mkdir(parents=True)
-    with pytest.raises(FeedError, match="cannot overwrite non-directory"):
+    with pytest.raises(KitFeedError, match="cannot overwrite non-directory"):
         with_files(tree, tmp_path)
 
 

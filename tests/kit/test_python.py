@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.host.run import clean_environment, run
-from imagebuilder.kit.deviations import deviations
 from imagebuilder.kit.layout import PACKAGES_DIR
+from imagebuilder.kit.recipe import deviations
 from imagebuilder.model.edition import EDITIONS, Edition
 from imagebuilder.packages.opkg.ipk_reader import read_ipk
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue

@@ -29,10 +29,9 @@ from imagebuilder.packages.opkg.ipk_reader import read_control, read_ipk
 from imagebuilder.packages.opkg.opkg import format_index, read_index
 from imagebuilder.packages.repack import Repacked, content_of, declare, repack
 from imagebuilder.rootfs.tree import folder, symlink
-from imagebuilder.tree.collect import read_manifest
+from imagebuilder.tree.collect import find_rootfs, read_manifest
 from imagebuilder.tree.make import make_image
 from imagebuilder.tree.plan import Plan
-from imagebuilder.tree.rootfs import find_rootfs
 from tests.support.apk_tree import ARCH, make_tree
 from tests.support.wanted_making import from_feeds
 

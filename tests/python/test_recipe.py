@@ -42,8 +42,8 @@ from imagebuilder.python.wheels.target import WheelTarget
 from imagebuilder.python.wheels.tree import NativeCodeError
 from imagebuilder.python.wheels.wheels import read_wheel
 from imagebuilder.rootfs.files import content, read_tree
-from imagebuilder.rootfs.python_package import RecipeFileError, recipe_tree
 from imagebuilder.rootfs.tree import FileTree, file_of
+from imagebuilder.rootfs.trim import RecipeFileError, recipe_tree
 
 TARGET = WheelTarget("3.11.7", "mips_24kc", "musl", (1, 2))
 SITE = "/usr/lib/python3.11/site-packages"

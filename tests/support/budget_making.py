@@ -14,12 +14,11 @@ from imagebuilder.config.library import Library
 from imagebuilder.model.budget import Amount, FlashBudget
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.packages.resolve import package_list, resolve
-from imagebuilder.tree.measure import SquashfsOptions
-from imagebuilder.tree.measure_image import ImageFacts
+from imagebuilder.tree.measure import ProfileImages, SquashfsOptions
 
 PROJECT = Path(__file__).resolve().parents[2]
 SQUASHFS = SquashfsOptions("mksquashfs4", "xz", 256 << 10, False, ())
-TPLINK = ImageFacts(
+TPLINK = ProfileImages(
     kernel=Amount(bytes=1276388, source="tl-wr740n-v4-kernel.bin"),
     recipes={
         "sysupgrade.bin": "append-rootfs | mktplinkfw sysupgrade",

@@ -17,8 +17,7 @@ from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Places
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.tree import EMPTY, FileTree, file_of, symlink
-from imagebuilder.tree.measure import MeasureError, measure_squashfs, squashfs_options
-from imagebuilder.tree.measure_image import image_facts
+from imagebuilder.tree.measure import MeasureError, image_facts, measure_squashfs, squashfs_options
 
 IMAGE_MK = """\
 SQUASHFS_BLOCKSIZE := $(CONFIG_TARGET_SQUASHFS_BLOCK_SIZE)k

@@ -20,13 +20,17 @@ from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import CommandRun, Log
 from imagebuilder.model.tree import ProfileError, Tree, TreeError, TreeProfile
-from imagebuilder.server.archive import ArchiveError, check_member, unpack, unpacked_tree
-from imagebuilder.server.given import given_tree
-from imagebuilder.tree.ask_make import VARIABLES, Answer, ask_make, parse_answer
-from imagebuilder.tree.output import TooBig, Unsatisfied, read_output, stage_of
-from imagebuilder.tree.series import names_a_series
-from imagebuilder.tree.tree import check_tree, choose_profile, parse_info, read_tree
-from imagebuilder.tree.whole import IncompleteTreeError, check_whole
+from imagebuilder.server.archive import ArchiveError, check_member, given_tree, unpack, unpacked_tree
+from imagebuilder.tree.ask_make import (
+    VARIABLES,
+    IncompleteTreeError,
+    MakeAnswer,
+    ask_make,
+    check_whole,
+    parse_answer,
+)
+from imagebuilder.tree.collect import TooBig, Unsatisfied, read_output, stage_of
+from imagebuilder.tree.tree import check_tree, choose_profile, names_a_series, parse_info, read_tree
 
 INFO_24 = """\
 Current Target: "ath79/generic"
@@ -316,7 +320,7 @@ def test_any_output_gives_a_report(lines: list[str]) -> None:
 # --- what its make says
 
 
-def answer_of(tree: Path, work: Path, cache: Path, commands: list[str]) -> Answer:
+def answer_of(tree: Path, work: Path, cache: Path, commands: list[str]) -> MakeAnswer:
     """What make says in a fresh view of the tree; commands: gets what was run to know it."""
     log = Log([lambda event: commands.append("make") if isinstance(event, CommandRun) else None])
     with view_of(tree, work) as view:

@@ -18,7 +18,7 @@ from imagebuilder.ask import plan_image
 from imagebuilder.build import build_image, build_twice
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.firmware.handed_over import UnsafeImageError
+from imagebuilder.firmware.verify import UnsafeImageError
 from imagebuilder.host.run import run
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
@@ -27,7 +27,7 @@ from imagebuilder.packages.install import PlanError
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree.collect import BuildError
-from imagebuilder.tree.reproducible_check import ReproducibilityError
+from imagebuilder.tree.reproducible import ReproducibilityError
 
 AddConfig = Callable[[str, str], str]
 BOARD = "tplink-tl-wr740n-v4"

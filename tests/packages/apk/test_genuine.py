@@ -39,10 +39,9 @@ from imagebuilder.packages.apk.tool import (
 from imagebuilder.packages.apk.version import compare, is_valid
 from imagebuilder.packages.opkg.feed import FEED, FeedError, Wanted, in_folder
 from imagebuilder.tree.tree import read_tree, settings_of
-from imagebuilder.trust.apk_key import ensure_apk_key
 from imagebuilder.trust.signature import UnknownKeyError, WrongSignatureError
 from imagebuilder.trust.signature_adb import read_apk_key, tree_apk_keys, verify_adb
-from imagebuilder.trust.signing_key import lay_signing_key
+from imagebuilder.trust.signing_key import ensure_apk_key, lay_signing_key
 from tests.packages.apk.test_version import SIGNS
 from tests.support.apk_tree import (
     ARCH,

@@ -39,9 +39,9 @@ from imagebuilder.packages.apk.tool import (
 )
 from imagebuilder.packages.opkg.feed import FeedError, Wanted, in_folder
 from imagebuilder.tree.tree import check_tree, package_manager
-from imagebuilder.trust.apk_key import ensure_apk_key
 from imagebuilder.trust.keys import KeyFileError
 from imagebuilder.trust.signature_adb import read_apk_key
+from imagebuilder.trust.signing_key import ensure_apk_key
 from tests.packages.apk.test_index import PYTHON
 from tests.support.adb_maker import index, package
 

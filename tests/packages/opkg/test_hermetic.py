@@ -45,16 +45,17 @@ from imagebuilder.packages.resolve import ResolutionError
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree import reproducible
 from imagebuilder.tree.collect import BuildError
-from imagebuilder.tree.host_check import pass_host_check
-from imagebuilder.tree.make import GIVEN_HOOKS, make_image
+from imagebuilder.tree.make import GIVEN_HOOKS, make_image, pass_host_check
 from imagebuilder.tree.plan import Plan
-from imagebuilder.tree.reproducible import settle_makefile, source_date_epoch, steady_tools
-from imagebuilder.tree.reproducible_check import (
+from imagebuilder.tree.reproducible import (
     BuildRecord,
     ReproducibilityError,
     check_equal,
     differences,
     record_build,
+    settle_makefile,
+    source_date_epoch,
+    steady_tools,
 )
 from tests.support.wanted_making import from_feeds
 from tests.whole.test_genuine import digest_of

@@ -1,13 +1,13 @@
-"""Vendors' headers before an ordinary image: what OpenWrt's factory recipes put before kernel and squashfs.
+"""Vendors' headers before one ordinary image: what OpenWrt's factory recipes put before kernel and squashfs.
 
 Each is opened, and what lies behind it is read as it would be without the header. Sources: OpenWrt's
-firmware-utils (mkchkimg.c, addpattern.c, add_header.c, mkedimaximg.c, buffalo-tag.c, buffalo-lib.c,
-buffalo-tftp.c, mktplinkfw2.c), and images that OpenWrt 17.01 and libreCMC made with them.
+firmware-utils (mkchkimg.c, mkdniimg.c, addpattern.c, add_header.c, mkedimaximg.c, buffalo-tag.c,
+buffalo-lib.c, buffalo-tftp.c), and images that OpenWrt 17.01 and libreCMC made with them. TP-Link's headers
+are tplink.py's; those that list several parts vendor_parts.py's.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 import zlib
@@ -16,45 +16,13 @@ from collections.abc import Mapping
 
 from imagebuilder.firmware.checks import equal, hexadecimal, holds, same_number
 from imagebuilder.firmware.formats.padding import filled
-from imagebuilder.firmware.formats.tplink import BOOT_SALT, with_header
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Check, Field, Part
-
-CHK, CYBERTAN, MODEL, EDIMAX, BUFFALO, TFTP, TPLINK_V2 = (
-    "netgear-chk",
-    "cybertan",
-    "model-header",
-    "edimax",
-    "buffalo",
-    "buffalo-tftp",
-    "tplink-v2",
-)
-_ABOUT = {
-    CHK: "NETGEAR",
-    CYBERTAN: "Linksys",
-    MODEL: "model",
-    EDIMAX: "Edimax",
-    BUFFALO: "Buffalo",
-    TFTP: "Buffalo TFTP",
-}
-_CHK_MAGIC, _CHK_BYTES, _MOST_CHK = b"*#$^", 40, 1 << 10
-_ROW = 4096
-_CYBERTAN_ID, _CYBERTAN_ID_AT, _CYBERTAN_BYTES = b"U2ND", 14, 32
-_MODEL_BYTES = 20
-_MODEL = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{2,15}\0*")
-_EDIMAX_SIGNS, _EDIMAX_BYTES = (b"CSYS", b"RNRA"), 20
-_TAG_BYTES, _TAG_CRC_AT, _TAG_LENGTH_AT, _TAG_DATA_AT = 160, 140, 136, 152
-_TFTP_TEXT, _TFTP_BYTES = b"# Airstation Public Fmt", 32
-_V2_SALT = bytes.fromhex("dcd73aa5c39598fbdcf9e7f40eae4737")
-_V2_MD5_AT = 0x40
-_ALFA_BYTES = 33
-_ALFA = re.compile(rb"[A-Z0-9]{4,31}\n?\0*\xfe")
-_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def _container(
     kind: str,
+    about: str,
     view: View,
     header: int,
     children: tuple[Part, ...],
@@ -67,10 +35,13 @@ def _container(
     known = all(child.kind != "data" for child in children)
     found = "known" if known else "unknown"
     inside = holds("contents of the image", known, expected="known", found=found, level="warning")
-    about = _ABOUT[kind]
-    head = Part(f"{kind}-header", f"{about} header", view.start, header, data=view.first(header).raw)
+    head = view.first(header).to_part(f"{kind}-header", f"{about} header")
     every, every_check = (head, *children), (*checks, inside)
-    return Part(kind, f"{about} image", view.start, view.size, fields, every, every_check, data=view.raw)
+    return view.to_part(kind, f"{about} image", fields, every, every_check)
+
+
+_CHK_MAGIC, _CHK_BYTES, _MOST_CHK = b"*#$^", 40, 1 << 10
+_ROW = 4096
 
 
 def detect_chk(view: View) -> bool:
@@ -132,7 +103,38 @@ def parse_chk(view: View, reading: Reading) -> Part:
         "kernel length": Field(kernel),
         "rootfs length": Field(rootfs),
     }
-    return _container(CHK, view, header, children, fields=fields, checks=tuple(checks))
+    return _container("netgear-chk", "NETGEAR", view, header, children, fields=fields, checks=tuple(checks))
+
+
+NETGEAR_CHK = Format("netgear-chk", "NETGEAR CHK", detect_chk, parse_chk, steps="netgear-chk")
+
+
+_DNI_BYTES, _DNI_SUM = 128, 0xFF
+_DNI_FIELDS = {"device": "device", "version": "version", "region": "region", "hd_id": "hardware id"}
+
+
+def detect_dni(view: View) -> bool:
+    """The first line, and room for more than the header."""
+    return view.has(b"device:") and view.size > _DNI_BYTES + 1
+
+
+def parse_dni(view: View, reading: Reading) -> Part:
+    """128 bytes of `key:value` lines, the image, and one byte that makes the sum right: all that there is."""
+    text = bytes(view.take(0, _DNI_BYTES)).partition(b"\0")[0]
+    values = dict(printable(line).split(":", 1) for line in text.split(b"\n") if b":" in line)
+    header = view.first(_DNI_BYTES).to_part("dni-header", "NETGEAR header")
+    last = view.part(view.size - 1)
+    tail = last.to_part("dni-checksum", "checksum")
+    body = filled(view.part(_DNI_BYTES, view.size - _DNI_BYTES - 1), reading, "image")
+    check = equal("checksum of the NETGEAR image (sum of its bytes)", _DNI_SUM, sum(view.raw) & _DNI_SUM)
+    fields = {name: Field(values[key]) for key, name in _DNI_FIELDS.items() if key in values}
+    return view.to_part("dni", "NETGEAR image", fields, (header, *body, tail), (check,))
+
+
+NETGEAR_DNI = Format("dni", "NETGEAR's factory header", detect_dni, parse_dni, steps="netgear-dni")
+
+
+_CYBERTAN_ID, _CYBERTAN_ID_AT, _CYBERTAN_BYTES = b"U2ND", 14, 32
 
 
 def detect_cybertan(view: View) -> bool:
@@ -151,7 +153,20 @@ def parse_cybertan(view: View, reading: Reading) -> Part:
         "flags": Field(view.take(20, 2).hex()),
     }
     children = filled(view.part(_CYBERTAN_BYTES), reading, "image")
-    return _container(CYBERTAN, view, _CYBERTAN_BYTES, children, fields=fields)
+    return _container("cybertan", "Linksys", view, _CYBERTAN_BYTES, children, fields=fields)
+
+
+CYBERTAN = Format(
+    "cybertan",
+    "Linksys BIN header",
+    detect_cybertan,
+    parse_cybertan,
+    steps="linksys-bin usrobotics-bin addpattern cybertan-trx",
+)
+
+
+_MODEL_BYTES = 20
+_MODEL = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{2,15}\0*")
 
 
 def _model_crc(view: View) -> int:
@@ -170,7 +185,13 @@ def parse_model(view: View, reading: Reading) -> Part:
     check = same_number("checksum of the image (CRC)", view.u32(16), _model_crc(view))
     children = filled(view.part(_MODEL_BYTES), reading, "image")
     fields = {"model": Field(view.text(0, 16))}
-    return _container(MODEL, view, _MODEL_BYTES, children, fields=fields, checks=(check,))
+    return _container("model-header", "model", view, _MODEL_BYTES, children, fields=fields, checks=(check,))
+
+
+MODEL = Format("model-header", "model and checksum", detect_model, parse_model)
+
+
+_EDIMAX_SIGNS, _EDIMAX_BYTES = (b"CSYS", b"RNRA"), 20
 
 
 def _edimax_order(view: View) -> str:
@@ -207,10 +228,19 @@ def parse_edimax(view: View, reading: Reading) -> Part:
     }
     inner = filled(counted.part(0, size - 2), reading, "image")
     tail = view.part(_EDIMAX_BYTES + size - 2, 2)
-    summed = Part("edimax-checksum", "checksum", tail.start, 2, data=tail.raw)
+    summed = tail.to_part("edimax-checksum", "checksum")
     rest = view.part(_EDIMAX_BYTES + size)
     children = (*inner, summed, *(filled(rest, reading, "rootfs") if rest.size else ()))
-    return _container(EDIMAX, view, _EDIMAX_BYTES, children, fields=fields, checks=(check,))
+    return _container("edimax", "Edimax", view, _EDIMAX_BYTES, children, fields=fields, checks=(check,))
+
+
+EDIMAX = Format(
+    "edimax", "Edimax header", detect_edimax, parse_edimax, steps="edimax-header edimax-headers edimax-bin"
+)
+
+
+_TAG_BYTES, _TAG_CRC_AT, _TAG_LENGTH_AT, _TAG_DATA_AT = 160, 140, 136, 152
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def buffalo_crc(data: bytes, length: int) -> int:
@@ -241,7 +271,13 @@ def parse_buffalo(view: View, reading: Reading) -> Part:
         "platform": Field(view.text(96, 8)),
     }
     children = filled(view.part(_TAG_BYTES), reading, "image")
-    return _container(BUFFALO, view, _TAG_BYTES, children, fields=fields, checks=(check,))
+    return _container("buffalo", "Buffalo", view, _TAG_BYTES, children, fields=fields, checks=(check,))
+
+
+BUFFALO = Format("buffalo", "Buffalo tag", detect_buffalo, parse_buffalo, steps="buffalo-tag")
+
+
+_TFTP_TEXT, _TFTP_BYTES = b"# Airstation Public Fmt", 32
 
 
 def detect_tftp(view: View) -> bool:
@@ -253,39 +289,16 @@ def parse_tftp(view: View, reading: Reading) -> Part:
     """What Buffalo's boot loader takes over TFTP: a line of text before the image."""
     fields = {"text": Field(view.text(0, _TFTP_BYTES))}
     children = filled(view.part(_TFTP_BYTES), reading, "image")
-    return _container(TFTP, view, _TFTP_BYTES, children, fields=fields)
+    return _container("buffalo-tftp", "Buffalo TFTP", view, _TFTP_BYTES, children, fields=fields)
 
 
-def _v2_md5(view: View) -> str:
-    salt = BOOT_SALT if view.u32(0x88) else _V2_SALT
-    digest = hashlib.md5(view.raw[:_V2_MD5_AT], usedforsecurity=False)
-    digest.update(salt)
-    digest.update(view.raw[_V2_MD5_AT + 16 :])
-    return digest.hexdigest()
+BUFFALO_TFTP = Format(
+    "buffalo-tftp", "Buffalo TFTP header", detect_tftp, parse_tftp, steps="buffalo-tftp-header"
+)
 
 
-def parse_tplink_v2(view: View, reading: Reading) -> Part:
-    """TP-Link's header of version 2 and 3: other places than version 1, and another salt."""
-    number = view.u32
-    fields = {
-        "header version": Field(number(0), str(number(0) >> 24)),
-        "version": Field(view.text(0x04, 48)),
-        "hardware id": Field(number(0x34), hexadecimal(number(0x34))),
-        "hardware revision": Field(number(0x38), hexadecimal(number(0x38))),
-        "additional hardware version": Field(number(0x3C), hexadecimal(number(0x3C))),
-        "firmware length": Field(number(0x70), "bytes that the flash layout gives to firmware"),
-        "kernel length": Field(number(0x78)),
-        "rootfs offset": Field(number(0x7C)),
-        "rootfs length": Field(number(0x80)),
-        "boot loader length": Field(number(0x88), "0: no boot loader inside"),
-    }
-    stored = view.take(_V2_MD5_AT, 16).hex()
-    check = equal("checksum in the TP-Link header (MD5)", stored, _v2_md5(view))
-    kernel, places = number(0x78), number(0x7C)
-    children, checks = with_header(view, reading, kernel, places, number(0x80))
-    return Part(
-        TPLINK_V2, "TP-Link image", view.start, view.size, fields, children, (check, *checks), data=view.raw
-    )
+_ALFA_BYTES = 33
+_ALFA = re.compile(rb"[A-Z0-9]{4,31}\n?\0*\xfe")
 
 
 def is_alfa(view: View) -> bool:
@@ -297,4 +310,4 @@ def alfa_trailer(view: View) -> tuple[Part, ...]:
     """The name of the hardware that ALFA's web page asks for, behind a tar.gz with kernel and root file
     system (OpenWrt 17.01, ar71xx, Image/Build/ALFA)."""
     fields = {"hardware": Field(view.text(0, 32).strip("?"))}
-    return (Part("alfa-trailer", "ALFA's trailer", view.start, view.size, fields, data=view.raw),)
+    return (view.to_part("alfa-trailer", "ALFA's trailer", fields),)

@@ -1,10 +1,22 @@
-"""What was read, checked or compared of firmware images, as text for a terminal of any width."""
+"""What was read, checked or compared of firmware images: as text for a terminal of any width, as values that
+json.dumps takes, as a page for a browser; and the list of formats as Markdown (docs/formats.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from imagebuilder.model.firmware import Change, Check, Difference, Inspection, Part, Stretch, outcome_of
+from imagebuilder.model.firmware import (
+    Change,
+    Check,
+    Difference,
+    FormatRow,
+    Inspection,
+    Part,
+    Stretch,
+    outcome_of,
+)
 from imagebuilder.model.size import human_size
 
 STRIP_SIGNS = 72
@@ -141,4 +153,72 @@ def difference_text(found: Difference, *, most: int | None = MOST_LINES) -> str:
             f"  {one.after - one.before:+10}  {one.name or 'files of no package'}" for one in sizes[:most]
         ]
     lines += _change_lines("fields", found.fields, most)
+    return "\n".join(lines) + "\n"
+
+
+_BYTES = "data"  # of a part: the image itself, which no report repeats
+
+
+def plain(found: Inspection | Difference | Check | Part) -> dict[str, Any]:
+    """All fields by their names; tuples become lists, the bytes of parts are left out."""
+    return {str(name): value for name, value in _plain(found).items()}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = (field.name for field in dataclasses.fields(value) if field.name != _BYTES)
+        return {name: _plain(getattr(value, name)) for name in names}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    return value
+
+
+def difference_html(found: Difference) -> str:
+    """One page without scripts, and without anything that it would have to load."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - for pages alone
+
+    environment = Environment(
+        loader=PackageLoader("imagebuilder.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["size"] = lambda size: human_size(size) if size else ""
+    return environment.get_template("difference.html").render(found=found)
+
+
+_HEAD = """\
+# Firmware formats
+
+What `inspect`, `verify`, `extract` and `diff` know. This page is printed by `build.py formats`, and a test
+compares them: change the table of formats (`imagebuilder/firmware/formats/formats.py`).
+
+**opened**: its header and checksums are checked, and what lies inside is read in turn. **named**: the file is
+told by its name, with those of its fields that can be read plainly, and is not opened; no board accepts it.
+The fourth column is what a board's file may state as an image's `format`, the fifth the steps of OpenWrt's
+image recipes (17.01 to 25.12, all targets) that make such a file.
+"""
+_TITLES = ("kind", "what it is", "", "`format` in a board's file", "steps of recipes")
+_UNKNOWN = """\
+## Unknown
+
+What these steps of OpenWrt's recipes make is known by no name.
+"""
+
+
+def formats_text(rows: Iterable[FormatRow], unknown: Sequence[str]) -> str:
+    """The page. unknown: steps of recipes that make what no row is."""
+    lines = [
+        _HEAD,
+        "| kind | what it is | | `format` in a board's file | steps of recipes |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        known = "opened" if row.opened else "named"
+        boards, steps = (", ".join(f"`{one}`" for one in names) for names in (row.boards, row.steps))
+        lines.append(f"| `{row.kind}` | {row.about} | {known} | {boards} | {steps} |")
+    lines += ["", _UNKNOWN, ", ".join(f"`{step}`" for step in sorted(unknown, key=str.lower))]
     return "\n".join(lines) + "\n"

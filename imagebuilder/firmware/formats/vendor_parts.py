@@ -1,7 +1,8 @@
-"""Vendors' headers that list several parts, each with its place or length: kernel, root file system, scripts.
+"""Vendors' files of several parts, each with its place or length: kernel, root file system, scripts.
 
 Sources: OpenWrt's scripts/combined-image.sh and combined-ext-image.sh (CI, CE01), firmware-utils' seama.c,
-fw.h and mkfwimage.c (Ubiquiti), xiaomifw.c, and images that OpenWrt 17.01 made.
+fw.h and mkfwimage.c (Ubiquiti), xiaomifw.c, myloader.h with mkmylofw.c (Compex), mkzcfw.c (ZComax), and
+images that OpenWrt 17.01 made. TP-Link's SafeLoader is tplink.py's.
 """
 
 from __future__ import annotations
@@ -13,21 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import equal, hexadecimal, holds, same_number
+from imagebuilder.firmware.formats.jffs2 import crc as crc_from_zero
 from imagebuilder.firmware.formats.padding import filled, padding
-from imagebuilder.firmware.reader import ImageFormatError, View, printable
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Check, Field, Part
 
-COMBINED, OPENMESH, SEAMA, UBIQUITI, XIAOMI = "combined", "openmesh", "seama", "ubiquiti", "xiaomi"
 _BLOCK = 0x10000
-_CI = re.compile(rb"CI([0-9a-f]{8})([0-9a-f]{8})([0-9a-f]{32})")
-_CE = re.compile(rb"CE01(.{32})([0-9a-f]{2})", re.DOTALL)
-_CE_FILE = re.compile(rb"(.{32})([0-9a-f]{8})([0-9a-f]{32})", re.DOTALL)
-_CE_HEAD, _CE_ENTRY, _MOST_FILES = 38, 72, 64
-_SEAMA_MAGIC, _SEAMA_BYTES, _MD5_BYTES, _MOST_META = bytes.fromhex("5ea3a417"), 12, 16, 1 << 12
-_UBIQUITI_MAGICS, _UBIQUITI_BYTES, _UBIQUITI_PART, _UBIQUITI_CRC = (b"OPEN", b"UBNT"), 268, 56, 8
-_UBIQUITI_END, _UBIQUITI_SIGNED, _UBIQUITI_RSA = b"END.", b"ENDS", 264
-_XIAOMI_MAGIC, _XIAOMI_BLOB, _XIAOMI_BLOB_BYTES, _XIAOMI_HEAD = b"HDR1", 0x0000BABE, 48, 48
+_MOST_FILES = 64
 
 
 def _md5(view: View) -> str:
@@ -35,13 +28,20 @@ def _md5(view: View) -> str:
 
 
 def _head(kind: str, view: View, size: int) -> Part:
-    return Part(f"{kind}-header", f"{kind} header", view.start, size, data=view.first(size).raw)
+    return view.first(size).to_part(f"{kind}-header", f"{kind} header")
 
 
 def _zeros(what: str, rest: View) -> Check:
     """Whether the rest of a header is empty."""
     empty = rest.filled_with(0)
     return holds(what, empty, expected="zeros behind what it says", found="zeros" if empty else "other bytes")
+
+
+def _file(name: str, view: View) -> Part:
+    return view.to_part("vendor-file", name)
+
+
+_CI = re.compile(rb"CI([0-9a-f]{8})([0-9a-f]{8})([0-9a-f]{32})")
 
 
 def detect_combined(view: View) -> bool:
@@ -66,14 +66,20 @@ def parse_combined(view: View, reading: Reading) -> Part:
         equal("checksum in the header (MD5)", found[3].decode(), _md5(body)),
         _zeros("header of the combined image", view.part(50, _BLOCK - 50)),
     )
-    children = [_head(COMBINED, view, _BLOCK), *filled(body.first(kernel), reading, "kernel")]
+    children = [_head("combined", view, _BLOCK), *filled(body.first(kernel), reading, "kernel")]
     if rootfs:
         children += filled(body.part(kernel), reading, "rootfs")
     children += padding(view.part(_BLOCK + kernel + rootfs))
     fields = {"kernel length": Field(kernel), "rootfs length": Field(rootfs)}
-    return Part(
-        COMBINED, "combined image", view.start, view.size, fields, tuple(children), checks, data=view.raw
-    )
+    return view.to_part("combined", "combined image", fields, children, checks)
+
+
+COMBINED = Format("combined", "combined image (CI)", detect_combined, parse_combined, steps="combined-image")
+
+
+_CE = re.compile(rb"CE01(.{32})([0-9a-f]{2})", re.DOTALL)
+_CE_FILE = re.compile(rb"(.{32})([0-9a-f]{8})([0-9a-f]{32})", re.DOTALL)
+_CE_HEAD, _CE_ENTRY = 38, 72
 
 
 def detect_openmesh(view: View) -> bool:
@@ -86,7 +92,7 @@ def parse_openmesh(view: View, reading: Reading) -> Part:
     found = _CE.match(view.take(0, _CE_HEAD))
     if found is None or not 0 < int(found[2], 16) <= _MOST_FILES:
         raise ImageFormatError("the OpenMesh header does not say how many files follow")
-    children, checks, names, at = [_head(OPENMESH, view, _BLOCK)], [], [], _BLOCK
+    children, checks, names, at = [_head("openmesh", view, _BLOCK)], [], [], _BLOCK
     for number in range(int(found[2], 16)):
         entry = _CE_FILE.match(view.take(_CE_HEAD + number * _CE_ENTRY, _CE_ENTRY))
         if entry is None:
@@ -102,20 +108,13 @@ def parse_openmesh(view: View, reading: Reading) -> Part:
     checks.append(_zeros("header of the OpenMesh image", view.part(end, _BLOCK - end)))
     children += padding(view.part(at))
     fields = {"type": Field(printable(found[1].rstrip(b" \0"))), "files": Field(tuple(names))}
-    return Part(
-        OPENMESH,
-        "OpenMesh image",
-        view.start,
-        view.size,
-        fields,
-        tuple(children),
-        tuple(checks),
-        data=view.raw,
-    )
+    return view.to_part("openmesh", "OpenMesh image", fields, children, checks)
 
 
-def _file(name: str, view: View) -> Part:
-    return Part("vendor-file", name, view.start, view.size, data=view.raw)
+OPENMESH = Format("openmesh", "OpenMesh (CE01)", detect_openmesh, parse_openmesh, steps="openmesh-image")
+
+
+_SEAMA_MAGIC, _SEAMA_BYTES, _MD5_BYTES, _MOST_META = bytes.fromhex("5ea3a417"), 12, 16, 1 << 12
 
 
 def detect_seama(view: View) -> bool:
@@ -140,7 +139,7 @@ def parse_seama(view: View, reading: Reading) -> Part:
     """D-Link's and others' SEAMA (binwalk calls it DLOB): one image with an MD5, or a seal around some."""
     texts, at = _seama_meta(view)
     fields = {"texts": Field(texts)}
-    children: list[Part] = [_head(SEAMA, view, at)]
+    children: list[Part] = [_head("seama", view, at)]
     checks: list[Check] = []
     if view.u32(8) == 0:  # the seal: each image has a header of its own
         while view.has(_SEAMA_MAGIC, at):
@@ -156,22 +155,11 @@ def parse_seama(view: View, reading: Reading) -> Part:
             )
         )
         children += padding(view.part(at))
-        return Part(
-            SEAMA, "SEAMA image", view.start, view.size, fields, tuple(children), tuple(checks), data=view.raw
-        )
+        return view.to_part("seama", "SEAMA image", fields, children, checks)
     part, used = _seama_image(view, reading)
     # what OpenWrt's recipes append behind it: the root file system, which the boot loader does not check
     rest = filled(view.part(used), reading, "rootfs") if used < view.size else ()
-    return Part(
-        SEAMA,
-        part.name,
-        view.start,
-        view.size,
-        part.fields,
-        (*part.children, *rest),
-        part.checks,
-        data=view.raw,
-    )
+    return view.to_part("seama", part.name, part.fields, (*part.children, *rest), part.checks)
 
 
 def _seama_image(view: View, reading: Reading) -> tuple[Part, int]:
@@ -184,12 +172,17 @@ def _seama_image(view: View, reading: Reading) -> tuple[Part, int]:
     body = view.part(at, size, "the image")
     check = equal("checksum of the SEAMA image (MD5)", stored, _md5(body))
     used = at + size
-    children = (_head(SEAMA, view, at), *filled(body, reading, "image"))
+    children = (_head("seama", view, at), *filled(body, reading, "image"))
     fields = {"texts": Field(texts), "length": Field(size)}
     whole = view.first(used)
-    return Part(
-        "seama-image", "SEAMA image", view.start, used, fields, children, (check,), data=whole.raw
-    ), used
+    return whole.to_part("seama-image", "SEAMA image", fields, children, (check,)), used
+
+
+SEAMA = Format("seama", "SEAMA", detect_seama, parse_seama, steps="seama seama-seal")
+
+
+_UBIQUITI_MAGICS, _UBIQUITI_BYTES, _UBIQUITI_PART, _UBIQUITI_CRC = (b"OPEN", b"UBNT"), 268, 56, 8
+_UBIQUITI_END, _UBIQUITI_SIGNED, _UBIQUITI_RSA = b"END.", b"ENDS", 264
 
 
 def detect_ubiquiti(view: View) -> bool:
@@ -254,7 +247,7 @@ def parse_ubiquiti(view: View, reading: Reading) -> Part:
     """Ubiquiti's firmware: a version, parts with their flash addresses and a CRC each, and an end with the
     CRC of all before it, or with Ubiquiti's signature, which is not checked here."""
     checks = [same_number("checksum of the header (CRC)", view.u32(260), zlib.crc32(view.raw[:260]))]
-    children: list[Part] = [_head(UBIQUITI, view, _UBIQUITI_BYTES)]
+    children: list[Part] = [_head("ubiquiti", view, _UBIQUITI_BYTES)]
     parts = []
     for part, found in _ubiquiti_parts(view):
         parts.append(part)
@@ -271,9 +264,7 @@ def parse_ubiquiti(view: View, reading: Reading) -> Part:
     )
     fields = {"version": Field(view.text(4, 256)), "parts": Field(tuple(lines))}
     inside = (*children, *_ubiquiti_firmware(parts, reading), end, *rest)
-    return Part(
-        UBIQUITI, "Ubiquiti image", view.start, view.size, fields, inside, (*checks, *more), data=view.raw
-    )
+    return view.to_part("ubiquiti", "Ubiquiti image", fields, inside, (*checks, *more))
 
 
 def _ubiquiti_end(view: View, at: int) -> tuple[Part, tuple[Check, ...]]:
@@ -281,12 +272,24 @@ def _ubiquiti_end(view: View, at: int) -> tuple[Part, tuple[Check, ...]]:
         size = min(_UBIQUITI_RSA, view.size - at)
         part = view.part(at, size)
         fields = {"signed by": Field("Ubiquiti", "an RSA signature, not checked")}
-        return Part("ubiquiti-end", "signature", part.start, size, fields, data=part.raw), ()
+        return part.to_part("ubiquiti-end", "signature", fields), ()
     if not view.has(_UBIQUITI_END, at) or at + 12 > view.size:
         raise ImageFormatError(f"the Ubiquiti image has no end at {at:#x}")
     part = view.part(at, 12)
     check = same_number("checksum of the Ubiquiti image (CRC)", part.u32(4), zlib.crc32(view.raw[:at]))
-    return Part("ubiquiti-end", "end", part.start, 12, data=part.raw), (check,)
+    return part.to_part("ubiquiti-end", "end"), (check,)
+
+
+UBIQUITI = Format(
+    "ubiquiti",
+    "Ubiquiti (OPEN, UBNT)",
+    detect_ubiquiti,
+    parse_ubiquiti,
+    steps="mkubntimage mkubntimage2 mkubntimage-split mkfwimage",
+)
+
+
+_XIAOMI_MAGIC, _XIAOMI_BLOB, _XIAOMI_BLOB_BYTES, _XIAOMI_HEAD = b"HDR1", 0x0000BABE, 48, 48
 
 
 def detect_xiaomi(view: View) -> bool:
@@ -294,7 +297,7 @@ def detect_xiaomi(view: View) -> bool:
     return view.has(_XIAOMI_MAGIC) and view.size > _XIAOMI_HEAD and view.le32(4) <= view.size
 
 
-def _blobs(view: View) -> Iterator[tuple[str, View, View]]:
+def _xiaomi_blobs(view: View) -> Iterator[tuple[str, View, View]]:
     """Name, header and data of each blob."""
     for number in range(8):
         at = view.le32(16 + 4 * number)
@@ -309,14 +312,12 @@ def _blobs(view: View) -> Iterator[tuple[str, View, View]]:
 def parse_xiaomi(view: View, reading: Reading) -> Part:
     """Xiaomi's HDR1: blobs with flash offsets, a CRC, and their signature, which is not checked here."""
     stored, found = view.le32(8), zlib.crc32(view.raw[12:]) ^ 0xFFFFFFFF
-    children: list[Part] = [_head(XIAOMI, view, _XIAOMI_HEAD)]
+    children: list[Part] = [_head("xiaomi", view, _XIAOMI_HEAD)]
     names, at = [], _XIAOMI_HEAD
-    for name, head, data in sorted(_blobs(view), key=lambda blob: blob[1].start):
+    for name, head, data in sorted(_xiaomi_blobs(view), key=lambda blob: blob[1].start):
         if head.start - view.start < at:
             raise ImageFormatError(f"the blob {name} of the Xiaomi image lies in another")
-        children.append(
-            Part("xiaomi-blob", f"{name} header", head.start, _XIAOMI_BLOB_BYTES, data=head.first(48).raw)
-        )
+        children.append(head.first(48).to_part("xiaomi-blob", f"{name} header"))
         children += filled(data, reading, name)
         names.append(f"{name} {data.size} at {hexadecimal(head.le32(4))}, type {head.le16(12)}")
         at = data.start - view.start + data.size
@@ -326,6 +327,115 @@ def parse_xiaomi(view: View, reading: Reading) -> Part:
         "signature": Field(view.le32(4), "where Xiaomi's signature lies, not checked"),
     }
     check = same_number("checksum of the Xiaomi image (CRC)", stored, found)
-    return Part(
-        XIAOMI, "Xiaomi image", view.start, view.size, fields, tuple(children), (check,), data=view.raw
-    )
+    return view.to_part("xiaomi", "Xiaomi image", fields, children, (check,))
+
+
+XIAOMI = Format("xiaomi", "Xiaomi HDR1", detect_xiaomi, parse_xiaomi)
+
+
+_MYLO_MAGIC, _MYLO_HEAD, _MYLO_BLOCK, _MYLO_MOST = b"\x00MYL", 40, 16, 8
+_MYLO_TABLE = bytes.fromhex("03110220")
+
+
+def detect_myloader(view: View) -> bool:
+    """The magic, and a first block that is used."""
+    return view.has(_MYLO_MAGIC) and view.size > _MYLO_HEAD + _MYLO_BLOCK and view.le32(_MYLO_HEAD) == 1
+
+
+def _mylo_blocks(view: View) -> tuple[list[tuple[int, View]], int]:
+    """Flash address and data of each block, and where they end."""
+    lines: list[tuple[int, int]] = []
+    at = _MYLO_HEAD
+    while view.le32(at) != 0:
+        if view.le32(at) != 1 or len(lines) >= _MYLO_MOST:
+            raise ImageFormatError(f"the MyLoader header has no block at {at:#x}")
+        lines.append((view.le32(at + 4), view.le32(at + 8)))
+        at += _MYLO_BLOCK
+    at += _MYLO_BLOCK
+    blocks = []
+    for address, size in lines:
+        blocks.append((address, view.part(at, size, "a block of the MyLoader image")))
+        at += size
+    return blocks, at
+
+
+def parse_myloader(view: View, reading: Reading) -> Part:
+    """A header with the device's numbers, blocks with their flash addresses, and a CRC over all."""
+    blocks, end = _mylo_blocks(view)
+    blank = zlib.crc32(view.take(0, 4) + bytes(4))
+    check = same_number("checksum of the MyLoader image (CRC)", view.le32(4), zlib.crc32(view.raw[8:], blank))
+    first = blocks[0][1].start - view.start if blocks else _MYLO_HEAD + _MYLO_BLOCK
+    children = [view.first(first).to_part("myloader-header", "MyLoader header")]
+    for _, data in blocks:
+        if data.has(_MYLO_TABLE):
+            table = data.to_part("partition-table", "partition table")
+            children.append(table)
+        elif data.size:
+            children += filled(data, reading, "firmware")
+    children += padding(view.part(end))
+    fields = {
+        "vendor": Field(view.le16(16), f"{view.le16(16):#06x}"),
+        "device": Field(view.le16(18), f"{view.le16(18):#06x}"),
+        "revision": Field(view.le32(24)),
+        "blocks": Field(tuple(f"{data.size} at {hexadecimal(address)}" for address, data in blocks)),
+    }
+    return view.to_part("myloader", "MyLoader image", fields, children, (check,))
+
+
+MYLOADER = Format(
+    "myloader", "Compex MyLoader", detect_myloader, parse_myloader, steps="mkmylofw mkmylofw_16m mkmylofw_32m"
+)
+
+
+_FIRM, _SECTION, _TAIL = b"firm", 16, 8
+_SECTIONS = {b"Kimg": "kernel", b"Rimg": "rootfs"}
+
+
+def detect_zcomax(view: View) -> bool:
+    """The word, and a first section."""
+    return view.has(_FIRM) and view.size > 2 * _SECTION and view.take(_SECTION, 4) in _SECTIONS
+
+
+def _zcomax_sections(view: View, reading: Reading) -> Iterator[tuple[tuple[Part, ...], Check, int]]:
+    """The parts of each section, the check of its CRC, and where it ends."""
+    at = _SECTION
+    while at + _SECTION <= view.size and view.take(at, 4) in _SECTIONS:
+        name, size = _SECTIONS[view.take(at, 4)], view.le32(at + 4)
+        body = view.part(at + _SECTION, size, f"the {name} of the ZComax image")
+        if size <= _TAIL:
+            raise ImageFormatError(f"the {name} of the ZComax image has {size} bytes")
+        head = view.part(at, _SECTION)
+        tail = body.part(size - _TAIL)
+        counted = body.raw[: size - 4]
+        check = same_number(f"checksum of the {name} (CRC)", tail.u32(4), crc_from_zero(counted))
+        inside = (
+            head.to_part("zcomax-header", f"{name} header"),
+            *filled(body.first(size - _TAIL), reading, name),
+            tail.to_part("zcomax-tail", f"{name} checksum"),
+        )
+        at += _SECTION + size
+        yield inside, check, at
+
+
+def parse_zcomax(view: View, reading: Reading) -> Part:
+    """A header, kernel and root file system with a header and a tail each, and a tail over both. A tail has
+    the device's number and a CRC."""
+    children: list[Part] = [view.first(_SECTION).to_part("zcomax-header", "ZComax header")]
+    checks, at = [], _SECTION
+    for inside, check, ends in _zcomax_sections(view, reading):
+        children += inside
+        checks.append(check)
+        at = ends
+    tail = view.part(at, _TAIL, "the end of the ZComax image")
+    found = crc_from_zero(view.raw[_SECTION : at + 4])
+    checks += [
+        same_number("checksum of the ZComax image (CRC)", tail.u32(4), found),
+        equal("length in the ZComax header", view.le32(4), at + _TAIL - _SECTION),
+    ]
+    children.append(tail.to_part("zcomax-tail", "checksum"))
+    children += padding(view.part(at + _TAIL))
+    fields = {"hardware id": Field(tail.u32(0), hexadecimal(tail.u32(0))), "length": Field(view.le32(4))}
+    return view.to_part("zcomax", "ZComax image", fields, children, checks)
+
+
+ZCOMAX = Format("zcomax", "ZComax", detect_zcomax, parse_zcomax)
