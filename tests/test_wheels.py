@@ -159,6 +159,62 @@ def test_any_bytes_are_a_wheel_or_one_clear_error(
         assert str(path) in error.message
 
 
+FIELDS = [b"Name", b"Requires-Dist", b"Requires-Python", b"Summary", b"Wheel-Version", b"Content-Type"]
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example("METADATA", [(b"Content-Type", b"message/rfc822"), (b"Name", b"demo")])
+@example("METADATA", [(b"Content-Type", b"multipart/mixed; boundary=a\nName: demo\n--a\n\n--a--")])
+@given(
+    st.sampled_from(["METADATA", "WHEEL", "RECORD"]),
+    st.lists(st.tuples(st.sampled_from(FIELDS), st.binary(max_size=40)), max_size=6),
+)
+def test_any_text_of_dist_info_is_read_or_one_clear_error(
+    tmp_path: Path, name: str, fields: list[tuple[bytes, bytes]]
+) -> None:
+    text = b"".join(b"%s: %s\n" % field for field in fields)
+    try:
+        wheel = read_wheel(make_wheel(tmp_path, more={f"demo-1.0.dist-info/{name}": text}, known=True))
+    except WheelError as error:
+        assert "demo-1.0-py3-none-any.whl: " in error.message
+    else:
+        assert wheel.name == "demo"
+
+
+def test_what_metadata_says_is_read(tmp_path: Path) -> None:
+    def made(metadata: str, encoding: str = "utf-8") -> Path:
+        return make_wheel(
+            tmp_path, more={"demo-1.0.dist-info/METADATA": metadata.encode(encoding)}, known=True
+        )
+
+    wheel = read_wheel(made("Name: demo\nSummary: Größe\n  und mehr\nRequires-Python: >=3\n\nName: other\n"))
+    assert (wheel.summary, wheel.requires_python, wheel.requires) == ("Größe und mehr", ">=3", ())
+    with pytest.raises(WheelError, match="it requires 'a b', which is no requirement"):
+        read_wheel(made("Name: demo\nRequires-Dist: a\nRequires-Dist: a b\n"))
+    with pytest.raises(WheelError, match="requires-dist of its METADATA is repeated or no UTF-8"):
+        read_wheel(made("Name: demo\nRequires-Dist: Größe\n", "latin-1"))
+    with pytest.raises(WheelError, match="requires-python of its METADATA is repeated"):
+        read_wheel(made("Name: demo\nRequires-Python: >=3\nRequires-Python: >=3.20\n"))
+    with pytest.raises(WheelError, match="its METADATA is that of 'other'"):
+        read_wheel(made("Name: other\n"))
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("demo.py,sha256=aa\n", "a line of its RECORD has not three parts: demo.py,sha256=aa"),
+        ("demo.py,md5=aa,1\n", "its RECORD has no SHA-256 of demo.py"),
+        ("gone.py,sha256=aa,1\n", "it lacks gone.py, which its RECORD names"),
+        ("\0,,\n\xff", "RECORD"),
+    ],
+)
+def test_a_record_that_is_none_is_refused(tmp_path: Path, record: str, message: str) -> None:
+    with pytest.raises(WheelError, match=message):
+        read_wheel(
+            make_wheel(tmp_path, record=False, more={"demo-1.0.dist-info/RECORD": record.encode("latin-1")})
+        )
+
+
 @given(st.text(max_size=200))
 def test_any_entry_points_are_programs_or_one_clear_error(text: str) -> None:
     try:
