@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from wheel_maker import make_elf, make_wheel, record_line
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.elf import MAX_ENTRIES, ElfError, read_elf, read_header
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.python.apps.launcher import Start
-from imagebuilder.python.wheels.elf import ElfError, read_elf
 from imagebuilder.python.wheels.entry_points import EntryPoint, EntryPointError, read_entry_points
 from imagebuilder.python.wheels.target import TargetError, WheelTarget, wheel_target
 from imagebuilder.python.wheels.tree import NativeCodeError, wheel_tree
@@ -232,12 +232,12 @@ def test_entry_points_that_are_none(line: str) -> None:
 
 def test_an_elf_files_facts() -> None:
     elf = read_elf(make_elf(["libc.so", "libz.so.1"], soname="libx.so.1", runpath="$ORIGIN/../x.libs:/y"))
-    assert (elf.machine, elf.bits, elf.little_endian) == (62, 64, True)
+    assert (elf.header.machine, elf.header.bits, elf.header.little_endian) == (62, 64, True)
     assert elf.needed == ("libc.so", "libz.so.1")
     assert elf.soname == "libx.so.1"
     assert elf.runpath == ("$ORIGIN/../x.libs", "/y")
     big = read_elf(make_elf(["libc.so"], machine=8, bits=32, little=False, flags=0x1007))
-    assert (big.machine, big.bits, big.little_endian, big.flags, big.needed) == (
+    assert (big.header.machine, big.header.bits, big.header.little_endian, big.header.flags, big.needed) == (
         8,
         32,
         False,
@@ -245,7 +245,7 @@ def test_an_elf_files_facts() -> None:
         ("libc.so",),
     )
     real = read_elf(Path("/usr/bin/env").read_bytes())
-    assert real.bits == 64
+    assert real.header.bits == 64
     assert any(name.startswith("libc.") for name in real.needed)
 
 
@@ -258,6 +258,7 @@ def test_any_bytes_are_an_elf_file_or_one_clear_error(junk: bytes, at: int, chan
     for each in (b"\x7fELF" + junk, bytes(data), junk):
         try:
             read_elf(each)
+            assert len(read_header(each).sections(each)) <= MAX_ENTRIES
         except ElfError as error:
             assert error.message
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.elf import ELF_MAGIC
 
 _PROGRAMS = Path("staging_dir/host/bin")
 # the loaders that OpenWrt's wrappers start these programs with (scripts/bundle-libraries.sh)
@@ -20,7 +21,7 @@ _SCRIPTS = tuple(
     for name in ("target-metadata.pl", "metadata.pl", "ipkg-make-index.sh", "opkg-key", "getver.sh")
 )
 _WITH_PROGRAMS = ("scripts", "staging_dir", "target", "build_dir")  # the last one: dtc
-_HEADS = (b"\x7fELF", b"#!")
+_HEADS = (ELF_MAGIC, b"#!")
 _LONGEST_LINK = 200  # bytes: longer files are not looked at
 SHOWN = 3
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.elf import Elf, ElfError, is_elf, read_elf
 from imagebuilder.python.apps.launcher import PROGRAMS, Start, entry_point_program
-from imagebuilder.python.wheels.elf import Elf, ElfError, is_elf, read_elf
 from imagebuilder.python.wheels.target import WheelTarget, native_hint
 from imagebuilder.python.wheels.wheels import Wheel, WheelError, WheelFile, metadata_head
 from imagebuilder.rootfs.tree import Entry, FileTree, file_of
