@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from imagebuilder.config.releases import series_of, shipped_releases
-from imagebuilder.model.release import SNAPSHOT, is_embedded
+from imagebuilder.config.releases import shipped_releases
+from imagebuilder.model.release import SNAPSHOT, Release, is_embedded
 
 OLDEST = "17.01"
 _NAMED = re.compile(r"\d{2}\.\d{2}(\.\d{1,2})?(-rc\d{1,2}|-SNAPSHOT)?")
@@ -56,8 +56,9 @@ def names_a_series(version: str) -> bool:
     A fork may say 14.09 or 19.02, which OpenWrt never had."""
     if version == SNAPSHOT or is_embedded(version):
         return True
-    series, known = series_of(version), known_series()
-    return _NAMED.fullmatch(version) is not None and (series in known or series > max(known))
+    series, known = Release(version).series, known_series()
+    newer = Release(series) > max(map(Release, known))
+    return _NAMED.fullmatch(version) is not None and (series in known or newer)
 
 
 def series_by_parts(folder: Path, makefile: str, *, apk: bool) -> str | None:

@@ -11,7 +11,7 @@ from imagebuilder.config.board import Board, Profile
 from imagebuilder.host.run import ProgramError
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
-from imagebuilder.model.release import SNAPSHOT
+from imagebuilder.model.release import SNAPSHOT, Release
 from imagebuilder.model.tree import Places, ProfileError, Tree, TreeError, TreeProfile
 from imagebuilder.tree.ask_make import Answer, ask_make
 from imagebuilder.tree.series import OLDEST, known_series, names_a_series, series_by_parts
@@ -53,7 +53,8 @@ def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series:
     if series is not None and not names_a_series(series):
         raise TreeError(
             f'series = "{series}": OpenWrt has none of that name that can be built',
-            hint=f"known: {', '.join(sorted(known_series()))}; or leave it out, and the makefiles tell",
+            hint=f"known: {', '.join(sorted(known_series(), key=Release))};"
+            " or leave it out, and the makefiles tell",
         )
     settings, makefile = settings_of(folder), _text(folder / "Makefile")
     try:
