@@ -106,8 +106,8 @@ def test_what_a_release_is_of(name: str, series: str, candidate: bool, since: bo
 
 def test_releases_are_in_the_order_in_which_they_came() -> None:
     """The numbered, then snapshot, then what has no place among them."""
-    listed = [*reversed(shipped_releases().versions), SNAPSHOT, "PandoraBox", "embedded", "embedded-3.13"]
-    assert sorted(listed[::-1], key=Release) == listed
+    newest_first = ["embedded-3.13", "embedded", "PandoraBox", SNAPSHOT, *shipped_releases().versions]
+    assert sorted(newest_first, key=Release) == newest_first[::-1]
     numbered = [Release(version) for version in shipped_releases().versions]
     assert [release.series for release in numbered] == sorted(
         (release.series for release in numbered), reverse=True
