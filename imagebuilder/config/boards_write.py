@@ -15,7 +15,7 @@ from imagebuilder.config.library import UNSUPPORTED, Library
 from imagebuilder.config.toml import parse_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import write_whole
-from imagebuilder.model.release import SNAPSHOT
+from imagebuilder.model.release import SNAPSHOT, Release
 from imagebuilder.model.size import format_size, parse_size
 
 FILL_IN = "FILL IN"
@@ -293,15 +293,13 @@ def _emulation(arch: str, boards: Collection[str]) -> Iterator[str]:
 
 def _releases(version: str) -> str:
     """`17.01.7` is of the series 17.01."""
-    series = re.match(r"\d{2}\.\d{2}(?=[.-]|$)", version)
-    if version == SNAPSHOT or series is None:
-        if version != SNAPSHOT:
-            raise UserError(
-                f"this tree calls its release '{version}', which no board file can name",
-                hint="OpenWrt's own are 17.01.7, 24.10.4, snapshot and the like",
-            )
-        return SNAPSHOT
-    return series[0]
+    release = Release(version)
+    if not release.numbered and version != SNAPSHOT:
+        raise UserError(
+            f"this tree calls its release '{version}', which no board file can name",
+            hint="OpenWrt's own are 17.01.7, 24.10.4, snapshot and the like",
+        )
+    return release.series
 
 
 def _line(text: str, wanted: str | None) -> str:

@@ -254,8 +254,8 @@ MUTATIONS = (
     Mutation(
         "ramips of 19.07 wants none",
         "firmware/verify_device.py",
-        "release[:5] < since)",
-        "release[:5] <= since)",
+        "or release.since(since)",
+        "or (release.since(since) and release.series != since)",
         "firmware/test_verify.py::test_ramips_asks_for_metadata_from_19_07_on",
     ),
     Mutation(

@@ -29,6 +29,7 @@ from imagebuilder.python.shake.shake import standard_packages
 from imagebuilder.rootfs.tree import FileTree
 from tests.benchmarks.shake_sizes import APPS, XZ, library_part, squashfs
 from tests.support.shake_kit import (
+    CATALOGUE,
     Contents,
     chosen_packages,
     left_of,

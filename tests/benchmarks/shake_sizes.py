@@ -29,7 +29,16 @@ from imagebuilder.python.shake.run import Root
 from imagebuilder.python.shake.shake import standard_packages
 from imagebuilder.rootfs.tree import FileTree
 from imagebuilder.tree.measure import SquashfsOptions, measure_squashfs, squashfs_options
-from tests.support.shake_kit import chosen_packages, left_of, packages_of, root_of, script_app, shaken
+from tests.support.shake_kit import (
+    CATALOGUE,
+    LIBRARY,
+    chosen_packages,
+    left_of,
+    packages_of,
+    root_of,
+    script_app,
+    shaken,
+)
 
 APPS = Path(__file__).resolve().parents[1] / "data/apps"
 XZ_ARGUMENTS = ("-nopad", "-noappend", "-no-xattrs", "-all-root", "-comp", "xz", "-b", str(256 << 10))

@@ -366,6 +366,10 @@ def test_a_build_within_a_folder_and_from_an_sdist_gives_the_same(
     assert one.name == other.name == "demo-1.5-py3-none-any.whl"
 
 
+# a project that writes over what the hook said
+AT_EXIT = "import atexit, sys; p = pathlib.Path(sys.argv[2], 'output.json'); atexit.register(lambda: ({}))"
+
+
 @pytest.mark.parametrize(
     ("code", "why", "hint"),
     [
@@ -375,6 +379,10 @@ def test_a_build_within_a_folder_and_from_an_sdist_gives_the_same(
         ("raise SystemExit(\"error: command 'false' failed\")", "command 'false' failed", "it has C code"),
         ("def build_wheel(*_): return '../x'", "made no wheel", None),
         ("def get_requires_for_build_wheel(_): return [1]", "asks for", None),
+        (AT_EXIT.format("p.write_text('no JSON')"), "cannot be built", "put right"),
+        (AT_EXIT.format("p.write_text('[1]')"), "cannot be built", "put right"),
+        (AT_EXIT.format("p.unlink(), p.symlink_to('/etc/passwd')"), "cannot be built", "put right"),
+        ("import os; os._exit(0)", "cannot be built", "put right"),
         ("def get_requires_for_build_wheel(_): return ['y==1']", "building needs y==1", "without --offline"),
     ],
 )
@@ -411,6 +419,45 @@ def test_a_project_that_asks_for_what_it_cannot_have(
     (project / "demo/pyproject.toml").unlink()
     with pytest.raises(HostBuildError, match=r"neither a pyproject.toml nor a setup.py"):
         build_wheel(project / "demo", BuildOptions(), bench, Log())
+
+
+@pytest.mark.parametrize(
+    ("backend", "path", "why"),
+    [
+        ("backend", '"../tools"', "its backend-path is not within it: paths must be inside source tree"),
+        ("backend", '"/tools"', "its backend-path is not within it: paths must be relative"),
+        ("no_such_backend", '"tools"', "no_such_backend"),
+        ("no_such_backend", "", "No module named 'no_such_backend'"),
+    ],
+)
+def test_a_backend_that_is_not_there_is_named(
+    project: Path, bench: Bench, backend: str, path: str, why: str
+) -> None:
+    text = PYPROJECT.replace('"backend"', f'"{backend}"').replace('"tools"', path)
+    (project / "demo/pyproject.toml").write_text(text)
+    with pytest.raises(HostBuildError) as caught:
+        build_wheel(project / "demo", BuildOptions(), bench, Log())
+    assert why in caught.value.message
+
+
+def test_a_build_finds_no_way_out_of_its_sandbox(
+    project: Path, bench: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = f"""
+import os, sys, warnings
+warnings.warn("shown to nobody", UserWarning)
+def get_requires_for_build_wheel(settings=None):
+    for name in ("input.json", "hook.py"):
+        os.unlink(sys.argv[2] + "/" + name)
+        os.symlink({str(tmp_path / "mine")!r}, sys.argv[2] + "/" + name)
+    return []
+"""
+    with (project / "demo/tools/backend.py").open("a") as stream:
+        stream.write(code)
+    (tmp_path / "mine").write_text("mine")
+    assert build_wheel(project / "demo", BuildOptions(), bench, Log()).is_file()
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert capfd.readouterr().err == ""
 
 
 def test_what_is_built_must_run_on_the_target(project: Path, bench: Bench, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from packaging.version import Version
 
 from imagebuilder.config.python_package import PythonPackageUse
 from imagebuilder.errors import UserError
+from imagebuilder.host.elf import is_elf
 from imagebuilder.host.fs import expand_home
 from imagebuilder.log import Log
 from imagebuilder.model.control import parse_depends, parse_names
@@ -20,7 +21,6 @@ from imagebuilder.python.apps.launcher import StartOptions
 from imagebuilder.python.build.host_build import Bench, build_wheel, install_setup_py, options_of
 from imagebuilder.python.build.host_build_source import lay_source, stated_version
 from imagebuilder.python.catalogue.package_version import PackageManager, package_version
-from imagebuilder.python.wheels.elf import is_elf
 from imagebuilder.python.wheels.target import WheelTarget, native_hint
 from imagebuilder.python.wheels.tree import NativeCodeError, wheel_tree
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any, Literal, get_args
 
 from imagebuilder.errors import UserError
+from imagebuilder.model.release import Release
 
 PythonVariant = Literal["base", "light", "full"]
 HookKind = Literal["mkdir", "copy", "symlink"]
@@ -202,7 +203,7 @@ def known_series() -> tuple[str, ...]:
     """The release series that there is a catalogue of, oldest first, `snapshot` last."""
     names = (each.name for each in (resources.files(__package__) / "data").iterdir())
     found = (name[len(_PREFIX) : -len(_SUFFIX)] for name in names if name.startswith(_PREFIX))
-    return tuple(sorted(found))
+    return tuple(sorted(found, key=Release))
 
 
 @cache

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.elf import Elf, ElfError, is_elf, read_elf
 from imagebuilder.python.apps.launcher import PROGRAMS, StartOptions, entry_point_program
-from imagebuilder.python.wheels.elf import Elf, ElfError, is_elf, read_elf
 from imagebuilder.python.wheels.target import WheelTarget, native_hint
-from imagebuilder.python.wheels.wheels import Wheel, WheelError, WheelFile
+from imagebuilder.python.wheels.wheels import Wheel, WheelError, WheelFile, metadata_head
 from imagebuilder.rootfs.tree import Entry, FileTree, file_of
 
 DistInfo = Literal["minimal", "full", "none"]
@@ -85,10 +85,9 @@ def _script(file: WheelFile, start: StartOptions) -> Entry:
 
 def _shortened(metadata: bytes) -> bytes:
     """METADATA without the long description behind its headers, and without Description itself."""
-    head = re.split(rb"\r?\n\r?\n", metadata, maxsplit=1)[0]
     lines: list[bytes] = []
     keep = True
-    for line in head.splitlines():
+    for line in metadata_head(metadata).splitlines():
         if not line.startswith((b" ", b"\t")):
             keep = not line.lower().startswith((b"description:", b"license-file:"))
         if keep:
