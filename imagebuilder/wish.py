@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from imagebuilder.config.config import LoadedConfig
-from imagebuilder.config.model_overlay import Overlay
+from imagebuilder.config.overlay import Overlay
 from imagebuilder.model.package import Wish
 from imagebuilder.model.tree import Tree
 from imagebuilder.own.own import Own

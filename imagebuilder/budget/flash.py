@@ -19,8 +19,8 @@ from imagebuilder.model.budget import (
     Verdict,
 )
 from imagebuilder.model.package import Package
-from imagebuilder.tree.measure import SquashfsOptions
-from imagebuilder.tree.measure_image import ImageFacts, ImageSize, image_sizes
+from imagebuilder.model.release import Release
+from imagebuilder.tree.measure import ImageSize, ProfileImages, SquashfsOptions, image_sizes
 
 JFFS2_BLOCKS = 5  # JFFS2 does not mount with fewer erase blocks
 # fstools, mount_root.c: rootfs_data that holds no file system it can mount gives a tmpfs over the squashfs.
@@ -42,7 +42,7 @@ class FlashFacts:
     squashfs: SquashfsOptions
     arch: str
     version: str
-    images: ImageFacts
+    images: ProfileImages
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def packed_bytes(package: Package) -> int:
 
 def package_cost(package: Package, tree: FlashFacts) -> PackageCost:
     """What one package adds to the squashfs, its records left out."""
-    sources = tree.version.startswith(PYTHON_SOURCES)
+    sources = Release(tree.version).series in PYTHON_SOURCES
     kind = kind_of(package.name, package.section, python_sources=sources)
     how = tree.squashfs
     ratio = ratio_for(kind, compressor=how.compressor, block=how.block, filters=how.filters, arch=tree.arch)
@@ -216,7 +216,7 @@ def _image(name: str, size: ImageSize, board: Board) -> ImageBudget:
     )
 
 
-def _over_both(board: Board, facts: ImageFacts, rootfs: int) -> int:
+def _over_both(board: Board, facts: ProfileImages, rootfs: int) -> int:
     """Bytes over what the board's file says that kernel and root file system together may have."""
     if board.layout.kernel_and_rootfs is None or facts.kernel is None:
         return 0
@@ -224,7 +224,7 @@ def _over_both(board: Board, facts: ImageFacts, rootfs: int) -> int:
 
 
 def _parts(
-    rootfs: Rootfs, facts: ImageFacts, python: frozenset[str], apps: frozenset[str]
+    rootfs: Rootfs, facts: ProfileImages, python: frozenset[str], apps: frozenset[str]
 ) -> tuple[FlashPart, ...]:
     sums: dict[PartName, int] = {"kernel": facts.kernel.bytes if facts.kernel else 0}
     sums |= {"base": 0, "python": 0, "apps": 0, "files": rootfs.files, "records": rootfs.records}

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import Config, FeedUse
-from imagebuilder.config.releases import series_of
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import expand_home
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.package import LOCAL, Package, PackageList
+from imagebuilder.model.release import Release
 from imagebuilder.model.tree import Tree
 from imagebuilder.packages.feed import Finder, in_folder
 from imagebuilder.packages.universe import Universe
@@ -202,7 +202,7 @@ def _filled(use: FeedUse, tree: Tree) -> str:
     """The feed's address with the tree's facts in it."""
     facts = {
         "release": tree.version,
-        "series": series_of(tree.release),
+        "series": Release(tree.release).series,
         "arch": tree.arch,
         "target": tree.target,
     }

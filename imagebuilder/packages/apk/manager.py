@@ -57,9 +57,8 @@ from imagebuilder.packages.supply import (
 from imagebuilder.rootfs.local_package import LocalPackage
 from imagebuilder.rootfs.tree import EMPTY, FileTree
 from imagebuilder.tree.tree import settings_of
-from imagebuilder.trust.apk_key import ensure_apk_key
 from imagebuilder.trust.signature_adb import ApkKey, read_apk_key, tree_apk_keys
-from imagebuilder.trust.signing_key import lay_signing_key
+from imagebuilder.trust.signing_key import ensure_apk_key, lay_signing_key
 from imagebuilder.trust.signing_key import user_keys as signing_keys
 
 _VERSION = re.compile(r"(?P<before>[0-9][0-9a-z._]*)(?P<commit>~[0-9a-f]+)?(?P<revision>-r[0-9]+)?")

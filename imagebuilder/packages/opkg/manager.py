@@ -14,6 +14,7 @@ from packaging.version import Version
 from imagebuilder.config.model_config import FeedUse
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.model.package import LOCAL, Package, PackageList, Selected, Wish
+from imagebuilder.model.release import Release
 from imagebuilder.packages.feed import FEED, Finder, in_folder
 from imagebuilder.packages.index_cache import cached_index, keep_index
 from imagebuilder.packages.manager import content_tag
@@ -141,8 +142,7 @@ class Opkg:
 
     def write(self, job: Job, folder: Path, made: LocalPackage, *, epoch: int, theirs: bool) -> Package:
         """See PackageManager."""
-        release = job.tree.release
-        unpacked = release >= _SINCE_UNPACKED_SIZES and release[:1].isdigit()
+        unpacked = Release(job.tree.release).since(_SINCE_UNPACKED_SIZES)
         return write_ipk(
             folder,
             made.package,
