@@ -89,13 +89,14 @@ def check_known(plan: Plan, board: Board, *, accepted: bool) -> None:
 
 
 def load_inputs(request: Request) -> Inputs:
-    """Read and check what the user wrote. FaultsError with all that is wrong, UserError."""
-    loaded = load_config(request.library, request.config, request.board)
+    """Read and check what the user wrote, each file once. FaultsError with all that is wrong, UserError."""
+    library = request.library.once()
+    loaded = load_config(library, request.config, request.board)
     if request.release is not None:
         other = {"release": request.release, "imagebuilder": None}
         loaded = replace(loaded, config=loaded.config.model_copy(update=other))
-    overlays = load_overlays(request.library, loaded.config)
-    return Inputs(loaded, overlays, request.library.board(request.board))
+    overlays = load_overlays(library, loaded.config)
+    return Inputs(loaded, overlays, library.board(request.board))
 
 
 def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
