@@ -17,7 +17,7 @@ from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.config.overlay import LoadedOverlay, load_overlays
 from imagebuilder.config.request import Request
 from imagebuilder.errors import UserError
-from imagebuilder.find_tree import Source, find_tree, tree_digest
+from imagebuilder.find_tree import TreeSource, find_tree, tree_digest
 from imagebuilder.host.fs import ready_cache
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.host.tools import require
@@ -51,7 +51,7 @@ class Decided:
     """All that is known before anything is built. board: with what the tree knows of images whose format its
     file leaves open. budgeting: or why the tree does not say how large its images are."""
 
-    source: Source
+    source: TreeSource
     board: Board
     job: Job
     supply: Supply
@@ -133,7 +133,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
 
 def _open(
     request: Request, inputs: Inputs, work: Path, log: Log, locked: LockedBoard | None
-) -> tuple[Source, Job]:
+) -> tuple[TreeSource, Job]:
     """The tree, and what is needed to work with it."""
     config = inputs.loaded.config
     if request.sandbox:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from imagebuilder.budget.budget import check_budget, real_budget
 from imagebuilder.config.board import NOT_OPENED, UNKNOWN, Board
 from imagebuilder.decide import Decided, Inputs
-from imagebuilder.find_tree import Source
+from imagebuilder.find_tree import TreeSource
 from imagebuilder.firmware.verify import Verified, check_flashable, passed, rootfs_sizes
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
@@ -183,7 +183,7 @@ def _check_flash(decided: Decided) -> FlashBudget | None:
     return flash
 
 
-def _tree_facts(source: Source, plan: Plan) -> TreeFacts:
+def _tree_facts(source: TreeSource, plan: Plan) -> TreeFacts:
     tree = plan.tree
     return TreeFacts(
         source=source.given,
