@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from imagebuilder.budget.advice import advise
-from imagebuilder.budget.advice_moves import Situation
+from imagebuilder.budget.advice import Situation, advise
 from imagebuilder.budget.fit import fit
 from imagebuilder.budget.flash import (
     FlashFacts,
@@ -17,10 +16,10 @@ from imagebuilder.budget.flash import (
     at_most,
     flash_budget,
     measured_rootfs,
+    place_of,
     predict_rootfs,
 )
 from imagebuilder.budget.flash_known import compressed_files, known_bytes
-from imagebuilder.budget.flash_place import place_of
 from imagebuilder.budget.ram import ram_budget, ram_needs
 from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import Config

@@ -8,8 +8,17 @@ from typing import Any
 
 import tomli
 
-from imagebuilder.budget.advice import advice_of, told_advice
-from imagebuilder.budget.advice_moves import Move, Predict, Resolve, Situation, Trial, Tried, moves
+from imagebuilder.budget.advice import (
+    Move,
+    Predict,
+    Resolve,
+    Situation,
+    Trial,
+    Tried,
+    advice_of,
+    moves,
+    told_advice,
+)
 from imagebuilder.model.budget import Advice, Fit
 
 _MOST_MOVES = 12

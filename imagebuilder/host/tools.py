@@ -14,7 +14,7 @@ from typing import Literal
 
 from imagebuilder.errors import HostError
 from imagebuilder.host.architecture import runs_x86_64
-from imagebuilder.host.package_manager import ManagerName, HostPackageManager, find_manager, install_packages
+from imagebuilder.host.package_manager import HostPackageManager, ManagerName, find_manager, install_packages
 from imagebuilder.host.run import CLEAN_PATH, ProgramTimeoutError, run
 from imagebuilder.host.uefi import has_uefi
 from imagebuilder.log import Log

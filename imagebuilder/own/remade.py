@@ -4,21 +4,25 @@ before the plan is done, so that it is planned and counted as it will be."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from imagebuilder.config.model_config import Config
+from imagebuilder.config.app import source_kind
+from imagebuilder.config.model_config import Config, Python
 from imagebuilder.errors import UserError
 from imagebuilder.model.package import LOCAL, Selected, Wish
-from imagebuilder.own.compiled import compiled_packages, is_compiled
 from imagebuilder.own.local import Maker, Remade
 from imagebuilder.own.own import Own
+from imagebuilder.packages.manager import PackageManager
 from imagebuilder.packages.supply import Job
-from imagebuilder.python.catalogue.catalogue import load_catalogue
+from imagebuilder.python.apps.bytecode import Compiler
+from imagebuilder.python.bytecode.check import cached_path
+from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
 from imagebuilder.python.catalogue.variants import catalogue_series
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.local_package import LocalPackage
+from imagebuilder.rootfs.tree import Entry, FileTree
 
 _INTERPRETER = "python3-base"
 
@@ -87,3 +91,55 @@ def is_kernel(package: str) -> bool:
 def _unpack(contents: Mapping[str, LocalPackage], root: Path) -> None:
     for each in contents.values():
         write_tree(each.tree, root)
+
+
+_TWIN = "-src"  # packages of sources alone, which nobody gets unasked
+
+
+def is_compiled(python: Python, catalogue: Catalogue) -> bool:
+    """Whether feed packages are compiled: as the config says, otherwise where a release's packages hold
+    sources, and the config has Python of its own or leaves the choice to `auto`."""
+    if python.compile is not None:
+        return python.compile
+    own = python.variant == "auto" or python.apps or python.requirements or python.package
+    return bool(own) and catalogue.shipped == "sources" and python.source != "only"
+
+
+def compiled_packages(
+    contents: Mapping[str, LocalPackage],
+    python: Python,
+    compiler: Compiler,
+    library: str,
+    manager: PackageManager,
+) -> dict[str, LocalPackage]:
+    """Those of feeds' packages that hold sources without bytecode below `library`, compiled, by name; their
+    versions sort right after the feed's. What does not compile stays as it is, with a warning.
+
+    InterpreterError, HostError; RepackError for a version that apk does not know.
+    """
+    kind, optimize = source_kind(python.source), python.optimize
+    sources = {
+        name: dict(_sources(each.tree, library, compiler.python))
+        for name, each in contents.items()
+        if not name.endswith(_TWIN)
+    }
+    trees = {name: FileTree(found) for name, found in sources.items() if found}
+    if not trees:
+        return {}
+    shipped = compiler.ship_all(trees, kind, optimize, lenient=True)
+    made = {}
+    for name, tree in shipped.items():
+        content = contents[name]
+        whole = content.tree.without(sources[name]).merged(tree)
+        version = manager.later_version(content.package.version, "compiled", repr((list(tree), optimize)))
+        made[name] = manager.with_files(content, content.package.remade(version), whole)
+    return made
+
+
+def _sources(tree: FileTree, library: str, python: str) -> Iterator[tuple[str, Entry]]:
+    """The modules of a package that have no bytecode in it."""
+    for path in tree.below(library):
+        entry = tree[path]
+        has_bytecode = path + "c" in tree or cached_path(path, python) in tree
+        if entry.kind == "file" and PurePosixPath(path).suffix == ".py" and not has_bytecode:
+            yield path, entry

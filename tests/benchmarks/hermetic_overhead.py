@@ -24,7 +24,7 @@ from imagebuilder.decide import decided
 from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
-from imagebuilder.packages.opkg.hermetic import own_index
+from imagebuilder.packages.opkg.feed import own_index
 from imagebuilder.tree.make import make_image
 
 PROJECT = Path(__file__).resolve().parents[2]

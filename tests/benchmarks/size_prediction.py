@@ -31,7 +31,7 @@ from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Places
-from imagebuilder.packages.opkg.hermetic import base_packages, index_of, own_packages
+from imagebuilder.packages.opkg.feed import base_packages, index_of, own_packages
 from imagebuilder.packages.opkg.ipk_reader import read_control, read_ipk
 from imagebuilder.packages.opkg.opkg import parse_index
 from imagebuilder.packages.opkg.records import installed_tree

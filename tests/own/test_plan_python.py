@@ -13,7 +13,7 @@ from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.log import Log, Warned
 from imagebuilder.model.package import Package
-from imagebuilder.own.choice import choose_python
+from imagebuilder.own.own import choose_python
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.python.catalogue.catalogue import load_catalogue
 from imagebuilder.python.catalogue.variants import source_packages

@@ -23,8 +23,14 @@ from imagebuilder.packages.apk.reader import read_apk
 from imagebuilder.packages.apk.tool import make_index, plan_install
 from imagebuilder.packages.apk.writer import write_apk
 from imagebuilder.packages.feed import FEED, in_folder
-from imagebuilder.packages.opkg.feed import lay_feed, lay_repositories, used_indexes
-from imagebuilder.packages.opkg.hermetic import base_packages, lay_own_index, own_index
+from imagebuilder.packages.opkg.feed import (
+    base_packages,
+    lay_feed,
+    lay_own_index,
+    lay_repositories,
+    own_index,
+    used_indexes,
+)
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.ipk_reader import read_control
 from imagebuilder.packages.opkg.manager import Opkg

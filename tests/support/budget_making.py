@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from imagebuilder.budget.advice_moves import Situation
+from imagebuilder.budget.advice import Situation
 from imagebuilder.budget.flash import FlashFacts, at_most, flash_budget, predict_rootfs
 from imagebuilder.config.board import Board
 from imagebuilder.config.library import Library

@@ -22,14 +22,17 @@ from imagebuilder.packages.opkg.explain import shortest_conflict
 from imagebuilder.packages.opkg.feed import (
     ANY_ARCHITECTURE,
     architectures_of,
+    base_packages,
     checked_file,
     feeds_of,
+    index_of,
     lay_feed,
     lay_lists,
+    lay_own_index,
     lay_repositories,
+    own_index,
     used_indexes,
 )
-from imagebuilder.packages.opkg.hermetic import base_packages, index_of, lay_own_index, own_index
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.ipk_reader import read_control, read_ipk
 from imagebuilder.packages.opkg.opkg import for_architectures, parse_index, read_index

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from imagebuilder.config.model_config import Python
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.package import Package
-from imagebuilder.own.compiled import compiled_packages, is_compiled
+from imagebuilder.own.remade import compiled_packages, is_compiled
 from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.packages.opkg.version import compare_versions
 from imagebuilder.python.apps.bytecode import Compiler
