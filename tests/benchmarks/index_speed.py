@@ -11,19 +11,21 @@ from __future__ import annotations
 import argparse
 import random
 import resource
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from index_text import index_text
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imagebuilder.model import control
 from imagebuilder.model.package import Package
 from imagebuilder.packages.index_cache import pack_index, unpack_index
 from imagebuilder.packages.opkg.opkg import parse_index
 from imagebuilder.packages.resolve import ResolutionError, Universe, resolve
+from tests.benchmarks.index_text import index_text
 
 T = TypeVar("T")
 WANTED = 300
