@@ -88,5 +88,7 @@ def _install(python: Path, constraints: Path, project: str, log: Log) -> None:
     refusal = explain_refusal(said, environment)
     if refusal is None:
         raise ProgramError(argv, done.code, "\n".join(said.splitlines()[-TAIL_LINES:]))
-    kind = NoIndexError if refusal.no_network else HostError
-    raise kind(f"the lowest versions cannot be had: {refusal.message}", hint=refusal.hint)
+    said = f"the lowest versions cannot be had: {refusal.message}"
+    if refusal.no_network:
+        raise NoIndexError(said, hint=refusal.hint)
+    raise HostError(said, hint=f"{refusal.hint}; versions that old are packaged for CPython 3.11 to 3.13")
