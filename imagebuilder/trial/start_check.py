@@ -81,8 +81,8 @@ def loaded(root: Path, board: Board, wanted: Collection[str], work: Path, log: L
     python = python_of(root)
     if python is None:
         return None
-    from imagebuilder.python.bytecode.load import load_bytecode  # noqa: PLC0415 - as tried()
     from imagebuilder.python.shake.run import Root  # noqa: PLC0415
+    from imagebuilder.trial.load import load_bytecode  # noqa: PLC0415 - as tried()
 
     try:
         emulated = emulation(board, Path("/"))
