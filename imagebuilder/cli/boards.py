@@ -1,4 +1,4 @@
-"""`build.py boards`: list, search, add and check. Each reads its arguments, calls one thing, and prints."""
+"""`build.py boards`: list, search, add and check."""
 
 from __future__ import annotations
 
