@@ -209,7 +209,11 @@ def test_the_readers_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "M\ta\n", "U\t0\t-1\tbody\t\t\nEND", "M\ta\nU\t5\t0\tbody\t\t\nEND", "what\nEND"]
+    "text",
+    [
+        *("", "M\ta\n", "U\t0\t-1\tbody\t\t\nEND", "M\ta\nU\t5\t0\tbody\t\t\nEND", "what\nEND"),
+        "M\ta\nU\t0\t-1\tthing\t\t\nEND",
+    ],
 )
 def test_an_answer_that_is_none(text: str) -> None:
     if text.startswith("U"):
