@@ -29,7 +29,7 @@ from imagebuilder.model.result import (
     TreeFacts,
 )
 from imagebuilder.packages.supply import LOCAL
-from imagebuilder.python.bytecode.check import uncompiled
+from imagebuilder.python.bytecode.bytecode import uncompiled
 from imagebuilder.rootfs.files import read_tree
 from imagebuilder.tree.collect import check_images, check_manifest, find_images, read_manifest
 from imagebuilder.tree.output import MakeReport

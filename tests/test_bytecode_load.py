@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.log import Event, Log, Warned
-from imagebuilder.python.shake.run import Root
+from imagebuilder.python.shake.commands import Root
 from imagebuilder.rootfs.files import read_tree, write_tree
 from imagebuilder.rootfs.tree import FileTree, file_of
 from imagebuilder.trial import load as bytecode_load

@@ -13,12 +13,20 @@ from hypothesis import strategies as st
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.packages.shaken import shaken_package
 from imagebuilder.python.shake.closure import Closure, Modules, absolute, close
-from imagebuilder.python.shake.commands import Looked, lacking, parse_trace
+from imagebuilder.python.shake.commands import (
+    Looked,
+    Root,
+    RootError,
+    command_words,
+    inside,
+    lacking,
+    parse_trace,
+    program_argv,
+)
 from imagebuilder.python.shake.hidden import codecs_in
 from imagebuilder.python.shake.index import index_of, module_of
 from imagebuilder.python.shake.libraries import Cut, lean, library_names
 from imagebuilder.python.shake.read import Imported, ModuleFacts, ShakeError, Unit, parse_facts
-from imagebuilder.python.shake.run import Root, RootError, command_words, inside, program_argv
 from imagebuilder.python.shake.shake import builtin_modules, frozen_modules
 from imagebuilder.rootfs.local_package import LocalPackage
 from imagebuilder.rootfs.tree import FileTree, file_of, symlink

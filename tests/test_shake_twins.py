@@ -14,7 +14,7 @@ from test_kit_python import NOT_IMPORTED, modules_of
 
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.python.catalogue.catalogue import PythonPackage, load_catalogue
-from imagebuilder.python.shake.run import Root, run_in
+from imagebuilder.python.shake.commands import Root, run_in
 from imagebuilder.python.shake.shake import builtin_modules, frozen_modules
 
 pytest_plugins = ["kit_fixtures", "shake_kit"]

@@ -12,7 +12,7 @@ from imagebuilder.config.model_config import Python
 from imagebuilder.packages.apk.lists import conffiles_in, with_lists
 from imagebuilder.packages.repack import PackageManager, later_version
 from imagebuilder.python.apps.bytecode import Compiler
-from imagebuilder.python.bytecode.check import cached_path
+from imagebuilder.python.bytecode.bytecode import cached_path
 from imagebuilder.python.catalogue.catalogue import Catalogue
 from imagebuilder.rootfs.local_package import LocalPackage
 from imagebuilder.rootfs.tree import Entry, FileTree
