@@ -20,7 +20,7 @@ from imagebuilder.python.catalogue.catalogue import (
 )
 from imagebuilder.python.catalogue.overview import flash_need
 from imagebuilder.python.catalogue.variants import available_variants
-from imagebuilder.python.imports.graph import import_graph
+from imagebuilder.python.imports.imports import import_graph
 from imagebuilder.rootfs.filespec import parse
 
 BOOKS = [load_catalogue(series, family) for series in known_series() for family in families(series)]

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from imagebuilder.errors import Fault, FaultsError
 from imagebuilder.python.apps.apps import AppScan
 from imagebuilder.python.catalogue.catalogue import Catalogue, known_series, load_catalogue
-from imagebuilder.python.imports.graph import ImportGraph, import_graph
-from imagebuilder.python.imports.imports import NEEDED, Import, Kind, SourceLine
+from imagebuilder.python.imports.imports import NEEDED, Import, ImportGraph, Kind, SourceLine, import_graph
 
 _PREFIX = "python3-"
 # where the package is not called as the module is: what follows `python3-`, the newer name first
