@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,8 +139,7 @@ def parse_bound(option: str, text: str) -> SizeBound:
 
 @dataclass(frozen=True)
 class BoardFilter:
-    """What a board must be to be listed. words: each must occur in one of its names, whatever the case and
-    the punctuation: `wr740n` and `TL WR-740N` find the TL-WR740N."""
+    """What a board must be to be listed. words: each must occur in one of its names, see all_occur()."""
 
     flash: SizeBound | None = None
     ram: SizeBound | None = None
@@ -153,7 +152,7 @@ class BoardFilter:
             for board in boards
             if (self.flash is None or self.flash.admits(board.flash))
             and (self.ram is None or self.ram.admits(board.ram))
-            and self._has_words(_names(board))
+            and all_occur(self.words, _names(board))
         ]
 
     def unsupported(self, devices: Iterable[UnsupportedDevice]) -> list[UnsupportedDevice]:
@@ -161,16 +160,19 @@ class BoardFilter:
         leaves them out."""
         if self.flash is not None or self.ram is not None:
             return []
-        return [each for each in devices if self._has_words([each.id, each.name, each.soc])]
-
-    def _has_words(self, names: Sequence[str]) -> bool:
-        text = " ".join(_plain(name) for name in names)
-        return all(_plain(word) in text for word in self.words)
+        return [each for each in devices if all_occur(self.words, (each.id, each.name, each.soc))]
 
 
 def _names(board: Board) -> list[str]:
     profiles = [name for each in board.profile for name in (each.name, each.target)]
     return [board.id, board.name, board.soc, *profiles]
+
+
+def all_occur(words: Iterable[str], names: Iterable[str]) -> bool:
+    """Whether every word occurs in one of the names, whatever the case and the punctuation: `wr740n` and
+    `TL WR-740N` in TL-WR740N."""
+    text = " ".join(_plain(name) for name in names)
+    return all(_plain(word) in text for word in words)
 
 
 def _plain(text: str) -> str:
