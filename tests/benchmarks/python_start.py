@@ -23,8 +23,7 @@ from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.result import Start
-from imagebuilder.python.shake.commands import start_facts, trace
-from imagebuilder.python.shake.run import Root
+from imagebuilder.python.shake.commands import Root, start_facts, trace
 from imagebuilder.python.shake.shake import standard_packages
 from imagebuilder.rootfs.tree import FileTree
 from tests.benchmarks.shake_sizes import APPS, XZ, library_part, squashfs

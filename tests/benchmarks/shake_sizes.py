@@ -25,8 +25,7 @@ from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.tree import Places
 from imagebuilder.python.catalogue.catalogue import Catalogue
-from imagebuilder.python.shake.commands import prove, trace
-from imagebuilder.python.shake.run import Root
+from imagebuilder.python.shake.commands import Root, prove, trace
 from imagebuilder.python.shake.shake import standard_packages
 from imagebuilder.rootfs.tree import FileTree
 from imagebuilder.tree.measure import SquashfsOptions, measure_squashfs, squashfs_options

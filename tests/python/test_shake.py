@@ -15,12 +15,20 @@ from imagebuilder.packages.apk.manager import Apk
 from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.packages.repack import shaken_package
 from imagebuilder.python.shake.closure import Closure, Modules, absolute, close
-from imagebuilder.python.shake.commands import Looked, lacking, parse_trace
+from imagebuilder.python.shake.commands import (
+    Looked,
+    Root,
+    RootError,
+    command_words,
+    inside,
+    lacking,
+    parse_trace,
+    program_argv,
+)
 from imagebuilder.python.shake.hidden import codecs_in
 from imagebuilder.python.shake.index import index_of, module_of
 from imagebuilder.python.shake.libraries import Cut, lean, library_names
 from imagebuilder.python.shake.read import Imported, ModuleFacts, ShakeError, Unit, parse_facts
-from imagebuilder.python.shake.run import Root, RootError, command_words, inside, program_argv
 from imagebuilder.python.shake.shake import builtin_modules, frozen_modules
 from imagebuilder.rootfs.local_package import LocalPackage
 from imagebuilder.rootfs.tree import FileTree, file_of, symlink
@@ -211,7 +219,11 @@ def test_the_readers_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "M\ta\n", "U\t0\t-1\tbody\t\t\nEND", "M\ta\nU\t5\t0\tbody\t\t\nEND", "what\nEND"]
+    "text",
+    [
+        *("", "M\ta\n", "U\t0\t-1\tbody\t\t\nEND", "M\ta\nU\t5\t0\tbody\t\t\nEND", "what\nEND"),
+        "M\ta\nU\t0\t-1\tthing\t\t\nEND",
+    ],
 )
 def test_an_answer_that_is_none(text: str) -> None:
     if text.startswith("U"):
