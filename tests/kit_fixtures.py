@@ -12,7 +12,7 @@ import pytest
 from kit_making import Made, Make, call_make
 
 from imagebuilder.host.fs import user_cache
-from imagebuilder.kit import prepare_kit
+from imagebuilder.kit.prepare import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS, Edition
 

@@ -14,7 +14,7 @@ from imagebuilder.host import package_manager, tools
 from imagebuilder.host.diagnosis import diagnose
 from imagebuilder.host.package_manager import MANAGERS, find_manager, install_packages, system_ids
 from imagebuilder.host.refusals import explain_refusal
-from imagebuilder.host.tools import Packages, Tool
+from imagebuilder.host.tools import Tool, ToolPackages
 from imagebuilder.log import CommandRun, Event, Log
 
 APT, DNF, PACMAN, ZYPPER, APK = MANAGERS
@@ -39,7 +39,7 @@ def add_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AddProgram:
 
 
 def tool(name: str = "mksquashfs", **more: object) -> Tool:
-    same = Packages("p-apt", "p-dnf", "p-pacman", "", "p-apk", "build it")
+    same = ToolPackages("p-apt", "p-dnf", "p-pacman", "", "p-apk", "build it")
     return Tool(name, same, "makes", ("kit",), **more)  # type: ignore[arg-type]
 
 

@@ -15,8 +15,8 @@ from imagebuilder.host.fs import sha256_of
 from imagebuilder.log import Log
 from imagebuilder.model.edition import Edition
 from imagebuilder.python.catalogue.catalogue import load_catalogue
-from imagebuilder.trial import TrialError, boot
-from imagebuilder.trial.machine import SECTOR
+from imagebuilder.trial.guest import TrialError
+from imagebuilder.trial.machine import SECTOR, boot
 
 pytest_plugins = ["kit_fixtures"]
 pytestmark = [pytest.mark.kit, pytest.mark.boot]

@@ -20,13 +20,7 @@ from imagebuilder.firmware.formats.formats import CONTAINERS, Read, UnknownForma
 from imagebuilder.firmware.inspection import open_root, root_part
 from imagebuilder.firmware.reader import ImageFormatError, open_view
 from imagebuilder.firmware.rootfs import NO_RULES, SystemRules, read_rules, root_facts
-from imagebuilder.firmware.subject import (
-    Subject,
-    choose_image,
-    choose_profile,
-    may_be_unknown,
-    target_of,
-)
+from imagebuilder.firmware.subject import Subject, choose_image, choose_profile, may_be_unknown, target_of
 from imagebuilder.firmware.verify_device import (
     identity_checks,
     metadata_checks,
@@ -104,12 +98,7 @@ def verify_all(images: Mapping[Path, str], board: Board, *, release: str = "") -
         of_parts = read_checks(read, subject.image.tail)
         if subject.image.format not in CONTAINERS:  # nobody knows what has to lie where in such a file
             of_parts = tuple(replace(one, level="unsure") if one.refuses else one for one in of_parts)
-        checks = (
-            *of_parts,
-            *root.checks,
-            *own_checks,
-            *_subject_checks(subject),
-        )
+        checks = (*of_parts, *root.checks, *own_checks, *_subject_checks(subject))
         found.append(Verified((*checks, *identity_checks(checks, board)), root.facts))
     return tuple(found)
 

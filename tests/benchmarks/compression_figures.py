@@ -24,7 +24,7 @@ from imagebuilder.ask import look_at_tree
 from imagebuilder.budget.flash_kinds import Figure, kind_of
 from imagebuilder.budget.records import installed_tree
 from imagebuilder.host.fs import user_cache
-from imagebuilder.kit import prepare_kit
+from imagebuilder.kit.prepare import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.packages.opkg.ipk_reader import Ipk, read_ipk

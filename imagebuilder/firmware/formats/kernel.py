@@ -11,7 +11,7 @@ import re
 
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats.fdt import MAGIC as TREE_MAGIC
-from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, begins_with, printable
 from imagebuilder.model.firmware import Field, Part
 
 KERNEL_KINDS = ("kernel", "elf", "zimage", "arm64-image", "bzimage")
@@ -71,11 +71,6 @@ def loose_kernel(view: View, reading: Reading) -> Part:
     return view.to_part(kind, "kernel code", fields, children)
 
 
-def detect_elf(view: View) -> bool:
-    """The magic."""
-    return view.has(b"\x7fELF")
-
-
 def parse_elf(view: View, _reading: Reading) -> Part:
     """An ELF kernel or loader: ends with the last of its headers and contents."""
     bits, order = view.u8(4), view.u8(5)
@@ -87,7 +82,7 @@ def parse_elf(view: View, _reading: Reading) -> Part:
     header, program, section = _ELF_HEADERS[bits]
 
     def number(at: int, size: int) -> int:
-        return int.from_bytes(view.take(at, size), "little" if little else "big")
+        return view.number(at, size, little=little)
 
     machine, entry = number(18, 2), number(24, word)
     programs_at, sections_at = number(24 + word, word), number(24 + 2 * word, word)
@@ -155,11 +150,6 @@ def parse_zimage(view: View, reading: Reading) -> Part:
     return view.first(end).to_part("zimage", "ARM zImage", {"zImage": Field(size, "bytes")}, children)
 
 
-def detect_arm64(view: View) -> bool:
-    """The magic of an arm64 Image."""
-    return view.has(b"ARM\x64", 0x38)
-
-
 def parse_arm64(view: View, _reading: Reading) -> Part:
     """An arm64 Image; its stated size counts memory that the file need not have."""
     stated = view.le64(0x10)
@@ -193,11 +183,11 @@ def parse_bzimage(view: View, _reading: Reading) -> Part:
 ELF = Format(
     "elf",
     "ELF kernel or loader",
-    detect_elf,
+    begins_with(b"\x7fELF"),
     parse_elf,
     steps="loader-kernel loader-lzma loader-kernel-cmdline lzma-loader-elf prepend-with-elf elf-kernel "
     "rt-loader",
 )
 ZIMAGE = Format("zimage", "ARM zImage", detect_zimage, parse_zimage)
-ARM64 = Format("arm64-image", "arm64 Image", detect_arm64, parse_arm64)
+ARM64 = Format("arm64-image", "arm64 Image", begins_with(b"ARM\x64", at=0x38), parse_arm64)
 BZIMAGE = Format("bzimage", "x86 bzImage", detect_bzimage, parse_bzimage)
