@@ -26,9 +26,10 @@ from imagebuilder.budget.ram import ram_budget, ram_needs
 from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import Config
 from imagebuilder.config.overlay import LoadedOverlay
-from imagebuilder.config.releases import series_of, shipped_releases
+from imagebuilder.config.releases import shipped_releases
 from imagebuilder.errors import UserError
 from imagebuilder.model.budget import Advice, Budgets, Fit, FlashBudget
+from imagebuilder.model.release import Release
 from imagebuilder.model.size import human_size
 from imagebuilder.packages.install import Offers, resolved
 from imagebuilder.python.catalogue.variants import available_variants, catalogue_series, python_packages
@@ -187,7 +188,7 @@ def _older(board: Board, version: str) -> dict[str, int | None]:
     """The newest release of each older series that knows the board. How much smaller an image is there is not
     known before it is planned."""
     known = shipped_releases()
-    series = [each for each in known.series() if each < series_of(version)]
+    series = [each for each in known.series() if Release(each) < Release(Release(version).series)]
     newest = [known.newest(each) for each in series]
     return {release: None for release in newest if release is not None and board.profiles_for(release)}
 

@@ -19,6 +19,7 @@ from imagebuilder.model.budget import (
     PartName,
     Verdict,
 )
+from imagebuilder.model.release import Release
 from imagebuilder.tree.measure import ImageSize, ProfileImages, SquashfsOptions, image_sizes
 
 JFFS2_BLOCKS = 5  # JFFS2 does not mount with fewer erase blocks
@@ -79,7 +80,7 @@ def packed_bytes(package: Sized) -> int:
 
 def package_cost(package: Sized, tree: Tree) -> PackageCost:
     """What one package adds to the squashfs, its records left out."""
-    sources = tree.version.startswith(PYTHON_SOURCES)
+    sources = Release(tree.version).series in PYTHON_SOURCES
     kind = kind_of(package.name, package.section, python_sources=sources)
     how = tree.squashfs
     ratio = ratio_for(kind, compressor=how.compressor, block=how.block, filters=how.filters, arch=tree.arch)

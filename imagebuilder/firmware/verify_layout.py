@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imagebuilder.config.board import TAKEN_APART
-from imagebuilder.config.partitions import parse_mtdparts
+from imagebuilder.config.device import parse_mtdparts
 from imagebuilder.firmware.checks import at_most, holds
-from imagebuilder.firmware.formats.kernel import ELF_MACHINES
 from imagebuilder.firmware.formats.padding import marker_checks
 from imagebuilder.firmware.formats.tplink import ERASE_BLOCK
 from imagebuilder.firmware.rootfs import RootFs, place_of
 from imagebuilder.firmware.subject import DISKS, Subject, of_kind
 from imagebuilder.firmware.verify_machine import machine_of
+from imagebuilder.host.elf import MACHINES, ElfError, read_header
 from imagebuilder.model.firmware import Check, Part
 
 _NOR = ("tplink-v1", "tplink-v2", "uimage-squashfs", "vendor-uimage-squashfs", "kernel-squashfs")
@@ -169,7 +169,6 @@ def _pi_checks(subject: Subject, files: dict[str, Part]) -> Iterator[Check]:
         )
 
 
-_ELF_HEAD = 20
 # each is there under one of these names
 REQUIRED = {
     "init": ("/sbin/init", "/init"),
@@ -211,12 +210,11 @@ def program_checks(root: RootFs, unpacked: Path, arch: str) -> Iterator[Check]:
     yield holds(
         "mode of the shell", bool(shell.mode & 0o111), expected="may be run", found=f"{shell.mode:04o}"
     )
-    head = place_of(unpacked, shell).read_bytes()[:_ELF_HEAD]
-    if len(head) < _ELF_HEAD or head[:4] != b"\x7fELF":
+    try:
+        program = read_header(place_of(unpacked, shell).read_bytes())
+    except ElfError:
         yield Check("shell", "a program", "no ELF file", False)
         return
-    little = head[5] == 1
-    number = int.from_bytes(head[18:20], "little" if little else "big")
-    found = f"{ELF_MACHINES.get(number, number)}, {'little endian' if little else 'big endian'}"
+    found = f"{MACHINES.get(program.machine, program.machine)}, {program.order}"
     wanted = f"{machine}, {order}"
     yield holds("processor of the shell", found == wanted, expected=wanted, found=found, proves="processor")

@@ -14,6 +14,7 @@ from imagebuilder.config.python_package import PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.model.filespec import FilespecRecord, package_rules, with_python
 from imagebuilder.model.package import Package
+from imagebuilder.model.release import Release
 from imagebuilder.own.own import Own, Sources
 from imagebuilder.packages.apk.file import identity_of
 from imagebuilder.packages.apk.lists import for_apk
@@ -289,7 +290,7 @@ class Maker:
             wanted = made if theirs else for_apk(made)
             written = write_apk(folder, wanted, job.view, job.work, job.log, epoch=self._epoch)
             return replace(written.package, identity=identity_of(written.path))
-        unpacked = tree.release >= _SINCE_UNPACKED_SIZES and tree.release[:1].isdigit()
+        unpacked = Release(tree.release).since(_SINCE_UNPACKED_SIZES)
         return write_ipk(
             folder,
             made.package,

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagebuilder.config.model_config import Config, FeedUse
-from imagebuilder.config.releases import series_of
 from imagebuilder.config.request import Request
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import expand_home
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package, PackageList
+from imagebuilder.model.release import Release
 from imagebuilder.model.tree import Tree
 from imagebuilder.packages.install import Offers
 from imagebuilder.packages.opkg.feed import Finder, Wanted, in_folder
@@ -197,7 +197,7 @@ def _filled(use: FeedUse, tree: Tree) -> str:
     """The feed's address with the tree's facts in it."""
     facts = {
         "release": tree.version,
-        "series": series_of(tree.release),
+        "series": Release(tree.release).series,
         "arch": tree.arch,
         "target": tree.target,
     }

@@ -1,6 +1,6 @@
 """OpenWrt's filespecs at work: which files of an installed tree become a package.
 
-The text of a filespec and its rules are in model/filespec_rules.py.
+The text of a filespec and its rules are in model/filespec.py.
 Numbers in comments are those of the rules there. What one rule does to a tree raises nothing: apply() decides
 what stops a filespec.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from imagebuilder.model.filespec_rules import FilespecError, Rule, from_triples, parse
+from imagebuilder.model.filespec import FilespecError, Rule, from_triples, parse
 from imagebuilder.rootfs.shellglob import expand, is_pattern
 from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, folder, parent_of
 

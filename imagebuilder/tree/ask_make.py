@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.elf import ELF_MAGIC
 from imagebuilder.host.fs import disk_errors_explained, write_whole
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView
@@ -152,7 +153,7 @@ _CALLED_SCRIPTS = tuple(
     for name in ("target-metadata.pl", "metadata.pl", "ipkg-make-index.sh", "opkg-key", "getver.sh")
 )
 _WITH_PROGRAMS = ("scripts", "staging_dir", "target", "build_dir")  # the last one: dtc
-_HEADS = (b"\x7fELF", b"#!")
+_HEADS = (ELF_MAGIC, b"#!")
 _LONGEST_LINK = 200  # bytes: longer files are not looked at
 SHOWN = 3
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from imagebuilder.config.board import Board, Partition, Profile, TplinkHeader
-from imagebuilder.config.device import DeviceFacts, ImageFacts
-from imagebuilder.config.partitions import make_size, parse_mtdparts
+from imagebuilder.config.device import DeviceFacts, ImageFacts, make_size, parse_mtdparts
 from imagebuilder.host.fs import text_of
-from imagebuilder.model.tplink import FLASH_LAYOUTS
+from imagebuilder.model.firmware import FLASH_LAYOUTS
 from imagebuilder.model.tree import ProfileError, Tree, TreeError, nearest_profiles
 from imagebuilder.tree.image_makefile import DeviceDefinition, read_image_makefiles
 from imagebuilder.tree.legacy_images import legacy_device

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
 
-from imagebuilder.config.partitions import make_size
+from imagebuilder.config.device import make_size
 from imagebuilder.errors import UserError
 from imagebuilder.host.run import clean_environment, find_program, run
 from imagebuilder.model.budget import Amount
-from imagebuilder.model.tplink import FLASH_LAYOUTS
+from imagebuilder.model.firmware import FLASH_LAYOUTS
 from imagebuilder.model.tree import Places, TreeError
 from imagebuilder.tree.device_facts import TPLINK_KEPT
 from imagebuilder.tree.image_makefile import DeviceDefinition, read_image_makefiles

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Literal
 
 from imagebuilder.config.board import Board, Profile
-from imagebuilder.config.releases import series_of, shipped_releases
+from imagebuilder.config.releases import shipped_releases
 from imagebuilder.host.fs import text_of
 from imagebuilder.host.run import ProgramError
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
-from imagebuilder.model.release import SNAPSHOT, is_embedded
+from imagebuilder.model.release import SNAPSHOT, Release, is_embedded
 from imagebuilder.model.tree import Places, ProfileError, Tree, TreeError, TreeProfile
 from imagebuilder.tree.ask_make import MakeAnswer, ask_make
 
@@ -64,7 +64,8 @@ def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series:
     if series is not None and not names_a_series(series):
         raise TreeError(
             f'series = "{series}": OpenWrt has none of that name that can be built',
-            hint=f"known: {', '.join(sorted(known_series()))}; or leave it out, and the makefiles tell",
+            hint=f"known: {', '.join(sorted(known_series(), key=Release))};"
+            " or leave it out, and the makefiles tell",
         )
     settings, makefile = settings_of(folder), text_of(folder / "Makefile")
     try:
@@ -234,8 +235,9 @@ def names_a_series(version: str) -> bool:
     A fork may say 14.09 or 19.02, which OpenWrt never had."""
     if version == SNAPSHOT or is_embedded(version):
         return True
-    series, known = series_of(version), known_series()
-    return _NAMED.fullmatch(version) is not None and (series in known or series > max(known))
+    series, known = Release(version).series, known_series()
+    newer = Release(series) > max(map(Release, known))
+    return _NAMED.fullmatch(version) is not None and (series in known or newer)
 
 
 def series_by_parts(folder: Path, makefile: str, *, apk: bool) -> str | None:

@@ -17,8 +17,7 @@ from imagebuilder.firmware.checks import at_most, equal, hexadecimal, holds
 from imagebuilder.firmware.formats.padding import behind, filled, kernel_area, run_length
 from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, begins_with, printable
 from imagebuilder.firmware.squashfs.squashfs import is_squashfs
-from imagebuilder.model.firmware import Check, Field, Level, Part
-from imagebuilder.model.tplink import FLASH_LAYOUTS
+from imagebuilder.model.firmware import FLASH_LAYOUTS, Check, Field, Level, Part
 
 HEADER_BYTES = 0x200
 SALT = bytes.fromhex("dcd73aa5c39598fbddf9e7f40eae4738")

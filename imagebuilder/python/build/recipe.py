@@ -11,16 +11,16 @@ from packaging.version import Version
 
 from imagebuilder.config.python_package import PythonPackageUse
 from imagebuilder.errors import UserError
+from imagebuilder.host.elf import is_elf
 from imagebuilder.host.fs import expand_home
 from imagebuilder.log import Log
 from imagebuilder.model.control import parse_depends, parse_names
 from imagebuilder.model.filespec import site_packages
 from imagebuilder.model.package import Package
-from imagebuilder.python.apps.launcher import Start
+from imagebuilder.python.apps.launcher import StartOptions
 from imagebuilder.python.build.host_build import Bench, build_wheel, install_setup_py, options_of
 from imagebuilder.python.build.host_build_source import lay_source, stated_version
 from imagebuilder.python.catalogue.package_version import PackageManager, package_version
-from imagebuilder.python.wheels.elf import is_elf
 from imagebuilder.python.wheels.target import WheelTarget, native_hint
 from imagebuilder.python.wheels.tree import NativeCodeError, wheel_tree
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel
@@ -130,7 +130,7 @@ def _of_wheel(use: PythonPackageUse, wheel: Wheel, target: WheelTarget) -> FileT
             f" and the target has {target.python}",
             hint="take another release of it, or another release of OpenWrt",
         )
-    made = wheel_tree(wheel, target, Start(site_packages("{}.{}".format(*target.version_pair))))
+    made = wheel_tree(wheel, target, StartOptions(site_packages("{}.{}".format(*target.version_pair))))
     lacking = [name for name in made.needs if name not in use.depends]
     if lacking:
         raise RecipeError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -10,7 +9,7 @@ from typing import get_args
 from imagebuilder.config.model_config import Variant
 from imagebuilder.errors import UserError
 from imagebuilder.model.edition import EDITIONS
-from imagebuilder.model.release import SNAPSHOT
+from imagebuilder.model.release import Release
 from imagebuilder.python.catalogue.catalogue import (
     Catalogue,
     Family,
@@ -52,12 +51,7 @@ def catalogue_series(release: str) -> str:
     """The catalogue's series of a release: '24.10' of '24.10.4' and '24.10-SNAPSHOT', 'snapshot' of itself,
     of an edition of the kit the series whose packages it plays. A series that no catalogue knows comes back
     too; load_catalogue refuses it."""
-    if release in EDITIONS:
-        return EDITIONS[release].series
-    if release == SNAPSHOT:
-        return SNAPSHOT
-    found = re.match(r"\d{2}\.\d{2}", release)
-    return found[0] if found else release
+    return EDITIONS[release].series if release in EDITIONS else Release(release).series
 
 
 def family_of(variant: Variant) -> Family | None:
