@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imagebuilder.config.board import Board, UnsupportedDevice, UnsupportedFile
@@ -15,9 +15,24 @@ UNSUPPORTED = "unsupported"
 
 @dataclass(frozen=True)
 class Library:
-    """A project folder: `boards/`, `configs/` and `overlays/` lie in root."""
+    """A project folder: `boards/`, `configs/` and `overlays/` lie in root. kept: files that were read, where
+    each is read once."""
 
     root: Path
+    kept: dict[Path, TomlFile] | None = field(default=None, compare=False, repr=False)
+
+    def once(self) -> Library:
+        """The same folder as it is now: each file of it is read when it is first asked for, and then kept.
+        For one command: who asks again for what may have changed asks another one."""
+        return self if self.kept is not None else replace(self, kept={})
+
+    def read(self, path: Path) -> TomlFile:
+        """A TOML file of it. FaultsError, UserError."""
+        if self.kept is None:
+            return read_toml(path)
+        if path not in self.kept:
+            self.kept[path] = read_toml(path)
+        return self.kept[path]
 
     def board_names(self) -> list[str]:
         """The names of all boards, sorted."""
@@ -47,7 +62,7 @@ class Library:
                     hint="python3 build.py boards lists what is",
                 )
             raise UserError(f"unknown board '{name}'", hint=nearest(name, names))
-        return self.checked_board(name, read_toml(self.board_path(name)))
+        return self.checked_board(name, self.read(self.board_path(name)))
 
     def checked_board(self, name: str, file: TomlFile) -> Board:
         """The board in a file, which need not stand in boards/. FaultsError for a wrong one."""
@@ -77,7 +92,7 @@ class Library:
     def unsupported(self) -> tuple[UnsupportedDevice, ...]:
         """The devices of boards/unsupported.toml; none where there is no such file."""
         path = self.root / "boards" / f"{UNSUPPORTED}.toml"
-        return validate(UnsupportedFile, read_toml(path)).device if path.is_file() else ()
+        return validate(UnsupportedFile, self.read(path)).device if path.is_file() else ()
 
     def config_path(self, name: str) -> Path:
         """The file of a config that is given by its name or by its path."""

@@ -1,7 +1,7 @@
 """What was downloaded, kept by its SHA-256 below the user's cache folder; safe for several processes at once.
 
 `blobs/ab/abcd…` a file by its SHA-256; `names/` which blobs are the files of one signed set; `partial/` what
-is being fetched; `trees/` unpacked ImageBuilders; `indexes/` of trees' own packages (packages.opkg.hermetic);
+is being fetched; `trees/` unpacked ImageBuilders; `indexes/` of trees' own packages (packages.index_cache);
 `locks/`. A name in blobs/, trees/ or indexes/ shows a whole thing or nothing.
 """
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from imagebuilder.errors import HostError
 from imagebuilder.host.architecture import require_x86_64
-from imagebuilder.host.package_manager import PackageManager, find_manager
+from imagebuilder.host.package_manager import HostPackageManager, find_manager
 from imagebuilder.host.sandbox import check_sandbox
 from imagebuilder.host.tools import TOOLS, USES, Tool, install_command, possible_uses
 
@@ -69,7 +69,7 @@ def diagnose() -> Diagnosis:
     )
 
 
-def _state(tool: Tool, lack: str | None, manager: PackageManager | None) -> ToolState:
+def _state(tool: Tool, lack: str | None, manager: HostPackageManager | None) -> ToolState:
     uses = tuple(USES[use] for use in tool.uses)
     return ToolState(tool.name, tool.package(manager), tool.purpose, uses, lack)
 

@@ -26,7 +26,7 @@ OS_RELEASE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
-class PackageManager:
+class HostPackageManager:
     """systems: the distributions that it belongs to, by ID or ID_LIKE. install: what a person types, up to
     the packages. unattended: options after the program's name that keep it from asking. update: fetches the
     lists of packages, where installing does not do it by itself. variables: of its environment."""
@@ -45,7 +45,7 @@ class PackageManager:
 
 
 MANAGERS = (
-    PackageManager(
+    HostPackageManager(
         "apt",
         "apt-get",
         ("debian", "ubuntu"),
@@ -65,22 +65,22 @@ MANAGERS = (
         ("update",),
         (("DEBIAN_FRONTEND", "noninteractive"),),
     ),
-    PackageManager(
+    HostPackageManager(
         "dnf",
         "dnf",
         ("fedora", "rhel", "centos"),
         ("install", "--setopt=install_weak_deps=False"),
         ("--assumeyes", "--setopt=retries=2", "--setopt=timeout=20"),
     ),
-    PackageManager("pacman", "pacman", ("arch",), ("-S", "--needed"), ("--noconfirm", "--noprogressbar")),
-    PackageManager(
+    HostPackageManager("pacman", "pacman", ("arch",), ("-S", "--needed"), ("--noconfirm", "--noprogressbar")),
+    HostPackageManager(
         "zypper",
         "zypper",
         ("suse", "opensuse", "sles"),
         ("install", "--no-recommends"),
         ("--non-interactive",),
     ),
-    PackageManager("apk", "apk", ("alpine", "postmarketos"), ("add",), ("--no-progress",), ("update",)),
+    HostPackageManager("apk", "apk", ("alpine", "postmarketos"), ("add",), ("--no-progress",), ("update",)),
 )
 
 
@@ -98,7 +98,7 @@ def system_ids(places: Sequence[Path] = OS_RELEASE) -> tuple[str, ...]:
     return ()
 
 
-def find_manager(places: Sequence[Path] = OS_RELEASE, path: str = CLEAN_PATH) -> PackageManager | None:
+def find_manager(places: Sequence[Path] = OS_RELEASE, path: str = CLEAN_PATH) -> HostPackageManager | None:
     """This machine's package manager; None where none that is known here is."""
     here = [each for each in MANAGERS if shutil.which(each.program, path=path) is not None]
     for name in system_ids(places):
@@ -110,7 +110,10 @@ def find_manager(places: Sequence[Path] = OS_RELEASE, path: str = CLEAN_PATH) ->
 
 
 def install_packages(
-    manager: PackageManager, packages: Sequence[str], log: Log, environment: Mapping[str, str] = os.environ
+    manager: HostPackageManager,
+    packages: Sequence[str],
+    log: Log,
+    environment: Mapping[str, str] = os.environ,
 ) -> None:
     """Install packages, as root, without a question. HostError, saying what stood in the way (network, proxy,
     disk, a package that is not there), where the manager fails."""

@@ -14,7 +14,7 @@ from typing import Literal
 
 from imagebuilder.errors import HostError
 from imagebuilder.host.architecture import runs_x86_64
-from imagebuilder.host.package_manager import ManagerName, PackageManager, find_manager, install_packages
+from imagebuilder.host.package_manager import HostPackageManager, ManagerName, find_manager, install_packages
 from imagebuilder.host.run import CLEAN_PATH, ProgramTimeoutError, run
 from imagebuilder.host.uefi import has_uefi
 from imagebuilder.log import Log
@@ -79,7 +79,7 @@ class Tool:
             return f"version {_dotted(version)} is here, {_dotted(self.at_least)} is needed"
         return None
 
-    def package(self, manager: PackageManager | None) -> str:
+    def package(self, manager: HostPackageManager | None) -> str:
         """What a manager calls its package, or Debian; "" where that manager's distributions have none."""
         return self.packages.of(manager.name if manager else "apt")
 
@@ -251,7 +251,7 @@ def require(uses: Iterable[Use]) -> None:
         )
 
 
-def install_command(tools: Sequence[Tool], manager: PackageManager | None) -> str:
+def install_command(tools: Sequence[Tool], manager: HostPackageManager | None) -> str:
     """What a person does to have them: the one command, and what to do for tools without a package. manager:
     None on a system whose package manager is not known."""
     packages = packages_of(tools, manager)
@@ -264,18 +264,18 @@ def install_command(tools: Sequence[Tool], manager: PackageManager | None) -> st
     return "; and ".join(parts)
 
 
-def packages_of(tools: Sequence[Tool], manager: PackageManager | None) -> list[str]:
+def packages_of(tools: Sequence[Tool], manager: HostPackageManager | None) -> list[str]:
     """The packages that bring them, each once, by the manager's names (Debian's where it is None)."""
     return list(dict.fromkeys(name for tool in tools if (name := tool.package(manager))))
 
 
-def without_package(tools: Sequence[Tool], manager: PackageManager | None) -> list[Tool]:
+def without_package(tools: Sequence[Tool], manager: HostPackageManager | None) -> list[Tool]:
     """Those that the manager's distributions have no package of, as far as we know."""
     return [tool for tool in tools if not tool.package(manager)]
 
 
 def install(
-    tools: Sequence[Tool], log: Log, manager: PackageManager | None = None, *, partly: bool = False
+    tools: Sequence[Tool], log: Log, manager: HostPackageManager | None = None, *, partly: bool = False
 ) -> None:
     """Install what is missing with this machine's package manager.
 

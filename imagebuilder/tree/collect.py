@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -278,7 +278,7 @@ def check_packages(plan: Plan, report: MakeReport) -> None:
         for missing in report.unsatisfied
     ]
     for name in report.not_fetched:
-        if name in plan.reasons:
+        if name in plan.wanted.add:
             lines.append(f"package '{name}' could not be downloaded; {_asked(plan, name)}")
         else:
             dependents = [f"'{other}'" for other in report.not_installed if other != name]
@@ -300,20 +300,21 @@ def check_packages(plan: Plan, report: MakeReport) -> None:
 
 
 def _asked(plan: Plan, name: str) -> str:
-    return f"asked for by {plan.reasons.get(name, 'another package')}"
+    return f"asked for by {plan.wanted.add.get(name, 'another package')}"
 
 
 def check_images(
     board: Board,
     images: Sequence[ImageFile],
     report: MakeReport,
-    largest: Sequence[tuple[str, int]],
+    largest: Callable[[], Sequence[tuple[str, int]]],
     made: Sequence[str] = (),
 ) -> None:
     """BuildError for a required image that is missing or larger than its partition.
 
-    board: as the tree's releases know it (Board.for_profile). largest: what fills the root file system,
-    (name, bytes before compression), the largest first. made: the names of all files that make left.
+    board: as the tree's releases know it (Board.for_profile). largest: asked only where there is an
+    error, what fills the root file system, (name, bytes before compression), the largest first. made: the
+    names of all files that make left.
     """
     present = {image.type for image in images}
     missing = [name for name, image in board.images.items() if image.required and name not in present]
@@ -333,8 +334,8 @@ def check_images(
             )
     if not lines:
         return
-    if largest:
-        shown = ", ".join(f"{name} {human_size(size)}" for name, size in largest[:LARGEST_SHOWN])
+    if sizes := largest()[:LARGEST_SHOWN]:
+        shown = ", ".join(f"{name} {human_size(size)}" for name, size in sizes)
         lines.append(f"largest in the root file system, before compression: {shown}")
     fits = report.too_big or not missing
     raise BuildError(

@@ -84,7 +84,9 @@ def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series:
     version_mk, manager = text_of(folder / "include/version.mk"), package_manager(folder)
     version = answer.variables.get("VERSION_NUMBER") or settings.get("VERSION_NUMBER")
     version = _release_name(version or _default_of("VERSION_NUMBER", version_mk))
-    computed = "" if names_a_series(version) else _series(folder, makefile, apk=manager == "apk")
+    computed = (
+        "" if names_a_series(version) else _series(folder, makefile, apk=settings.get("USE_APK") == "y")
+    )
     return Tree(
         folder=str(folder),
         distribution=settings.get("VERSION_DIST") or _default_of("VERSION_DIST", version_mk) or "OpenWrt",

@@ -24,8 +24,7 @@ from imagebuilder.decide import decided
 from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
-from imagebuilder.packages.opkg.hermetic import own_index
-from imagebuilder.packages.opkg.ipk_index import index_of
+from imagebuilder.packages.opkg.feed import own_index
 from imagebuilder.tree.make import make_image
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -69,7 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=tree.parent) as name:
         cache = Path(name)
         (asked,) = requests(PROJECT, "router", board=BOARD, imagebuilder=str(tree), cache=cache)
-        cold = seconds(lambda: own_index(tree, cache, index_of))
+        cold = seconds(lambda: own_index(tree, cache))
         rows = []
         for _ in range(options.rounds):
             reading, laying, make = one_build(asked, sandbox=True, index=True)

@@ -156,10 +156,10 @@ def test_a_system_that_says_nothing(tmp_path: Path) -> None:
 
 def fake_manager(
     add_program: AddProgram, monkeypatch: pytest.MonkeyPatch, script: str
-) -> package_manager.PackageManager:
+) -> package_manager.HostPackageManager:
     """apt by another name, so that no real one is ever called."""
     place = add_program("fake-apt", script)
-    return package_manager.PackageManager("apt", str(place), (), APT.install, ("-q",), ("update",))
+    return package_manager.HostPackageManager("apt", str(place), (), APT.install, ("-q",), ("update",))
 
 
 def test_installing_passes_the_proxies_on_and_nothing_else(
@@ -215,7 +215,7 @@ def test_nothing_is_installed_without_root(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_has_no_package_is_said_before_anything_is_installed(
     add_program: AddProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manager = package_manager.PackageManager(
+    manager = package_manager.HostPackageManager(
         "zypper", str(add_program("fake", "echo $@ >> $0.log")), (), ("install",), (), ()
     )
     monkeypatch.setattr(os, "geteuid", lambda: 0)

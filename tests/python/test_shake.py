@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.packages.shaken import shaken_package
+from imagebuilder.packages.apk.manager import Apk
+from imagebuilder.packages.opkg.manager import Opkg
+from imagebuilder.packages.repack import shaken_package
 from imagebuilder.python.shake.closure import Closure, Modules, absolute, close
 from imagebuilder.python.shake.commands import Looked, lacking, parse_trace
 from imagebuilder.python.shake.hidden import codecs_in
@@ -367,13 +369,13 @@ def test_a_shaken_package_has_a_version_of_its_own_that_sorts_after() -> None:
     scripts = {"postinst": b"#!/bin/sh\n"}
     tree = FileTree({"/etc/a.conf": file_of(b"a"), "/usr/b": file_of(b"b")})
     whole = LocalPackage(package("python3-light", "libc", "zlib"), tree, scripts, ("/etc/a.conf",))
-    left = shaken_package(whole, tree.without(["/etc/a.conf"]), whole.package.depends[:1], "opkg")
+    left = shaken_package(whole, tree.without(["/etc/a.conf"]), whole.package.depends[:1], Opkg())
     assert left.package.version.startswith("1-1+shake.")
     assert [str(each[0]) for each in left.package.depends] == ["libc"]
     assert (left.scripts, left.conffiles, list(left.tree)) == (scripts, (), ["/etc", "/usr", "/usr/b"])
-    assert shaken_package(whole, tree, whole.package.depends, "opkg").package.version != left.package.version
+    assert shaken_package(whole, tree, whole.package.depends, Opkg()).package.version != left.package.version
     named = replace(whole, package=replace(whole.package, version="3.13.9-r1"))
-    apk = shaken_package(named, tree, whole.package.depends, "apk")
+    apk = shaken_package(named, tree, whole.package.depends, Apk())
     assert apk.package.version.startswith("3.13.9~")
     assert apk.package.version.endswith("-r1")
 
