@@ -176,7 +176,7 @@ def demo(
     from imagebuilder.cli import show
     from imagebuilder.config.request import requests
     from imagebuilder.host.tools import install, missing_tools
-    from imagebuilder.kit import check_kit, prepare_kit
+    from imagebuilder.kit.prepare import check_kit, prepare_kit
     from imagebuilder.model.edition import EDITIONS
 
     edition = EDITIONS[release]

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imagebuilder.host.fs import user_cache
-from imagebuilder.kit import prepare_kit
+from imagebuilder.kit.prepare import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.result import Start
