@@ -211,7 +211,7 @@ def check(
     tree = _tree(imagebuilder, cache, verbose=verbose, quiet=quiet)
     found, not_covered = check_boards(boards, tree, all_of_them=bool(names))
     if as_json:
-        show.as_json({"checks": list(map(vars, found)), "not_covered": not_covered})
+        show.as_json({"checks": found, "not_covered": not_covered})
     else:
         show_boards.comparisons(found, not_covered)
     if not all(each.same for each in found):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -101,7 +100,7 @@ def ls(image: ImagePath, path: InnerPath = "/", as_json: Json = False) -> None:
 
     found = list_files(image, path)
     if as_json:
-        show.as_json([{name: getattr(each, name) for name in each.__slots__} for each in found])
+        show.as_json(found)
         return
     for each in found:
         arrow = f" -> {each.target}" if each.target else ""
@@ -125,7 +124,7 @@ def formats(as_json: Json = False) -> None:
 
     rows = format_rows()
     if as_json:
-        show.as_json([asdict(row) for row in rows])
+        show.as_json(rows)
     else:
         print(formats_text(rows, UNKNOWN_STEPS), end="")
 
