@@ -26,7 +26,7 @@ from imagebuilder.packages.lock import differences
 from imagebuilder.packages.resolve import Chosen, Resolution, every_chain
 from imagebuilder.packages.supply import Supply
 from imagebuilder.rootfs.overlay import combined, overlay_tree
-from imagebuilder.server.given import given_tree
+from imagebuilder.server.archive import given_tree
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.tree import check_tree, read_tree
 

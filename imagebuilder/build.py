@@ -27,8 +27,8 @@ from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.overlay import combined, overlay_tree
 from imagebuilder.rootfs.trim import trim
 from imagebuilder.tree.make import make_image
-from imagebuilder.tree.reproducible_check import BuildRecord, check_equal, record_build
-from imagebuilder.trial.demo import ask_demo
+from imagebuilder.tree.reproducible import BuildRecord, check_equal, record_build
+from imagebuilder.trial.machine import ask_demo
 from imagebuilder.workspace import Workspace, no_empty_folder_left, open_workspace
 
 BUILD_LOG = "build.log"
@@ -137,7 +137,7 @@ def _check_machine(request: Request, inputs: Inputs) -> None:
 
 
 def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | int | float]]:
-    """Build the demo's image, boot it, and let its Python answer (see trial.demo)."""
+    """Build the demo's image, boot it, and let its Python answer (see trial.machine)."""
     require_x86_64("the demo")
     require(["boot"])
     place, result = build_image(request, log)

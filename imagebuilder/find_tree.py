@@ -17,7 +17,7 @@ from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.tree import TreeError
-from imagebuilder.server.given import given_tree
+from imagebuilder.server.archive import given_tree
 from imagebuilder.tree.tree import check_tree
 
 if TYPE_CHECKING:

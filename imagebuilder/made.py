@@ -13,8 +13,7 @@ from imagebuilder.budget.budget import check_budget, open_budgeting, real_budget
 from imagebuilder.config.board import NOT_OPENED, UNKNOWN, Board
 from imagebuilder.decide import Decided, Inputs
 from imagebuilder.find_tree import Source
-from imagebuilder.firmware.handed_over import check_flashable, passed, rootfs_sizes
-from imagebuilder.firmware.verify import Verified
+from imagebuilder.firmware.verify import Verified, check_flashable, passed, rootfs_sizes
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets, FlashBudget
@@ -31,10 +30,18 @@ from imagebuilder.model.result import (
 from imagebuilder.packages.supply import LOCAL
 from imagebuilder.python.bytecode.check import uncompiled
 from imagebuilder.rootfs.files import read_tree
-from imagebuilder.tree.collect import check_images, check_manifest, find_images, read_manifest
-from imagebuilder.tree.output import MakeReport
+from imagebuilder.tree.collect import (
+    MakeReport,
+    check_images,
+    check_manifest,
+    find_images,
+    find_rootfs,
+    package_files,
+    read_manifest,
+    services,
+    sizes_by_package,
+)
 from imagebuilder.tree.plan import Plan
-from imagebuilder.tree.rootfs import find_rootfs, package_files, services, sizes_by_package
 from imagebuilder.trial.start_check import loaded, tried
 from imagebuilder.workspace import Workspace
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from imagebuilder.config.board import Profile
 from imagebuilder.config.model_config import Config
-from imagebuilder.config.model_overlay import Overlay
+from imagebuilder.config.overlay import Overlay
 from imagebuilder.model.tree import Tree
 from imagebuilder.own.choice import ChosenPython
 from imagebuilder.packages.resolve import package_list

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-import firmware_writers as writers
 import pytest
 from hypothesis import settings
 
@@ -15,8 +14,11 @@ from imagebuilder.config.library import Library
 from imagebuilder.model.package import Package
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.rootfs.tree import EMPTY
+from tests.support import firmware_writers as writers
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+pytest_plugins = ["tests.support.server_fixtures", "tests.support.kit_fixtures", "tests.support.shake_kit"]
 
 settings.register_profile("here", deadline=None)  # no test is timed: CI's machine is slow now and then
 settings.load_profile("here")

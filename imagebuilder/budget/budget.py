@@ -34,8 +34,7 @@ from imagebuilder.model.size import human_size
 from imagebuilder.packages.install import Offers, resolved
 from imagebuilder.python.catalogue.variants import available_variants, catalogue_series, python_packages
 from imagebuilder.rootfs.tree import FileTree
-from imagebuilder.tree.measure import MeasureError, squashfs_options
-from imagebuilder.tree.measure_image import check_kernel, image_facts
+from imagebuilder.tree.measure import MeasureError, check_kernel, image_facts, squashfs_options
 from imagebuilder.tree.plan import Plan
 
 ADVICE_SHOWN = 6

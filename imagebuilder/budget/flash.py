@@ -20,8 +20,7 @@ from imagebuilder.model.budget import (
     Verdict,
 )
 from imagebuilder.model.release import Release
-from imagebuilder.tree.measure import SquashfsOptions
-from imagebuilder.tree.measure_image import ImageFacts, ImageSize, image_sizes
+from imagebuilder.tree.measure import ImageSize, ProfileImages, SquashfsOptions, image_sizes
 
 JFFS2_BLOCKS = 5  # JFFS2 does not mount with fewer erase blocks
 # fstools, mount_root.c: rootfs_data that holds no file system it can mount gives a tmpfs over the squashfs.
@@ -57,7 +56,7 @@ class Tree:
     squashfs: SquashfsOptions
     arch: str
     version: str
-    images: ImageFacts
+    images: ProfileImages
 
 
 @dataclass(frozen=True)
@@ -231,7 +230,7 @@ def _image(name: str, size: ImageSize, board: Board) -> ImageBudget:
     )
 
 
-def _over_both(board: Board, facts: ImageFacts, rootfs: int) -> int:
+def _over_both(board: Board, facts: ProfileImages, rootfs: int) -> int:
     """Bytes over what the board's file says that kernel and root file system together may have."""
     if board.layout.kernel_and_rootfs is None or facts.kernel is None:
         return 0
@@ -239,7 +238,7 @@ def _over_both(board: Board, facts: ImageFacts, rootfs: int) -> int:
 
 
 def _parts(
-    rootfs: Rootfs, facts: ImageFacts, python: frozenset[str], apps: frozenset[str]
+    rootfs: Rootfs, facts: ProfileImages, python: frozenset[str], apps: frozenset[str]
 ) -> tuple[FlashPart, ...]:
     sums: dict[PartName, int] = {"kernel": facts.kernel.bytes if facts.kernel else 0}
     sums |= {"base": 0, "python": 0, "apps": 0, "files": rootfs.files, "records": rootfs.records}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagebuilder.host.elf import ELF_MAGIC
-from imagebuilder.python.shake.read import content
+from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.tree import FileTree
 from imagebuilder.tree.measure import SquashfsOptions
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imagebuilder.config.board import Board
-from imagebuilder.tree.measure_image import ImageFacts, ImageSize, erase_block
+from imagebuilder.tree.measure import ImageSize, ProfileImages, erase_block
 
 _DISK_ALIGNMENT = 64 << 10  # the overlay on a disk begins there, behind the squashfs (fstools)
 # of 1024 blocks UBI keeps so many for bad ones (CONFIG_MTD_UBI_BEB_LIMIT), and four for itself: its
@@ -34,7 +34,7 @@ class Place:
         return self.ubi is None and not self.disk
 
     def taken(
-        self, facts: ImageFacts, sizes: Mapping[str, ImageSize], rootfs: int
+        self, facts: ProfileImages, sizes: Mapping[str, ImageSize], rootfs: int
     ) -> tuple[int | None, int | None]:
         """Bytes that are used, in whole erase blocks, and bytes that stay free (negative: missing)."""
         if self.size is None:
@@ -52,7 +52,7 @@ class Place:
         used = -(-end // facts.block) * facts.block
         return used, self.size - used
 
-    def _taken_of_ubi(self, facts: ImageFacts, rootfs: int) -> tuple[int, int]:
+    def _taken_of_ubi(self, facts: ProfileImages, rootfs: int) -> tuple[int, int]:
         block, data = self.ubi or (1, 1)
         ubi = ((self.size or 0) - self.kernel) // block
         kept = _UBI_OWN + math.ceil(self.flash / block * _UBI_BAD / 1024)
@@ -63,7 +63,7 @@ class Place:
         return self.kernel + (kept + volumes) * block, left * (data if left > 0 else block)
 
 
-def place_of(board: Board, facts: ImageFacts, rootfs_partsize: int | None) -> Place:
+def place_of(board: Board, facts: ProfileImages, rootfs_partsize: int | None) -> Place:
     """Where images of the board go. rootfs_partsize: bytes of a disk's partition, as the config says."""
     formats = {image.format for image in board.images.values()}
     if formats & {"bios-disk", "efi-disk", "sd-card"} or board.flash == "removable":

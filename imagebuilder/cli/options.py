@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,8 @@ import typer
 if TYPE_CHECKING:
     from imagebuilder.cli.progress import Reporter
     from imagebuilder.config.request import Request
+    from imagebuilder.log import Log
+    from imagebuilder.server.obtain_lists import Asking
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +81,23 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AskedServer(Shown):
+    """The download server, which is asked for lists of releases and devices."""
+
+    mirror: Mirrors = None
+    offline: Offline = False
+    cache: Cache = None
+
+    def asking(self, log: Log) -> Asking:
+        """Where such lists are from: the mirrors or the server, and the cache."""
+        from imagebuilder.host.cache import Cache as Kept
+        from imagebuilder.host.fs import user_cache
+        from imagebuilder.server.obtain_lists import Asking
+
+        return Asking(Kept(self.cache or user_cache()), tuple(self.mirror or ()), self.offline, log)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Images(Shown):
     """The images of a config, and where what they are made of is looked for."""
 
@@ -100,6 +120,12 @@ class Images(Shown):
             cache=self.cache,
             mirrors=self.mirror or (),
         )
+
+    @contextmanager
+    def asked(self) -> Iterator[tuple[list[Request], Log]]:
+        """A request for each board, and the log, which shows what happens until this ends."""
+        with self.reporter() as log:
+            yield self.requests(), log
 
 
 @dataclass(frozen=True, kw_only=True)

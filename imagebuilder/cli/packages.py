@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imagebuilder.cli.asking import asking
 from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import AskedImages
 
@@ -24,7 +23,7 @@ def why(images: AskedImages, package: PackageName) -> None:
     from imagebuilder.ask import why as chains_of
     from imagebuilder.cli import show
 
-    with asking(images) as (asked, log):
+    with images.asked() as (asked, log):
         found = {request.board: chains_of(request, package, log) for request in asked}
     if images.as_json:
         show.as_json(found)
@@ -46,7 +45,7 @@ def search(
     from imagebuilder.cli import show
     from imagebuilder.model.size import human_size
 
-    with asking(images) as (asked, log):
+    with images.asked() as (asked, log):
         found = {request.board: search_packages(request, tuple(words), log) for request in asked}
     rows = _rows(found)
     if images.as_json:
@@ -98,7 +97,7 @@ def show_package(images: AskedImages, package: PackageName) -> None:
     from imagebuilder.cli import show
     from imagebuilder.errors import UserError
 
-    with asking(images) as (asked, log):
+    with images.asked() as (asked, log):
         found = [(request.board, describe_package(request, package, log)) for request in asked]
     facts = [_facts(name, each) for name, those in found for each in those]
     if not facts:

@@ -8,8 +8,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from pydantic import AfterValidator, Field, model_validator
 
-from imagebuilder.model.base import Many, Model
-from imagebuilder.model.names import PackageName, VariableName
+from imagebuilder.model.base import Many, Model, PackageName, VariableName
 
 SourceKind = Literal["bytecode", "both", "only"]
 Optimize = Literal[0, 1, 2]
@@ -34,7 +33,7 @@ def check_requirement(text: str) -> str:
 
 Distribution = Annotated[str, AfterValidator(canonicalize_name)]
 RequirementText = Annotated[str, AfterValidator(check_requirement)]
-Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f]*$")]
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f]*$")]
 
 
 class AppUse(Model):
@@ -64,12 +63,12 @@ class AppUse(Model):
         description="The user as whom the service runs; one that OpenWrt does not have is made when the"
         " package is installed. Left out: `root`.",
     )
-    environment: dict[VariableName, Word] = Field(
+    environment: dict[VariableName, Line] = Field(
         default_factory=dict,
         description='Variables of the service\'s environment: `{ METER_PORT = "8080" }`. Left out: none of'
         " its own.",
     )
-    arguments: Many[Word] = Field(
+    arguments: Many[Line] = Field(
         default=(), description='Arguments of the service\'s program: `["--quiet"]`. Left out: none.'
     )
     respawn_seconds: Annotated[int, Field(ge=0, le=86400)] = Field(

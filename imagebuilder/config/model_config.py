@@ -8,9 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from imagebuilder.config.app import AppUse, Optimize, RequirementText
 from imagebuilder.config.python_package import PythonPackageUse
-from imagebuilder.model.base import Many, Model
+from imagebuilder.model.base import Many, Model, PackageName, ServiceName, VariableName, Word
 from imagebuilder.model.filespec import FilespecUse
-from imagebuilder.model.names import PackageName, ServiceName, VariableName, Word
 from imagebuilder.model.release import ReleaseName
 from imagebuilder.model.size import Size
 

@@ -9,12 +9,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from imagebuilder.config.app import RequirementText
-from imagebuilder.model.base import Many, Model
+from imagebuilder.config.app import Line, RequirementText
+from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName
 from imagebuilder.model.filespec import RuleLines
-from imagebuilder.model.names import Mode, PackageName, TargetPath, VariableName
 
-Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f]*$")]
 VersionText = Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+!_-]*$")]
 
 

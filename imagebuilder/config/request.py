@@ -39,7 +39,7 @@ class Request:
         return self.library.config_path(self.config).stem
 
     def for_release(self, release: str) -> Request:
-        """The same for another release. UserError for what is no release, and where that contradicts."""
+        """This request for another release. UserError for what is no release, and where that contradicts."""
         try:
             check_release(release)
         except ValueError as error:

@@ -1,5 +1,5 @@
 """Whether an image may be flashed on a board: would the device's own sysupgrade take it, is it whole, does
-it fit.
+it fit; and the same of all images of a build, before they are handed over.
 
 Each check is a line of its own. What sysupgrade itself leaves out (sizes, checksums, the root file system)
 is checked too: OpenWrt's `mtd write` looks at no length before it erases.
@@ -8,19 +8,19 @@ is checked too: OpenWrt's `mtd write` looks at no length before it erases.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from imagebuilder.config.board import Board, Profile
+from imagebuilder.errors import UserError
 from imagebuilder.firmware.checks import holds
-from imagebuilder.firmware.formats.formats import Read, UnknownFormatError, read_image
+from imagebuilder.firmware.formats.formats import CONTAINERS, Read, UnknownFormatError, read_image
 from imagebuilder.firmware.inspection import open_root, root_part
 from imagebuilder.firmware.reader import ImageFormatError, open_view
-from imagebuilder.firmware.rootfs_facts import root_facts
+from imagebuilder.firmware.rootfs import NO_RULES, SystemRules, read_rules, root_facts
 from imagebuilder.firmware.subject import (
-    CONTAINERS,
     Subject,
     choose_image,
     choose_profile,
@@ -34,11 +34,18 @@ from imagebuilder.firmware.verify_device import (
     tplink_checks,
     tplink_v2_checks,
 )
-from imagebuilder.firmware.verify_layout import disk_checks, nor_checks, partition_checks, size_checks
+from imagebuilder.firmware.verify_layout import (
+    disk_checks,
+    nor_checks,
+    partition_checks,
+    program_checks,
+    required_checks,
+    size_checks,
+)
 from imagebuilder.firmware.verify_machine import machine_checks
-from imagebuilder.firmware.verify_root import program_checks, required_checks
-from imagebuilder.firmware.verify_system import NO_RULES, SystemRules, read_rules
+from imagebuilder.log import Log
 from imagebuilder.model.firmware import Check, Level, Outcome, RootFacts, outcome_of
+from imagebuilder.model.result import ImageFile, PackageSize, RootfsSizes
 
 _ROOTLESS = ("kernel", "uimage")  # formats of images that have no root file system
 
@@ -210,3 +217,67 @@ def _subject_checks(subject: Subject) -> Iterator[Check]:
     yield from partition_checks(subject)
     yield from nor_checks(subject)
     yield from disk_checks(subject)
+
+
+class UnsafeImageError(UserError):
+    """What was built must not be flashed on its board."""
+
+
+def check_flashable(
+    board: Board,
+    images: Sequence[ImageFile],
+    folder: Path,
+    release: str,
+    log: Log,
+    *,
+    unread: Collection[str] = (),
+) -> dict[str, Verified]:
+    """What was found of each image, by its file. UnsafeImageError, a line each, for what speaks against
+    flashing one of them; HostError without squashfs-tools. An image of which no check could be made is a
+    warning; one in which nothing says what it is for is a note: make has just made it for this profile.
+    unread: types of
+    images in which nobody knows what has to lie where: what speaks against them is a warning."""
+    types = {folder / image.file: image.type for image in images}
+    found = verify_all(types, board, release=release)
+    refused: list[str] = []
+    untold: list[str] = []
+    for image, verified in zip(images, found, strict=True):
+        if not passed(verified):
+            said = "; ".join(check.found for check in verified.checks)
+            log.warn(f"{image.type}: not checked, but for its size: {said}")
+        elif verified.outcome == "cannot be told":
+            untold.append(image.type)
+        against = [
+            f"{image.type}: {check.what}: expected {check.expected}, found {check.found}"
+            for check in verified.checks
+            if check.refuses
+        ]
+        if image.type in unread:
+            for line in against:
+                log.warn(f"{line} (of a format that is not known here, so that this may be as it should)")
+        else:
+            refused += against
+    if untold:
+        log.note(f"{', '.join(untold)}: for {board.id} because make says so; the images themselves do not")
+    if refused:
+        raise UnsafeImageError(
+            f"what make built must not be flashed on {board.id}:\n" + "\n".join(refused),
+            hint="if the board's file is wrong, put it right; else the tree or the builder is at fault",
+        )
+    return dict(zip((image.file for image in images), found, strict=True))
+
+
+def passed(verified: Verified) -> int:
+    """How many checks an image passed."""
+    return sum(check.ok for check in verified.checks)
+
+
+def rootfs_sizes(images: Mapping[str, Verified]) -> RootfsSizes | None:
+    """What each package takes of the real root file system, compressed; None where no image, by its file, has
+    one that can be read."""
+    for file, verified in images.items():
+        root = verified.root
+        if root is not None:
+            sizes = [PackageSize(**asdict(share)) for share in root.shares]
+            return RootfsSizes(image=file, stored=root.stored, tables=root.tables, packages=tuple(sizes))
+    return None

@@ -13,9 +13,8 @@ from imagebuilder.config.board import Board
 from imagebuilder.firmware.checks import equal, holds, same_number
 from imagebuilder.firmware.inspection import kernel_version
 from imagebuilder.firmware.subject import Subject, in_image, of_kind, on_boot_partition
-from imagebuilder.model.firmware import Check, Level, Part, Proof
+from imagebuilder.model.firmware import FLASH_LAYOUTS, Check, Level, Part, Proof
 from imagebuilder.model.release import Release
-from imagebuilder.model.tplink import FLASH_LAYOUTS
 
 # from which series on a target's sysupgrade refuses an image without metadata (target/linux/*/base-files/lib/
 # upgrade/platform.sh: REQUIRE_IMAGE_METADATA=1)

@@ -18,15 +18,13 @@ from imagebuilder.host.architecture import require_x86_64
 from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.host.fs import disk_errors_explained, ready_cache, remove_tree, replace_folder, require_room
 from imagebuilder.kit import layout
-from imagebuilder.kit.boot import make_boot_parts
 from imagebuilder.kit.debian.archive import Deb
-from imagebuilder.kit.deviations import recipe
 from imagebuilder.kit.materials import Materials, gather
-from imagebuilder.kit.python_packages import python_packages
-from imagebuilder.kit.recipe import HERE
-from imagebuilder.kit.system_packages import system_packages
+from imagebuilder.kit.packages import python_packages, system_packages
+from imagebuilder.kit.recipe import HERE, recipe
 from imagebuilder.kit.tree import (
     fix_modes,
+    make_boot_parts,
     write_description,
     write_kit_manifest,
     write_makefile,

@@ -38,8 +38,8 @@ from imagebuilder.python.micropython.micropython import find_mpy_cross
 from imagebuilder.python.wheels.wheels import reads_sources
 from imagebuilder.rootfs.files import read_tree
 from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.python_package import recipe_tree
 from imagebuilder.rootfs.tree import FileTree
+from imagebuilder.rootfs.trim import recipe_tree
 from imagebuilder.tree.plan import Plan, PlannedPackage
 from imagebuilder.tree.reproducible import source_date_epoch
 

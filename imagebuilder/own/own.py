@@ -36,12 +36,9 @@ from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
 from imagebuilder.python.catalogue.package_version import PackageManager
 from imagebuilder.python.catalogue.variants import catalogue_series, family_of
 from imagebuilder.python.micropython import micropython
-from imagebuilder.python.micropython.micropython import MicroPythonApp
-from imagebuilder.python.micropython.modules import check_imports
-from imagebuilder.python.requirements.feed import feed_distributions
-from imagebuilder.python.requirements.index import PackageIndex
-from imagebuilder.python.requirements.index_source import project_digest
-from imagebuilder.python.requirements.requirements import resolve_requirements, wheels_of
+from imagebuilder.python.micropython.micropython import MicroPythonApp, check_imports
+from imagebuilder.python.requirements.index import PackageIndex, project_digest
+from imagebuilder.python.requirements.requirements import feed_distributions, resolve_requirements, wheels_of
 from imagebuilder.python.wheels.target import WheelTarget, wheel_target
 from imagebuilder.python.wheels.wheels import Wheel
 

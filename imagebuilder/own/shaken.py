@@ -18,9 +18,9 @@ from imagebuilder.python.bytecode.bytecode import Interpreter
 from imagebuilder.python.bytecode.interpreter import can_run
 from imagebuilder.python.catalogue.catalogue import load_catalogue
 from imagebuilder.python.catalogue.variants import catalogue_series
+from imagebuilder.python.shake.commands import trace
 from imagebuilder.python.shake.run import Root
 from imagebuilder.python.shake.shake import Shaken, ShakeRequest, shake, standard_packages
-from imagebuilder.python.shake.trace import trace, traced_modules
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.local_package import LocalPackage
 from imagebuilder.tree.plan import Plan
@@ -122,8 +122,9 @@ def _started(job: Job, place: Root | None) -> Collection[str] | None:
     return run.modules
 
 
-def _traced(job: Job, config: Config, place: Root | None) -> Mapping[str, str]:
+def _traced(job: Job, config: Config, place: Root | None) -> set[str]:
     """What the config's commands import, run in a root of all packages."""
     if place is None or not config.python.trace:
-        return {}
-    return traced_modules(trace(place, config.python.trace, job.work / "tracing", job.log))
+        return set()
+    runs = trace(place, config.python.trace, job.work / "tracing", job.log)
+    return {name for run in runs for name in run.modules}

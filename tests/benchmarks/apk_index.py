@@ -15,12 +15,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from adb_maker import Facts, deflated, index
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imagebuilder.packages.apk import apk
 from imagebuilder.packages.opkg import opkg
+from tests.support.adb_maker import Facts, deflated, index
 
 
 def generated(count: int) -> list[Facts]:

@@ -21,19 +21,18 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import lzma
 
-import firmware_writers as make
 import zstandard
 
 from imagebuilder.firmware.formats.formats import FORMATS
 from imagebuilder.firmware.formats.metadata import peel
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View
 from imagebuilder.firmware.squashfs.index import read_index
 from imagebuilder.host.run import run
+from tests.support import firmware_writers as make
 
 INPUTS = 100_000
 MOST_UNPACKED = 16 << 20

@@ -15,15 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import firmware_images as images
-import firmware_writers as make
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imagebuilder.firmware.inspection import inspect
 from imagebuilder.firmware.verify import verify
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.run import run
+from tests.support import firmware_images as images
+from tests.support import firmware_writers as make
 
 BOARD = "linksys-wrt1200ac"
 FILES, FILE_BYTES = 1500, 26_000

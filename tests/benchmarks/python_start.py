@@ -16,13 +16,19 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from shake_sizes import APPS, XZ, library_part, squashfs
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from shake_kit import (
+from imagebuilder.host.fs import user_cache
+from imagebuilder.kit import prepare_kit
+from imagebuilder.log import Log
+from imagebuilder.model.edition import EDITIONS
+from imagebuilder.model.result import Start
+from imagebuilder.python.shake.commands import start_facts, trace
+from imagebuilder.python.shake.run import Root
+from imagebuilder.python.shake.shake import standard_packages
+from imagebuilder.rootfs.tree import FileTree
+from tests.benchmarks.shake_sizes import APPS, XZ, library_part, squashfs
+from tests.support.shake_kit import (
     CATALOGUE,
     Contents,
     chosen_packages,
@@ -33,16 +39,6 @@ from shake_kit import (
     script_app,
     shaken,
 )
-
-from imagebuilder.host.fs import user_cache
-from imagebuilder.kit import prepare_kit
-from imagebuilder.log import Log
-from imagebuilder.model.edition import EDITIONS
-from imagebuilder.python.shake.run import Root
-from imagebuilder.python.shake.shake import standard_packages
-from imagebuilder.python.shake.start import StartFacts, start_facts
-from imagebuilder.python.shake.trace import trace, traced_modules
-from imagebuilder.rootfs.tree import FileTree
 
 ROUNDS, RUNS, WANTED = 5, 7, 0.35
 PROGRAMS = ("hello", "imports")
@@ -74,7 +70,9 @@ def roots(kit: Path, program: str, work: Path) -> dict[str, tuple[Root, Mapping[
     whole = {name: each.tree for name, each in contents.items()}
     full = Root(root_of(whole.values(), work / "bytecode"), CATALOGUE.python)
     runs = trace(full, [program], work, Log())
-    left = left_of(contents, shaken(contents, work / "read", traced=traced_modules(runs)))
+    left = left_of(
+        contents, shaken(contents, work / "read", traced={name for run in runs for name in run.modules})
+    )
     lean = {**left, "app-mine": plain.tree}
     forms = {"source": sources, "bytecode": whole, "shaken": left, "shaken, -I -S": lean}
     return {
@@ -83,10 +81,10 @@ def roots(kit: Path, program: str, work: Path) -> dict[str, tuple[Root, Mapping[
     }
 
 
-def measure(kit: Path, program: str, work: Path) -> dict[str, tuple[StartFacts, float, int, int]]:
+def measure(kit: Path, program: str, work: Path) -> dict[str, tuple[Start, float, int, int]]:
     """By form: facts, seconds, bytes of the library part and of the root in a squashfs."""
     there = roots(kit, program, work)
-    facts: dict[str, StartFacts] = {}
+    facts: dict[str, Start] = {}
     seconds: dict[str, list[float]] = {form: [] for form in there}
     for _ in range(ROUNDS):
         for form, (root, _) in there.items():
@@ -115,18 +113,17 @@ def main() -> None:
         "of source",
         "modules",
         "look-ups",
-        "opened",
         "library bytes",
         "root bytes",
     )
-    print("{:9}{:15}{:>8}{:>11}{:>9}{:>10}{:>8}{:>15}{:>12}".format(*head))
+    print("{:9}{:15}{:>8}{:>11}{:>9}{:>10}{:>15}{:>12}".format(*head))
     for program, rows in found.items():
         for form, (facts, seconds, library, root) in rows.items():
             ratio = seconds / rows["source"][1]
             line = (
                 f"{program:9}{form:15}{seconds * 1000:8.1f}{ratio:11.2f}{facts.modules:9}{facts.look_ups:10}"
             )
-            print(f"{line}{facts.opened:8}{library:15,}{root:12,}")
+            print(f"{line}{library:15,}{root:12,}")
     source, bytecode = (
         found["imports"][form][1] - found["hello"][form][1] for form in ("source", "bytecode")
     )

@@ -4,7 +4,7 @@
 
 PROGRAM: apk of apk-tools 3. Writes tests/data/apk-index.json: the index as it is (base64) not compressed, by
 deflate, by zstd and signed, with the public key, what `apk adbdump` prints of it, and the files of two of its
-packages. tests/test_apk_index.py and tests/test_apk_trust.py read that.
+packages. tests/packages/apk/test_index.py and tests/packages/apk/test_trust.py read that.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from apk_tree import Feed, make_key
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from imagebuilder.host.run import run
+from tests.support.apk_tree import Feed, make_key
 
 PLACE = Path(__file__).resolve().parents[1] / "data/apk-index.json"
 CONTAINERS = ("none", "deflate", "zstd", "signed")

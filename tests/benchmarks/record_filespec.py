@@ -3,8 +3,8 @@
     .venv/bin/python tests/benchmarks/record_filespec.py --script python-package-install.sh
 
 The script is lang/python's of openwrt/packages, 23.05 or later. It is run in the builder's sandbox on the
-seeded cases of tests/filespec_oracle.py. Outcomes go into tests/data/filespec-outcomes.json, and
-tests/test_filespec_recorded.py holds rootfs.filespec against them.
+seeded cases of tests/support/filespec_oracle.py. Outcomes go into tests/data/filespec-outcomes.json, and
+tests/rootfs/test_filespec_recorded.py holds rootfs.filespec against them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from filespec_oracle import FilespecCase, digest_of, genuine, ours, random_filespec
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Log
+from tests.support.filespec_oracle import FilespecCase, digest_of, genuine, ours, random_filespec
 
 PLACE = Path(__file__).resolve().parents[1] / "data/filespec-outcomes.json"
 SEEDS = 400

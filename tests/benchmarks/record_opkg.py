@@ -3,9 +3,9 @@
     .venv/bin/python tests/benchmarks/record_opkg.py --imagebuilder TREE [--imagebuilder TREE…]
 
 Runs the opkg of each tree in the builder's sandbox, as that tree's own Makefile calls it, on the small random
-feeds of tests/opkg_oracle.py and on names of a real feed (tests/data/lede-17.01.7-wr740n.json), and writes
-the outcomes into tests/data/opkg-outcomes.json. Those of other trees in it stay as long as the feeds are the
-same. tests/test_opkg_recorded.py holds the resolver against them.
+feeds of tests/support/opkg_oracle.py and on names of a real feed (tests/data/lede-17.01.7-wr740n.json), and
+writes the outcomes into tests/data/opkg-outcomes.json. Those of other trees in it stay as long as the feeds
+are the same. tests/packages/opkg/test_recorded.py holds the resolver against them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from budget_making import index
-from opkg_oracle import (
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from imagebuilder.ask import look_at_tree
+from imagebuilder.host.run import clean_environment, run
+from imagebuilder.host.sandbox import PrivateView, open_view
+from imagebuilder.log import Log
+from imagebuilder.model.release import covers
+from imagebuilder.packages.opkg.resolve import OpkgRules, opkg_rules
+from imagebuilder.packages.resolve import Universe
+from tests.support.budget_making import index
+from tests.support.opkg_oracle import (
     FORCED,
     Case,
     Outcome,
@@ -36,14 +43,6 @@ from opkg_oracle import (
     verdict,
     written,
 )
-
-from imagebuilder.ask import look_at_tree
-from imagebuilder.host.run import clean_environment, run
-from imagebuilder.host.sandbox import PrivateView, open_view
-from imagebuilder.log import Log
-from imagebuilder.model.release import covers
-from imagebuilder.packages.opkg.resolve import OpkgRules, opkg_rules
-from imagebuilder.packages.resolve import Universe
 
 PLACE = Path(__file__).resolve().parents[1] / "data/opkg-outcomes.json"
 SEEDS, REAL_SEEDS = 300, 60

@@ -17,21 +17,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from shake_kit import CATALOGUE, LIBRARY, chosen_packages, left_of, packages_of, root_of, script_app, shaken
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imagebuilder.host.fs import user_cache
 from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.tree import Places
-from imagebuilder.python.shake.proof import prove
+from imagebuilder.python.shake.commands import prove, trace
 from imagebuilder.python.shake.run import Root
 from imagebuilder.python.shake.shake import standard_packages
-from imagebuilder.python.shake.trace import trace, traced_modules
 from imagebuilder.rootfs.tree import FileTree
 from imagebuilder.tree.measure import SquashfsOptions, measure_squashfs, squashfs_options
+from tests.support.shake_kit import (
+    CATALOGUE,
+    LIBRARY,
+    chosen_packages,
+    left_of,
+    packages_of,
+    root_of,
+    script_app,
+    shaken,
+)
 
 APPS = Path(__file__).resolve().parents[1] / "data/apps"
 XZ_ARGUMENTS = ("-nopad", "-noappend", "-no-xattrs", "-all-root", "-comp", "xz", "-b", str(256 << 10))
@@ -70,7 +77,7 @@ def measure(kit: Path, case: Case, work: Path) -> None:
     full = Root(root_of(whole.values(), work / "full"), CATALOGUE.python)
     runs = trace(full, case.commands, work, Log())
     assert all(run.code == 0 for run in runs), runs
-    result = shaken(contents, work / "read", traced=traced_modules(runs))
+    result = shaken(contents, work / "read", traced={name for run in runs for name in run.modules})
     left = left_of(contents, result)
     root = Root(root_of(left.values(), work / "left"), CATALOGUE.python)
     proved = prove(root, case.commands, work, Log(), dropped=result.dropped)
@@ -95,9 +102,8 @@ def measure(kit: Path, case: Case, work: Path) -> None:
     estimate = sum(each.saved_compressed for each in result.packages)
     print(f"modules left {kept}, gone {gone}; estimated to save {estimate:,} bytes (xz)")
     print(f"packages that go: {', '.join(result.removable) or 'none'}")
-    print(
-        f"looked for and not there: {', '.join(name for each in proved for name in each.missed) or 'nothing'}"
-    )
+    missed = sorted({name for run in proved for name in run.modules} & result.dropped)
+    print(f"looked for and not there: {', '.join(missed) or 'nothing'}")
 
 
 def main() -> None:

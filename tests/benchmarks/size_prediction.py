@@ -39,8 +39,7 @@ from imagebuilder.packages.opkg.opkg import parse_index
 from imagebuilder.packages.resolve import package_list, resolve
 from imagebuilder.rootfs.files import content, read_tree, write_tree
 from imagebuilder.rootfs.tree import EMPTY, FileTree
-from imagebuilder.tree.measure import measure_squashfs, squashfs_options
-from imagebuilder.tree.measure_image import ImageSize, image_facts, image_sizes
+from imagebuilder.tree.measure import ImageSize, image_facts, image_sizes, measure_squashfs, squashfs_options
 from imagebuilder.tree.reproducible import settle_makefile, source_date_epoch, steady_tools
 from imagebuilder.tree.tree import parse_info, settings_of
 

@@ -11,8 +11,7 @@ import re
 
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats.fdt import MAGIC as TREE_MAGIC
-from imagebuilder.firmware.reader import ImageFormatError, View, printable
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
 from imagebuilder.host.elf import (
     ELF_MAGIC,
     HEADER_BYTES,
@@ -69,7 +68,7 @@ def loose_kernel(view: View, reading: Reading) -> Part:
     tree = appended_tree(view) if "version" in fields else None
     children = () if tree is None else (reading.inside(tree, "device tree"),)
     kind = "kernel" if "version" in fields else "data"
-    return Part(kind, "kernel code", view.start, view.size, fields, children, data=view.raw)
+    return view.to_part(kind, "kernel code", fields, children)
 
 
 def detect_elf(view: View) -> bool:
@@ -128,7 +127,7 @@ def parse_elf(view: View, _reading: Reading) -> Part:
         "loaded": Field(tuple(f"{low:#x}-{high:#x}" for low, high in loaded)),
         **code_fields(whole),
     }
-    return Part("elf", "ELF", view.start, end, fields, (), checks, data=whole.raw)
+    return whole.to_part("elf", "ELF", fields, (), checks)
 
 
 def detect_zimage(view: View) -> bool:
@@ -146,15 +145,7 @@ def parse_zimage(view: View, reading: Reading) -> Part:
     if rest.has(TREE_MAGIC):
         children = (reading.inside(rest, "device tree"),)
     end = size + sum(child.size for child in children)
-    return Part(
-        "zimage",
-        "ARM zImage",
-        view.start,
-        end,
-        {"zImage": Field(size, "bytes")},
-        children,
-        data=view.first(end).raw,
-    )
+    return view.first(end).to_part("zimage", "ARM zImage", {"zImage": Field(size, "bytes")}, children)
 
 
 def detect_arm64(view: View) -> bool:
@@ -168,7 +159,7 @@ def parse_arm64(view: View, _reading: Reading) -> Part:
     if not 0 < stated <= 1 << 32:
         raise ImageFormatError(f"the arm64 Image states a size of {stated} bytes")
     fields = {"image size": Field(stated, "bytes of memory"), **code_fields(view)}
-    return Part("arm64-image", "arm64 Image", view.start, view.size, fields, data=view.raw)
+    return view.to_part("arm64-image", "arm64 Image", fields)
 
 
 def detect_bzimage(view: View) -> bool:
@@ -189,4 +180,17 @@ def parse_bzimage(view: View, _reading: Reading) -> Part:
         "protocol": Field(view.le16(0x206), f"{view.u8(0x207)}.{view.u8(0x206):02}"),
         "code": Field(needed, "bytes"),
     }
-    return Part("bzimage", "x86 bzImage", view.start, view.size, fields, data=view.raw)
+    return view.to_part("bzimage", "x86 bzImage", fields)
+
+
+ELF = Format(
+    "elf",
+    "ELF kernel or loader",
+    detect_elf,
+    parse_elf,
+    steps="loader-kernel loader-lzma loader-kernel-cmdline lzma-loader-elf prepend-with-elf elf-kernel "
+    "rt-loader",
+)
+ZIMAGE = Format("zimage", "ARM zImage", detect_zimage, parse_zimage)
+ARM64 = Format("arm64-image", "arm64 Image", detect_arm64, parse_arm64)
+BZIMAGE = Format("bzimage", "x86 bzImage", detect_bzimage, parse_bzimage)

@@ -126,7 +126,7 @@ def checked_apk(package: Package, finders: Sequence[Finder]) -> tuple[Path | Non
 
 def feed_indexer(view: PrivateView, tree: Path, work: Path, log: Log) -> IndexMaker:
     """Makes indexes of folders below `work` that programs in the view can read, signed with the key that
-    make signs its own index with, which must be laid before (trust.apk_key, trust.signing_key).
+    make signs its own index with, which must be laid before (trust.signing_key).
 
     A tree whose apk checks no signatures needs no key.
     """

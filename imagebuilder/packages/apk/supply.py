@@ -50,9 +50,8 @@ from imagebuilder.rootfs.local_package import LocalPackage
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.tree import settings_of
-from imagebuilder.trust.apk_key import ensure_apk_key
 from imagebuilder.trust.signature_adb import ApkKey, read_apk_key, tree_apk_keys
-from imagebuilder.trust.signing_key import lay_signing_key
+from imagebuilder.trust.signing_key import ensure_apk_key, lay_signing_key
 from imagebuilder.trust.signing_key import user_keys as signing_keys
 
 

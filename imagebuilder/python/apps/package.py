@@ -31,7 +31,7 @@ from imagebuilder.python.apps.bytecode import Compiler
 from imagebuilder.python.apps.launcher import (
     PROGRAMS,
     Service,
-    Start,
+    StartOptions,
     bytecode_program,
     init_script,
     maintainer_scripts,
@@ -40,8 +40,7 @@ from imagebuilder.python.apps.launcher import (
 from imagebuilder.python.apps.script import Script, read_script
 from imagebuilder.python.bytecode.versions import version_facts
 from imagebuilder.python.catalogue.package_version import PackageManager, package_version
-from imagebuilder.python.requirements.index import PackageIndex
-from imagebuilder.python.requirements.index_source import project_digest
+from imagebuilder.python.requirements.index import PackageIndex, project_digest
 from imagebuilder.python.requirements.requirements import counting
 from imagebuilder.python.wheels.target import WheelTarget
 from imagebuilder.python.wheels.tree import WheelTree, check_native, wheel_tree
@@ -184,9 +183,9 @@ def packages_of(
     return tuple(sorted({found[name] for name in distributions if name in found}))
 
 
-def _start(use: AppUse, target: WheelTarget) -> Start:
+def _start(use: AppUse, target: WheelTarget) -> StartOptions:
     python = "{}.{}".format(*target.version_pair)
-    return Start(site_packages(python), site=use.site, isolated=use.isolated)
+    return StartOptions(site_packages(python), site=use.site, isolated=use.isolated)
 
 
 def _programs(app: App) -> list[str]:
@@ -196,7 +195,7 @@ def _programs(app: App) -> list[str]:
     return [entry.program for entry in app.wheel.entry_points]
 
 
-def _command(app: App, start: Start) -> list[str]:
+def _command(app: App, start: StartOptions) -> list[str]:
     """What an app's service runs, without its arguments."""
     programs = _programs(app)
     chosen = app.use.program
@@ -216,7 +215,7 @@ def _command(app: App, start: Start) -> list[str]:
     )
 
 
-def _script_tree(app: App, script: Script, start: Start, source: SourceKind) -> WheelTree:
+def _script_tree(app: App, script: Script, start: StartOptions, source: SourceKind) -> WheelTree:
     """A script's module and program."""
     program = f"{PROGRAMS}/{app.service}"
     if source == "only":
@@ -284,7 +283,7 @@ def wheel_package(
 ) -> LocalPackage:
     """The package of a requirement's wheel with its content, as app_package(). Sources in it that do not
     compile go in as they are, with a warning."""
-    start = Start(site_packages("{}.{}".format(*target.version_pair)))
+    start = StartOptions(site_packages("{}.{}".format(*target.version_pair)))
     made = wheel_tree(wheel, target, start)
     shipped = compiler.ship(package.name, made.tree, source, optimize, lenient=True)
     return LocalPackage(package, shipped.merged(made.programs))

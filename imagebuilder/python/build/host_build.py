@@ -99,7 +99,7 @@ def build_wheel(source: Path, options: BuildOptions, bench: Bench, log: Log) -> 
     """Build the project in the folder `source`, of which nobody else has need: building writes into it.
 
     Returns the wheel's file. HostBuildError with what the build said last, and, offline, for requirements
-    that the cache has not; PackageIndexError for those that cannot be had as wheels; HostError where there is
+    that the cache has not; PythonIndexError for those that cannot be had as wheels; HostError where there is
     no sandbox or no pip.
     """
     backend = _backend(source, options)

@@ -17,7 +17,7 @@ from imagebuilder.log import Log
 from imagebuilder.model.control import parse_depends, parse_names
 from imagebuilder.model.filespec import site_packages
 from imagebuilder.model.package import Package
-from imagebuilder.python.apps.launcher import Start
+from imagebuilder.python.apps.launcher import StartOptions
 from imagebuilder.python.build.host_build import Bench, build_wheel, install_setup_py, options_of
 from imagebuilder.python.build.host_build_source import lay_source, stated_version
 from imagebuilder.python.catalogue.package_version import PackageManager, package_version
@@ -130,7 +130,7 @@ def _of_wheel(use: PythonPackageUse, wheel: Wheel, target: WheelTarget) -> FileT
             f" and the target has {target.python}",
             hint="take another release of it, or another release of OpenWrt",
         )
-    made = wheel_tree(wheel, target, Start(site_packages("{}.{}".format(*target.version_pair))))
+    made = wheel_tree(wheel, target, StartOptions(site_packages("{}.{}".format(*target.version_pair))))
     lacking = [name for name in made.needs if name not in use.depends]
     if lacking:
         raise RecipeError(

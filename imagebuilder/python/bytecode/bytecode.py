@@ -29,7 +29,6 @@ HELPER = "compile_batch.py"  # run as text by another interpreter, not imported 
 SHEBANG = re.compile(rb"\A#![^\n]*python[^\n]*")
 TARGET_SHEBANG = b"#!/usr/bin/python3"
 
-
 Validity = Literal["checked-hash", "unchecked-hash", "timestamp"]
 
 
@@ -160,7 +159,8 @@ def _failures(interpreter: Interpreter, done: Completed) -> list[tuple[str, str]
     return failures
 
 
-def _is_source(path: str, entry: Entry) -> bool:
+def is_source(path: str, entry: Entry) -> bool:
+    """Whether a file of a package is a module's source."""
     return entry.kind == "file" and path.endswith(".py")
 
 
@@ -173,33 +173,16 @@ def compile_sources(
     jobs: int = 2,
     log: Log | None = None,
     form: Form | None = None,
+    lenient: bool = False,
 ) -> dict[str, Entry]:
     """Compile file entries by their target paths ('/usr/lib/python3.11/os.py'), in `jobs` runs at a time.
 
     into: a folder for the bytecode, which must stay as long as the result is used. epoch: SOURCE_DATE_EPOCH
-    in seconds since 1970. form: OpenWrt's own where none is given. Returns the bytecode's entry for each
-    source's path: read and write bits of the source, writable by the owner, never executable.
-    Raises CompileError, naming all that fail; what compile_each() raises.
-    """
-    made, failures = compile_each(sources, interpreter, into, epoch=epoch, jobs=jobs, log=log, form=form)
-    if failures:
-        raise CompileError(failures)
-    return made
-
-
-def compile_each(
-    sources: Mapping[str, Entry],
-    interpreter: Interpreter,
-    into: Path,
-    *,
-    epoch: int,
-    jobs: int = 2,
-    log: Log | None = None,
-    form: Form | None = None,
-) -> tuple[dict[str, Entry], tuple[tuple[str, str], ...]]:
-    """As compile_sources(): the bytecode of those that compile; path and reason of those that do not.
-
-    InterpreterError, for a form too that this version does not know; VersionError; HostError.
+    in seconds since 1970. form: OpenWrt's own where none is given. lenient: sources that do not compile are
+    left out. Returns the bytecode's entry for each source's path: read and write bits of the source, writable
+    by the owner, never executable.
+    Raises CompileError, naming all that fail; InterpreterError, for a form too that this version does not
+    know; VersionError; HostError.
     """
     form = form_of_openwrt(interpreter.python) if form is None else form
     if form.validity != "timestamp" and not version_facts(interpreter.python).hashed:
@@ -210,7 +193,7 @@ def compile_each(
         )
     ordered = sorted(sources.items())
     if not ordered:
-        return {}, ()
+        return {}
     into = into.absolute()
     size = -(-len(ordered) // max(jobs, 1))
     starts = range(0, len(ordered), size)
@@ -231,13 +214,14 @@ def compile_each(
             for start in starts
         ]
         failures = [failure for batch in batches for failure in batch.result()]
+    if failures and not lenient:
+        raise CompileError(failures)
     failed = {path for path, _ in failures}
-    made = {
+    return {
         path: file_at(into / f"{number:06d}.pyc", entry.mode & 0o666 | 0o200)
         for number, (path, entry) in enumerate(ordered)
         if path not in failed
     }
-    return made, tuple(sorted(failures))
 
 
 def _target_script(entry: Entry) -> Entry:
@@ -262,7 +246,7 @@ def shipped_tree(tree: FileTree, bytecode: Mapping[str, Entry]) -> FileTree:
     """
     entries: dict[str, Entry] = {}
     for path, entry in tree.items():
-        if _is_source(path, entry):
+        if is_source(path, entry):
             entries[path + "c"] = bytecode[path]
         elif entry.kind == "file" and path.endswith(".exe"):
             continue
@@ -293,7 +277,7 @@ def ship(
     sources: dict[str, Entry] = {}
     for name, tree in packages.items():
         for path, entry in tree.items():
-            if _is_source(path, entry) and sources.setdefault(path, entry) != entry:
+            if is_source(path, entry) and sources.setdefault(path, entry) != entry:
                 raise UserError(
                     f"the package {name} and one before it hold different files {path}",
                     hint="two packages cannot own one file: drop it from one of them",

@@ -37,7 +37,8 @@ def _head(entry: Entry) -> bytes:
         return stream.read(_HEAD_BYTES)
 
 
-def _is_program(path: str, entry: Entry) -> bool:
+def is_program(path: str, entry: Entry) -> bool:
+    """Whether a file among programs is a source for CPython, by its first line."""
     if str(PurePosixPath(path).parent) not in PROGRAM_FOLDERS or entry.kind != "file":
         return False
     first = _head(entry).partition(b"\n")[0]
@@ -57,7 +58,7 @@ def _uncompiled(tree: FileTree, python: str) -> Iterator[Uncompiled]:
             yield Uncompiled(path, "hidden" if path + "c" in tree else "none")
     for folder in PROGRAM_FOLDERS:
         for path in tree.children(folder):
-            if _is_program(path, tree[path]):
+            if is_program(path, tree[path]):
                 yield Uncompiled(path, "program")
 
 

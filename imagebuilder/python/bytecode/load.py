@@ -30,7 +30,7 @@ class LoadError(UserError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LoadAnswer:
     """What the helper says. loaded: files that are good; bad: those that are not, with the reason; imported:
     modules; lacking, slow: modules that lack another one, or did not come to an end, with the reason;
     failing: those that raise something else; last: the module at which it stopped, "" if it did not."""
@@ -61,7 +61,7 @@ def bytecode_in(tree: FileTree, python: str, magic_number: int) -> tuple[str, ..
     return tuple(found)
 
 
-def parse_answer(text: str) -> Answer:
+def parse_answer(text: str) -> LoadAnswer:
     """The helper's answer. LoadError for anything else than one."""
     loaded, imported, last = 0, 0, ""
     bad, lacking, failing = list[tuple[str, str]](), list[tuple[str, str]](), list[tuple[str, str]]()
@@ -91,7 +91,7 @@ def parse_answer(text: str) -> Answer:
                     f"the Python that loads bytecode answered {line[:100]!r}",
                     hint="build again with --verbose",
                 )
-    return Answer(loaded, tuple(bad), imported, tuple(lacking), tuple(failing), tuple(slow), last)
+    return LoadAnswer(loaded, tuple(bad), imported, tuple(lacking), tuple(failing), tuple(slow), last)
 
 
 def modules_of(paths: Iterable[str], wanted: Collection[str], library: str) -> dict[str, str]:

@@ -26,15 +26,15 @@ class ImportGraph:
         chains: dict[str, tuple[str, ...]] = {}
         waiting: list[tuple[str, tuple[str, ...]]] = [(module, ())]
         for name, chain in waiting:  # grows while it is walked
-            for each in _with_parents(name):
+            for each in with_parents(name):
                 if each not in chains:
                     chains[each] = (*chain, each)
                     waiting += [(target, chains[each]) for target in self.eager.get(each, ())]
         return chains
 
 
-def _with_parents(module: str) -> Iterator[str]:
-    """'a.b' gives 'a' and 'a.b': Python imports a package before what is in it."""
+def with_parents(module: str) -> Iterator[str]:
+    """'a.b.c' gives 'a', 'a.b' and 'a.b.c': Python imports a package before what is in it."""
     parts = module.split(".")
     return (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 

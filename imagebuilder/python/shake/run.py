@@ -31,7 +31,7 @@ class RootError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """An unpacked root file system. python: "3.11". emulated: what bytecode_interpreter.emulator() says of
+    """An unpacked root file system. python: "3.11". emulated: what bytecode.interpreter.emulator() says of
     the folder /, which the root is; empty where this machine runs its programs itself. over: host folders or
     files to be shown in place of what is at a path in the root."""
 
@@ -102,7 +102,6 @@ def run_in(
     work: Path,
     *,
     timeout: float = RUN_SECONDS,
-    environment: Mapping[str, str] | None = None,
 ) -> Completed:
     """Run a program of the root, whatever its exit code. work: a host folder, which it has at WORK and may
     write to, besides /tmp. Its child processes run too, under emulation only if this machine's kernel knows
@@ -111,7 +110,7 @@ def run_in(
     HostError without bubblewrap or the emulator; ProgramTimeoutError.
     """
     bubblewrap.check_present()
-    variables = {"PATH": DEVICE_PATH, "HOME": "/tmp", "USER": "root", **(environment or {})}  # noqa: S108
+    variables = {"PATH": DEVICE_PATH, "HOME": "/tmp", "USER": "root"}  # noqa: S108
     work.mkdir(parents=True, exist_ok=True)
     return run([*_sandbox(root, work, variables), *emulator_argv(root), *argv], timeout=timeout, check=False)
 

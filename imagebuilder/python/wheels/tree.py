@@ -9,7 +9,7 @@ from typing import Literal
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.elf import Elf, ElfError, is_elf, read_elf
-from imagebuilder.python.apps.launcher import PROGRAMS, Start, entry_point_program
+from imagebuilder.python.apps.launcher import PROGRAMS, StartOptions, entry_point_program
 from imagebuilder.python.wheels.target import WheelTarget, native_hint
 from imagebuilder.python.wheels.wheels import Wheel, WheelError, WheelFile, metadata_head
 from imagebuilder.rootfs.tree import Entry, FileTree, file_of
@@ -78,7 +78,7 @@ def _placed(wheel: Wheel, target: WheelTarget, site_packages: str, name: str) ->
     return f"{places[scheme]}/{rest}", scheme == "scripts"
 
 
-def _script(file: WheelFile, start: Start) -> Entry:
+def _script(file: WheelFile, start: StartOptions) -> Entry:
     """A wheel's script: a first line `#!python` names the interpreter of the target, its options kept out."""
     return file_of(_SCRIPT.sub(start.first_line().encode(), file.data, count=1), 0o755)
 
@@ -115,7 +115,7 @@ def _plain_extension(name: str, file: WheelFile) -> str:
 def wheel_tree(
     wheel: Wheel,
     target: WheelTarget,
-    start: Start,
+    start: StartOptions,
     *,
     dist_info: DistInfo = "minimal",
     headers: bool = False,

@@ -1,0 +1,85 @@
+"""RAM budgets: figures with their sources, and no verdict where something is not known."""
+
+from __future__ import annotations
+
+import pytest
+
+from imagebuilder.budget.ram import interpreter_family, ram_budget, ram_needs, word_bits
+from imagebuilder.config.board import Board
+from imagebuilder.model.budget import Amount, RamNeed
+from imagebuilder.report.flash_bar import ram_lines
+from tests.support.budget_making import board
+
+
+@pytest.mark.parametrize(
+    ("arch", "bits"), [("mips_24kc", 32), ("x86_64", 64), ("aarch64_cortex-a53", 64), ("arm_cortex-a9", 32)]
+)
+def test_word_bits(arch: str, bits: int) -> None:
+    assert word_bits(arch) == bits
+
+
+def test_every_need_says_where_its_figure_is_from() -> None:
+    needs = ram_needs("23.05.5", "mips_24kc", "light", apps=True)
+    assert [need.name for need in needs] == [
+        "kernel and services",
+        "files in /tmp",
+        "the interpreter",
+        "what an app imports",
+    ]
+    assert all(need.amount.source and need.amount.bytes > 0 for need in needs)
+
+
+def test_cpython_on_32_mib_is_tight_and_micropython_is_not() -> None:
+    tight = ram_budget(board(), ram_needs("17.01.7", "mips_24kc", "base"), wanted_free=4 << 20)
+    easy = ram_budget(board(), ram_needs("17.01.7", "mips_24kc", "micropython"), wanted_free=4 << 20)
+    assert tight.verdict == "too little left"
+    assert tight.excess == (4 << 20) - (tight.free or 0)
+    assert easy.verdict == "fits"
+    assert tight.uncertainty > 5 << 20
+
+
+def test_a_release_that_needs_more_than_there_is() -> None:
+    assert ram_budget(board(), ram_needs("24.10.0", "mips_24kc", "base")).verdict == "too big"
+
+
+def test_unknown_ram_gives_no_verdict() -> None:
+    unknown = Board.model_validate({**board().model_dump(mode="python"), "ram": None})
+    budget = ram_budget(unknown, ram_needs("17.01.7", "mips_24kc", "base"), wanted_free=1)
+    assert (budget.verdict, budget.free, budget.excess) == ("unknown", None, 0)
+    assert ram_lines(budget)[-1] == "free: unknown, for the board's RAM is"
+
+
+def test_needs_are_wrong_independently_of_each_other() -> None:
+    needs = [
+        RamNeed(name=name, amount=Amount(bytes=1 << 20, uncertainty=doubt, source="a test"))
+        for name, doubt in (("kernel and services", 3000), ("files in /tmp", 4000))
+    ]
+    assert ram_budget(board(), needs).uncertainty == 5000
+
+
+def test_releases_that_nobody_measured_give_no_verdict() -> None:
+    assert ram_budget(board(), ram_needs("15.05", "mips_24kc", "none")).verdict == "unknown"
+
+
+def test_other_words_make_a_figure_less_sure() -> None:
+    (narrow, *_), (wide, *_) = (
+        ram_needs("24.10.0", "arm_cortex-a9", "none"),
+        ram_needs("24.10.0", "x86_64", "none"),
+    )
+    assert wide.amount.bytes == narrow.amount.bytes
+    assert wide.amount.uncertainty > narrow.amount.uncertainty
+
+
+def test_families() -> None:
+    assert [interpreter_family(each) for each in ("none", "micropython", "auto", "python2-full")] == [
+        None,
+        "micropython",
+        "cpython",
+        "cpython",
+    ]
+
+
+def test_lines_end_with_what_is_left() -> None:
+    lines = ram_lines(ram_budget(board(), ram_needs("17.01.7", "mips_24kc", "none")))
+    assert lines[-1].startswith("free: 10.")
+    assert "of 32.0 MiB" in lines[-1]

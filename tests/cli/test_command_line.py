@@ -1,0 +1,409 @@
+"""The command line as its users meet it: exit codes, JSON, messages, and what importing it costs."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import typer
+
+from imagebuilder.cli.app import app
+from imagebuilder.host.cache import Cache
+from imagebuilder.model.package import Dependency, Package
+from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.rootfs.tree import EMPTY, FileTree, file_of
+from tests.support import firmware_images as images
+
+PROJECT = Path(__file__).resolve().parents[2]
+BOARD = "tplink-tl-wr740n-v4"
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def cli(project: Path, tmp_path: Path) -> Cli:
+    def call(*argv: str | Path, project: Path = project) -> subprocess.CompletedProcess[str]:
+        extra = ["--project", str(project)] if argv[0] not in ("doctor", "clean") else []
+        return subprocess.run(
+            [sys.executable, "-m", "imagebuilder", *map(str, argv), *extra],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return call
+
+
+def test_a_build_and_its_json(cli: Cli, small_tree: Path, tmp_path: Path) -> None:
+    ended = cli("build", "router", "--board", BOARD, "--imagebuilder", small_tree, "--json", "--cache", "c")
+    assert ended.returncode == 0, ended.stderr
+    (built,) = json.loads(ended.stdout)
+    assert built["folder"] == str(tmp_path / "out/router" / BOARD)
+    assert {image["type"] for image in built["images"]} == {"sysupgrade", "factory"}
+    assert "build: " in ended.stderr
+    ended = cli("build", "router", "--board", BOARD, "--imagebuilder", small_tree, "--quiet", "--cache", "c")
+    assert ended.stderr == ""
+    assert "squashfs-sysupgrade.bin" in ended.stdout
+    ended = cli(
+        "build", "router", "--board", BOARD, "--imagebuilder", small_tree, "--verbose", "--cache", "c"
+    )
+    assert "PROFILE=tplink_tl-wr740n-v4" in ended.stderr
+    assert "Building images..." in ended.stderr
+
+
+def test_a_plan(cli: Cli, small_tree: Path) -> None:
+    argv = ("plan", "router", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+    ended = cli(*argv)
+    assert ended.returncode == 0, ended.stderr
+    assert "make image PROFILE=tplink_tl-wr740n-v4 PACKAGES=" in ended.stdout
+    (plan,) = json.loads(cli(*argv, "--json").stdout)
+    assert plan["profile"]["name"] == "tplink_tl-wr740n-v4"
+    assert plan["wanted"] == ["base-files", "busybox", "kernel", "rssileds"]
+
+
+def test_locks(cli: Cli, small_tree: Path, project: Path) -> None:
+    common = ("router", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+    refused = cli("lock", *common, "--check")
+    assert refused.returncode == 2
+    assert "python3 build.py lock router" in refused.stderr
+    ended = cli("lock", *common)
+    assert ended.stdout == f"wrote {project}/locks/router.lock\n", ended.stderr
+    assert cli("build", *common, "--locked").returncode == 0
+    assert cli("lock", *common, "--check").stdout == f"{BOARD}: nothing would change\n"
+    path = project / "configs/router.toml"
+    path.write_text(path.read_text() + '\n[packages]\nadd = ["tcpdump-mini"]\n')
+    assert cli("lock", *common, "--check").returncode == 2
+    outdated = cli("outdated", *common, "--json")
+    assert outdated.returncode == 0
+    lines = ["wanted: tcpdump-mini is new", "package tcpdump-mini is new, 4.99"]
+    assert json.loads(outdated.stdout) == {BOARD: lines}
+
+
+def test_why_and_packages(cli: Cli, small_tree: Path) -> None:
+    needs = ((Dependency("luci-base"),),)
+    write_ipk(small_tree / "packages", Package("luci", "1", depends=needs), EMPTY, epoch=1)
+    tree = FileTree({"/www/index.html": file_of(b"x")})
+    facts = Package("luci-base", "2", provides=("web",), section="luci", description="The base of LuCI")
+    write_ipk(small_tree / "packages", facts, tree, epoch=1)
+    common = ("--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+    absent = cli("why", "router", "luci-base", *common)
+    assert absent.returncode == 2
+    assert "'luci-base' is not in the image of router" in absent.stderr
+    found = json.loads(cli("packages", "search", "router", "BASE", "luci", *common, "--json").stdout)
+    assert [(each["package"], each["version"], each["boards"]) for each in found] == [
+        ("luci-base", "2", [BOARD])
+    ]
+    shown = json.loads(cli("packages", "show", "router", "web", *common, "--json").stdout)
+    assert shown[0]["files"] == ["/www/index.html"]
+    assert (shown[0]["in the plan"], shown[0]["from"]) == (False, "the tree")
+    assert "no feed has 'nosuch'" in cli("packages", "show", "router", "nosuch", *common).stderr
+
+
+def test_every_way_into_an_image(cli: Cli, small_tree: Path, project: Path) -> None:
+    for name in ("one", "two"):
+        depends = ((Dependency("library"),),)
+        write_ipk(small_tree / "packages", Package(name, "1", depends=depends), EMPTY, epoch=1)
+    write_ipk(small_tree / "packages", Package("library", "1"), EMPTY, epoch=1)
+    (project / "configs/mine.toml").write_text('extends = "router"\n[packages]\nadd = ["one", "two"]\n')
+    argv = ("why", "mine", "library", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+    chains = json.loads(cli(*argv, "--json").stdout)[BOARD]
+    asked = f"packages.add in {project}/configs/mine.toml"
+    assert chains == [[asked, "one", "library"], [asked, "two", "library"]]
+    assert f"  {asked} -> one -> library" in cli(*argv).stdout
+
+
+def test_a_board_with_too_little_ram(cli: Cli, small_tree: Path, project: Path) -> None:
+    (project / "configs/mine.toml").write_text('extends = "router"\n[budget]\nram_free = "48M"\n')
+    argv = ("mine", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+    for command in ("plan", "build"):
+        ended = cli(command, *argv)
+        assert ended.returncode == 2
+        assert "of 32.0 MiB RAM about" in ended.stderr
+        assert "budget.ram_free wants 48.0 MiB" in ended.stderr
+
+
+def test_fetching(cli: Cli, small_tree: Path) -> None:
+    ended = cli("fetch", "router", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c", "--json")
+    facts = {"config": "router", "board": BOARD, "tree": "OpenWrt 23.05.5", "packages": 0, "bytes": 0}
+    (found,) = json.loads(ended.stdout)
+    assert "does not say how large the blocks" in found.pop("budgets")["notes"][0]
+    assert found == facts
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("build", "ruter"), ["error: unknown config 'ruter'", "hint: did you mean 'router'?"]),
+        (("build", "router", "--board", "wr740"), ["unknown board 'wr740'"]),
+        (("build", "router", "--imagebuilder", "nowhere"), ["there is no ImageBuilder at nowhere"]),
+        (("build", "router"), ["no ImageBuilder was given", "--imagebuilder PATH"]),
+        (("show", "nothing"), ["unknown config 'nothing'"]),
+        (("build",), ["Missing argument"]),
+        (("bild", "x"), ["No such command"]),
+    ],
+)
+def test_the_users_mistakes_end_with_2(cli: Cli, argv: tuple[str, ...], words: list[str]) -> None:
+    ended = cli(*argv)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    for word in words:
+        assert word in ended.stderr
+
+
+def test_errors_as_json(cli: Cli, project: Path) -> None:
+    (project / "configs/bad.toml").write_text("extends = 'base'\n\nrelaese = 'x'\n")
+    ended = cli("show", "bad", "--json")
+    assert ended.returncode == 2
+    (fault,) = json.loads(ended.stdout)["faults"]
+    assert (Path(fault["file"]).name, fault["line"], fault["key"]) == ("bad.toml", 3, "relaese")
+    assert f"{project}/configs/bad.toml:3: relaese: unknown key (did you mean 'release'?)" in ended.stderr
+
+
+def test_a_plan_that_does_not_fit_is_one_document_with_the_error(
+    cli: Cli, small_tree: Path, project: Path
+) -> None:
+    (project / "configs/tight.toml").write_text('extends = "router"\n[budget]\nram_free = "600M"\n')
+    argv = ("plan", "tight", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+    ended = cli(*argv, "--json")
+    assert ended.returncode == 2
+    said = json.loads(ended.stdout)
+    assert "budget.ram_free wants 600.0 MiB" in said["error"]
+    assert said["hint"]
+    (plan,) = said["found"]
+    assert plan["budgets"]["ram"]["verdict"] == "too little left"
+    assert cli(*argv).stdout.count("make image PROFILE") == 1
+
+
+def test_a_fault_of_ours_is_one_document_too(tmp_path: Path) -> None:
+    program = (
+        "import imagebuilder.config.library as library\n"
+        "def broken(self): raise ZeroDivisionError('a bug')\n"
+        "library.Library.board_names = broken\n"
+        "library.Library.boards = broken\n"
+        "import sys; sys.argv[1:] = ['boards', '--json']\n"
+        "from imagebuilder.cli import main; main()\n"
+    )
+    argv = [sys.executable, "-c", program]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["error"] == "ZeroDivisionError: a bug"
+
+
+def test_a_fault_of_ours_ends_with_1(cli: Cli, tmp_path: Path) -> None:
+    program = (
+        "import imagebuilder.config.library as library\n"
+        "def broken(self): raise ZeroDivisionError('a bug')\n"
+        "library.Library.board_names = broken\n"
+        "import sys; sys.argv[1:] = ['boards']\n"
+        "from imagebuilder.cli import main; main()\n"
+    )
+    argv = [sys.executable, "-c", program]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "ZeroDivisionError: a bug" in ended.stderr
+    assert "fault of the builder" in ended.stderr
+
+
+def test_boards_configs_and_show(cli: Cli) -> None:
+    listed = cli("boards")
+    assert "TP-Link TL-WR740N/ND v4" in listed.stdout
+    boards = json.loads(cli("boards", "--json").stdout)
+    assert {board["id"] for board in boards} >= {"qemu-x86-64", BOARD, "linksys-wrt1200ac"}
+    assert {config["name"] for config in json.loads(cli("configs", "--json").stdout)} >= {"demo", "router"}
+    assert "python-light" in cli("configs").stdout
+    sheet = cli("show", BOARD).stdout
+    assert "kernel_and_rootfs 3669504 bytes" in sheet
+    shown = json.loads(cli("show", "python-light", "--json").stdout)
+    assert shown["config"]["python"]["variant"] == "light"
+    assert [Path(file).name for file in shown["origins"]["python.variant"]] == ["python-light.toml"]
+    assert "python.variant" in cli("show", "python-light").stdout
+
+
+def test_doctor(cli: Cli) -> None:
+    facts = json.loads(cli("doctor", "--json").stdout)
+    assert {tool["name"] for tool in facts["tools"] if tool["lack"] is None} >= {"make", "bash"}
+    assert "drives an ImageBuilder" in cli("doctor").stdout
+
+
+def test_clean(cli: Cli, tmp_path: Path) -> None:
+    where = ("--cache", "cache")
+    for name in ("out/x", "cache/kits"):
+        (tmp_path / name).mkdir(parents=True)
+    assert cli("clean", *where).stdout == "removed out\n"
+    assert (tmp_path / "cache").exists()
+    assert not (tmp_path / "out").exists()
+    assert cli("clean", *where).stdout == "there was nothing to remove\n"
+    (tmp_path / "out").mkdir()
+    assert json.loads(cli("clean", "--all", *where, "--json").stdout) == {
+        "removed": ["out", "cache"],
+        "cache": "cache",
+        "cleaned": None,
+    }
+    assert not (tmp_path / "cache").exists()
+
+
+def test_clean_what_was_fetched(cli: Cli, tmp_path: Path) -> None:
+    cache, where = Cache(tmp_path / "cache"), ("--cache", "cache")
+    (tmp_path / "out").mkdir()
+    for number in range(4):
+        cache.add(bytes([number]) * 1000)
+    (cache.folder / "indexes").mkdir()
+    (cache.folder / "indexes/x").write_bytes(b"x" * 500)
+    (cache.tree("a" * 64)).mkdir(parents=True)
+    (cache.folder / "kits").mkdir()
+    kept = cli("clean", "--fetched", "--keep", "2K", *where)
+    assert kept.stdout.startswith("removed 3 downloads, 0 unpacked trees, 0 indexes: 2.9 KiB; 1.5 KiB ")
+    facts = json.loads(cli("clean", "--fetched", *where, "--json").stdout)
+    assert facts["cleaned"] == {"downloads": 1, "trees": 1, "indexes": 1, "size": 1500, "left": 0}
+    assert (cache.folder / "kits").exists()
+    assert (tmp_path / "out").exists()
+    for argv, words in (
+        (("--keep", "2G"), "--keep goes with --fetched"),
+        (("--all", "--fetched", "--keep", "2G"), "--keep goes with --fetched"),
+        (("--fetched", "--keep", "much"), "--keep 'much': expected a size"),
+        (("--fetched", "folder"), "unexpected extra argument"),
+    ):
+        ended = cli("clean", *argv)
+        assert ended.returncode == 2
+        assert words in ended.stderr
+        assert (tmp_path / "out").exists()
+
+
+def test_help_imports_nothing_that_it_does_not_need() -> None:
+    program = (
+        "import sys; sys.argv[1:] = ['--help']\n"
+        "import atexit; atexit.register(lambda: print('LOADED', *sorted(sys.modules)))\n"
+        "from imagebuilder.cli import main; main()\n"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    loaded = printed.rpartition("LOADED")[2].split()
+    assert "typer" in loaded
+    assert not {"pydantic", "sh", "jinja2", "tree_sitter", "imagebuilder.build"} & set(loaded)
+    for command in ("build", "plan", "boards", "configs", "show", "doctor", "demo", "test", "clean"):
+        assert command in printed
+
+
+@pytest.mark.parametrize("argv", [("boards",), ("boards", "--json"), ("show", "base"), ("--help",)])
+def test_nobody_reads_what_is_printed(argv: tuple[str, ...]) -> None:
+    """`build.py boards | head` ends as programs do that SIGPIPE ends, and says nothing."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        whole = [sys.executable, "-m", "imagebuilder", *argv]
+        ended = subprocess.run(whole, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writing)
+    assert ended.stderr == ""
+    assert ended.returncode == (1 if argv == ("--help",) else 141)
+
+
+def test_interrupted_while_it_loads() -> None:
+    program = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'imagebuilder.cli.images': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from imagebuilder.cli import main; main()\n"
+    )
+    argv = [sys.executable, "-c", program, "boards"]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
+
+
+def commands(group: typer.Typer) -> Iterator[Callable[..., None]]:
+    for command in group.registered_commands:
+        assert command.callback is not None
+        yield command.callback
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None
+        yield from commands(inner.typer_instance)
+
+
+def kind_of(of_type: Any) -> str:
+    """What is written behind an option: left out or not, one of a few words or any."""
+    inner = [each for each in get_args(of_type) if each is not type(None)]
+    if get_origin(of_type) is Literal:
+        return "str"
+    return kind_of(inner[0]) if isinstance(of_type, UnionType) else str(getattr(of_type, "__name__", of_type))
+
+
+def test_an_option_means_one_thing_everywhere() -> None:
+    meanings: dict[str, set[str]] = {}
+    for command in commands(app):
+        for parameter in inspect.signature(command, eval_str=True).parameters.values():
+            annotated = get_args(parameter.annotation)
+            for option in annotated[1:]:
+                # of Annotated's options typer keeps the first word as their default
+                words = [getattr(option, "default", None), *(getattr(option, "param_decls", None) or ())]
+                for word in (word for word in words if isinstance(word, str) and word.startswith("-")):
+                    meanings.setdefault(word, set()).add(kind_of(annotated[0]))
+    assert {"--cache", "--board", "--offline", "--json"} <= meanings.keys()
+    assert {word: kinds for word, kinds in meanings.items() if len(kinds) > 1} == {}
+
+
+def test_without_arguments_there_is_help() -> None:
+    argv = [sys.executable, "-m", "imagebuilder"]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert "Usage: build.py" in ended.stdout + ended.stderr
+
+
+def test_looking_into_an_image(cli: Cli, small_tree: Path, tmp_path: Path) -> None:
+    image = small_tree / "sysupgrade.bin"
+
+    def call(*argv: str | Path) -> subprocess.CompletedProcess[str]:
+        whole = [sys.executable, "-m", "imagebuilder", *map(str, argv)]
+        return subprocess.run(whole, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    shown = json.loads(call("inspect", image, "--json").stdout)
+    assert shown["root"]["release"]["RELEASE"] == "23.05.5"
+    assert "TP-Link header" in call("inspect", image).stdout
+    good = call("verify", image, "--board", BOARD)
+    assert good.returncode == 0, good.stdout
+    assert "checks passed" in good.stdout
+    other = call("verify", image, "--board", "glinet-gl-ar150")
+    assert other.returncode == 2
+    assert "do not flash" in other.stdout
+    (tmp_path / "short.bin").write_bytes(image.read_bytes()[:-1])
+    told = json.loads(call("verify", "short.bin", "--board", BOARD, "--json").stdout)
+    assert (told["image"], told["board"], told["outcome"]) == ("short.bin", BOARD, "refused")
+    assert any(not check["ok"] and check["level"] == "error" for check in told["checks"])
+    (tmp_path / "combined-efi.img").write_bytes(images.efi_disk())
+    disk = call("verify", "combined-efi.img", "--board", "x86-64")
+    assert disk.returncode == 3
+    assert "unsure   name of the device" in disk.stdout
+    assert disk.stdout.splitlines()[-1].startswith("cannot be told: name of the device; the other")
+    told = json.loads(call("verify", "combined-efi.img", "--board", "x86-64", "--json").stdout)
+    assert told["outcome"] == "cannot be told"
+    assert [check["what"] for check in told["checks"] if check["level"] == "unsure" and not check["ok"]] == [
+        "name of the device"
+    ]
+    listed = {each["path"]: each for each in json.loads(call("ls", image, "--json").stdout)}
+    assert listed["/bin/busybox"]["stored"] > 0
+    assert "/sbin/init" in call("ls", image, "/sbin").stdout
+    assert "23.05.5" in call("cat", image, "/etc/openwrt_release").stdout
+    assert call("cat", image, "/etc/nothing").returncode == 2
+    taken = call("extract", image, "apart")
+    assert taken.returncode == 0, taken.stderr
+    assert list((tmp_path / "apart").rglob("busybox"))
+    factory = small_tree / "factory.bin"
+    assert json.loads(call("diff", image, image, "--json").stdout)["same"] is True
+    assert json.loads(call("diff", image, factory, "--json").stdout)["packages"] == []
+    page = call("diff", image, factory, "--html").stdout
+    assert page.startswith("<!doctype html>")
+    assert "<script" not in page
+    unknown = call("inspect", small_tree / "Makefile")
+    assert unknown.returncode == 2
+    assert "has no format that is known here" in unknown.stderr

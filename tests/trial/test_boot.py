@@ -1,0 +1,168 @@
+"""The kit's images, booted: by their kernel with 128 MiB, and by themselves under UEFI with 256 MiB."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from imagebuilder.host.fs import sha256_of
+from imagebuilder.log import Log
+from imagebuilder.model.edition import Edition
+from imagebuilder.python.catalogue.catalogue import load_catalogue
+from imagebuilder.trial import TrialError, boot
+from imagebuilder.trial.machine import SECTOR
+from tests.support.kit_fixtures import EVERY_EDITION
+from tests.support.kit_making import Made, call_make
+
+pytestmark = [pytest.mark.kit, pytest.mark.boot]
+
+SERVICE = """\
+#!/bin/sh /etc/rc.common
+START=95
+STOP=05
+USE_PROCD=1
+
+start_service() {
+	procd_open_instance
+	procd_set_param command /usr/bin/mine "it's \\$HOME" "a  b"
+	procd_set_param env MINE="x'y z"
+	procd_set_param user nobody
+	procd_set_param respawn 3600 1 5
+	procd_close_instance
+}
+"""
+PROGRAM = """\
+#!/bin/sh
+{ id -un; echo "$MINE"; for each; do echo "[$each]"; done; } >> /tmp/mine
+sleep 1
+"""
+
+
+@pytest.fixture(scope="session")
+def built(kit_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """An image with python3-light, a service, and two uci-defaults scripts, one of which fails."""
+    files = tmp_path_factory.mktemp("files")
+    files.chmod(0o755)
+    for name, text in {
+        "etc/uci-defaults/50-good": "echo good >> /etc/applied\nexit 0\n",
+        "etc/uci-defaults/60-bad": "echo bad >> /etc/applied\nfalse\n",
+        "etc/init.d/mine": SERVICE,
+        "usr/bin/mine": PROGRAM,
+    }.items():
+        path = files / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    made = call_make(
+        kit_copy, "image", tmp_path_factory.mktemp("bin"), PACKAGES="python3-light", FILES=str(files)
+    )
+    assert made.code == 0, made.stderr
+    return made
+
+
+@EVERY_EDITION
+def test_the_image_boots_by_its_kernel_with_128_mib(built: Made, edition: Edition) -> None:
+    before = sha256_of(built.image)
+    with boot(built.image, "kernel", log=Log()) as guest:
+        assert "Not an OpenWrt release" in guest.console_text
+        assert guest.boot_seconds > 0
+        memory = int(guest.check("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo"))
+        assert memory < 128 << 10
+        python = load_catalogue(edition.series).python
+        assert guest.check("python3 -c 'import sys; print(sys.version)'").startswith(f"{python}.")
+        assert guest.check("cat /proc/sys/kernel/hostname") == "OpenWrt\n"
+        assert guest.check("cat /etc/applied; ls /etc/uci-defaults") == "good\nbad\n60-bad\n"
+        assert guest.check("readlink /var; stat -f -c %T /tmp").splitlines() == ["tmp", "tmpfs"]
+        assert f"DISTRIB_RELEASE='{edition.release}'" in guest.check("cat /etc/openwrt_release")
+        guest.check("echo kept > /root/kept && sync")
+        guest.reboot()
+        assert guest.check("cat /root/kept /etc/applied") == "kept\ngood\nbad\nbad\n"
+        guest.poweroff()
+    assert sha256_of(built.image) == before
+
+
+def test_the_image_boots_by_itself_under_uefi_with_256_mib(built: Made) -> None:
+    with boot(built.image, "efi", 256, log=Log()) as guest:
+        assert guest.check("python3 -c 'print(6 * 7)'") == "42\n"
+        guest.check("echo kept > /root/kept && sync")
+        guest.reboot()
+        assert guest.check("cat /root/kept") == "kept\n"
+        guest.poweroff()
+
+
+def test_a_persistent_machine_keeps_what_it_writes(built: Made, tmp_path: Path) -> None:
+    image = tmp_path / "a,disk.img"
+    shutil.copy(built.image, image)
+    with boot(image, log=Log(), persistent=True) as guest:
+        guest.check("echo kept > /etc/kept")
+        guest.poweroff()
+    with boot(image, log=Log()) as guest:
+        assert guest.check("cat /etc/kept") == "kept\n"
+
+
+def test_commands_come_back_as_they_were_sent(built: Made) -> None:
+    with boot(built.image, log=Log()) as guest:
+        odd = 'ä "q" $x `y` \\ %s @1<'
+        result = guest.run(f"echo '{odd}'; echo err >&2; exit 3")
+        assert (result.code, result.output) == (3, f"{odd}\nerr\n")
+        assert guest.run("printf 'no end'").output == "no end"
+        assert guest.run("").code == 0
+        assert guest.run("cat; echo done").output == "done\n"
+        long = "x" * 20_000
+        assert guest.check(f"printf %s {long} | wc -c").strip() == "20000"
+        assert guest.check("seq 1 5000") == "".join(f"{number}\n" for number in range(1, 5001))
+        with pytest.raises(TrialError, match="exited with 7 in the guest"):
+            guest.check("echo why; exit 7")
+        with pytest.raises(TrialError, match=r"the end of `sleep 9` did not come within 0\.5 s"):
+            guest.run("sleep 9", seconds=0.5)
+
+
+def test_services_run_supervised(built: Made) -> None:
+    with boot(built.image, log=Log()) as guest:
+        once = "nobody\nx'y z\n[it's $HOME]\n[a  b]\n"
+        said = guest.check('while [ "$(grep -c nobody /tmp/mine)" -lt 2 ]; do sleep 1; done; cat /tmp/mine')
+        assert said.startswith(once * 2)
+        assert guest.run("/etc/init.d/mine running").code == 0
+        guest.check("/etc/init.d/mine stop; sleep 1")
+        assert "usr/bin/mine" not in guest.check("ps")
+        assert guest.check("/etc/init.d/mine disable; ls /etc/rc.d").find("mine") == -1
+        guest.check("/etc/init.d/mine enable; /etc/init.d/mine enabled")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_guest_can_be_reached_through_a_port(built: Made) -> None:
+    port = free_port()
+    with boot(built.image, log=Log(), forwards={port: 8080}) as guest:
+        guest.check("mkdir /tmp/web; echo hello > /tmp/web/index.html; httpd -p 8080 -h /tmp/web")
+        guest.check(
+            "for i in 1 2 3 4 5 6 7 8 9 10; do ip addr | grep -q 10.0.2.15 && exit; sleep 1; done; exit 1"
+        )
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+            assert answer.read() == b"hello\n"
+
+
+def test_a_guest_without_a_root_is_an_error_with_its_last_words(built: Made, tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    data = bytearray(built.image.read_bytes())
+    at = data.index(b"hsqs", SECTOR * 2048)  # the squashfs' magic
+    data[at : at + 4] = b"gone"
+    image.write_bytes(data)
+    with pytest.raises(TrialError, match="Kernel panic") as caught, boot(image, log=Log()):
+        pass
+    assert "holds no squashfs" in caught.value.tail
+
+
+def test_qemus_own_complaint_is_passed_on(tmp_path: Path) -> None:
+    (tmp_path / "empty.img").touch()
+    impossible = boot(tmp_path / "empty.img", "efi", 1 << 40, log=Log())
+    with pytest.raises(TrialError, match="memory"), impossible:
+        pass

@@ -1,0 +1,173 @@
+"""An apk tree (25.12) through the whole pipeline, with a genuine apk: planned, fetched from a server,
+indexed, installed and handed over by the code that does it for every tree."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from imagebuilder.ask import fetch_image, lock_image, plan_image
+from imagebuilder.build import build_image, build_twice
+from imagebuilder.config.lock import write_lock
+from imagebuilder.config.request import Request, requests
+from imagebuilder.log import Log, Warned
+from imagebuilder.packages.apk.tool import ApkRefusalError
+from imagebuilder.packages.opkg.feed import FeedError
+from imagebuilder.trust.signature import UnknownKeyError
+from tests.support import firmware_images
+from tests.support.apk_tree import BOARD, FEED_PATH, RELEASE, VERSIONS, Feed, fill_feed, make_key, make_tree
+from tests.support.download_server import Server
+
+pytestmark = pytest.mark.genuine
+AddConfig = Callable[[str, str], str]
+
+
+@dataclass(frozen=True)
+class World:
+    """A tree, and a server with its feed."""
+
+    tree: Path
+    server: Server
+    feed: Feed
+    ask: Callable[..., Request]
+
+
+@pytest.fixture
+def world(apk_program: Path, server: Server, project: Path, tmp_path: Path, add_config: AddConfig) -> World:
+    private, public = make_key(tmp_path / "keys", "openwrt-25.12")
+    make_tree(
+        apk_program,
+        tmp_path / "tree",
+        keys=[public],
+        feeds=[f"https://downloads.example.org/{FEED_PATH}"],
+    )
+    lay_good_images(tmp_path / "tree")
+    feed = fill_feed(Feed(apk_program, server.root / FEED_PATH, private))
+
+    def ask(more: str = "", *, offline: bool = False) -> Request:
+        add_config("mine", f'[mirror]\nurls = ["{server.url}"]\n{more}')
+        tree, places = str(tmp_path / "tree"), {"output": tmp_path / "out", "cache": tmp_path / "cache"}
+        (asked,) = requests(
+            project,
+            "mine",
+            board=BOARD,
+            imagebuilder=tree,
+            offline=offline,
+            **places,  # type: ignore[arg-type]
+        )
+        return asked
+
+    return World(tmp_path / "tree", server, feed, ask)
+
+
+def lay_good_images(tree: Path) -> None:
+    """Let make give images that may be flashed: what it packs itself is no image of the board."""
+    for kind, data in (("sysupgrade", firmware_images.archive()), ("factory", firmware_images.factory_ubi())):
+        (tree / f"{kind}.bin").write_bytes(data)
+    makefile = (tree / "Makefile").read_text()
+    packing = makefile[makefile.index("\t@for type in sysupgrade factory;") :]
+    copying = "\t@for type in sysupgrade factory; do cp $$type.bin $(IMAGE)-squashfs-$$type.bin; done\n"
+    (tree / "Makefile").write_text(makefile.replace(packing, copying))
+
+
+PYTHON = '[python]\nvariant = "full"\n'
+
+
+def test_from_a_config_to_an_image_and_offline_after_that(world: World) -> None:
+    fetched, _ = fetch_image(world.ask(PYTHON), Log())
+    assert {each.filename for each in fetched.install if each.feed} == {
+        path.rpartition("/")[2].replace("%2B", "+") for path in world.server.paths(".apk")
+    }
+    world.server.close()
+    _, result = build_image(world.ask(PYTHON, offline=True), Log())
+    assert {each.name: each.version for each in result.packages} == {
+        each.name: each.version for each in fetched.install
+    }
+    assert result.tree.package_manager == "apk"
+    assert result.tree.version == RELEASE
+    assert result.feeds["base"].startswith("signed by the key ")
+    python = next(each for each in fetched.install if each.name == "libpython3-3.13")
+    assert python.feed == "base"
+    assert python.why[0].startswith('python.variant = "full" in ')
+    assert python.why[-1] == "libpython3-3.13"
+
+
+def test_what_is_pinned_cannot_be_removed_and_the_plan_says_so(world: World) -> None:
+    warned: list[str] = []
+    log = Log([lambda event: warned.append(event.text) if isinstance(event, Warned) else None])
+    plan = plan_image(world.ask('[packages]\nremove = ["base-files", "dropbear"]\n'), log)
+    assert plan.back == {
+        "base-files": (f"the ImageBuilder pins it to {VERSIONS['base-files']}", "base-files")
+    }
+    assert "'base-files' was removed, and stays, because it is needed: the ImageBuilder pins it" in warned[-1]
+    names = {each.name: each.version for each in plan.install}
+    assert names["base-files"] == VERSIONS["base-files"]
+    assert "dropbear" not in names
+    assert not any("=" in word for word in plan.make[2].split("=", 1)[1].split())
+
+
+def test_what_apk_refuses_is_said_in_its_words(world: World) -> None:
+    with pytest.raises(ApkRefusalError, match="no such package"):
+        plan_image(world.ask('[packages]\nadd = ["nosuch"]\n'), Log())
+
+
+def test_two_builds_are_equal(world: World) -> None:
+    _, result = build_twice(world.ask(PYTHON), Log())
+    assert {image.type for image in result.images} == {"sysupgrade", "factory"}
+
+
+def test_a_lock_holds_the_versions(world: World) -> None:
+    asked = world.ask(PYTHON)
+    write_lock(asked.library, "mine", {BOARD: lock_image(asked, Log())})
+    bound = replace(asked, locked=True)
+    same, free = ({each.name: each for each in plan_image(one, Log()).install} for one in (bound, asked))
+    assert same == free
+    world.feed.add("dropbear", "9999-r1")
+    world.feed.make_index()
+    newer = {each.name: each.version for each in plan_image(asked, Log()).install}
+    assert newer["dropbear"] == "9999-r1"
+    held = {each.name: each.version for each in plan_image(bound, Log()).install}
+    assert held["dropbear"] != "9999-r1"
+    _, result = build_image(bound, Log())
+    assert {each.name: each.version for each in result.packages} == held
+
+
+def test_a_feed_of_somebody_else(world: World, apk_program: Path, tmp_path: Path, project: Path) -> None:
+    private, public = make_key(tmp_path / "theirs", "theirs")
+    feed = Feed(apk_program, world.server.root / "theirs", private)
+    feed.add("hello", "1.2-r3", files={"usr/bin/hello": b"#!/bin/sh\n"})
+    feed.make_index()
+    shutil.copy(public, project / "theirs.pem")
+    more = f'[packages]\nadd = ["hello"]\n[[feed]]\nname = "theirs"\nurl = "{world.server.url}/theirs"\n'
+    _, result = build_image(world.ask(f'{more}key = "theirs.pem"\n'), Log())
+    assert ("hello", "1.2-r3") in {(each.name, each.version) for each in result.packages}
+    _, other = make_key(tmp_path / "other", "other")
+    shutil.copy(other, project / "theirs.pem")
+    with pytest.raises(UnknownKeyError):
+        build_image(world.ask(f'{more}key = "theirs.pem"\n'), Log())
+    folder = more.replace(f"{world.server.url}/theirs", str(feed.folder))
+    _, local = build_image(world.ask(folder), Log())
+    assert local.feeds["theirs"] == "a folder of this machine, as given"
+    (feed.folder / "packages.adb").unlink()
+    _, bare = build_image(world.ask(folder), Log())
+    assert bare.images == local.images
+
+
+def test_what_is_missing_offline_is_named(world: World) -> None:
+    plan_image(world.ask(PYTHON), Log())
+    with pytest.raises(FeedError, match=r"package 'python3-base' is missing"):
+        build_image(world.ask(PYTHON, offline=True), Log())
+
+
+def test_a_repacked_package_is_made_by_the_trees_apk_and_installed(world: World) -> None:
+    rules = '[[filespec]]\npackage = "dropbear"\nrules = ["-|/usr/share/dropbear"]\n'
+    world.feed.add("dropbear", "9999-r1", files={"usr/share/dropbear": b"x", "usr/sbin/dropbear": b"y"})
+    world.feed.make_index()
+    _, result = build_image(world.ask(rules), Log())
+    version = next(each.version for each in result.packages if each.name == "dropbear")
+    assert version.startswith("9999~")
+    assert result.filespecs[0].rules[0].paths == ("/usr/share/dropbear",)
