@@ -79,12 +79,20 @@ class Kept:
 
     def _stays(self, path: str) -> bool:
         if path in self.index.owners:
-            return self._module(self.index.owners[path])
+            return self._module(self.index.owners[path]) and not self._unread(path)
         if path in self.index.programs:
             facts = self.read([path])[path]
             wanted = {each.module for unit in facts.units[:1] for each in unit.imports}
             return all(name in self.closure.reasons for name in wanted if name in self.index.modules)
         return self._data(path)
+
+    def _unread(self, path: str) -> bool:
+        """Whether it is bytecode in __pycache__ of a module without a source: Python does not look at it
+        (PEP 3147)."""
+        if PurePosixPath(path).parent.name != "__pycache__":
+            return False
+        places = self.index.modules[self.index.owners[path]].places
+        return not any(place.path.endswith(".py") for place in places)
 
     def _data(self, path: str) -> bool:
         """Other files stay with the package that they lie in: Grammar.txt with lib2to3."""
