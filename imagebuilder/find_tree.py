@@ -13,7 +13,6 @@ from imagebuilder.config.model_config import Config
 from imagebuilder.config.request import Request
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.tools import require
-from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.tree import TreeError
@@ -49,6 +48,8 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
         return TreeSource(folder, given, "a local tree, as given")
     edition = EDITIONS.get(config.release or "")
     if edition is not None:
+        from imagebuilder.kit.prepare import prepare_kit  # noqa: PLC0415 - what makes a kit takes a while to load
+
         require(["build", "kit"])
         kit = prepare_kit(edition, request.cache, log, offline=request.offline)
         return TreeSource(kit, edition.release, f"made here from the packages of Debian {edition.debian}")

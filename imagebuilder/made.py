@@ -13,7 +13,7 @@ from imagebuilder.budget.budget import check_budget, real_budget
 from imagebuilder.config.board import NOT_OPENED, UNKNOWN, Board
 from imagebuilder.decide import Decided, Inputs
 from imagebuilder.find_tree import TreeSource
-from imagebuilder.firmware.verify import Verified, check_flashable, passed, rootfs_sizes
+from imagebuilder.firmware.verify import SeenRoot, Verified, check_flashable, passed, rootfs_sizes
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets, FlashBudget
@@ -28,7 +28,7 @@ from imagebuilder.model.result import (
     StepTime,
     TreeFacts,
 )
-from imagebuilder.python.bytecode.check import uncompiled
+from imagebuilder.python.bytecode.bytecode import uncompiled
 from imagebuilder.rootfs.files import read_tree
 from imagebuilder.tree.collect import (
     MakeReport,
@@ -62,19 +62,27 @@ class Made:
     uncompiled: tuple[str, ...]
 
 
-def check_made(inputs: Inputs, decided: Decided, report: MakeReport, workspace: Workspace) -> Made:
-    """Everything that can be checked before images are handed over; they are moved to the result.
+def check_made(
+    inputs: Inputs,
+    decided: Decided,
+    report: MakeReport,
+    workspace: Workspace,
+    ahead: Mapping[bytes, SeenRoot],
+) -> Made:
+    """Everything that can be checked before images are handed over; they are moved to the result. ahead: root
+    file systems that were looked through while make ran.
 
     BuildError, BudgetError and UnsafeImageError for what is missing, does not fit or must not be flashed;
-    ProofError where
-    Python does not run.
+    ProofError where Python does not run.
     """
     board, plan, view = decided.board, decided.plan, decided.job.view
     log = decided.job.log
     images, packages = _verify(board, plan, view, report, workspace)
     formats = {kind: image.format for kind, image in board.for_profile(plan.profile).images.items()}
     unread = {kind for kind, form in formats.items() if form in NOT_OPENED}
-    verified = check_flashable(board, images, workspace.result, plan.tree.release, log, unread=unread)
+    verified = check_flashable(
+        board, images, workspace.result, plan.tree.release, log, unread=unread, ahead=ahead
+    )
     unchecked = tuple(
         image.file
         for image in images
@@ -152,7 +160,7 @@ def _verify(
     board = board.for_profile(plan.profile)
     images = find_images(bin_dir, board, plan.profile.name, plan.tree.profiles)
     made = sorted(path.name for path in bin_dir.iterdir() if path.is_file())
-    check_images(board, images, report, sizes_by_package(view.changed, plan.tree.places), made)
+    check_images(board, images, report, lambda: sizes_by_package(view.changed, plan.tree.places), made)
     manifest, packages = read_manifest(bin_dir)
     check_manifest(plan, packages)
     for image in images:

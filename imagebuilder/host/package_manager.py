@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -128,16 +128,7 @@ def install_packages(
     if manager.update:
         # apt ends with 0 although lists could not be had, and another's broken source may be why: go on
         stream([*program, *manager.update], on_line, env=variables, check=False, log=log)
-    _run([*program, *manager.install, *packages], variables, on_line, said, log)
-
-
-def _run(
-    argv: Sequence[str],
-    variables: Mapping[str, str],
-    on_line: Callable[[str], None],
-    said: list[str],
-    log: Log,
-) -> None:
+    argv = [*program, *manager.install, *packages]
     try:
         stream(argv, on_line, env=variables, log=log)
     except ProgramError as error:

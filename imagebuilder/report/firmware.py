@@ -201,7 +201,6 @@ told by its name, with those of its fields that can be read plainly, and is not 
 The fourth column is what a board's file may state as an image's `format`, the fifth the steps of OpenWrt's
 image recipes (17.01 to 25.12, all targets) that make such a file.
 """
-_TITLES = ("kind", "what it is", "", "`format` in a board's file", "steps of recipes")
 _UNKNOWN = """\
 ## Unknown
 

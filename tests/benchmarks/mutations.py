@@ -233,8 +233,8 @@ MUTATIONS = (
     Mutation(
         "`<` for `<=` in a size check",
         "firmware/checks.py",
-        "found <= limit, level)",
-        "found < limit, level)",
+        "found <= limit)",
+        "found < limit)",
         "firmware/test_verify.py::test_limits_of_the_board_hold_to_the_byte",
     ),
     Mutation(

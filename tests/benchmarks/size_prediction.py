@@ -26,7 +26,7 @@ from imagebuilder.budget.flash_known import compressed_files
 from imagebuilder.host.fs import user_cache
 from imagebuilder.host.run import clean_environment
 from imagebuilder.host.sandbox import PrivateView
-from imagebuilder.kit import prepare_kit
+from imagebuilder.kit.prepare import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package

@@ -14,7 +14,7 @@ from imagebuilder.config.library import Library
 from imagebuilder.config.request import requests
 from imagebuilder.host.fs import user_cache
 from imagebuilder.log import Log
-from imagebuilder.trial import boot
+from imagebuilder.trial.machine import boot
 
 PROJECT = Path(__file__).resolve().parents[2]
 LIBRARY = Library(PROJECT)
