@@ -82,9 +82,7 @@ def test_no_public_class_has_the_name_of_another() -> None:
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(str(path.relative_to(PROJECT)))
-    twice = {name: paths for name, paths in places.items() if len(paths) > 1}
-    # of host/: renamed where its rooms are joined
-    assert {name: paths for name, paths in twice.items() if name not in ("Packages", "Part")} == {}
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
