@@ -65,17 +65,15 @@ _VERSION = re.compile(r"(?P<before>[0-9][0-9a-z._]*)(?P<commit>~[0-9a-f]+)?(?P<r
 
 
 class Apk:
-    """apk, as packages.manager asks for it."""
+    """apk, as packages.manager asks for it, where it says what each of these does."""
 
     any_architecture = "noarch"
     trees_own = ("base-files", "libc", "kernel")  # trees install these at the one version that they name
 
     def version(self, version: Version, release: int) -> str:
-        """See PackageWords."""
         return python_version(version, release)
 
     def open(self, job: Job) -> Supply:
-        """See PackageManager."""
         folder = Path(job.tree.folder)
         own = kept_index(
             folder / OWN_PACKAGES,
@@ -94,7 +92,7 @@ class Apk:
         return Supply(folder, mine, own, tuple(feeds))
 
     def resolve(self, job: Job, wish: Wish, supply: Supply, offers: Offers) -> Resolution:
-        """See PackageManager: the tree's own apk decides, whose words are those of ApkRefusalError."""
+        """The tree's own apk decides, whose words are those of ApkRefusalError."""
         everything = (*supply.offers.packages, *offers.made)
         pinned = pinned_versions(Path(job.tree.folder))
         names = with_abi_suffixes(wish.names, everything)
@@ -103,8 +101,8 @@ class Apk:
         indexes = [supply.own_index.read_bytes(), *(feed.index for feed in supply.feeds)]
         indexes += [_local_packages(job, offers.made)] if offers.made else []
         chosen = plan_install(job.view, job.work, indexes, words, job.log, arch=job.tree.arch)
-        _check_usable([each.name for each in chosen], supply)
-        packages = picked(((each.name, each.version) for each in chosen), everything)
+        _check_usable([name for name, _ in chosen], supply)
+        packages = picked(chosen, everything)
         askers = dict(zip(names, wish.add.values(), strict=True))
         whys = {
             name: (askers.get(chain[0], "the ImageBuilder itself"), *chain)
@@ -119,12 +117,11 @@ class Apk:
         return Resolution(tuple(Selected(each, whys[each.name]) for each in packages), back)
 
     def foresee(self, wish: Wish, offers: Offers, release: str) -> Resolution:
-        """See PackageManager. The tree's apk gives the answer for an image; it would take minutes to try the
+        """The tree's apk gives the answer for an image; it would take minutes to try the
         hundreds of lists that advice compares."""
         return resolve(wish, offers.universe)
 
     def fetch(self, job: Job, supply: Supply, packages: Sequence[Package]) -> list[Finder]:
-        """See PackageManager."""
         from imagebuilder.packages.apk.obtain import apk_files, cached_apk  # noqa: PLC0415
 
         found: dict[str, Path | None] = {}
@@ -144,19 +141,17 @@ class Apk:
         return [*folder_finders(supply.feeds), own, lambda package: found.get(package.identity)]
 
     def checked(self, package: Package, finders: Sequence[Finder]) -> tuple[Path | None, str]:
-        """See PackageManager."""
         return checked_apk(package, finders)
 
     def read(self, file: Path, package: Package) -> LocalPackage:
-        """See PackageManager."""
         return read_apk(file, package)
 
     def paths(self, file: Path) -> tuple[str, ...] | None:
-        """See PackageManager: nothing is read of a package of apk's before it was checked."""
+        """Nothing is read of a package of apk's before it was checked."""
         return None
 
     def lay(self, job: Job, supply: Supply, wanted: Sequence[Selected], finders: Sequence[Finder]) -> None:
-        """See PackageManager. The feed's index is signed with the user's own key."""
+        """The feed's index is signed with the user's own key."""
         ensure_apk_key(signing_keys())
         settings = settings_of(supply.tree)
         lay_signing_key(supply.tree, settings, job.view, signing_keys())
@@ -165,16 +160,15 @@ class Apk:
         lay_apk_repositories(job.view)
 
     def lay_tree(self, job: Job, supply: Supply) -> None:
-        """See PackageManager: make indexes its packages itself."""
+        """Make indexes its packages itself."""
 
     def write(self, job: Job, folder: Path, made: LocalPackage, *, epoch: int, theirs: bool) -> Package:
-        """See PackageManager."""
         wanted = made if theirs else for_apk(made)
         written = write_apk(folder, wanted, job.view, job.work, job.log, epoch=epoch)
         return replace(written.package, identity=identity_of(written.path))
 
     def later_version(self, version: str, word: str, content: str) -> str:
-        """See PackageManager: 1.4.21-r3 becomes 1.4.21~1a2b3c4d-r3, which sorts after all 1.4.21-rN (apk has
+        """1.4.21-r3 becomes 1.4.21~1a2b3c4d-r3, which sorts after all 1.4.21-rN (apk has
         nothing between r3 and r4) and before 1.4.22. RepackError for what is no version of apk."""
         parts = _VERSION.fullmatch(version)
         if parts is None:
@@ -184,7 +178,7 @@ class Apk:
         return f"{parts['before']}{parts['commit'] or '~'}{content_tag(content)}{parts['revision'] or ''}"
 
     def with_files(self, content: LocalPackage, package: Package, tree: FileTree) -> LocalPackage:
-        """See PackageManager. The package's own lists of its files and of its configuration files are made
+        """The package's own lists of its files and of its configuration files are made
         anew; what these name and no package brings stays named."""
         named = conffiles_in(content.tree, package.name)
         kept = tuple(path for path in named if path in tree or path not in content.tree)
@@ -193,7 +187,7 @@ class Apk:
     def installed(
         self, job: Job, supply: Supply, selected: Sequence[Selected], over: FileTree
     ) -> FileTree | None:
-        """See PackageManager: apk's database is known to apk only."""
+        """apk's database is known to apk only."""
         return None
 
 

@@ -54,17 +54,15 @@ _SINCE_UNPACKED_SIZES = "24.10"
 
 
 class Opkg:
-    """opkg, as packages.manager asks for it."""
+    """opkg, as packages.manager asks for it, where it says what each of these does."""
 
     any_architecture = ANY_ARCHITECTURE
     trees_own = ("libc", "kernel")  # trees install these by their files
 
     def version(self, version: Version, release: int) -> str:
-        """See PackageWords."""
         return python_version(version, release)
 
     def open(self, job: Job) -> Supply:
-        """See PackageManager."""
         folder = Path(job.tree.folder)
         own = own_index(folder, job.cache)
         files = base_packages(folder, job.tree.places)
@@ -91,7 +89,7 @@ class Opkg:
         return Supply(folder, mine, own, tuple(feeds), first_packages(base), named)
 
     def resolve(self, job: Job, wish: Wish, supply: Supply, offers: Offers) -> Resolution:
-        """See PackageManager: what opkg does is reckoned here, also for the image itself."""
+        """What opkg does is reckoned here, also for the image itself."""
         rules = opkg_rules(job.tree.release)
         try:
             found = resolve(wish, offers.universe, rules, given=offers.given)
@@ -100,11 +98,9 @@ class Opkg:
         return replace(found, back={**found.back, **_fixed(wish, job.tree.release)})
 
     def foresee(self, wish: Wish, offers: Offers, release: str) -> Resolution:
-        """See PackageManager."""
         return resolve(wish, offers.universe, opkg_rules(release), given=offers.given)
 
     def fetch(self, job: Job, supply: Supply, packages: Sequence[Package]) -> list[Finder]:
-        """See PackageManager."""
         lacking = [
             (feed, package)
             for package in packages
@@ -119,32 +115,28 @@ class Opkg:
         return [*folder_finders(supply.feeds), lambda package: files.get(package.sha256.lower())]
 
     def checked(self, package: Package, finders: Sequence[Finder]) -> tuple[Path | None, str]:
-        """See PackageManager."""
         return checked_file(package, finders)
 
     def read(self, file: Path, package: Package) -> LocalPackage:
-        """See PackageManager. The facts are those of the file, which knows more than its index."""
+        """The facts are those of the file, which knows more than its index."""
         ipk = read_ipk(file)
         return LocalPackage(replace(ipk.control, feed=package.feed), ipk.tree, ipk.scripts, ipk.conffiles)
 
     def paths(self, file: Path) -> tuple[str, ...] | None:
-        """See PackageManager."""
         return tuple(path for path, entry in read_ipk(file).tree.items() if entry.kind != "dir")
 
     def lay(self, job: Job, supply: Supply, wanted: Sequence[Selected], finders: Sequence[Finder]) -> None:
-        """See PackageManager; and an index of the tree's own packages, which make need not make then."""
+        """Also an index of the tree's own packages, which make need not make then."""
         lay_own_index(supply.own_index, supply.tree, job.view, job.work)
         lay_feed(job.work / FEED, wanted, finders)
         lay_lists(job.work)
         lay_repositories(supply.tree, job.view)
 
     def lay_tree(self, job: Job, supply: Supply) -> None:
-        """See PackageManager."""
         lay_own_index(supply.own_index, supply.tree, job.view, job.work)
         lay_lists(job.work)
 
     def write(self, job: Job, folder: Path, made: LocalPackage, *, epoch: int, theirs: bool) -> Package:
-        """See PackageManager."""
         unpacked = Release(job.tree.release).since(_SINCE_UNPACKED_SIZES)
         return write_ipk(
             folder,
@@ -157,18 +149,16 @@ class Opkg:
         ).package
 
     def later_version(self, version: str, word: str, content: str) -> str:
-        """See PackageManager: 1.4.21-3 becomes 1.4.21-3+word.1a2b3c4d, before 1.4.21-4."""
+        """1.4.21-3 becomes 1.4.21-3+word.1a2b3c4d, before 1.4.21-4."""
         return f"{version}+{word}.{content_tag(content)}"
 
     def with_files(self, content: LocalPackage, package: Package, tree: FileTree) -> LocalPackage:
-        """See PackageManager."""
         conffiles = tuple(path for path in content.conffiles if _is_file(tree, path))
         return replace(content, package=package, tree=tree, conffiles=conffiles)
 
     def installed(
         self, job: Job, supply: Supply, selected: Sequence[Selected], over: FileTree
     ) -> FileTree | None:
-        """See PackageManager."""
         laid, own = in_folder(job.work / FEED), in_folder(supply.tree / "packages")
         files = []
         for each in selected:

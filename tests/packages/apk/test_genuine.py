@@ -30,7 +30,6 @@ from imagebuilder.packages.apk.tool import (
     PROGRAM,
     ApkError,
     ApkRefusalError,
-    Installing,
     make_index,
     pinned_versions,
     plan_install,
@@ -149,7 +148,7 @@ def planned(
     offers = [*parse_index(own), *parse_index(index)]
     words = words_for_apk(with_abi_suffixes(names, offers), pinned_versions(world.tree), pins or {})
     chosen = plan_install(view, world.work, [own, index], words, Log(), arch=ARCH)
-    return picked(((each.name, each.version) for each in chosen), offers)
+    return picked(chosen, offers)
 
 
 def test_a_tree_says_what_it_is(world: World) -> None:
@@ -325,5 +324,5 @@ def test_the_sandbox_runs_the_trees_own_apk(world: World) -> None:
     assert plan_install(view, world.work, [], [], Log(), arch=ARCH) == ()
     own = own_apk_index(world.tree, view, world.work, Log())
     only = plan_install(view, world.work, [own], ["libc"], Log(), arch=ARCH)
-    assert only == (Installing("libc", VERSIONS["libc"]),)
+    assert only == (("libc", VERSIONS["libc"]),)
     assert list((world.work / "tmp").iterdir()) == []

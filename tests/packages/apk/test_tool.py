@@ -29,7 +29,6 @@ from imagebuilder.packages.apk.tool import (
     PINNED,
     ApkError,
     ApkRefusalError,
-    Installing,
     _planned,
     make_index,
     pinned_versions,
@@ -90,7 +89,7 @@ def test_how_an_installation_is_planned(tree: Path, work: Path, view: PrivateVie
         + "".join(f"({n}/10) Installing p{n} (1)\n" for n in range(2, 11))
     )
     chosen = plan_install(view, work, [b"own", b"base"], ["libc", "p2=1"], Log(), arch="mips_24kc")
-    assert chosen[:2] == (Installing("libc", "1.2.5-r5"), Installing("p2", "1"))
+    assert chosen[:2] == (("libc", "1.2.5-r5"), ("p2", "1"))
     said = (view.changed / "said").read_text().splitlines()
     assert said[said.index("--arch") + 1] == "mips_24kc"
     assert {"--simulate", "--initdb", "--no-network", "--allow-untrusted"} <= set(said)
