@@ -13,7 +13,7 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -187,8 +187,18 @@ def config_settings(text: str) -> dict[str, str]:
 
 
 def settings_of(tree: Path) -> dict[str, str]:
-    """The settings of a tree; none where it has no .config."""
-    return config_settings(text_of(tree / ".config"))
+    """The settings of a tree; none where it has no .config. Read once as long as the file is the same: it has
+    ten thousand lines, and all that looks at a tree asks for some of it."""
+    place = tree / ".config"
+    if not place.is_file():
+        return {}
+    status = place.stat()
+    return dict(_settings(place, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=4)
+def _settings(place: Path, *_state: int) -> dict[str, str]:
+    return config_settings(text_of(place))
 
 
 def _default_of(name: str, version_mk: str) -> str | None:

@@ -30,7 +30,14 @@ from imagebuilder.tree.ask_make import (
     parse_answer,
 )
 from imagebuilder.tree.collect import TooBig, Unsatisfied, read_output, stage_of
-from imagebuilder.tree.tree import check_tree, choose_profile, names_a_series, parse_info, read_tree
+from imagebuilder.tree.tree import (
+    check_tree,
+    choose_profile,
+    names_a_series,
+    parse_info,
+    read_tree,
+    settings_of,
+)
 
 INFO_24 = """\
 Current Target: "ath79/generic"
@@ -325,6 +332,25 @@ def answer_of(tree: Path, work: Path, cache: Path, commands: list[str]) -> MakeA
     log = Log([lambda event: commands.append("make") if isinstance(event, CommandRun) else None])
     with view_of(tree, work) as view:
         return ask_make(tree, view, cache, log)
+
+
+def test_settings_are_read_once_until_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings_of(tmp_path) == {}
+    read: list[Path] = []
+
+    def text(place: Path) -> str:
+        read.append(place)
+        return place.read_text()
+
+    monkeypatch.setattr("imagebuilder.tree.tree.text_of", text)
+    (tmp_path / ".config").write_text('CONFIG_TARGET_BOARD="ath79"\n')
+    found = settings_of(tmp_path)
+    found["TARGET_BOARD"] = "changed by who asked"
+    assert settings_of(tmp_path) == {"TARGET_BOARD": "ath79"}
+    assert len(read) == 1
+    (tmp_path / ".config").write_text("CONFIG_USE_APK=y\n")
+    assert settings_of(tmp_path) == {"USE_APK": "y"}
+    assert len(read) == 2
 
 
 def test_where_things_are_is_what_make_says(small_tree: Path, tmp_path: Path) -> None:
