@@ -315,10 +315,8 @@ class Kept:
     def _unread(self, path: str) -> bool:
         """Whether it is bytecode in __pycache__ of a module without a source: Python does not look at it
         (PEP 3147)."""
-        if PurePosixPath(path).parent.name != "__pycache__":
-            return False
-        places = self.index.modules[self.index.owners[path]].places
-        return not any(place.path.endswith(".py") for place in places)
+        cached = PurePosixPath(path).parent.name == "__pycache__"
+        return cached and not self.index.modules[self.index.owners[path]].has_source
 
 
 def _dangling(before: FileTree, after: FileTree) -> list[str]:
