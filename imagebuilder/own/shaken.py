@@ -19,7 +19,7 @@ from imagebuilder.python.shake.commands import trace
 from imagebuilder.python.shake.run import Root
 from imagebuilder.python.shake.shake import Shaken, ShakeRequest, shake, standard_packages
 from imagebuilder.rootfs.files import write_tree
-from imagebuilder.rootfs.local_package import LocalPackage
+from imagebuilder.rootfs.tree import LocalPackage
 
 
 def shaken(

@@ -22,8 +22,7 @@ from imagebuilder.python.shake.libraries import Cut, lean, library_names
 from imagebuilder.python.shake.read import Imported, ModuleFacts, ShakeError, Unit, parse_facts
 from imagebuilder.python.shake.run import Root, RootError, command_words, inside, program_argv
 from imagebuilder.python.shake.shake import builtin_modules, frozen_modules
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree, file_of, symlink
+from imagebuilder.rootfs.tree import FileTree, LocalPackage, file_of, symlink
 
 LIBRARY = "/usr/lib/python3.11"
 
