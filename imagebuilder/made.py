@@ -28,7 +28,7 @@ from imagebuilder.model.result import (
     StepTime,
     TreeFacts,
 )
-from imagebuilder.python.bytecode.check import uncompiled
+from imagebuilder.python.bytecode.bytecode import uncompiled
 from imagebuilder.rootfs.files import read_tree
 from imagebuilder.tree.collect import (
     MakeReport,

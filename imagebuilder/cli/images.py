@@ -106,8 +106,7 @@ def fetch(images: FetchedImages) -> None:
         for each in plans
     ]
     if images.as_json:
-        facts = (each.model_dump(mode="json") for each in budgets)
-        show.as_json([{**row, "budgets": budget} for row, budget in zip(rows, facts, strict=True)])
+        show.as_json([{**row, "budgets": budget} for row, budget in zip(rows, budgets, strict=True)])
         return
     show.rows(rows)
     for each in budgets:

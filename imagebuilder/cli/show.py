@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shlex
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.table import Table
 
@@ -34,18 +34,8 @@ BoardNames = Mapping[tuple[str, str], str]
 
 
 def as_json(facts: object) -> None:
-    """Print facts as JSON; models as their fields."""
-    print(json.dumps(facts, indent=2, default=_plain))
-
-
-def _plain(value: object) -> object:
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} is no fact")
+    """Print facts as JSON; models and dataclasses as their fields."""
+    print(json.dumps(facts, indent=2, default=to_jsonable_python))
 
 
 class _Console(Console):
@@ -98,7 +88,7 @@ def config(name: str, values: Sequence[Explained]) -> None:
 def plan_facts(found: Plan, budgets: Budgets) -> dict[str, object]:
     """A plan for machines: the plan's fields and its budgets."""
     picture = flash_picture(budgets.flash) if budgets.flash is not None else None
-    return {**found.model_dump(mode="json"), "budgets": budgets.model_dump(mode="json"), "picture": picture}
+    return {**found.model_dump(mode="json"), "budgets": budgets, "picture": picture}
 
 
 def plan(found: Plan, budgets: Budgets) -> None:

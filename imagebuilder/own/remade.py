@@ -17,7 +17,7 @@ from imagebuilder.own.own import Own
 from imagebuilder.packages.manager import PackageManager
 from imagebuilder.packages.supply import Job
 from imagebuilder.python.apps.bytecode import Compiler
-from imagebuilder.python.bytecode.check import cached_path
+from imagebuilder.python.bytecode.bytecode import cached_path
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
 from imagebuilder.python.catalogue.variants import catalogue_series
 from imagebuilder.rootfs.files import write_tree

@@ -15,8 +15,7 @@ from imagebuilder.python.bytecode.bytecode import Interpreter
 from imagebuilder.python.bytecode.interpreter import can_run
 from imagebuilder.python.catalogue.catalogue import load_catalogue
 from imagebuilder.python.catalogue.variants import catalogue_series
-from imagebuilder.python.shake.commands import trace
-from imagebuilder.python.shake.run import Root
+from imagebuilder.python.shake.commands import Root, trace
 from imagebuilder.python.shake.shake import Shaken, ShakeRequest, shake, standard_packages
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.tree import LocalPackage

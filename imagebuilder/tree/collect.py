@@ -177,6 +177,7 @@ def services(tree: Path, places: Places) -> set[str]:
 # squashfs first: a sysupgrade keeps its settings only there
 _FILESYSTEMS = ("squashfs", "ubifs", "ext4", "jffs2-64k", "jffs2-128k", "initramfs")
 LARGEST_SHOWN = 5
+_PASSED_OVER = re.compile(r"Package (\S+) version (\S+) has no valid architecture, ignoring\.")
 
 
 class BuildError(UserError):
@@ -238,12 +239,20 @@ def named_image(
 
 
 def read_manifest(bin_dir: Path) -> tuple[Path, tuple[InstalledPackage, ...]]:
-    """The manifest and its `name - version` lines. BuildError if make wrote none, or more than one."""
+    """The manifest and its `name - version` lines. BuildError if make wrote none, or more than one.
+
+    opkg lists without the tree's repositories.conf (include/image.mk): of a package whose architecture that
+    file adds it says in the manifest itself that it passes over it (libopkg/pkg_hash.c). The package is in
+    the image.
+    """
     manifests = sorted(bin_dir.glob("*.manifest"))
     if len(manifests) != 1:
         raise BuildError(f"make wrote {len(manifests)} manifests where one was expected")
     packages = []
     for line in manifests[0].read_text("utf-8", "replace").splitlines():
+        if passed_over := _PASSED_OVER.fullmatch(line):
+            packages.append(InstalledPackage(name=passed_over[1], version=passed_over[2]))
+            continue
         name, separator, version = line.partition(" - ")
         if not separator:
             raise BuildError(f"{manifests[0].name} has a line that names no package: {line!r}")

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from imagebuilder.choose import lay_packages, open_supply
+from imagebuilder.choose import lay_packages
 from imagebuilder.config.request import Request, requests
 from imagebuilder.decide import decided
 from imagebuilder.host.run import run
@@ -40,10 +40,10 @@ def seconds(work: Callable[[], object]) -> float:
 
 def one_build(asked: Request, *, sandbox: bool, index: bool) -> tuple[float, float, float]:
     """Seconds for reading the indexes, for laying the feed and the index, and for make."""
-    with decided(replace(asked, sandbox=sandbox), Log()) as (inputs, found):
-        config, job = inputs.loaded.config, found.job
-        reading = seconds(lambda: open_supply(job, config, found.plan.tree))
-        laying = seconds(lambda: lay_packages(job, found.supply, found.plan, found.local, config))
+    with decided(replace(asked, sandbox=sandbox), Log()) as (_, found):
+        job = found.job
+        reading = seconds(lambda: job.manager.open(job))
+        laying = seconds(lambda: lay_packages(job, found.supply, found.plan.install, found.local))
         if not index:
             for name in ("Packages", "Packages.gz"):
                 (job.work / "make" / name).unlink()

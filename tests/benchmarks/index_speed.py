@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import random
 import resource
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from index_text import index_text
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imagebuilder.model import control
 from imagebuilder.model.package import Package, Wish
@@ -26,6 +27,7 @@ from imagebuilder.packages.opkg.opkg import parse_index
 from imagebuilder.packages.opkg.resolve import resolve
 from imagebuilder.packages.resolution import ResolutionError
 from imagebuilder.packages.universe import Universe
+from tests.benchmarks.index_text import index_text
 
 T = TypeVar("T")
 WANTED = 300

@@ -35,8 +35,7 @@ from imagebuilder.python.apps.package import (
     wheel_package,
 )
 from imagebuilder.python.apps.script import ScriptError, read_script
-from imagebuilder.python.bytecode.bytecode import CompileError, Interpreter
-from imagebuilder.python.bytecode.check import Uncompiled, uncompiled
+from imagebuilder.python.bytecode.bytecode import CompileError, Interpreter, Uncompiled, uncompiled
 from imagebuilder.python.imports.imports import SourceError
 from imagebuilder.python.requirements.index import PackageIndex
 from imagebuilder.python.wheels.target import wheel_target

@@ -30,8 +30,7 @@ from imagebuilder.python.apps.package import (
     packages_of,
     wheel_package,
 )
-from imagebuilder.python.bytecode.bytecode import Interpreter
-from imagebuilder.python.bytecode.check import uncompiled
+from imagebuilder.python.bytecode.bytecode import Interpreter, uncompiled
 from imagebuilder.python.bytecode.interpreter import emulator, sandboxed, target_interpreter
 from imagebuilder.python.catalogue.catalogue import load_catalogue
 from imagebuilder.python.requirements.index import NativeSourceError, PackageIndex

@@ -16,9 +16,8 @@ from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.packages.opkg.version import compare_versions
 from imagebuilder.packages.repack import shaken_package
 from imagebuilder.python.bytecode.bytecode import Interpreter
-from imagebuilder.python.shake.commands import ProofError, prove, start_facts, trace
+from imagebuilder.python.shake.commands import ProofError, Root, prove, run_in, start_facts, trace
 from imagebuilder.python.shake.read import Code, ShakeError, read_modules
-from imagebuilder.python.shake.run import Root, run_in
 from imagebuilder.python.shake.shake import Shaken
 from imagebuilder.rootfs.tree import file_of
 from tests.support.kit_fixtures import EVERY_EDITION

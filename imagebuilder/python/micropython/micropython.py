@@ -29,8 +29,7 @@ from imagebuilder.python.apps.launcher import PROGRAM_MODE, PROGRAMS
 from imagebuilder.python.apps.package import APP_PREFIX, AppPackageError, declared, service_files
 from imagebuilder.python.catalogue.catalogue import CatalogueError, load_micropython
 from imagebuilder.python.catalogue.package_version import PackageWords
-from imagebuilder.python.imports.graph import with_parents
-from imagebuilder.python.imports.imports import NEEDED, Import
+from imagebuilder.python.imports.imports import NEEDED, Import, with_parents
 from imagebuilder.python.wheels.entry_points import EntryPoint, EntryPointError, parse_entry_point
 from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage, file_of
 

@@ -291,7 +291,7 @@ class Kept:
 
     def _stays(self, path: str) -> bool:
         if path in self.index.owners:
-            return self._module(self.index.owners[path])
+            return self._module(self.index.owners[path]) and not self._unread(path)
         if path in self.index.programs:
             facts = self.read([path])[path]
             wanted = {each.module for unit in facts.units[:1] for each in unit.imports}
@@ -310,6 +310,13 @@ class Kept:
             if name in self.index.modules:
                 return name in self.closure.reached
         return True
+
+    def _unread(self, path: str) -> bool:
+        """Whether it is bytecode in __pycache__ of a module without a source: Python does not look at it
+        (PEP 3147)."""
+        cache, name = PurePosixPath(path).parent, PurePosixPath(path).name
+        source = cache.parent / f"{name.partition('.')[0]}.py"
+        return cache.name == "__pycache__" and str(source) not in self.index.owners
 
 
 def _dangling(before: FileTree, after: FileTree) -> list[str]:
