@@ -22,7 +22,7 @@ from pathlib import Path
 
 from index_text import index_text
 
-from imagebuilder.ask import plan_image
+from imagebuilder.ask import plan_and_budgets
 from imagebuilder.config.request import requests
 from imagebuilder.log import Log
 from imagebuilder.packages.opkg.feed import used_indexes
@@ -50,7 +50,7 @@ def planned(tree: Path, cache: Path) -> float:
     """Seconds for one plan in this process."""
     (asked,) = requests(PROJECT, "router", board=BOARD, imagebuilder=str(tree), cache=cache)
     began = time.perf_counter()
-    plan_image(asked, Log())
+    plan_and_budgets(asked, Log())
     return time.perf_counter() - began
 
 
