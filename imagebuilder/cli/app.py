@@ -11,7 +11,7 @@ import typer
 
 from imagebuilder.cli.boards import boards_app
 from imagebuilder.cli.firmware import cat, diff, extract, formats, inspect, ls, verify
-from imagebuilder.cli.guard import USER_FAULT, guarded
+from imagebuilder.cli.guard import USER_FAULT, NotTriedError, guarded
 from imagebuilder.cli.images import build, fetch, lock, outdated, plan
 from imagebuilder.cli.init import init
 from imagebuilder.cli.interpreters import interpreters
@@ -27,6 +27,9 @@ from imagebuilder.cli.options import (
     Shown,
 )
 from imagebuilder.cli.packages import packages_app, why
+
+# of the tests those that take a minute or two together: no kit, no guest, no whole build
+FAST = ("-m", "not kit and not boot and not genuine", "--ignore=tests/whole", "--ignore=tests/test_house.py")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -173,7 +176,7 @@ def demo(
     from imagebuilder.cli import show
     from imagebuilder.config.request import requests
     from imagebuilder.host.tools import install, missing_tools
-    from imagebuilder.kit import check_kit, prepare_kit
+    from imagebuilder.kit.prepare import check_kit, prepare_kit
     from imagebuilder.model.edition import EDITIONS
 
     edition = EDITIONS[release]
@@ -193,7 +196,14 @@ def demo(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 @guarded
-def test(context: typer.Context, imagebuilder: Imagebuilder = None) -> None:
+def test(
+    context: typer.Context,
+    imagebuilder: Imagebuilder = None,
+    lowest: Annotated[
+        bool,
+        typer.Option("--lowest", help="The fast tests alone, on the lowest versions of pyproject.toml."),
+    ] = False,
+) -> None:
     """Run the tests on all cores; with --imagebuilder also those on that genuine tree.
 
     What follows is passed on to pytest, for example -k overlay -n 0 (one after the other).
@@ -203,13 +213,22 @@ def test(context: typer.Context, imagebuilder: Imagebuilder = None) -> None:
     import pytest
 
     from imagebuilder.cli.progress import Reporter
+    from imagebuilder.host.fs import user_cache
+    from imagebuilder.host.lowest import NoIndexError, lowest_environment
     from imagebuilder.host.tools import install, missing_tools, possible_uses
 
     with Reporter() as log:
         install(missing_tools(possible_uses()), log)
+        try:
+            python = lowest_environment(PROJECT, user_cache(), log) if lowest else None
+        except NoIndexError as error:
+            raise NotTriedError(error.message, hint=error.hint) from error
     # with `=`: pytest would take the value for a folder of tests before it knows the option
     genuine = [f"--imagebuilder={Path(imagebuilder).resolve()}"] if imagebuilder else []
     os.chdir(PROJECT)
+    if python is not None:
+        words = [str(python), "-m", "pytest", "-n", "auto", *FAST, *genuine, *context.args]
+        os.execv(python, words)  # noqa: S606 - no shell is what is wanted
     sys.exit(pytest.main(["-n", "auto", *genuine, *context.args]))
 
 

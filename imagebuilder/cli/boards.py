@@ -1,4 +1,4 @@
-"""`build.py boards`: list, search, add and check. Each reads its arguments, calls one thing, and prints."""
+"""`build.py boards`: list, search, add and check."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from imagebuilder.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from imagebuilder.config.boards_filter import BoardFilter
+    from imagebuilder.config.library import BoardFilter
     from imagebuilder.model.tree import Tree
 
 boards_app = typer.Typer(help="List the boards; search, add and check them.")
@@ -68,8 +68,7 @@ def search(
 ) -> None:
     """List the boards in whose names every word occurs; with --release also what the server builds for."""
     from imagebuilder.cli import show
-    from imagebuilder.config.boards_filter import boards_by_profile
-    from imagebuilder.config.library import Library
+    from imagebuilder.config.library import Library, boards_by_profile
     from imagebuilder.errors import UserError
 
     wanted, library = _wanted(flash, ram, words), Library(project)
@@ -99,7 +98,7 @@ def search(
 
 
 def _wanted(flash: str | None, ram: str | None, words: list[str]) -> BoardFilter:
-    from imagebuilder.config.boards_filter import BoardFilter, parse_bound
+    from imagebuilder.config.library import BoardFilter, parse_bound
 
     return BoardFilter(
         flash=None if flash is None else parse_bound("--flash", flash),

@@ -17,6 +17,7 @@ from imagebuilder.errors import FaultsError, UserError
 USER_FAULT = 2
 OUR_FAULT = 1
 CANNOT_BE_TOLD = 3  # `verify`: the image is whole, and nothing in it says what it is for
+NOT_TRIED = 75  # `test --lowest`: no package index can be reached (EX_TEMPFAIL of sysexits.h)
 INTERRUPTED = 130
 TERMINATED = 143
 NOBODY_READS = 141  # as a program that SIGPIPE ends, `| head` for one
@@ -30,6 +31,10 @@ class RefusedError(UserError):
     def __init__(self, error: UserError, found: object) -> None:
         super().__init__(error.message, hint=error.hint)
         self.found = found
+
+
+class NotTriedError(UserError):
+    """What a command was to try could not be fetched: nothing is said of it, and it may go later."""
 
 
 class _TerminatedError(BaseException):
@@ -53,7 +58,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
                 sys.stdout.flush()  # while it can still be told from a fault that nobody reads it
         except UserError as error:
             _report(error, as_json=as_json)
-            sys.exit(USER_FAULT)
+            sys.exit(NOT_TRIED if isinstance(error, NotTriedError) else USER_FAULT)
         except KeyboardInterrupt:
             again = "the same command can simply be run again"
             _report(UserError(f"interrupted; nothing was handed over, and {again}"), as_json=as_json, kind="")

@@ -101,7 +101,7 @@ def fetch(images: FetchedImages) -> None:
             "board": each.board,
             "tree": f"{each.tree.distribution} {each.tree.version}",
             "packages": sum(1 for package in each.install if package.feed),
-            "bytes": sum(package.size for package in each.install if package.feed),
+            "bytes": sum(one.package.size for one in each.install if one.feed),
         }
         for each in plans
     ]

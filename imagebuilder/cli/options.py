@@ -130,42 +130,42 @@ class Images(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class FetchedImages(Images):
-    """Those that are fetched for."""
+    """Images for which all is fetched."""
 
     locked: Locked = False
 
     def requests(self) -> list[Request]:
-        """As Images has them."""
+        """A request for each board, with these options."""
         return [replace(each, locked=self.locked) for each in Images.requests(self)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AskedImages(Images):
-    """Those that something is asked about."""
+    """Images that something is asked about."""
 
     offline: Offline = False
 
     def requests(self) -> list[Request]:
-        """As Images has them."""
+        """A request for each board, with these options."""
         return [replace(each, offline=self.offline) for each in Images.requests(self)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecidedImages(AskedImages):
-    """Those that are planned or built."""
+    """Images that are planned or built."""
 
     locked: Locked = False
     no_sandbox: NoSandbox = False
 
     def requests(self) -> list[Request]:
-        """As Images has them."""
+        """A request for each board, with these options."""
         asked = AskedImages.requests(self)
         return [replace(each, locked=self.locked, sandbox=not self.no_sandbox) for each in asked]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedImages(DecidedImages):
-    """Those that are planned, perhaps for another release."""
+    """Images that are planned, perhaps for another release."""
 
     release: Annotated[
         str | None,
@@ -173,14 +173,14 @@ class PlannedImages(DecidedImages):
     ] = None
 
     def requests(self) -> list[Request]:
-        """As Images has them. UserError for what is no release, and for two trees at once."""
+        """A request for each board, for that release. UserError for what is no release, and for two trees."""
         asked = DecidedImages.requests(self)
         return asked if self.release is None else [each.for_release(self.release) for each in asked]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltImages(DecidedImages):
-    """Those that are built."""
+    """Images that are built."""
 
     output: Output = Path("out")
     accept_unchecked: Annotated[
@@ -189,7 +189,7 @@ class BuiltImages(DecidedImages):
     ] = False
 
     def requests(self) -> list[Request]:
-        """As Images has them."""
+        """A request for each board, with these options."""
         output, unchecked = self.output.absolute(), self.accept_unchecked
         asked = DecidedImages.requests(self)
         return [replace(each, output=output, accept_unchecked=unchecked) for each in asked]

@@ -11,7 +11,7 @@ from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import AskedImages
 
 if TYPE_CHECKING:
-    from imagebuilder.ask import Described, Offered
+    from imagebuilder.ask import Offered
 
 packages_app = typer.Typer(help="Search the packages that a config's boards can have, and show one.")
 PackageName = Annotated[str, typer.Argument(help="A package's name.")]
@@ -80,7 +80,7 @@ def _rows(found: Mapping[str, Sequence[Offered]]) -> list[dict[str, Any]]:
             "package": each.package.name,
             "version": each.package.version,
             "bytes": each.package.size,
-            "from": each.feed or "the tree",
+            "from": each.package.feed or "the tree",
             "boards": boards[key],
             "description": each.package.description.strip().partition("\n")[0],
         }
@@ -114,15 +114,15 @@ def show_package(images: AskedImages, package: PackageName) -> None:
         print()
 
 
-def _facts(board: str, found: Described) -> dict[str, str | int | bool | list[str]]:
-    package = found.offered.package
+def _facts(board: str, found: Offered) -> dict[str, str | int | bool | list[str]]:
+    package = found.package
     files = ["not known before it is fetched"] if found.files is None else list(found.files)
     return {
         "board": board,
         "package": package.name,
         "version": package.version,
-        "from": found.offered.feed or "the tree",
-        "in the plan": found.offered.planned,
+        "from": package.feed or "the tree",
+        "in the plan": found.planned,
         "bytes": package.size,
         "installed": package.installed_size,
         "section": package.section,

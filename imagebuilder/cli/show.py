@@ -111,7 +111,7 @@ def plan(found: Plan, budgets: Budgets) -> None:
         (
             each.name,
             each.version,
-            human_size(each.size) if each.size else "",
+            human_size(each.package.size) if each.package.size else "",
             each.feed or "the tree",
             " -> ".join(each.why),
         )

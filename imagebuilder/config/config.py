@@ -15,7 +15,7 @@ from imagebuilder.config.faults import nearest, validate
 from imagebuilder.config.library import Library
 from imagebuilder.config.model_config import Config, ConfigFile, OverlayUse
 from imagebuilder.config.overlay import load_overlay, load_overlays
-from imagebuilder.config.toml import KeyPath, TomlFile, dotted, read_toml
+from imagebuilder.config.toml import KeyPath, TomlFile, dotted
 from imagebuilder.errors import Fault, FaultsError, UserError
 
 _NOT_INHERITED = ("extends", "description", "board")
@@ -88,7 +88,7 @@ def _chain(library: Library, name: str) -> tuple[TomlFile, ...]:
         if wanted in ordered:
             return
         try:
-            file = read_toml(library.config_path(wanted))
+            file = library.read(library.config_path(wanted))
         except FaultsError:
             raise
         except UserError as error:

@@ -210,7 +210,7 @@ class LoadedOverlay:
 def load_overlay(library: Library, name: str) -> tuple[Overlay, Path]:
     """An overlay and its folder. UserError for an unknown one, FaultsError for a wrong declaration."""
     folder = library.overlay_folder(name)
-    file = read_toml(folder / "overlay.toml")
+    file = library.read(folder / "overlay.toml")
     return validate(Overlay, file, {"name": name, **file.values}), folder
 
 

@@ -122,6 +122,10 @@ class View:
         """Little endian."""
         return int.from_bytes(self._range(offset, 8), "little")
 
+    def number(self, offset: int, size: int, *, little: bool) -> int:
+        """So many bytes in either order."""
+        return int.from_bytes(self._range(offset, size), "little" if little else "big")
+
     def text(self, offset: int, size: int) -> str:
         """A text field that ends with a NUL or is full; what cannot be printed becomes `?`."""
         return printable(self.take(offset, size).partition(b"\0")[0])
@@ -249,6 +253,11 @@ class Format:
     parse: Callable[[View, Reading], Part]
     opened: bool = True
     steps: str = ""
+
+
+def begins_with(*magics: bytes, at: int = 0, least: int = 0) -> Callable[[View], bool]:
+    """A format's detect(): one of these magics stands there, in a view of so many bytes at least."""
+    return lambda view: view.size >= least and any(view.has(magic, at) for magic in magics)
 
 
 def damaged(kind: str, name: str, view: View, reason: str) -> Part:

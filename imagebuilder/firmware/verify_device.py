@@ -290,14 +290,7 @@ def _support_check(part: Part, models: set[str], expected: str) -> Check:
     bare = {re.sub(r"v[0-9]+$", "", model) for model in known}
     near = any(name in model or model in name for name, _ in listed if name for model in bare if model)
     level: Level = "warning" if near else "error"  # a version or a series that OpenWrt calls otherwise
-    return holds(
-        "support list",
-        same,
-        expected=expected,
-        found=text[:120],
-        level=level,
-        proves="device",
-    )
+    return holds("support list", same, expected=expected, found=text[:120], level=level, proves="device")
 
 
 def identity_checks(checks: Sequence[Check], board: Board) -> Iterator[Check]:

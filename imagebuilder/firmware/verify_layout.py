@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.config.board import TAKEN_APART
@@ -16,7 +17,7 @@ from imagebuilder.firmware.formats.tplink import ERASE_BLOCK
 from imagebuilder.firmware.rootfs import RootFs, place_of
 from imagebuilder.firmware.subject import DISKS, Subject, of_kind
 from imagebuilder.firmware.verify_machine import machine_of
-from imagebuilder.host.elf import MACHINES, ElfError, read_header
+from imagebuilder.host.elf import MACHINES, ElfError, ElfHeader, read_header
 from imagebuilder.model.firmware import Check, Part
 
 _NOR = ("tplink-v1", "tplink-v2", "uimage-squashfs", "vendor-uimage-squashfs", "kernel-squashfs")
@@ -201,18 +202,35 @@ def _whole(root: RootFs, path: str) -> bool:
     return file is not None and file.kind == "file" and file.size > 0
 
 
-def program_checks(root: RootFs, unpacked: Path, arch: str) -> Iterator[Check]:
-    """The shell is a program for the board's processor, and may be run."""
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """/bin/sh of a root file system. program: its header, None where it is no ELF file."""
+
+    mode: int
+    program: ElfHeader | None
+
+
+def read_shell(root: RootFs, unpacked: Path) -> Shell | None:
+    """The shell, from a folder that holds it; None where there is none."""
     shell = root.index.resolve("/bin/sh")
+    if shell is None or shell.kind != "file":
+        return None
+    try:
+        return Shell(shell.mode, read_header(place_of(unpacked, shell).read_bytes()))
+    except ElfError:
+        return Shell(shell.mode, None)
+
+
+def program_checks(shell: Shell | None, arch: str) -> Iterator[Check]:
+    """The shell is a program for the board's processor, and may be run."""
     machine, order = machine_of(arch)
-    if shell is None or shell.kind != "file" or not machine:
+    if shell is None or not machine:
         return
     yield holds(
         "mode of the shell", bool(shell.mode & 0o111), expected="may be run", found=f"{shell.mode:04o}"
     )
-    try:
-        program = read_header(place_of(unpacked, shell).read_bytes())
-    except ElfError:
+    program = shell.program
+    if program is None:
         yield Check("shell", "a program", "no ELF file", False)
         return
     found = f"{MACHINES.get(program.machine, program.machine)}, {program.order}"

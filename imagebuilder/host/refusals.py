@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why it did not work, and what to do."""
+    """Why it did not work, and what to do. no_network: the servers cannot be reached from here."""
 
     message: str
     hint: str
+    no_network: bool = False
 
 
 _NO_SPACE = re.compile(
@@ -63,11 +64,13 @@ def explain_refusal(output: str, environment: Mapping[str, str]) -> Refusal | No
         return Refusal(
             f"the network cannot be reached through {named}: {through or network}",
             "correct http_proxy, https_proxy and no_proxy in the environment, or unset them",
+            no_network=True,
         )
     if network:
         return Refusal(
             f"the network cannot be reached: {network}",
             "connect this machine; behind a proxy, set http_proxy and https_proxy in the environment",
+            no_network=True,
         )
     return _local(output)
 

@@ -18,7 +18,10 @@ from imagebuilder.kit.feed import Offer, offered
 from imagebuilder.kit.image import make_image, make_root, manifest_text, write_records
 from imagebuilder.kit.request import MakeRequest, read_request
 from imagebuilder.model.package import Dependency
-from imagebuilder.packages.resolve import Resolution, ResolutionError, Universe, package_list, resolve
+from imagebuilder.packages.opkg.resolve import resolve
+from imagebuilder.packages.package_list import package_list, read_list
+from imagebuilder.packages.resolution import Resolution, ResolutionError
+from imagebuilder.packages.universe import Universe
 
 OPKG_FAILED = 255  # what opkg exits with
 _HELP = """Available Commands:
@@ -69,14 +72,15 @@ def _opkg_words(error: ResolutionError) -> str:
 def _resolution(request: MakeRequest, offer: Offer) -> Resolution:
     """What goes into the image. InstallError in opkg's words."""
     universe = Universe(offer.packages)
-    listed = package_list(request.config.default_packages, (), request.packages)
-    unknown = [name for name in listed.names if next(universe.candidates(Dependency(name)), None) is None]
+    trees = dict.fromkeys(request.config.default_packages, "")
+    wanted = package_list(trees, read_list(request.packages))
+    unknown = [name for name in wanted.names if next(universe.candidates(Dependency(name)), None) is None]
     if unknown:
         lines = [f"Unknown package '{name}'." for name in unknown] + ["Collected errors:"]
         lines += [f" * opkg_install_cmd: Cannot install package {name}." for name in unknown]
         raise InstallError("\n".join(lines))
     try:
-        return resolve(listed.names, listed.removed, universe)
+        return resolve(wanted, universe)
     except ResolutionError as error:
         raise InstallError(_opkg_words(error)) from error
 
@@ -100,7 +104,7 @@ def _image(request: MakeRequest, tree: Path) -> None:
     _say(f"Building images for {request.config.target} - {layout.PROFILE_TITLE}")
     offer = offered(tree, _say)
     resolution = _resolution(request, offer)
-    _say(f"Packages: {' '.join(chosen.wanted for chosen in resolution.chosen if chosen.by is None)}\n")
+    _say(f"Packages: {' '.join(each.wanted for each in resolution.selected if each.by is None)}\n")
     _say("Installing packages...")
     make_root(request, resolution, offer, tree / layout.ROOT_DIR, _say)
     _say("\nBuilding images...")

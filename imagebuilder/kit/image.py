@@ -19,9 +19,9 @@ from imagebuilder.kit import layout
 from imagebuilder.kit.feed import KitFeedError, Offer, Say
 from imagebuilder.kit.request import MakeRequest
 from imagebuilder.model.control import fields_of, format_fields
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import Package, Selected
 from imagebuilder.packages.opkg.ipk_reader import Ipk, read_ipk
-from imagebuilder.packages.resolve import Chosen, Resolution
+from imagebuilder.packages.resolution import Resolution
 from imagebuilder.rootfs.files import content, read_tree, write_tree
 from imagebuilder.rootfs.tree import Entry, FileTree, file_of, symlink
 
@@ -88,33 +88,33 @@ _INIT_SCRIPT = b"#!/bin/sh /etc/rc.common"
 _NUMBER = re.compile(rb"^(START|STOP)=(\d\d)\s*$", re.MULTILINE)
 
 
-def _status(chosen: Chosen, ipk: Ipk, epoch: int) -> str:
+def _status(selected: Selected, ipk: Ipk, epoch: int) -> str:
     """The package's paragraph in opkg's record of what is installed."""
-    fields = fields_of(chosen.package, indexed=False)
+    fields = fields_of(selected.package, indexed=False)
     kept = ("Package", "Version", "Depends", "Conflicts", "Provides", "Essential", "Architecture")
     record = {name: fields[name] for name in kept if name in fields}
-    record["Status"] = f"install {'user' if chosen.by is None else 'ok'} installed"
+    record["Status"] = f"install {'user' if selected.by is None else 'ok'} installed"
     if ipk.conffiles:
         record["Conffiles"] = "".join(f"\n {path}" for path in ipk.conffiles)
-    if chosen.by is not None:
+    if selected.by is not None:
         record["Auto-Installed"] = "yes"
     record["Installed-Time"] = str(epoch)
     return format_fields(record)
 
 
-def _records(chosen: Chosen, ipk: Ipk) -> dict[str, Entry]:
+def _records(selected: Selected, ipk: Ipk) -> dict[str, Entry]:
     """The files that opkg keeps of an installed package."""
     listed = "".join(f"{path}\n" for path, entry in ipk.tree.items() if entry.kind != "dir")
     texts = {"list": listed, "control": format_fields(fields_of(ipk.control, indexed=False))}
     if ipk.conffiles:
         texts["conffiles"] = "".join(f"{path}\n" for path in ipk.conffiles)
-    base = f"{INFO}/{chosen.package.name}"
+    base = f"{INFO}/{selected.package.name}"
     files = {f"{base}.{kind}": file_of(text.encode()) for kind, text in texts.items()}
     return files | {f"{base}.{kind}": file_of(script, 0o755) for kind, script in ipk.scripts.items()}
 
 
-def _read(chosen: Chosen, offer: Offer) -> Ipk:
-    package = chosen.package
+def _read(selected: Selected, offer: Offer) -> Ipk:
+    package = selected.package
     file = offer.file_of(package)
     if not file.is_file() or (package.size and file.stat().st_size != package.size):
         raise KitFeedError(f"the index says {package.size} bytes of {file}, which is not there like that")
@@ -129,10 +129,10 @@ def packages_tree(resolution: Resolution, offer: Offer, epoch: int, say: Say) ->
     entries: dict[str, Entry] = {}
     owners: dict[str, str] = {}
     status = []
-    for chosen in resolution.chosen:
-        name = chosen.package.name
-        say(f"Installing {name} ({chosen.package.version}) to root...")
-        ipk = _read(chosen, offer)
+    for selected in resolution.selected:
+        name = selected.package.name
+        say(f"Installing {name} ({selected.package.version}) to root...")
+        ipk = _read(selected, offer)
         for path, entry in ipk.tree.items():
             if entry.kind != "dir" and owners.setdefault(path, name) != name:
                 raise KitFeedError(
@@ -140,10 +140,10 @@ def packages_tree(resolution: Resolution, offer: Offer, epoch: int, say: Say) ->
                     f"\tBut that file is already provided by package  * {owners[path]}"
                 )
             entries[path] = entry
-        entries |= _records(chosen, ipk)
-        status.append(_status(chosen, ipk, epoch))
-    for chosen in resolution.chosen:
-        say(f"Configuring {chosen.package.name}.")
+        entries |= _records(selected, ipk)
+        status.append(_status(selected, ipk, epoch))
+    for selected in resolution.selected:
+        say(f"Configuring {selected.package.name}.")
     entries[STATUS] = file_of("".join(f"{paragraph}\n" for paragraph in status).encode())
     return FileTree(entries)
 

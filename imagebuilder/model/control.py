@@ -211,9 +211,9 @@ def _version(text: str) -> str:
     return f"{int(epoch)}:{rest}" if epoch and int(epoch) else rest
 
 
-def package_of(fields: Mapping[str, str]) -> Package:
-    """A package from the fields of its paragraph; fields without a place of their own go to `extra`.
-    Raises ControlError."""
+def package_of(fields: Mapping[str, str], feed: str = "") -> Package:
+    """A package of a feed from the fields of its paragraph; fields without a place of their own go to
+    `extra`. Raises ControlError."""
     name, version = fields.get("Package", ""), fields.get("Version", "")
     if not name:
         raise ControlError("it has no name (Package)")
@@ -243,6 +243,7 @@ def package_of(fields: Mapping[str, str]) -> Package:
         get("ABIVersion", ""),
         get("Essential") == "yes",
         {key: value for key, value in fields.items() if key not in KNOWN},
+        feed=feed,
     )
 
 

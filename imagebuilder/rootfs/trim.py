@@ -38,12 +38,7 @@ def trim(tree: FileTree, lines: Sequence[str], owner: str) -> Trimmed:
 
 
 def cut(
-    stage: FileTree,
-    lines: Sequence[str] | None,
-    owner: str,
-    *,
-    python: str,
-    hook: FileTree = EMPTY,
+    stage: FileTree, lines: Sequence[str] | None, owner: str, *, python: str, hook: FileTree = EMPTY
 ) -> Trimmed:
     """The files of a Python package from all that its build installed, as OpenWrt's Py3Package cuts it.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -177,6 +177,7 @@ def services(tree: Path, places: Places) -> set[str]:
 # squashfs first: a sysupgrade keeps its settings only there
 _FILESYSTEMS = ("squashfs", "ubifs", "ext4", "jffs2-64k", "jffs2-128k", "initramfs")
 LARGEST_SHOWN = 5
+_PASSED_OVER = re.compile(r"Package (\S+) version (\S+) has no valid architecture, ignoring\.")
 
 
 class BuildError(UserError):
@@ -238,12 +239,20 @@ def named_image(
 
 
 def read_manifest(bin_dir: Path) -> tuple[Path, tuple[InstalledPackage, ...]]:
-    """The manifest and its `name - version` lines. BuildError if make wrote none, or more than one."""
+    """The manifest and its `name - version` lines. BuildError if make wrote none, or more than one.
+
+    opkg lists without the tree's repositories.conf (include/image.mk): of a package whose architecture that
+    file adds it says in the manifest itself that it passes over it (libopkg/pkg_hash.c). The package is in
+    the image.
+    """
     manifests = sorted(bin_dir.glob("*.manifest"))
     if len(manifests) != 1:
         raise BuildError(f"make wrote {len(manifests)} manifests where one was expected")
     packages = []
     for line in manifests[0].read_text("utf-8", "replace").splitlines():
+        if passed_over := _PASSED_OVER.fullmatch(line):
+            packages.append(InstalledPackage(name=passed_over[1], version=passed_over[2]))
+            continue
         name, separator, version = line.partition(" - ")
         if not separator:
             raise BuildError(f"{manifests[0].name} has a line that names no package: {line!r}")
@@ -278,7 +287,7 @@ def check_packages(plan: Plan, report: MakeReport) -> None:
         for missing in report.unsatisfied
     ]
     for name in report.not_fetched:
-        if name in plan.reasons:
+        if name in plan.wanted.add:
             lines.append(f"package '{name}' could not be downloaded; {_asked(plan, name)}")
         else:
             dependents = [f"'{other}'" for other in report.not_installed if other != name]
@@ -300,20 +309,21 @@ def check_packages(plan: Plan, report: MakeReport) -> None:
 
 
 def _asked(plan: Plan, name: str) -> str:
-    return f"asked for by {plan.reasons.get(name, 'another package')}"
+    return f"asked for by {plan.wanted.add.get(name, 'another package')}"
 
 
 def check_images(
     board: Board,
     images: Sequence[ImageFile],
     report: MakeReport,
-    largest: Sequence[tuple[str, int]],
+    largest: Callable[[], Sequence[tuple[str, int]]],
     made: Sequence[str] = (),
 ) -> None:
     """BuildError for a required image that is missing or larger than its partition.
 
-    board: as the tree's releases know it (Board.for_profile). largest: what fills the root file system,
-    (name, bytes before compression), the largest first. made: the names of all files that make left.
+    board: as the tree's releases know it (Board.for_profile). largest: asked only where there is an
+    error, what fills the root file system, (name, bytes before compression), the largest first. made: the
+    names of all files that make left.
     """
     present = {image.type for image in images}
     missing = [name for name, image in board.images.items() if image.required and name not in present]
@@ -333,8 +343,8 @@ def check_images(
             )
     if not lines:
         return
-    if largest:
-        shown = ", ".join(f"{name} {human_size(size)}" for name, size in largest[:LARGEST_SHOWN])
+    if sizes := largest()[:LARGEST_SHOWN]:
+        shown = ", ".join(f"{name} {human_size(size)}" for name, size in sizes)
         lines.append(f"largest in the root file system, before compression: {shown}")
     fits = report.too_big or not missing
     raise BuildError(

@@ -12,13 +12,14 @@ from typing import Any
 
 from imagebuilder.config.board import Board, Partition, Profile, TplinkHeader
 from imagebuilder.config.device import DeviceFacts, ImageFacts, make_size, parse_mtdparts
+from imagebuilder.host.fs import text_of
 from imagebuilder.model.firmware import FLASH_LAYOUTS
 from imagebuilder.model.tree import ProfileError, Tree, TreeError, nearest_profiles
 from imagebuilder.tree.image_makefile import DeviceDefinition, read_image_makefiles
 from imagebuilder.tree.legacy_images import legacy_device
 from imagebuilder.tree.makefile_text import UNKNOWN
 from imagebuilder.tree.recipes import device_images
-from imagebuilder.tree.tree import choose_profile, settings_of
+from imagebuilder.tree.tree import choose_profile
 
 # of a flash layout the recipes keep 256K for the overlay (-X 0x40000), and the header needs 512 bytes
 TPLINK_KEPT = 0x40000 + 512
@@ -40,10 +41,9 @@ def known_profile(tree: Tree, name: str) -> str:
 def device_facts(tree: Tree, profile: str) -> DeviceFacts:
     """What the tree says of one of its profiles."""
     folder = Path(tree.folder)
-    settings = settings_of(folder)
-    makefiles = read_image_makefiles(folder, tree.target, {f"CONFIG_{k}": v for k, v in settings.items()})
+    makefiles = read_image_makefiles(folder, tree.target)
     definition = makefiles.device(profile) or DeviceDefinition({}, {})
-    info = parse_targetinfo(_text(folder / ".targetinfo"), tree.target, profile)
+    info = parse_targetinfo(text_of(folder / ".targetinfo"), tree.target, profile)
     made = _profile_json(folder, tree.places.bin or f"bin/targets/{tree.target}", profile)
     values = definition.values
     legacy = legacy_device(makefiles, profile) if not definition.recipes else None
@@ -152,7 +152,7 @@ def _profile_json(folder: Path, bin_dir: str, profile: str) -> Mapping[str, Any]
         if not path.is_file():
             continue
         try:
-            profiles = json.loads(_text(path))["profiles"]
+            profiles = json.loads(text_of(path))["profiles"]
             found = profiles.get(profile)
         except (json.JSONDecodeError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise TreeError(f"{path} is no profiles.json as OpenWrt writes it", hint="remove it") from error
@@ -171,10 +171,6 @@ def _json_images(made: Mapping[str, Any]) -> dict[str, ImageFacts]:
         for name in types
         if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][\w+-]*", name)
     }
-
-
-def _text(path: Path) -> str:
-    return path.read_text("utf-8", "replace") if path.is_file() else ""
 
 
 @dataclass(frozen=True)

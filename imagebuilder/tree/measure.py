@@ -202,12 +202,11 @@ class ImageSize:
 
 def image_facts(tree: Path, places: Places, target: str, profile: str) -> ProfileImages:
     """What the tree says of one of its profiles (`tl-wr740n-v4`); whatever it does not say is missing."""
-    settings = settings_of(tree)
-    makefiles = read_image_makefiles(tree, target, {f"CONFIG_{k}": v for k, v in settings.items()})
+    makefiles = read_image_makefiles(tree, target)
     definition = makefiles.device(profile) or DeviceDefinition({}, {})
     kernel_file = _kernel_file(places, profile, definition.values.get("KERNEL_SUFFIX", "-kernel.bin"))
     kernel = tree / kernel_file if kernel_file and (tree / kernel_file).is_file() else None
-    partsize = settings.get("TARGET_ROOTFS_PARTSIZE", "")
+    partsize = settings_of(tree).get("TARGET_ROOTFS_PARTSIZE", "")
     partition = int(partsize) * _MEBIBYTE if re.fullmatch(r"[0-9]{1,7}", partsize) else None
     return ProfileImages(
         kernel=Amount(bytes=kernel.stat().st_size, source=kernel_file) if kernel else None,

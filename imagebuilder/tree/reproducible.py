@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, sha256_of, write_whole
+from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, sha256_of, text_of, write_whole
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
@@ -191,11 +191,11 @@ def source_date_epoch(tree: Path) -> int:
     target/imagebuilder/Makefile write them; the first member of an ipk, dated by ipkg-build. 0 for a tree
     that has nothing of that. TreeError for a damaged package.
     """
-    stated = _text(tree / "version.date").strip()
+    stated = text_of(tree / "version.date").strip()
     if stated.isascii() and stated.isdigit():
         return int(stated)
     for name, pattern in (("include/version.mk", _EPOCH_MK), (".config", _EPOCH_OF_KIT)):
-        found = pattern.search(_text(tree / name))
+        found = pattern.search(text_of(tree / name))
         if found is not None:
             return int(found[1])
     packages = sorted(tree.glob("packages/kernel_*.ipk")) or sorted(tree.glob("packages/*.ipk"))
@@ -329,10 +329,6 @@ def _races(tree: Path) -> bool:
     """Whether the tree's mksquashfs is the one whose threads race; later ones wait for one another."""
     programs = (tree / TOOLS / form.format("mksquashfs4") for form in _FORMS)
     return any(program.is_file() and _RACING in program.read_bytes() for program in programs)
-
-
-def _text(path: Path) -> str:
-    return path.read_text("utf-8", "replace") if path.is_file() else ""
 
 
 SHOWN = 10  # files of a root file system that a message names

@@ -48,11 +48,11 @@ def tried(
     # many images have no Python, and what tries it takes a while to load
     from imagebuilder.python.shake.commands import (  # noqa: PLC0415
         CrashError,
+        Root,
         prove,
         start_facts,
         trace,
     )
-    from imagebuilder.python.shake.run import Root  # noqa: PLC0415
 
     try:
         emulated = emulation(board, Path("/"))
@@ -81,8 +81,8 @@ def loaded(root: Path, board: Board, wanted: Collection[str], work: Path, log: L
     python = python_of(root)
     if python is None:
         return None
-    from imagebuilder.python.bytecode.load import load_bytecode  # noqa: PLC0415 - as tried()
-    from imagebuilder.python.shake.run import Root  # noqa: PLC0415
+    from imagebuilder.python.shake.commands import Root  # noqa: PLC0415
+    from imagebuilder.trial.load import load_bytecode  # noqa: PLC0415 - as tried()
 
     try:
         emulated = emulation(board, Path("/"))
@@ -96,8 +96,7 @@ def start_checks(image: Path, board: Board, log: Log) -> tuple[Check, ...]:
     found = inspect(image).root
     if found is None or found.python is None:
         return ()
-    from imagebuilder.python.shake.commands import ProofError  # noqa: PLC0415
-    from imagebuilder.python.shake.run import RootError  # noqa: PLC0415
+    from imagebuilder.python.shake.commands import ProofError, RootError  # noqa: PLC0415
 
     what, expected = "the interpreter starts", f"Python {found.python.version}"
     with tempfile.TemporaryDirectory(prefix="trying-") as folder:

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from imagebuilder.host.fs import disk_errors_explained, remove_tree, user_data
+from imagebuilder.host.fs import disk_errors_explained, remove_tree, text_of, user_data
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.trust.keys import KeyFileError, parse_usign_key
 
@@ -80,7 +80,7 @@ def keep_signing_key(tree: Path, settings: Settings, view: PrivateView, kept: Pa
 
 def _missing_set(tree: Path, settings: Settings) -> str | None:
     """The set of keys that the tree's make makes, and that the tree does not have."""
-    if not _MAKES_KEYS.search(_text(tree / "Makefile")) or settings.get("SIGNATURE_CHECK") != "y":
+    if not _MAKES_KEYS.search(text_of(tree / "Makefile")) or settings.get("SIGNATURE_CHECK") != "y":
         return None
     kind = _APK if settings.get("USE_APK") == "y" else _USIGN
     return None if (tree / _SETS[kind][0]).exists() else kind
@@ -99,10 +99,6 @@ def _is_usign_key(path: Path) -> bool:
     except KeyFileError:
         return False
     return True
-
-
-def _text(path: Path) -> str:
-    return path.read_text("utf-8", "replace") if path.is_file() else ""
 
 
 def _plain(path: Path) -> bool:

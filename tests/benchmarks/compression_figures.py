@@ -21,13 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from imagebuilder.ask import look_at_tree
-from imagebuilder.budget.flash_kinds import Figure, kind_of
-from imagebuilder.budget.records import installed_tree
+from imagebuilder.budget.flash_kinds import Figure, Kind, kind_of
 from imagebuilder.host.fs import user_cache
-from imagebuilder.kit import prepare_kit
+from imagebuilder.kit.prepare import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.packages.opkg.ipk_reader import Ipk, read_ipk
+from imagebuilder.packages.opkg.records import installed_tree
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.tree import EMPTY, FileTree
 from imagebuilder.tree.measure import SquashfsOptions, measure_squashfs, squashfs_options
@@ -66,7 +66,7 @@ class Measurer:
         return (self.size(installed_tree(group, EMPTY)) - self.files(group)) / len(group)
 
 
-def figure(measurer: Measurer, kind: str, corpus: Sequence[Ipk], arch: str, source: str) -> Figure:
+def figure(measurer: Measurer, kind: Kind, corpus: Sequence[Ipk], arch: str, source: str) -> Figure:
     """One kind, from groups of packages drawn by chance, always the same."""
     chance = random.Random(kind)
     ratios = []
@@ -82,7 +82,7 @@ def figure(measurer: Measurer, kind: str, corpus: Sequence[Ipk], arch: str, sour
         block=measurer.options.block,
         filters=measurer.options.filters,
         arch=arch,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         ratio=round(statistics.mean(ratios), 4),
         spread=round(statistics.stdev(ratios), 4),
         packages=len(corpus),
@@ -119,7 +119,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for corpus, arch, place, options, whose in runs:
             measurer = Measurer(place, options, Path(scratch))
-            kinds: dict[str, list[Ipk]] = {}
+            kinds: dict[Kind, list[Ipk]] = {}
             for package in corpus:
                 kind = kind_of(package.control.name, package.control.section)
                 kinds.setdefault(kind, []).append(package)

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,7 +29,7 @@ import zstandard
 
 from imagebuilder.firmware.formats.formats import FORMATS
 from imagebuilder.firmware.formats.metadata import peel
-from imagebuilder.firmware.reader import ImageFormatError, Reading, View
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View
 from imagebuilder.firmware.squashfs.index import read_index
 from imagebuilder.host.run import run
 from tests.support import firmware_writers as make
@@ -124,20 +124,15 @@ class Target:
     good: bytes
 
 
+def read(form: Format, view: View) -> object:
+    """All that a format says of an image."""
+    return form.detect(view), form.parse(view, Reading(FORMATS, most_unpacked=MOST_UNPACKED))
+
+
 @cache
 def targets() -> tuple[Target, ...]:
     good = images()
-    parsers = [
-        Target(
-            form.kind,
-            lambda view, form=form: (
-                form.detect(view),
-                form.parse(view, Reading(FORMATS, most_unpacked=MOST_UNPACKED)),
-            ),
-            good[form.kind],
-        )
-        for form in FORMATS
-    ]
+    parsers = [Target(form.kind, partial(read, form), good[form.kind]) for form in FORMATS]
     more = [Target("metadata", peel, metadata_image())]
     more += [
         Target(f"files of squashfs ({name})", read_index, small_squashfs(name))

@@ -99,16 +99,16 @@ MUTATIONS = (
     ),
     Mutation(
         "package lists: what a profile removes, a series too long",
-        "packages/resolve.py",
-        'if covers("<21.02", release):',
-        'if covers("<22.03", release):',
+        "packages/package_list.py",
+        'if covers("<21.02", release)',
+        'if covers("<22.03", release)',
         "packages/test_resolve.py::test_what_a_profile_removes_a_user_can_have_from_21_02_on",
     ),
     Mutation(
         "package lists: what a profile removes, a series too short",
-        "packages/resolve.py",
-        'if covers("<21.02", release):',
-        'if covers("<19.07", release):',
+        "packages/package_list.py",
+        'if covers("<21.02", release)',
+        'if covers("<19.07", release)',
         "packages/test_resolve.py::test_what_a_profile_removes_a_user_can_have_from_21_02_on",
     ),
     Mutation(
@@ -184,8 +184,8 @@ MUTATIONS = (
     Mutation(
         "fit does not count what the prediction may be wrong by",
         "budget/budget.py",
-        "found.flash(at_most(found.rootfs(packages)))",
-        "found.flash(found.rootfs(packages))",
+        "found.flash(at_most(found.rootfs(each.package for each in selected)))",
+        "found.flash(found.rootfs(each.package for each in selected))",
         "whole/test_nor_build.py::test_fit_counts_all_that_the_prediction_may_be_wrong_by",
     ),
     Mutation(
@@ -233,8 +233,8 @@ MUTATIONS = (
     Mutation(
         "`<` for `<=` in a size check",
         "firmware/checks.py",
-        "found <= limit, level)",
-        "found < limit, level)",
+        "found <= limit)",
+        "found < limit)",
         "firmware/test_verify.py::test_limits_of_the_board_hold_to_the_byte",
     ),
     Mutation(
@@ -269,7 +269,7 @@ MUTATIONS = (
     Mutation(
         "apk's identity is not written into a lock",
         "packages/lock.py",
-        "            identity=each.identity,\n",
+        "            identity=each.package.identity,\n",
         "",
         "whole/test_lock.py::test_what_apk_knows_a_package_by_is_locked",
     ),
@@ -298,7 +298,7 @@ MUTATIONS = (
     Mutation(
         "removals are not written into a lock",
         "packages/lock.py",
-        '        removed=tuple(name for name in plan.packages if name.startswith("-")),\n',
+        "        removed=plan.wish.removals,\n",
         "",
         "whole/test_lock.py::test_what_is_removed_and_the_profile_are_locked",
     ),

@@ -20,13 +20,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from index_text import index_text
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imagebuilder.ask import plan_and_budgets
 from imagebuilder.config.request import requests
 from imagebuilder.log import Log
 from imagebuilder.packages.opkg.feed import used_indexes
 from imagebuilder.packages.opkg.opkg import read_index
+from tests.benchmarks.index_text import index_text
 
 PROJECT = Path(__file__).resolve().parents[2]
 BOARD = "tplink-tl-wr740n-v4"

@@ -19,71 +19,62 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imagebuilder.host.fs import user_cache
-from imagebuilder.kit import prepare_kit
+from imagebuilder.kit.prepare import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.result import Start
-from imagebuilder.python.shake.commands import start_facts, trace
-from imagebuilder.python.shake.run import Root
+from imagebuilder.python.shake.commands import Root, start_facts, trace
 from imagebuilder.python.shake.shake import standard_packages
 from imagebuilder.rootfs.tree import FileTree
 from tests.benchmarks.shake_sizes import APPS, XZ, library_part, squashfs
-from tests.support.shake_kit import (
-    CATALOGUE,
-    Contents,
-    chosen_packages,
-    left_of,
-    package_of,
-    packages_of,
-    root_of,
-    script_app,
-    shaken,
-)
+from tests.support.shake_kit import Contents, Shaker, left_of, root_of
 
 ROUNDS, RUNS, WANTED = 5, 7, 0.35
 PROGRAMS = ("hello", "imports")
 
 
-def from_source(kit: Path, contents: Contents) -> dict[str, FileTree]:
+def from_source(shaker: Shaker, contents: Contents) -> dict[str, FileTree]:
     """The packages with sources in place of bytecode."""
-    found = {}
+    found, catalogue = {}, shaker.catalogue
     for name, each in contents.items():
         tree = each.tree
-        if name in standard_packages(CATALOGUE) and CATALOGUE.packages.get(name, None) is not None:
+        if name in standard_packages(catalogue) and catalogue.packages.get(name, None) is not None:
             bytecode = [path for path in tree if path.endswith(".pyc")]
-            twin = CATALOGUE.packages[name].src_name
+            twin = catalogue.packages[name].src_name
             tree = tree.without(bytecode)
             if twin is not None:
-                tree = tree.merged(package_of(kit, twin).tree)
+                tree = tree.merged(shaker.package_of(twin).tree)
         found[name] = tree
     return found
 
 
-def roots(kit: Path, program: str, work: Path) -> dict[str, tuple[Root, Mapping[str, FileTree]]]:
+def roots(shaker: Shaker, program: str, work: Path) -> dict[str, tuple[Root, Mapping[str, FileTree]]]:
     """The root file systems to compare, with their packages' trees."""
-    contents = packages_of(kit, chosen_packages(APPS / "imports.py"))
+    catalogue = shaker.catalogue
+    contents = shaker.packages_of(shaker.chosen_packages(APPS / "imports.py"))
     script = APPS / f"{program}.py"
-    contents["app-mine"] = script_app(script, work / "app")
-    plain = script_app(script, work / "app", site=False, isolated=True)
-    sources = from_source(kit, contents)
-    sources["app-mine"] = script_app(script, work / "app", source="only").tree
+    contents["app-mine"] = shaker.script_app(script, work / "app")
+    plain = shaker.script_app(script, work / "app", site=False, isolated=True)
+    sources = from_source(shaker, contents)
+    sources["app-mine"] = shaker.script_app(script, work / "app", source="only").tree
     whole = {name: each.tree for name, each in contents.items()}
-    full = Root(root_of(whole.values(), work / "bytecode"), CATALOGUE.python)
+    full = Root(root_of(whole.values(), work / "bytecode"), catalogue.python)
     runs = trace(full, [program], work, Log())
     left = left_of(
-        contents, shaken(contents, work / "read", traced={name for run in runs for name in run.modules})
+        contents,
+        shaker.shaken(contents, work / "read", traced={name for run in runs for name in run.modules}),
     )
     lean = {**left, "app-mine": plain.tree}
     forms = {"source": sources, "bytecode": whole, "shaken": left, "shaken, -I -S": lean}
     return {
-        form: (Root(root_of(trees.values(), work / form), CATALOGUE.python), trees)
+        form: (Root(root_of(trees.values(), work / form), catalogue.python), trees)
         for form, trees in forms.items()
     }
 
 
-def measure(kit: Path, program: str, work: Path) -> dict[str, tuple[Start, float, int, int]]:
+def measure(shaker: Shaker, program: str, work: Path) -> dict[str, tuple[Start, float, int, int]]:
     """By form: facts, seconds, bytes of the library part and of the root in a squashfs."""
-    there = roots(kit, program, work)
+    there = roots(shaker, program, work)
     facts: dict[str, Start] = {}
     seconds: dict[str, list[float]] = {form: [] for form in there}
     for _ in range(ROUNDS):
@@ -94,8 +85,8 @@ def measure(kit: Path, program: str, work: Path) -> dict[str, tuple[Start, float
         form: (
             facts[form],
             statistics.median(seconds[form]),
-            squashfs(kit, [library_part(trees)], XZ),
-            squashfs(kit, trees.values(), XZ),
+            squashfs(shaker.kit, [library_part(shaker.catalogue, trees)], XZ),
+            squashfs(shaker.kit, trees.values(), XZ),
         )
         for form, (_, trees) in there.items()
     }
@@ -103,9 +94,11 @@ def measure(kit: Path, program: str, work: Path) -> dict[str, tuple[Start, float
 
 def main() -> None:
     """The table."""
-    kit = prepare_kit(EDITIONS["embedded"], user_cache(), Log())
+    edition = EDITIONS["embedded"]
+    kit = prepare_kit(edition, user_cache(), Log())
     with tempfile.TemporaryDirectory() as name:
-        found = {program: measure(kit, program, Path(name) / program) for program in PROGRAMS}
+        shaker = Shaker(edition, kit, Path(name))
+        found = {program: measure(shaker, program, Path(name) / program) for program in PROGRAMS}
     head = (
         "program",
         "form",

@@ -20,25 +20,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imagebuilder.host.fs import user_cache
-from imagebuilder.kit import prepare_kit
+from imagebuilder.kit.prepare import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.tree import Places
-from imagebuilder.python.shake.commands import prove, trace
-from imagebuilder.python.shake.run import Root
+from imagebuilder.python.catalogue.catalogue import Catalogue
+from imagebuilder.python.shake.commands import Root, prove, trace
 from imagebuilder.python.shake.shake import standard_packages
 from imagebuilder.rootfs.tree import FileTree
 from imagebuilder.tree.measure import SquashfsOptions, measure_squashfs, squashfs_options
-from tests.support.shake_kit import (
-    CATALOGUE,
-    LIBRARY,
-    chosen_packages,
-    left_of,
-    packages_of,
-    root_of,
-    script_app,
-    shaken,
-)
+from tests.support.shake_kit import Shaker, left_of, root_of
 
 APPS = Path(__file__).resolve().parents[1] / "data/apps"
 XZ_ARGUMENTS = ("-nopad", "-noappend", "-no-xattrs", "-all-root", "-comp", "xz", "-b", str(256 << 10))
@@ -55,10 +46,11 @@ class Case:
     packages: tuple[str, ...]
 
 
-def library_part(trees: Mapping[str, FileTree]) -> FileTree:
+def library_part(catalogue: Catalogue, trees: Mapping[str, FileTree]) -> FileTree:
     """What CPython's packages have in its library."""
-    own = (trees[name] for name in sorted(standard_packages(CATALOGUE) & trees.keys()))
-    return FileTree({path: entry for tree in own for path, entry in tree.items() if path.startswith(LIBRARY)})
+    own = (trees[name] for name in sorted(standard_packages(catalogue) & trees.keys()))
+    below = catalogue.library
+    return FileTree({path: entry for tree in own for path, entry in tree.items() if path.startswith(below)})
 
 
 def squashfs(kit: Path, trees: Iterable[FileTree], options: SquashfsOptions) -> int:
@@ -69,23 +61,25 @@ def squashfs(kit: Path, trees: Iterable[FileTree], options: SquashfsOptions) -> 
         return measure_squashfs(kit, options, root, Path(name) / "image")
 
 
-def measure(kit: Path, case: Case, work: Path) -> None:
+def measure(shaker: Shaker, case: Case, work: Path) -> None:
     """One case's lines."""
-    contents = packages_of(kit, case.packages)
-    contents["app-mine"] = script_app(APPS / case.script, work / "app")
+    kit, catalogue = shaker.kit, shaker.catalogue
+    contents = shaker.packages_of(case.packages)
+    contents["app-mine"] = shaker.script_app(APPS / case.script, work / "app")
     whole = {name: each.tree for name, each in contents.items()}
-    full = Root(root_of(whole.values(), work / "full"), CATALOGUE.python)
+    full = Root(root_of(whole.values(), work / "full"), catalogue.python)
     runs = trace(full, case.commands, work, Log())
     assert all(run.code == 0 for run in runs), runs
-    result = shaken(contents, work / "read", traced={name for run in runs for name in run.modules})
+    traced = {name for run in runs for name in run.modules}
+    result = shaker.shaken(contents, work / "read", traced=traced)
     left = left_of(contents, result)
-    root = Root(root_of(left.values(), work / "left"), CATALOGUE.python)
+    root = Root(root_of(left.values(), work / "left"), catalogue.python)
     proved = prove(root, case.commands, work, Log(), dropped=result.dropped)
     print(f"\n{case.script}: {', '.join(case.packages)}; {' and '.join(case.commands)} run in what is left")
     print(f"{'':24}{'before':>12}{'after':>12}{'share':>9}")
     for title, options in (("as the kit packs", squashfs_options(kit, Places())), ("xz, 256 KiB", XZ)):
         parts = (
-            ("library part", [library_part(whole)], [library_part(left)]),
+            ("library part", [library_part(catalogue, whole)], [library_part(catalogue, left)]),
             ("root", whole.values(), left.values()),
         )
         for part, before, after in parts:
@@ -108,16 +102,18 @@ def measure(kit: Path, case: Case, work: Path) -> None:
 
 def main() -> None:
     """All cases."""
-    kit = prepare_kit(EDITIONS["embedded"], user_cache(), Log())
-    notes = chosen_packages(APPS / "notes.py")
-    cases = (
-        Case("hello.py", ("hello",), 0.25, ("python3-base",)),
-        Case("hello.py", ("hello",), 0.25, ("python3",)),
-        Case("notes.py", ("notes --check",), 0.40, notes),
-    )
-    for case in cases:
-        with tempfile.TemporaryDirectory() as name:
-            measure(kit, case, Path(name))
+    edition = EDITIONS["embedded"]
+    kit = prepare_kit(edition, user_cache(), Log())
+    with tempfile.TemporaryDirectory() as folder:
+        shaker = Shaker(edition, kit, Path(folder))
+        cases = (
+            Case("hello.py", ("hello",), 0.25, ("python3-base",)),
+            Case("hello.py", ("hello",), 0.25, ("python3",)),
+            Case("notes.py", ("notes --check",), 0.40, shaker.chosen_packages(APPS / "notes.py")),
+        )
+        for case in cases:
+            with tempfile.TemporaryDirectory() as name:
+                measure(shaker, case, Path(name))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from imagebuilder.host.cache import Cache
 from imagebuilder.host.fs import sha256_of, user_cache
 from imagebuilder.kit.debian import fetch
 from imagebuilder.kit.layout import LINUX_DIR, PACKAGES_DIR
-from imagebuilder.kit.prepare import kit_digest, prepare
+from imagebuilder.kit.prepare import kit_digest, prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import Edition
 from imagebuilder.model.package import Dependency, Package
@@ -299,7 +299,7 @@ def anew(kit: Path, edition: Edition, cache: Path) -> Path:
         blob.parent.mkdir(parents=True, exist_ok=True)
         if known.exists():
             shutil.copy(known, blob)
-    return prepare(edition, cache, Log())
+    return prepare_kit(edition, cache, Log())
 
 
 def test_equal_kits_are_equal(

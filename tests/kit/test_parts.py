@@ -387,7 +387,9 @@ def test_one_process_makes_the_kit_and_others_wait(tmp_path: Path, monkeypatch: 
     notes: list[object] = []
     found: list[Path] = []
     threads = [
-        threading.Thread(target=lambda: found.append(prepare.prepare(EDITION, tmp_path, Log([notes.append]))))
+        threading.Thread(
+            target=lambda: found.append(prepare.prepare_kit(EDITION, tmp_path, Log([notes.append])))
+        )
         for _ in range(3)
     ]
     for thread in threads:
@@ -407,13 +409,13 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(fetch, "fetch", refuse)
     with pytest.raises(HostError, match="no network"):
-        prepare.prepare(EDITION, tmp_path, Log())
+        prepare.prepare_kit(EDITION, tmp_path, Log())
     assert [path.name for path in (tmp_path / "kits").iterdir()] == [".lock"]
 
 
 def test_offline_a_kit_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(OfflineError, match="the embedded kit of Debian 12"):
-        prepare.prepare(EDITION, tmp_path, Log(), offline=True)
+        prepare.prepare_kit(EDITION, tmp_path, Log(), offline=True)
     assert not (tmp_path / "kits").exists()
 
 
@@ -423,7 +425,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=300 << 20))
     with pytest.raises(HostError, match=r"the embedded kit needs \d+ MiB below .*, where 300 MiB are free"):
-        prepare.prepare(EDITION, tmp_path, Log())
+        prepare.prepare_kit(EDITION, tmp_path, Log())
 
 
 def test_newer_packages_make_a_new_kit_only_where_they_are_asked_for(
@@ -445,22 +447,22 @@ def test_newer_packages_make_a_new_kit_only_where_they_are_asked_for(
     monkeypatch.setattr(fetch, "fetch", fetched)
     monkeypatch.setattr(prepare, "gather", gathered)
     monkeypatch.setattr(prepare, "_make", make)
-    place = prepare.prepare(EDITION, tmp_path, Log())
+    place = prepare.prepare_kit(EDITION, tmp_path, Log())
     first = prepare.kit_digest(place)
     offered["version"] = "2"
-    assert prepare.prepare(EDITION, tmp_path, Log()) == place
+    assert prepare.prepare_kit(EDITION, tmp_path, Log()) == place
     assert (made, prepare.kit_digest(place)) == (["1"], first)
-    assert prepare.prepare(EDITION, tmp_path, Log(), fresh=True) == place
+    assert prepare.prepare_kit(EDITION, tmp_path, Log(), fresh=True) == place
     assert made == ["1", "2"]
     assert prepare.kit_digest(place) != first
-    prepare.prepare(EDITION, tmp_path, Log(), fresh=True)
+    prepare.prepare_kit(EDITION, tmp_path, Log(), fresh=True)
     assert made == ["1", "2"]
 
 
 def test_another_machine_cannot_have_the_kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(architecture.platform, "machine", lambda: "riscv64")
     with pytest.raises(HostError, match="x86-64"):
-        prepare.prepare(EDITION, tmp_path, Log())
+        prepare.prepare_kit(EDITION, tmp_path, Log())
 
 
 def test_the_digest_depends_on_every_package() -> None:

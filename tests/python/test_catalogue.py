@@ -19,14 +19,15 @@ def test_the_series_states_where_its_facts_come_from() -> None:
     )
     assert re.fullmatch(r"[0-9a-f]{40}", BOOK.commit)
     assert (BOOK.python, BOOK.version, BOOK.magic_number) == ("3.11", "3.11.7", 3495)
-    assert BOOK.site_packages == "/usr/lib/python3.11/site-packages"
+    assert BOOK.library == "/usr/lib/python3.11"
     with pytest.raises(CatalogueError, match="no Python catalogue for OpenWrt 19"):
         load_catalogue("19")
 
 
 def test_variants_grow_from_base_to_full() -> None:
     base, light, full = (
-        [package.name for package in BOOK.variant_packages(variant)] for variant in ("base", "light", "full")
+        [package.name for package in BOOK.closure([BOOK.variant_package(variant).name])]
+        for variant in ("base", "light", "full")
     )
     assert base == ["libpython3", "python3-base"]
     assert light == [*base, "python3-light"]

@@ -25,6 +25,8 @@ from imagebuilder.errors import UserError
 from imagebuilder.log import Log
 from imagebuilder.model.filespec import FilespecError, FilespecUse
 from imagebuilder.packages.apk import version as apk_version
+from imagebuilder.packages.apk.manager import Apk
+from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.packages.opkg.version import compare_versions
 from imagebuilder.python.build import host_build_source
 from imagebuilder.python.build.host_build import (
@@ -36,7 +38,7 @@ from imagebuilder.python.build.host_build import (
 )
 from imagebuilder.python.build.host_build_source import SourceTreeError, lay_source, stated_version
 from imagebuilder.python.build.recipe import RecipeError, build, declare, declare_source
-from imagebuilder.python.catalogue.package_version import PackageVersionError, package_version
+from imagebuilder.python.catalogue.package_version import PackageVersionError
 from imagebuilder.python.requirements.index_pip import NoMatchError
 from imagebuilder.python.wheels.target import WheelTarget
 from imagebuilder.python.wheels.tree import NativeCodeError
@@ -143,15 +145,15 @@ def test_a_recipe_that_cannot_be_followed_is_a_fault_of_the_config(keys: dict[st
 
 def test_a_plan_knows_the_package_before_it_is_built(project: Path) -> None:
     recipe = use(depends=["python3-light", "python3-asyncio"], provides=["demo"], license="MIT", src=True)
-    package = declare(recipe, project, "opkg")
+    package = declare(recipe, project, Opkg())
     assert (package.name, package.version, package.architecture) == ("python3-demo", "1.5-1", "all")
     assert [str(group[0]) for group in package.depends] == ["libc", "python3-light", "python3-asyncio"]
     assert (package.provides, package.extra) == (("demo",), {"License": "MIT"})
     source = declare_source(recipe, package)
     assert (source.name, source.version, source.depends) == ("python3-demo-src", "1.5-1", ())
-    apk = declare(recipe.model_copy(update={"release": 3}), project, "apk")
+    apk = declare(recipe.model_copy(update={"release": 3}), project, Apk())
     assert (apk.version, apk.architecture) == ("1.5-r3", "noarch")
-    assert declare(use(version="2.0rc1"), project, "opkg").version == "2.0~rc1-1"
+    assert declare(use(version="2.0rc1"), project, Opkg()).version == "2.0~rc1-1"
 
 
 def test_where_a_version_stands(project: Path, tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_where_a_version_stands(project: Path, tmp_path: Path) -> None:
     (folder / "setup.cfg").write_text("[metadata]\nversion = attr: demo.version\n")
     assert stated_version(folder) is None
     with pytest.raises(RecipeError, match=r"'python3-demo': .*/demo does not say its version without"):
-        declare(use(), project, "opkg")
+        declare(use(), project, Opkg())
     (folder / "setup.cfg").write_text("[metadata]\nversion = 1.6\n")
     assert stated_version(folder) == Version("1.6")
     (folder / "setup.cfg").unlink()
@@ -174,7 +176,7 @@ def test_where_a_version_stands(project: Path, tmp_path: Path) -> None:
         with pytest.raises(SourceTreeError):
             stated_version(Path(wrong))
     with pytest.raises(RecipeError, match="there is no"):
-        declare(use(source="none"), project, "opkg")
+        declare(use(source="none"), project, Opkg())
 
 
 PARTS = st.builds(
@@ -189,21 +191,18 @@ PARTS = st.builds(
 @given(PARTS, PARTS, st.sampled_from([1, 2]))
 def test_package_managers_order_versions_as_python_does(one: Version, other: Version, release: int) -> None:
     order = (one > other) - (one < other)
-    assert compare_versions(*(package_version(each, 1, "opkg") for each in (one, other))) == order
-    in_apk = [package_version(each, 1, "apk") for each in (one, other)]
+    assert compare_versions(*(Opkg().version(each, 1) for each in (one, other))) == order
+    in_apk = [Apk().version(each, 1) for each in (one, other)]
     assert apk_version.compare(*in_apk) == order
     assert all(map(apk_version.is_valid, in_apk))
-    assert (
-        compare_versions(package_version(one, release, "opkg"), package_version(one, 2, "opkg"))
-        == release - 2
-    )
+    assert compare_versions(Opkg().version(one, release), Opkg().version(one, 2)) == release - 2
 
 
 def test_versions_that_apk_cannot_have() -> None:
-    assert package_version(Version("1!2+local.1"), 1, "opkg") == "1:2+local.1-1"
+    assert Opkg().version(Version("1!2+local.1"), 1) == "1:2+local.1-1"
     for version in ("1!2", "2+local"):
         with pytest.raises(PackageVersionError, match="apk has no place for the version"):
-            package_version(Version(version), 1, "apk")
+            Apk().version(Version(version), 1)
 
 
 # --- what the documentation says

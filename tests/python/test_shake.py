@@ -11,15 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.packages.shaken import shaken_package
+from imagebuilder.packages.apk.manager import Apk
+from imagebuilder.packages.opkg.manager import Opkg
+from imagebuilder.packages.repack import shaken_package
 from imagebuilder.python.shake.closure import Closure, Modules, absolute, close
-from imagebuilder.python.shake.commands import Looked, lacking, parse_trace
+from imagebuilder.python.shake.commands import (
+    Looked,
+    Root,
+    RootError,
+    command_words,
+    inside,
+    lacking,
+    parse_trace,
+    program_argv,
+)
 from imagebuilder.python.shake.hidden import codecs_in
 from imagebuilder.python.shake.index import index_of, module_of
 from imagebuilder.python.shake.libraries import Cut, lean, library_names
 from imagebuilder.python.shake.read import Imported, ModuleFacts, ShakeError, Unit, parse_facts
-from imagebuilder.python.shake.run import Root, RootError, command_words, inside, program_argv
-from imagebuilder.python.shake.shake import builtin_modules, frozen_modules
+from imagebuilder.python.shake.shake import Kept, builtin_modules, frozen_modules
 from imagebuilder.rootfs.local_package import LocalPackage
 from imagebuilder.rootfs.tree import FileTree, file_of, symlink
 
@@ -209,7 +219,11 @@ def test_the_readers_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "M\ta\n", "U\t0\t-1\tbody\t\t\nEND", "M\ta\nU\t5\t0\tbody\t\t\nEND", "what\nEND"]
+    "text",
+    [
+        *("", "M\ta\n", "U\t0\t-1\tbody\t\t\nEND", "M\ta\nU\t5\t0\tbody\t\t\nEND", "what\nEND"),
+        "M\ta\nU\t0\t-1\tthing\t\t\nEND",
+    ],
 )
 def test_an_answer_that_is_none(text: str) -> None:
     if text.startswith("U"):
@@ -280,6 +294,20 @@ def test_the_index_prefers_the_library_and_bytecode() -> None:
     assert index.modules["csv"].packages == {"python3-light", "python3-light-src", "mine"}
     assert index.programs["/usr/bin/tool"][0] == "python3-light"
     assert index.of_package("mine") == ["csv"]
+
+
+def test_bytecode_that_python_looks_at_only_beside_a_source_goes_without_one() -> None:
+    """OpenWrt 22.03's python3-light holds both, in its build's three optimisations."""
+    cached = f"{LIBRARY}/__pycache__/csv.cpython-311.opt-1.pyc"
+    light = FileTree({f"{LIBRARY}/csv.pyc": file_of(b"1"), cached: file_of(b"2")})
+    source = FileTree({f"{LIBRARY}/csv.py": file_of(b"3")})
+    closure = closed({"csv": [body()]}, "csv")
+
+    def left(**trees: FileTree) -> FileTree:
+        return Kept(index_of(trees, LIBRARY), closure, (), (), lambda names: {}).tree(light)
+
+    assert left(light=light) == FileTree({f"{LIBRARY}/csv.pyc": file_of(b"1")})
+    assert left(light=light, source=source) == light
 
 
 def test_modules_are_in_the_interpreter_or_its_library() -> None:
@@ -367,13 +395,13 @@ def test_a_shaken_package_has_a_version_of_its_own_that_sorts_after() -> None:
     scripts = {"postinst": b"#!/bin/sh\n"}
     tree = FileTree({"/etc/a.conf": file_of(b"a"), "/usr/b": file_of(b"b")})
     whole = LocalPackage(package("python3-light", "libc", "zlib"), tree, scripts, ("/etc/a.conf",))
-    left = shaken_package(whole, tree.without(["/etc/a.conf"]), whole.package.depends[:1], "opkg")
+    left = shaken_package(whole, tree.without(["/etc/a.conf"]), whole.package.depends[:1], Opkg())
     assert left.package.version.startswith("1-1+shake.")
     assert [str(each[0]) for each in left.package.depends] == ["libc"]
     assert (left.scripts, left.conffiles, list(left.tree)) == (scripts, (), ["/etc", "/usr", "/usr/b"])
-    assert shaken_package(whole, tree, whole.package.depends, "opkg").package.version != left.package.version
+    assert shaken_package(whole, tree, whole.package.depends, Opkg()).package.version != left.package.version
     named = replace(whole, package=replace(whole.package, version="3.13.9-r1"))
-    apk = shaken_package(named, tree, whole.package.depends, "apk")
+    apk = shaken_package(named, tree, whole.package.depends, Apk())
     assert apk.package.version.startswith("3.13.9~")
     assert apk.package.version.endswith("-r1")
 

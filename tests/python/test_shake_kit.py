@@ -12,12 +12,12 @@ from imagebuilder.host.run import clean_environment, run
 from imagebuilder.log import Log
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.ipk_reader import read_ipk
+from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.packages.opkg.version import compare_versions
-from imagebuilder.packages.shaken import shaken_package
+from imagebuilder.packages.repack import shaken_package
 from imagebuilder.python.bytecode.bytecode import Interpreter
-from imagebuilder.python.shake.commands import ProofError, prove, start_facts, trace
+from imagebuilder.python.shake.commands import ProofError, Root, prove, run_in, start_facts, trace
 from imagebuilder.python.shake.read import Code, ShakeError, read_modules
-from imagebuilder.python.shake.run import Root, run_in
 from imagebuilder.python.shake.shake import Shaken
 from imagebuilder.rootfs.tree import file_of
 from tests.support.kit_fixtures import EVERY_EDITION
@@ -188,7 +188,7 @@ def test_what_is_left_is_a_package_that_sorts_after(shaker: Shaker, tmp_path: Pa
     contents["app-mine"] = shaker.script_app(APPS / "hello.py", tmp_path / "app")
     result = shaker.shaken(contents, tmp_path / "read")
     base = contents["python3-base"]
-    made = shaken_package(base, result.trees["python3-base"], result.depends["python3-base"], "opkg")
+    made = shaken_package(base, result.trees["python3-base"], result.depends["python3-base"], Opkg())
     assert compare_versions(made.package.version, base.package.version) > 0
     again = read_ipk(write_ipk(tmp_path, made.package, made.tree, epoch=0).path)
     assert again.control.version == made.package.version

@@ -87,12 +87,12 @@ def netgear() -> bytes:
 
 
 def factory_ubi() -> bytes:
-    root = make.squashfs(**MVEBU)  # type: ignore[arg-type]
+    root = make.squashfs(**MVEBU)
     return linksys_kernel().ljust(0x600000, b"\0") + make.ubi({"rootfs": root, "rootfs_data": b""}, eof=5)
 
 
 def archive(metadata: bool = True) -> bytes:
-    root = make.pad_to(make.squashfs(**MVEBU), 1024, 0)  # type: ignore[arg-type]
+    root = make.pad_to(make.squashfs(**MVEBU), 1024, 0)
     body = make.sysupgrade_tar("armada-385-linksys-caiman", {"kernel": linksys_kernel(), "root": root})
     return linksys_metadata(body) if metadata else body
 

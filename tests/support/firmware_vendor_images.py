@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from functools import cache
 
 from tests.support import firmware_vendor_writers as vendor
@@ -46,12 +47,12 @@ def tree_before_kernel() -> bytes:
     return tree + make.uimage(make.zimage(), machine=22, compression=0)
 
 
-def ubiquiti_factory(**settings: bool) -> bytes:
+def ubiquiti_factory(*, signed: bool = False) -> bytes:
     """OpenWrt's for NanoStation: the image is cut after so many bytes, wherever that is in it."""
     image = make.nor_sysupgrade(make.uimage(make.kernel()), make.squashfs())
     cut = 0x8000
     parts = ((b"kernel", 0x9F050000, cut, image[:cut]), (b"rootfs", 0x9F050000 + cut, 0x700000, image[cut:]))
-    return vendor.ubiquiti(parts, **settings)
+    return vendor.ubiquiti(parts, signed=signed)
 
 
 def wrt160nl(*, rootfs_outside: bool = False) -> bytes:
@@ -63,7 +64,7 @@ def wrt160nl(*, rootfs_outside: bool = False) -> bytes:
     place = 0x20000 - 32
     head = bytearray(make.trx([kernel]))
     head[20:24] = place.to_bytes(4, "little")
-    checked = make.zlib.crc32(bytes(head[12:])) ^ 0xFFFFFFFF
+    checked = zlib.crc32(bytes(head[12:])) ^ 0xFFFFFFFF
     head[8:12] = checked.to_bytes(4, "little")
     return vendor.cybertan(make.pad_to(bytes(head).ljust(place, b"\0") + parts[1], 0x10000))
 

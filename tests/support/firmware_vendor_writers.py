@@ -142,9 +142,7 @@ def seama_seal(*inner: bytes, texts: Sequence[bytes] = (b"signature=wapac02_dkbs
     return struct.pack(">IHHI", 0x5EA3A417, 0, len(meta), 0) + meta + b"".join(inner)
 
 
-def ubiquiti(
-    parts: Sequence[tuple[bytes, int, int, bytes]], magic: bytes = b"OPEN", *, signed: bool = False
-) -> bytes:
+def ubiquiti(parts: Sequence[tuple[bytes, int, int, bytes]], *, signed: bool = False) -> bytes:
     """As mkfwimage: name, flash address, room in the flash and data of each part."""
     head = (b"UBNT" if signed else b"OPEN") + b"XM.ar7240.v6.0.0-OpenWrt-r1".ljust(256, b"\0")
     out = head + struct.pack(">II", zlib.crc32(head), 0)

@@ -209,12 +209,12 @@ def test_files_and_what_they_include(tmp_path: Path) -> None:
     )
     (tmp_path.parent / "outside.mk").write_text("define Device/x\n  OUTSIDE := 1\nendef\n")
     (folder / "big.mk").write_text("define Device/x\n  IMAGE_SIZE := 1m\nendef\nTARGET_DEVICES += x\n")
-    found = read_image_makefiles(tmp_path, "acme/big", {})
+    found = read_image_makefiles(tmp_path, "acme/big")
     assert found.files == ["target/linux/acme/image/Makefile", "target/linux/acme/image/big.mk"]
     definition = found.device("x")
     assert definition is not None
     assert definition.values == {"INIT": "1", "IMAGE_SIZE": "1m"}
-    assert read_image_makefiles(tmp_path, "other/generic", {}).devices == []
+    assert read_image_makefiles(tmp_path, "other/generic").devices == []
 
 
 @given(

@@ -164,7 +164,7 @@ def test_the_plan_of_a_genuine_tree(unchanged_tree: Path, project: Path, tmp_pat
     )
     assert plan.profile.name == "tl-wr740n-v4"
     assert len(plan.tree.profiles) == 296
-    assert "kmod-ath9k" in plan.wanted
+    assert "kmod-ath9k" in plan.wanted.add
     assert not plan.tree.disables_services
 
 

@@ -19,8 +19,8 @@ from imagebuilder.host.fs import user_cache
 from imagebuilder.log import Log, Warned
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.model.result import Result
-from imagebuilder.packages.install import PlanError
 from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.packages.resolution import PlanError
 from imagebuilder.rootfs.tree import FileTree, file_of
 from tests.support.planning import plan_image
 

@@ -21,11 +21,11 @@ from imagebuilder.host.cache import OfflineError
 from imagebuilder.kit.feed import write_index
 from imagebuilder.log import Log
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.packages.install import PlanError
+from imagebuilder.packages.feed import FeedError
 from imagebuilder.packages.lock import LockError
-from imagebuilder.packages.opkg.feed import FeedError
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.opkg import format_index, read_index
+from imagebuilder.packages.resolution import PlanError
 from imagebuilder.packages.supply import FeedUseError
 from imagebuilder.rootfs.tree import FileTree, file_of
 from imagebuilder.server.obtain_sums import SwappedFileError
@@ -159,7 +159,7 @@ def test_a_release_its_feed_and_offline_after_that(asking: Asking, mirror: Mirro
     assert result.feeds == {"openwrt_packages": f"signed by the key {mirror.site.signer.number}"}
     assert result.sandboxed
     fetched = {path.rpartition("/")[2] for path in mirror.server.paths(".ipk")}
-    assert fetched == {each.filename for each in plan.install if each.feed}
+    assert fetched == {each.package.filename for each in plan.install if each.feed}
     mirror.server.close()
     shutil.rmtree(place)
     _, again = build_image(asking(offline=True), Log())

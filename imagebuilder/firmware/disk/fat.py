@@ -18,7 +18,7 @@ ENTRY_BYTES = 32
 _DEEPEST, _MOST_FILES = 8, 4096
 _FOLDER, _LABEL, _LONG = 0x10, 0x08, 0x0F
 _SECTORS = (512, 1024, 2048, 4096)
-_FAT12_CLUSTERS, _FAT16_CLUSTERS = 4085, 65525
+_FAT12_CLUSTERS = 4085
 _UNSURE = ("lzma", "jffs2", "ext4", "disk", "tplink-v2")  # two bytes or three tell them
 
 

@@ -16,7 +16,15 @@ from imagebuilder.firmware.formats.kernel import KERNEL_KINDS, loose_kernel
 from imagebuilder.firmware.formats.metadata import Peeled, peel_own
 from imagebuilder.firmware.formats.named import detect_ext4
 from imagebuilder.firmware.formats.padding import padding
-from imagebuilder.firmware.reader import MOST_UNPACKED, Format, ImageFormatError, Reading, Spool, View
+from imagebuilder.firmware.reader import (
+    MOST_UNPACKED,
+    Format,
+    ImageFormatError,
+    Reading,
+    Spool,
+    View,
+    begins_with,
+)
 from imagebuilder.firmware.squashfs.squashfs import is_squashfs
 from imagebuilder.model.firmware import Field, Part
 
@@ -135,11 +143,6 @@ def _unpacked_part(whole: View, reading: Reading, kind: str, peeled: Peeled) -> 
     return whole.to_part(kind, kind, fields, children, unpacked_size=size)
 
 
-def detect_gzip(view: View) -> bool:
-    """The magic, and deflate."""
-    return view.has(b"\x1f\x8b\x08")
-
-
 def parse_gzip(view: View, reading: Reading) -> Part:
     """The first member; what follows is the caller's.
 
@@ -154,19 +157,9 @@ def parse_gzip(view: View, reading: Reading) -> Part:
     return _unpacked_part(view.first(used), reading, "gzip", peel_own(inner))
 
 
-def detect_xz(view: View) -> bool:
-    """The magic."""
-    return view.has(XZ_MAGIC)
-
-
 def parse_xz(view: View, reading: Reading) -> Part:
     """One stream."""
     return _kernel(view, reading, "xz", partial(_unlzma, form=lzma.FORMAT_XZ))
-
-
-def detect_zstd(view: View) -> bool:
-    """The magic of a frame."""
-    return view.has(ZSTD_MAGIC)
 
 
 def parse_zstd(view: View, reading: Reading) -> Part:
@@ -195,7 +188,7 @@ def parse_lzma(view: View, reading: Reading) -> Part:
     return replace(part, fields=fields, checks=checks)
 
 
-GZIP = Format("gzip", "gzip", detect_gzip, parse_gzip)
-XZ = Format("xz", "xz", detect_xz, parse_xz)
-ZSTD = Format("zstd", "zstd", detect_zstd, parse_zstd)
+GZIP = Format("gzip", "gzip", begins_with(b"\x1f\x8b\x08"), parse_gzip)
+XZ = Format("xz", "xz", begins_with(XZ_MAGIC), parse_xz)
+ZSTD = Format("zstd", "zstd", begins_with(ZSTD_MAGIC), parse_zstd)
 LZMA = Format("lzma", "LZMA", detect_lzma, parse_lzma)

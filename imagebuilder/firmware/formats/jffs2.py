@@ -39,17 +39,16 @@ class _Node:
     kind: int
 
     def number(self, at: int, size: int = 4) -> int:
-        return int.from_bytes(self.view.take(at, size), "little" if self.little else "big")
+        return self.view.number(at, size, little=self.little)
 
 
 def _node(view: View, little: bool) -> _Node | None:
     """The node at the beginning of a view; None where there is none, or its header's checksum is wrong."""
     if view.size < _HEAD or view.take(0, 2) != (b"\x85\x19" if little else b"\x19\x85"):
         return None
-    node = _Node(view, little, 0)
-    kind, length = node.number(2, 2), node.number(4)
+    kind, length, stored = (view.number(at, size, little=little) for at, size in ((2, 2), (4, 4), (8, 4)))
     sane = kind in (_DIRENT, _INODE, *_OTHERS) and _HEAD <= length <= view.size
-    if not sane or node.number(8) != crc(view.raw[:8]):
+    if not sane or stored != crc(view.raw[:8]):
         return None
     return _Node(view.first(length), little, kind)
 

@@ -11,7 +11,7 @@ import re
 
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats.fdt import MAGIC as TREE_MAGIC
-from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, begins_with, printable
 from imagebuilder.host.elf import (
     ELF_MAGIC,
     HEADER_BYTES,
@@ -69,11 +69,6 @@ def loose_kernel(view: View, reading: Reading) -> Part:
     children = () if tree is None else (reading.inside(tree, "device tree"),)
     kind = "kernel" if "version" in fields else "data"
     return view.to_part(kind, "kernel code", fields, children)
-
-
-def detect_elf(view: View) -> bool:
-    """The magic."""
-    return view.has(ELF_MAGIC)
 
 
 def _elf_tables(view: View) -> tuple[ElfHeader, list[Segment], list[Section]]:
@@ -148,11 +143,6 @@ def parse_zimage(view: View, reading: Reading) -> Part:
     return view.first(end).to_part("zimage", "ARM zImage", {"zImage": Field(size, "bytes")}, children)
 
 
-def detect_arm64(view: View) -> bool:
-    """The magic of an arm64 Image."""
-    return view.has(b"ARM\x64", 0x38)
-
-
 def parse_arm64(view: View, _reading: Reading) -> Part:
     """An arm64 Image; its stated size counts memory that the file need not have."""
     stated = view.le64(0x10)
@@ -186,11 +176,11 @@ def parse_bzimage(view: View, _reading: Reading) -> Part:
 ELF = Format(
     "elf",
     "ELF kernel or loader",
-    detect_elf,
+    begins_with(ELF_MAGIC),
     parse_elf,
     steps="loader-kernel loader-lzma loader-kernel-cmdline lzma-loader-elf prepend-with-elf elf-kernel "
     "rt-loader",
 )
 ZIMAGE = Format("zimage", "ARM zImage", detect_zimage, parse_zimage)
-ARM64 = Format("arm64-image", "arm64 Image", detect_arm64, parse_arm64)
+ARM64 = Format("arm64-image", "arm64 Image", begins_with(b"ARM\x64", at=0x38), parse_arm64)
 BZIMAGE = Format("bzimage", "x86 bzImage", detect_bzimage, parse_bzimage)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from imagebuilder.firmware.checks import hexadecimal
-from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, begins_with
 from imagebuilder.model.firmware import Field, Part
 
 NOT_OPENED = "not opened by this program"
@@ -332,11 +332,6 @@ def parse_ext4(view: View, _reading: Reading) -> Part:
     return view.first(size).to_part("ext4", "ext4", fields)
 
 
-def detect_ubifs(view: View) -> bool:
-    """The magic of a node."""
-    return view.has(_UBIFS_MAGIC)
-
-
 def parse_ubifs(view: View, _reading: Reading) -> Part:
     """Only its name."""
     return view.to_part("ubifs", "UBIFS")
@@ -346,7 +341,7 @@ EXT4 = Format("ext4", "ext4", detect_ext4, parse_ext4, opened=False, steps="boot
 UBIFS = Format(
     "ubifs",
     "UBIFS",
-    detect_ubifs,
+    begins_with(_UBIFS_MAGIC),
     parse_ubifs,
     opened=False,
     steps="buffalo-kernel-ubifs package-kernel-ubifs",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import at_most, equal, hexadecimal, holds
 from imagebuilder.firmware.formats.padding import behind, filled, kernel_area, run_length
-from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, begins_with, printable
 from imagebuilder.firmware.squashfs.squashfs import is_squashfs
 from imagebuilder.model.firmware import FLASH_LAYOUTS, Check, Field, Level, Part
 
@@ -230,11 +230,6 @@ class Slot:
     size: int
 
 
-def detect_safeloader(view: View) -> bool:
-    """The table of parts."""
-    return view.has(b"fwup-ptn ", TABLE_AT)
-
-
 def safeloader_checksum(view: View) -> str:
     """The MD5 over the salt and everything behind the MD5, in hex."""
     digest = hashlib.md5(_SAFELOADER_SALT, usedforsecurity=False)
@@ -337,7 +332,7 @@ def parse_safeloader(view: View, reading: Reading) -> Part:
 SAFELOADER = Format(
     "safeloader",
     "TP-Link SafeLoader",
-    detect_safeloader,
+    begins_with(b"fwup-ptn ", at=TABLE_AT),
     parse_safeloader,
     steps="tplink-safeloader bcm53xx-tplink-safeloader",
 )

@@ -6,18 +6,13 @@ import zlib
 
 from imagebuilder.firmware.checks import hexadecimal, holds, same_number
 from imagebuilder.firmware.formats.padding import filled, padding
-from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, begins_with
 from imagebuilder.model.firmware import Field, Part
 
 MAGIC = b"HDR0"
 _CHECKED_FROM = 12
 _HEADERS = {1: 28, 2: 32}
 _NO_INVERSION = 0xFFFFFFFF
-
-
-def detect(view: View) -> bool:
-    """The magic."""
-    return view.has(MAGIC) and view.size >= _HEADERS[1]
 
 
 def parse(view: View, reading: Reading) -> Part:
@@ -68,7 +63,7 @@ def parse(view: View, reading: Reading) -> Part:
 TRX = Format(
     "trx",
     "TRX",
-    detect,
+    begins_with(MAGIC, least=_HEADERS[1]),
     parse,
     steps="trx trx-nand trx-serial trx-with-loader trx-without-loader trx-v2-with-loader kernel-trx "
     "buffalo-trx asus-trx buffalo-kernel-trx",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import equal, hexadecimal, holds
 from imagebuilder.firmware.formats.padding import padding
-from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, begins_with
 from imagebuilder.model.firmware import Check, Field, Part
 
 EC_MAGIC, VID_MAGIC = b"UBI#", b"UBI!"
@@ -56,11 +56,6 @@ class Volume:
     reserved: int
     kind: int
     autoresize: bool
-
-
-def detect(view: View) -> bool:
-    """The magic of an EC header."""
-    return view.has(EC_MAGIC) and view.size >= HEADER_BYTES
 
 
 def block_size(view: View) -> int:
@@ -274,4 +269,10 @@ def parse(view: View, reading: Reading) -> Part:
     return view.first(used).to_part(UBI.kind, "UBI image", fields, parts, checks)
 
 
-UBI = Format("ubi", "UBI", detect, parse, steps="append-ubi ubinize-image ubinize-kernel")
+UBI = Format(
+    "ubi",
+    "UBI",
+    begins_with(EC_MAGIC, least=HEADER_BYTES),
+    parse,
+    steps="append-ubi ubinize-image ubinize-kernel",
+)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from imagebuilder.firmware.checks import equal, hexadecimal, holds, same_number
 from imagebuilder.firmware.formats.padding import filled
-from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, begins_with, printable
 from imagebuilder.model.firmware import Check, Field, Part
 
 
@@ -42,11 +42,6 @@ def _container(
 
 _CHK_MAGIC, _CHK_BYTES, _MOST_CHK = b"*#$^", 40, 1 << 10
 _ROW = 4096
-
-
-def detect_chk(view: View) -> bool:
-    """The magic."""
-    return view.has(_CHK_MAGIC) and view.size > _CHK_BYTES
 
 
 def chk_checksum(low: int, high: int) -> int:
@@ -106,16 +101,17 @@ def parse_chk(view: View, reading: Reading) -> Part:
     return _container("netgear-chk", "NETGEAR", view, header, children, fields=fields, checks=tuple(checks))
 
 
-NETGEAR_CHK = Format("netgear-chk", "NETGEAR CHK", detect_chk, parse_chk, steps="netgear-chk")
+NETGEAR_CHK = Format(
+    "netgear-chk",
+    "NETGEAR CHK",
+    begins_with(_CHK_MAGIC, least=_CHK_BYTES + 1),
+    parse_chk,
+    steps="netgear-chk",
+)
 
 
 _DNI_BYTES, _DNI_SUM = 128, 0xFF
 _DNI_FIELDS = {"device": "device", "version": "version", "region": "region", "hd_id": "hardware id"}
-
-
-def detect_dni(view: View) -> bool:
-    """The first line, and room for more than the header."""
-    return view.has(b"device:") and view.size > _DNI_BYTES + 1
 
 
 def parse_dni(view: View, reading: Reading) -> Part:
@@ -131,15 +127,16 @@ def parse_dni(view: View, reading: Reading) -> Part:
     return view.to_part("dni", "NETGEAR image", fields, (header, *body, tail), (check,))
 
 
-NETGEAR_DNI = Format("dni", "NETGEAR's factory header", detect_dni, parse_dni, steps="netgear-dni")
+NETGEAR_DNI = Format(
+    "dni",
+    "NETGEAR's factory header",
+    begins_with(b"device:", least=_DNI_BYTES + 2),
+    parse_dni,
+    steps="netgear-dni",
+)
 
 
 _CYBERTAN_ID, _CYBERTAN_ID_AT, _CYBERTAN_BYTES = b"U2ND", 14, 32
-
-
-def detect_cybertan(view: View) -> bool:
-    """The id behind pattern, date and version."""
-    return view.has(_CYBERTAN_ID, _CYBERTAN_ID_AT) and view.size > _CYBERTAN_BYTES
 
 
 def parse_cybertan(view: View, reading: Reading) -> Part:
@@ -159,7 +156,7 @@ def parse_cybertan(view: View, reading: Reading) -> Part:
 CYBERTAN = Format(
     "cybertan",
     "Linksys BIN header",
-    detect_cybertan,
+    begins_with(_CYBERTAN_ID, at=_CYBERTAN_ID_AT, least=_CYBERTAN_BYTES + 1),
     parse_cybertan,
     steps="linksys-bin usrobotics-bin addpattern cybertan-trx",
 )
@@ -280,11 +277,6 @@ BUFFALO = Format("buffalo", "Buffalo tag", detect_buffalo, parse_buffalo, steps=
 _TFTP_TEXT, _TFTP_BYTES = b"# Airstation Public Fmt", 32
 
 
-def detect_tftp(view: View) -> bool:
-    """The text."""
-    return view.has(_TFTP_TEXT) and view.size > _TFTP_BYTES
-
-
 def parse_tftp(view: View, reading: Reading) -> Part:
     """What Buffalo's boot loader takes over TFTP: a line of text before the image."""
     fields = {"text": Field(view.text(0, _TFTP_BYTES))}
@@ -293,7 +285,11 @@ def parse_tftp(view: View, reading: Reading) -> Part:
 
 
 BUFFALO_TFTP = Format(
-    "buffalo-tftp", "Buffalo TFTP header", detect_tftp, parse_tftp, steps="buffalo-tftp-header"
+    "buffalo-tftp",
+    "Buffalo TFTP header",
+    begins_with(_TFTP_TEXT, least=_TFTP_BYTES + 1),
+    parse_tftp,
+    steps="buffalo-tftp-header",
 )
 
 

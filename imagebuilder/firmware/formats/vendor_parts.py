@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from imagebuilder.firmware.checks import equal, hexadecimal, holds, same_number
 from imagebuilder.firmware.formats.jffs2 import crc as crc_from_zero
 from imagebuilder.firmware.formats.padding import filled, padding
-from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, begins_with, printable
 from imagebuilder.model.firmware import Check, Field, Part
 
 _BLOCK = 0x10000
@@ -117,11 +117,6 @@ OPENMESH = Format("openmesh", "OpenMesh (CE01)", detect_openmesh, parse_openmesh
 _SEAMA_MAGIC, _SEAMA_BYTES, _MD5_BYTES, _MOST_META = bytes.fromhex("5ea3a417"), 12, 16, 1 << 12
 
 
-def detect_seama(view: View) -> bool:
-    """The magic."""
-    return view.has(_SEAMA_MAGIC) and view.size > _SEAMA_BYTES
-
-
 def _seama_meta(view: View, head: int = _SEAMA_BYTES) -> tuple[tuple[str, ...], int]:
     """The texts of a SEAMA header that lie behind its first bytes, and where what they describe begins."""
     size = view.u16(6)
@@ -178,7 +173,9 @@ def _seama_image(view: View, reading: Reading) -> tuple[Part, int]:
     return whole.to_part("seama-image", "SEAMA image", fields, children, (check,)), used
 
 
-SEAMA = Format("seama", "SEAMA", detect_seama, parse_seama, steps="seama seama-seal")
+SEAMA = Format(
+    "seama", "SEAMA", begins_with(_SEAMA_MAGIC, least=_SEAMA_BYTES + 1), parse_seama, steps="seama seama-seal"
+)
 
 
 _UBIQUITI_MAGICS, _UBIQUITI_BYTES, _UBIQUITI_PART, _UBIQUITI_CRC = (b"OPEN", b"UBNT"), 268, 56, 8

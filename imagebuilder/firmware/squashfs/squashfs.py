@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats.named import NOT_OPENED
@@ -143,24 +144,14 @@ _GZIP, _INODES_AT, _STORED = 1, 0x40, 0x8000
 _LZMA_BEGINNINGS = (b"\x5d\0\0", b"\x6d\0\0", b"7zip")
 
 
-class _Numbers:
-    """The numbers of a superblock of either order."""
-
-    def __init__(self, view: View, order: str) -> None:
-        self._view, self._little = view, order == "little"
-
-    def read(self, at: int, size: int) -> int:
-        """A number of so many bytes."""
-        return int.from_bytes(self._view.take(at, size), "little" if self._little else "big")
-
-
-def _old_order(view: View) -> str:
-    return _OLD_MAGICS[view.take(0, 4)][0]
+def _old_number(view: View, at: int, size: int) -> int:
+    """A number of a superblock of either order."""
+    return view.number(at, size, little=_OLD_MAGICS[view.take(0, 4)][0] == "little")
 
 
 def _is_old(view: View) -> bool:
     """Whether the superblock is sane for a version before 4."""
-    number = _Numbers(view, _old_order(view)).read
+    number = partial(_old_number, view)
     version, log = number(_VERSION_AT, 2), number(_LOG_AT, 2)
     return 1 <= version <= _NEWEST_OLD and log <= 20 and number(_BLOCK_AT, 4) == 1 << log
 
@@ -188,7 +179,7 @@ def parse_old(view: View, _reading: Reading) -> Part:
     if magic not in _OLD_MAGICS or view.size < _LEAST:
         raise ImageFormatError("there is no squashfs, old or of a vendor's own")
     order, about = _OLD_MAGICS[magic]
-    number = _Numbers(view, order).read
+    number = partial(_old_number, view)
     version = number(_VERSION_AT, 2)
     if _is_vendors(view):
         size, about = view.le64(40), "squashfs with a vendor's LZMA"

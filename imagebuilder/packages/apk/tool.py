@@ -18,6 +18,7 @@ from imagebuilder.host.run import Completed, clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, scratch_folder
 from imagebuilder.log import Log
 from imagebuilder.model.tree import TreeError
+from imagebuilder.packages.resolution import PlanError
 
 PROGRAM = "staging_dir/host/bin/apk"
 INDEX = "packages.adb"
@@ -44,7 +45,7 @@ class ApkError(UserError):
     """The tree's apk did not do what it was asked for."""
 
 
-class ApkRefusalError(ApkError):
+class ApkRefusalError(ApkError, PlanError):
     """apk cannot install these packages together. words: what it says of that."""
 
     def __init__(self, words: str) -> None:

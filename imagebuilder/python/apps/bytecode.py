@@ -12,12 +12,12 @@ from imagebuilder.python.bytecode.bytecode import (
     Form,
     Interpreter,
     Validity,
+    cached_path,
     compile_sources,
     is_source,
     shipped_tree,
     usual_validity,
 )
-from imagebuilder.python.bytecode.check import cached_path
 from imagebuilder.rootfs.tree import Entry, FileTree
 
 

@@ -93,11 +93,6 @@ class Catalogue:
         return f"/usr/lib/python{self.python}"
 
     @property
-    def site_packages(self) -> str:
-        """Where further packages go on the target."""
-        return f"{self.library}/site-packages"
-
-    @property
     def version_pair(self) -> tuple[int, int]:
         """Major and minor version as numbers."""
         major, _, minor = self.python.partition(".")
@@ -117,14 +112,9 @@ class Catalogue:
         """The one package to install for a variant: python3-base, python3-light, or python3 for full."""
         return self.package(self.variants[variant])
 
-    def variant_packages(self, variant: PythonVariant) -> tuple[PythonPackage, ...]:
-        """All of the catalogue's packages that a variant brings, dependencies first. Packages of other feeds
-        (zlib, libffi, ...) are not among them; see depends."""
-        return self.closure([self.variant_package(variant).name])
-
     def closure(self, names: Sequence[str]) -> tuple[PythonPackage, ...]:
-        """These packages and those of the catalogue that they need, dependencies first.
-        CatalogueError for a name that is not in it."""
+        """These packages and those of the catalogue that they need, dependencies first; those of other feeds
+        (zlib, libffi, ...) are not among them, see depends. CatalogueError for a name that is not in it."""
         done: dict[str, PythonPackage] = {}
 
         def visit(package: PythonPackage) -> None:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from imagebuilder.errors import Fault, FaultsError
 from imagebuilder.python.apps.apps import AppScan
 from imagebuilder.python.catalogue.catalogue import Catalogue, known_series, load_catalogue
-from imagebuilder.python.imports.graph import ImportGraph, import_graph
-from imagebuilder.python.imports.imports import NEEDED, Import, Kind, SourceLine
+from imagebuilder.python.imports.imports import NEEDED, Import, ImportGraph, Kind, SourceLine, import_graph
 
 _PREFIX = "python3-"
 # where the package is not called as the module is: what follows `python3-`, the newer name first
@@ -80,14 +79,19 @@ class Lazy:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What `auto` found. packages: to install, what they depend on left out, the interpreter first; wanted:
-    for each of them who wants it (nobody names the interpreter); computed: imports that cannot be read."""
+    """What `auto` found. wanted: the packages to install, what they depend on left out, the interpreter
+    first, and for each of them who wants it (nobody names the interpreter); computed: imports that cannot be
+    read."""
 
-    packages: tuple[str, ...]
     wanted: Mapping[str, tuple[Want, ...]]
     left_out: tuple[LeftOut, ...]
     lazy: tuple[Lazy, ...]
     computed: tuple[SourceLine, ...]
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages' names, in order."""
+        return tuple(self.wanted)
 
 
 @dataclass(slots=True)
@@ -245,7 +249,6 @@ def choose_packages(
     maybe = [each for each in imports if each.kind == "optional"]
     maybe += [each for each in imports if each.kind == "fallback" and each.module not in replacements]
     return Choice(
-        packages=packages,
         wanted={name: tuple(sorted(set(chooser.wanted.get(name, ())))) for name in packages},
         left_out=chooser.left_out(maybe),
         lazy=chooser.lazy(needed),

@@ -37,14 +37,17 @@ class VariantError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class PythonPackages:
-    """What to install for a variant. packages: their names, in order, what they depend on left to the feeds;
-    reasons: the config's key that asks for each ('python.variant', 'python.source', 'python.pip',
-    'python.setuptools', and 'python.apps' for what `auto` found); warnings: to be shown, in words."""
+    """What to install for a variant. reasons: the config's key that asks for each package ('python.variant',
+    'python.source', 'python.pip', 'python.setuptools', and 'python.apps' for what `auto` found); warnings: to
+    be shown, in words."""
 
-    variant: Variant
-    packages: tuple[str, ...]
     reasons: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Their names, in order; what they depend on is left to the feeds."""
+        return tuple(self.reasons)
 
 
 def catalogue_series(release: str) -> str:
@@ -108,10 +111,9 @@ def python_packages(
     _check(series, variant, {"python.source": source, "python.pip": pip, "python.setuptools": setuptools})
     family = family_of(variant)
     if variant == "none":
-        return PythonPackages(variant, (), {})
+        return PythonPackages({})
     if family is None:
-        name = load_micropython(series).default
-        return PythonPackages(variant, (name,), {name: "python.variant"})
+        return PythonPackages({load_micropython(series).default: "python.variant"})
     catalogue = load_catalogue(series, family)
     reasons = dict.fromkeys(scanned, "python.apps")
     if variant == "auto":
@@ -127,4 +129,4 @@ def python_packages(
         for name in source_packages(catalogue, tuple(reasons)):
             reasons.setdefault(name, "python.source")
     warnings = (PYTHON2_ENDED,) if family == "python2" else ()
-    return PythonPackages(variant, tuple(reasons), reasons, warnings)
+    return PythonPackages(reasons, warnings)

@@ -1,19 +1,26 @@
-"""What one Python source imports, read without running it.
+"""What one Python source imports, read without running it; and what the standard library's modules import of
+one another.
 
 Each import comes with its line and with when it happens: always, when a function is called, on a condition,
 only if it is there, or never on the target. Names that are computed cannot be read; where they are is told.
 Of a condition round an import nobody can tell, or it is true or false of this target: Linux, with a Python of
 known version, where type checkers do not run.
+
+The standard library's graph, as far as OpenWrt may have put it into several packages, is in
+data/imports-*.json, one file a Python version, made by reading CPython's own sources in this way.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import operator
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
 from typing import Any, Literal
 
 from imagebuilder.errors import UserError
@@ -188,14 +195,15 @@ class _Reader:
         if module.startswith("."):
             anchor = _argument(node, 1, "package")
             package = anchor.value if isinstance(anchor, ast.Constant) else self.package
-            module = _absolute(module.lstrip("."), len(module) - len(module.lstrip(".")), str(package))
+            module = absolute_module(module.lstrip("."), len(module) - len(module.lstrip(".")), str(package))
         if module:
             kind = where.within("optional").kind if called in _PROBES else where.kind
             self.imports.append(Import(self.file, node.lineno, module, kind))
 
 
-def _absolute(module: str, level: int, package: str) -> str:
-    """A relative import's module; with its dots in front if it leads out of the topmost package."""
+def absolute_module(module: str, level: int, package: str) -> str:
+    """The module of an import in a package, `level` being its dots, 0 for none; one that leads out of the
+    topmost package keeps them in front."""
     if level == 0:
         return module
     parts = package.split(".") if package else []
@@ -214,7 +222,7 @@ def _imported(
     else:
         names = tuple(alias.name for alias in node.names if alias.name != "*")
         bound = frozenset(alias.asname or alias.name for alias in node.names)
-        yield _absolute(node.module or "", node.level, package), names, bound
+        yield absolute_module(node.module or "", node.level, package), names, bound
 
 
 def _replacements(handlers: Iterable[ast.ExceptHandler], package: str) -> dict[str, tuple[str, ...]]:
@@ -383,3 +391,43 @@ def verdict(test: ast.expr, python: tuple[int, int], implementation: str = "cpyt
         case _:
             found = None
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class ImportGraph:
+    """One Python version. eager: by module the modules that come with it at once, without which it cannot be
+    imported; lazy: by module those that it may import later, or does without."""
+
+    python: str
+    eager: Mapping[str, tuple[str, ...]]
+    lazy: Mapping[str, tuple[str, ...]]
+
+    def reached(self, module: str) -> dict[str, tuple[str, ...]]:
+        """All modules that come with one at once, itself first, each with the chain of modules that leads to
+        it. A package comes before its modules."""
+        chains: dict[str, tuple[str, ...]] = {}
+        waiting: list[tuple[str, tuple[str, ...]]] = [(module, ())]
+        for name, chain in waiting:  # grows while it is walked
+            for each in with_parents(name):
+                if each not in chains:
+                    chains[each] = (*chain, each)
+                    waiting += [(target, chains[each]) for target in self.eager.get(each, ())]
+        return chains
+
+
+def with_parents(module: str) -> Iterator[str]:
+    """'a.b.c' gives 'a', 'a.b' and 'a.b.c': Python imports a package before what is in it."""
+    parts = module.split(".")
+    return (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
+@cache
+def import_graph(python: str) -> ImportGraph:
+    """The graph of a Python version such as '3.11', which a catalogue names."""
+    text = (resources.files(__package__) / "data" / f"imports-{python}.json").read_text("utf-8")
+    facts = json.loads(text)
+
+    def tuples(kind: str) -> dict[str, tuple[str, ...]]:
+        return {module: tuple(others) for module, others in facts[kind].items()}
+
+    return ImportGraph(python=facts["python"], eager=tuples("eager"), lazy=tuples("lazy"))

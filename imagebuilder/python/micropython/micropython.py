@@ -28,9 +28,8 @@ from imagebuilder.python.apps.apps import AppFile, AppKind, app_files, scan_app
 from imagebuilder.python.apps.launcher import PROGRAM_MODE, PROGRAMS
 from imagebuilder.python.apps.package import APP_PREFIX, AppPackageError, declared, service_files
 from imagebuilder.python.catalogue.catalogue import CatalogueError, load_micropython
-from imagebuilder.python.catalogue.package_version import PackageManager, package_version
-from imagebuilder.python.imports.graph import with_parents
-from imagebuilder.python.imports.imports import NEEDED, Import
+from imagebuilder.python.catalogue.package_version import PackageWords
+from imagebuilder.python.imports.imports import NEEDED, Import, with_parents
 from imagebuilder.python.wheels.entry_points import EntryPoint, EntryPointError, parse_entry_point
 from imagebuilder.rootfs.local_package import LocalPackage
 from imagebuilder.rootfs.tree import Entry, FileTree, file_of
@@ -110,10 +109,10 @@ def open_app(use: AppUse, project: Path) -> MicroPythonApp:
     return MicroPythonApp(use, path, kind, use.name or APP_PREFIX + program, program, sources)
 
 
-def declare_app(app: MicroPythonApp, depends: Iterable[str], manager: PackageManager) -> Package:
+def declare_app(app: MicroPythonApp, depends: Iterable[str], words: PackageWords) -> Package:
     """The app's package as a plan knows it. depends: the interpreter's package, and micropython-lib's."""
-    facts = Package(app.name, package_version(Version("0"), 1, manager), description=app.name)
-    return declared(facts, depends, app.use, manager)
+    facts = Package(app.name, words.version(Version("0"), 1), description=app.name)
+    return declared(facts, depends, app.use, words)
 
 
 def _program(app: MicroPythonApp) -> tuple[str, Entry]:
@@ -167,9 +166,7 @@ def _entry_point(app: MicroPythonApp) -> EntryPoint | None:
     return found[0] if len(found) == 1 else next((each for each in found if each.program == chosen), None)
 
 
-def app_package(
-    app: MicroPythonApp, package: Package, manager: PackageManager, mpy_cross: MpyCross | None = None
-) -> LocalPackage:
+def app_package(app: MicroPythonApp, package: Package, mpy_cross: MpyCross | None = None) -> LocalPackage:
     """An app's package with its content; with mpy-cross its modules, and a script, are bytecode.
 
     AppPackageError where there is no telling what to run, EntryPointError, MpyCrossError.
@@ -193,7 +190,7 @@ def app_package(
     if app.kind == "script" and as_bytecode:
         content = _module_program(app.program.replace("-", "_"))
     entries[f"{PROGRAMS}/{program}"] = content
-    more, scripts = service_files(app.use, app.program, [f"{PROGRAMS}/{program}"], manager)
+    more, scripts = service_files(app.use, app.program, [f"{PROGRAMS}/{program}"])
     return LocalPackage(package, FileTree({**entries, **more}), scripts)
 
 

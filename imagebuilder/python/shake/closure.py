@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from imagebuilder.python.imports.graph import with_parents
+from imagebuilder.python.imports.imports import absolute_module, with_parents
 from imagebuilder.python.shake.hidden import (
     CODEC_USERS,
     COMPUTED_NAME,
@@ -58,13 +58,9 @@ class Modules:
 
 def absolute(imported: Imported, module: str, *, is_package: bool) -> str:
     """What an import in a module means; "" where it leads out of the topmost package."""
-    if imported.level == 0:
-        return imported.module
-    parts = module.split(".")
-    keep = len(parts) - imported.level + is_package
-    if keep < 1:
-        return ""
-    return ".".join((*parts[:keep], *([imported.module] if imported.module else [])))
+    package = module if is_package else module.rpartition(".")[0]
+    name = absolute_module(imported.module, imported.level, package)
+    return "" if name.startswith(".") else name
 
 
 @dataclass(slots=True)

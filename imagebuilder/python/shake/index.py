@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from imagebuilder.python.bytecode.check import is_program
+from imagebuilder.python.bytecode.bytecode import is_program
 from imagebuilder.python.shake.read import Code
 from imagebuilder.rootfs.tree import Entry, FileTree
 

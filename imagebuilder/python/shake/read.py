@@ -146,7 +146,7 @@ def _unclear(line: str) -> ShakeError:
 
 
 def _kind(text: str) -> UnitKind:
-    return next(kind for kind in _KINDS if kind == text)
+    return _KINDS[_KINDS.index(text)]  # ValueError for any other text
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -292,7 +292,7 @@ class Kept:
 
     def _stays(self, path: str) -> bool:
         if path in self.index.owners:
-            return self._module(self.index.owners[path])
+            return self._module(self.index.owners[path]) and not self._unread(path)
         if path in self.index.programs:
             facts = self.read([path])[path]
             wanted = {each.module for unit in facts.units[:1] for each in unit.imports}
@@ -311,6 +311,14 @@ class Kept:
             if name in self.index.modules:
                 return name in self.closure.reached
         return True
+
+    def _unread(self, path: str) -> bool:
+        """Whether it is bytecode in __pycache__ of a module without a source: Python does not look at it
+        (PEP 3147)."""
+        if PurePosixPath(path).parent.name != "__pycache__":
+            return False
+        places = self.index.modules[self.index.owners[path]].places
+        return not any(place.path.endswith(".py") for place in places)
 
 
 def _dangling(before: FileTree, after: FileTree) -> list[str]:

@@ -15,7 +15,7 @@ from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.run import ProgramError, clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Log
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import Package, Selected
 from imagebuilder.packages.apk.apk import chains, parse_index, picked, with_abi_suffixes
 from imagebuilder.packages.apk.feed import (
     apk_feeds_of,
@@ -37,7 +37,7 @@ from imagebuilder.packages.apk.tool import (
     words_for_apk,
 )
 from imagebuilder.packages.apk.version import compare, is_valid
-from imagebuilder.packages.opkg.feed import FEED, FeedError, Wanted, in_folder
+from imagebuilder.packages.feed import FEED, FeedError, in_folder
 from imagebuilder.tree.tree import read_tree, settings_of
 from imagebuilder.trust.signature import UnknownKeyError, WrongSignatureError
 from imagebuilder.trust.signature_adb import read_apk_key, tree_apk_keys, verify_adb
@@ -208,7 +208,7 @@ def test_an_index_that_apk_cannot_read(world: World) -> None:
 
 def laid_feed(world: World, view: PrivateView, chosen: Sequence[Package]) -> Path:
     from_feed = {package.identity for package in world.packages()}
-    wanted = [Wanted(each, (each.name,)) for each in chosen if each.identity in from_feed]
+    wanted = [Selected(each, (each.name,)) for each in chosen if each.identity in from_feed]
     indexer = feed_indexer(view, world.tree, world.work, Log())
     lay_apk_feed(world.work / FEED, wanted, [in_folder(world.feed.folder)], indexer)
     lay_apk_repositories(view)
@@ -292,7 +292,7 @@ def test_all_that_is_missing_or_damaged_is_named(world: World) -> None:
     for name, damage in (("busybox", b""), ("dropbear", b"x")):
         path = world.feed.folder / packages[name].filename
         path.write_bytes(damage + path.read_bytes()[1:]) if damage else path.unlink()
-    wanted = [Wanted(packages[name], ("scripts", name)) for name in ("busybox", "dropbear", "scripts")]
+    wanted = [Selected(packages[name], ("scripts", name)) for name in ("busybox", "dropbear", "scripts")]
     indexer = feed_indexer(view, world.tree, world.work, Log())
     with pytest.raises(FeedError) as error:
         lay_apk_feed(world.work / FEED, wanted, [in_folder(world.feed.folder)], indexer)

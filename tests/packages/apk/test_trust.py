@@ -72,7 +72,15 @@ def test_a_signature_of_something_else() -> None:
         verify_adb(index([PYTHON]) + block(1, head + b"x" * 70), [MY_KEY], "x")
 
 
-@pytest.mark.parametrize("data", [b"", b"ADB.indx", SIGNED[:-16], index([]) + block(1, b"\1" * 40)])
+NO_SIGNED_INDEX = {
+    "nothing": b"",
+    "its beginning": b"ADB.indx",
+    "cut": SIGNED[:-16],
+    "no signature": index([]) + block(1, b"\1" * 40),
+}
+
+
+@pytest.mark.parametrize("data", NO_SIGNED_INDEX.values(), ids=NO_SIGNED_INDEX.keys())
 def test_what_is_no_signed_index(data: bytes) -> None:
     with pytest.raises(SignatureFormatError):
         verify_adb(data, [MY_KEY], "x")

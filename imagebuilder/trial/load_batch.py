@@ -1,8 +1,8 @@
-"""Loads bytecode as the device will. Never imported: bytecode_load.py hands its text to the target's Python.
+"""Loads bytecode as the device will. Never imported: load.py hands its text to the target's Python.
 
 Arguments: what stands before each path, and a file with lines `PATH` or `PATH TAB MODULE`. Every file is read
 by the interpreter's own loader: its header looked at, its code unmarshalled. What has a module's name is
-imported too. Standard output: lines of fields between tabs, see bytecode_load.py. It needs nothing but what
+imported too. Standard output: lines of fields between tabs, see load.py. It needs nothing but what
 is inside the interpreter, and nothing that is newer than Python 3.6.
 """
 

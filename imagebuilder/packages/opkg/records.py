@@ -1,20 +1,18 @@
-"""The root file system as package manager and ImageBuilder leave it, from packages that were read: their
-files, and the package manager's own records of them. Pure."""
+"""The root file system as opkg and ImageBuilder leave it, from packages that were read: their files, and
+opkg's own records of them. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Iterable
 
 from imagebuilder.model.control import fields_of, format_fields
-from imagebuilder.model.package import Package
+from imagebuilder.packages.opkg.ipk_reader import Ipk
 from imagebuilder.rootfs.tree import Entry, FileTree, file_of, symlink
 
 _INFO = "/usr/lib/opkg/info"
 _STATUS = "/usr/lib/opkg/status"
-_INSTALLED = "/lib/apk/db/installed"
 _INIT = "/etc/init.d"
 _NUMBER = re.compile(rb"^(START|STOP)=(\d\d)\s*$", re.MULTILINE)
 _REMOVED_SCRIPTS = ("postinst",)  # ImageBuilder runs it and removes it
@@ -22,23 +20,7 @@ _TIME = 1561075200
 _KEPT_FIELDS = ("Package", "Version", "Depends", "Conflicts", "Provides", "Essential", "Architecture")
 
 
-class Unpacked(Protocol):
-    """A package that was read, as packages.opkg.ipk_reader.Ipk has it. Its files' contents are in memory or
-    by reference; scripts: by name."""
-
-    @property
-    def control(self) -> Package: ...
-    @property
-    def fields(self) -> Mapping[str, str]: ...
-    @property
-    def scripts(self) -> Mapping[str, bytes]: ...
-    @property
-    def conffiles(self) -> tuple[str, ...]: ...
-    @property
-    def tree(self) -> FileTree: ...
-
-
-def installed_tree(packages: Iterable[Unpacked], over: FileTree, *, apk: bool = False) -> FileTree:
+def installed_tree(packages: Iterable[Ipk], over: FileTree) -> FileTree:
     """Everything that is in the image's root file system, to be measured.
 
     packages: in the order of their installation; over: the overlays' files. A later file counts where two
@@ -51,23 +33,20 @@ def installed_tree(packages: Iterable[Unpacked], over: FileTree, *, apk: bool = 
         for path, entry in package.tree.items():
             if entry.kind != "dir" or entries.get(path, entry).kind == "dir":
                 entries[path] = entry
-        if apk:
-            statuses.append(_installed(package))
-        else:
-            records |= _info(package)
-            statuses.append(_status(package))
-    records[_INSTALLED if apk else _STATUS] = file_of("\n".join(statuses).encode())
+        records |= _info(package)
+        statuses.append(_status(package))
+    records[_STATUS] = file_of("\n".join(statuses).encode())
     tree = FileTree(entries).merged(FileTree(records)).merged(over)
     return tree.merged(FileTree(_services(tree)))
 
 
-def _listed(package: Unpacked) -> list[str]:
+def _listed(package: Ipk) -> list[str]:
     """opkg lists files in the order of a table of its own, by chance: sorted they would compress better."""
     paths = (path for path, entry in package.tree.items() if entry.kind != "dir")
     return sorted(paths, key=_checksum)
 
 
-def _info(package: Unpacked) -> dict[str, Entry]:
+def _info(package: Ipk) -> dict[str, Entry]:
     base = f"{_INFO}/{package.control.name}"
     files = {
         f"{base}.control": file_of(format_fields(package.fields).encode()),
@@ -81,7 +60,7 @@ def _info(package: Unpacked) -> dict[str, Entry]:
     return files
 
 
-def _status(package: Unpacked) -> str:
+def _status(package: Ipk) -> str:
     fields = fields_of(package.control, indexed=False)
     record = {name: fields[name] for name in _KEPT_FIELDS if name in fields}
     record["Status"] = "install user installed"
@@ -90,17 +69,6 @@ def _status(package: Unpacked) -> str:
         record["Conffiles"] = "".join(f"\n {path} {_content_sum(entry)}" for path, entry in named if entry)
     record["Installed-Time"] = str(_TIME)
     return format_fields(record)
-
-
-def _installed(package: Unpacked) -> str:
-    """apk's record: a few lines for the package, and for each folder and file its name and a checksum."""
-    control = package.control
-    lines = [f"P:{control.name}", f"V:{control.version}", f"A:{control.architecture}"]
-    lines += [f"I:{control.installed_size}", f"T:{control.description}"]
-    for path in _listed(package):
-        folder, _, name = path[1:].rpartition("/")
-        lines += [f"F:{folder}", f"R:{name}", f"Z:{_checksum(path)[:28]}"]
-    return "\n".join(lines) + "\n"
 
 
 def _checksum(text: str) -> str:

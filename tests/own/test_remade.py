@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from imagebuilder.config.model_config import Python
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.package import Package
-from imagebuilder.own.compiled import compiled_packages, is_compiled
+from imagebuilder.own.remade import compiled_packages, is_compiled
+from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.packages.opkg.version import compare_versions
 from imagebuilder.python.apps.bytecode import Compiler
 from imagebuilder.python.bytecode.bytecode import Interpreter
@@ -41,7 +42,7 @@ def compiled(
         Interpreter((sys.executable,), VERSION, MAGIC), tmp_path / "pyc", 0, VERSION, log or Log()
     )
     named = {each.package.name: each for each in contents}
-    return compiled_packages(named, python or Python(), compiler, LIB, "opkg")
+    return compiled_packages(named, python or Python(), compiler, LIB, Opkg())
 
 
 def test_sources_are_left_out_and_the_version_sorts_right_after(tmp_path: Path) -> None:

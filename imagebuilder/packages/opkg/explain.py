@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice, permutations
 
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import Package, Wish
+from imagebuilder.packages.opkg.resolve import NEWEST, OpkgRules, resolve
 from imagebuilder.packages.resolution import ResolutionError
-from imagebuilder.packages.resolve import NEWEST, Rules, Universe, resolve
+from imagebuilder.packages.universe import Universe
 
 ORDERS = 24  # that are tried: all orders of four names
 
@@ -49,7 +50,7 @@ def _toml(names: Sequence[str]) -> str:
 class _Trial:
     """Lists of names tried out against the same feeds."""
 
-    def __init__(self, universe: Universe, rules: Rules, given: Sequence[Package]) -> None:
+    def __init__(self, universe: Universe, rules: OpkgRules, given: Sequence[Package]) -> None:
         self._universe = universe
         self._rules = rules
         self._given = given
@@ -57,7 +58,7 @@ class _Trial:
     def error(self, names: Iterable[str]) -> ResolutionError | None:
         """Why a list cannot be installed, None if it can."""
         try:
-            resolve(names, (), self._universe, self._rules, given=self._given)
+            resolve(Wish.of(names), self._universe, self._rules, given=self._given)
         except ResolutionError as error:
             return error
         return None
@@ -66,7 +67,7 @@ class _Trial:
 def shortest_conflict(
     requested: Iterable[str],
     packages: Iterable[Package] | Universe,
-    rules: Rules = NEWEST,
+    rules: OpkgRules = NEWEST,
     *,
     given: Sequence[Package] = (),
 ) -> Conflict | None:

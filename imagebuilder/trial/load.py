@@ -13,11 +13,11 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.run import Completed, clean_environment, run
 from imagebuilder.log import Log
 from imagebuilder.model.result import LoadedBytecode
-from imagebuilder.python.bytecode.check import magic_of
+from imagebuilder.python.bytecode.bytecode import magic_of
 from imagebuilder.python.bytecode.interpreter import can_run, host_interpreter
 from imagebuilder.python.bytecode.versions import version_facts
+from imagebuilder.python.shake.commands import WORK, Root, run_in
 from imagebuilder.python.shake.index import module_of
-from imagebuilder.python.shake.run import WORK, Root, run_in
 from imagebuilder.rootfs.tree import FileTree
 
 HELPER = "load_batch.py"  # run as text by another interpreter, not imported by ours
