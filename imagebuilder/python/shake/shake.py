@@ -317,8 +317,7 @@ class Kept:
         (PEP 3147)."""
         if PurePosixPath(path).parent.name != "__pycache__":
             return False
-        places = self.index.modules[self.index.owners[path]].places
-        return not any(place.path.endswith(".py") for place in places)
+        return not self.index.modules[self.index.owners[path]].has_source
 
 
 def _dangling(before: FileTree, after: FileTree) -> list[str]:
