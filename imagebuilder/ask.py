@@ -43,13 +43,9 @@ class Offered:
     files: tuple[str, ...] | None = None
 
 
-def plan_image(request: Request, log: Log) -> Plan:
-    """Everything decided before anything is built. Writes nothing that stays."""
-    return plan_and_budgets(request, log)[0]
-
-
 def plan_and_budgets(request: Request, log: Log) -> tuple[Plan, Budgets]:
-    """The plan of an image, and what it takes of flash and RAM, whether it fits or not."""
+    """Everything decided before anything is built, and what the image takes of flash and RAM, whether it fits
+    or not. Writes nothing that stays."""
     with decided(request, log) as (_, found):
         return found.plan, found.budgets
 

@@ -26,7 +26,7 @@ from imagebuilder.packages.repack import repack
 from imagebuilder.packages.resolution import Resolution
 from imagebuilder.packages.supply import Job, Offers, Supply
 from imagebuilder.rootfs.files import write_tree
-from imagebuilder.rootfs.local_package import LocalPackage
+from imagebuilder.rootfs.tree import LocalPackage
 
 
 @dataclass(frozen=True)

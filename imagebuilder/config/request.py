@@ -64,9 +64,6 @@ def requests(
     output: Path = Path("out"),
     cache: Path | None = None,
     mirrors: Sequence[str] = (),
-    offline: bool = False,
-    sandbox: bool = True,
-    locked: bool = False,
 ) -> list[Request]:
     """One request for each board: the one that is named, or all that the config names. UserError for none."""
     library = Library(project)
@@ -84,8 +81,5 @@ def requests(
         cache or user_cache(),
         imagebuilder,
         tuple(mirrors),
-        offline,
-        sandbox,
-        locked,
     )
     return [replace(asked, board=name) for name in boards]

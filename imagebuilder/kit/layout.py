@@ -25,7 +25,6 @@ LINUX_DIR = Path("build_dir/target-x86_64/linux-x86_64")
 ROOT_DIR = Path("build_dir/target-x86_64/root-x86")
 PACKAGES_DIR = Path("packages")
 DISK_CONFIG = "disk.cfg"
-ESP = "esp.vfat"
 OVERLAY = "overlay.ext4"
 ROOTFS = "root.squashfs"
 MANIFEST_OF_KIT = "kit.json"

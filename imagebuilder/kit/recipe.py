@@ -218,10 +218,6 @@ class Deviations(Model):
         """What a package depends on besides what OpenWrt's does."""
         return tuple(name for entry in self.depends if entry.package == package for name in entry.names)
 
-    def builtin_of(self, package: str) -> frozenset[str]:
-        """The modules of a package that are in the interpreter instead."""
-        return frozenset(name for entry in self.builtin if entry.package == package for name in entry.modules)
-
     def added_to(self, package: str) -> dict[str, Entry]:
         """The files that a package has besides OpenWrt's."""
         return {entry.path: file_of(entry.text.encode()) for entry in self.add if entry.package == package}

@@ -69,12 +69,6 @@ def _alternatives(group: str) -> tuple[Dependency, ...]:
     return tuple(_dependency(term) for term in group.split("|") if term.strip(" "))
 
 
-def forget_dependencies() -> None:
-    """Empty the caches of what was parsed before: for measuring."""
-    _dependency.cache_clear()
-    _alternatives.cache_clear()
-
-
 def parse_depends(text: str) -> tuple[tuple[Dependency, ...], ...]:
     """`a, b (>= 1) | c` as a tuple of alternatives. Raises ControlError."""
     return tuple(filter(None, map(_alternatives, text.split(","))))

@@ -32,8 +32,7 @@ from imagebuilder.python.micropython import micropython
 from imagebuilder.python.micropython.micropython import find_mpy_cross
 from imagebuilder.python.wheels.wheels import reads_sources
 from imagebuilder.rootfs.files import read_tree
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree
+from imagebuilder.rootfs.tree import FileTree, LocalPackage
 from imagebuilder.rootfs.trim import recipe_tree
 from imagebuilder.tree.reproducible import source_date_epoch
 

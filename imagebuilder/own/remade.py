@@ -21,8 +21,7 @@ from imagebuilder.python.bytecode.bytecode import cached_path
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
 from imagebuilder.python.catalogue.variants import catalogue_series
 from imagebuilder.rootfs.files import write_tree
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import Entry, FileTree
+from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage
 
 _INTERPRETER = "python3-base"
 

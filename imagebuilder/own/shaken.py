@@ -18,7 +18,7 @@ from imagebuilder.python.catalogue.variants import catalogue_series
 from imagebuilder.python.shake.commands import Root, trace
 from imagebuilder.python.shake.shake import Shaken, ShakeRequest, shake, standard_packages
 from imagebuilder.rootfs.files import write_tree
-from imagebuilder.rootfs.local_package import LocalPackage
+from imagebuilder.rootfs.tree import LocalPackage
 
 
 def shaken(

@@ -14,8 +14,7 @@ from imagebuilder.packages.feed import Finder
 from imagebuilder.packages.resolution import Resolution
 from imagebuilder.packages.supply import Job, Offers, Supply
 from imagebuilder.python.catalogue.package_version import PackageWords
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree
+from imagebuilder.rootfs.tree import FileTree, LocalPackage
 
 _TAG_DIGITS = 8
 

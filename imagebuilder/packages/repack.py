@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from imagebuilder.model.filespec import FilespecRecord, rules_of
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.packages.manager import PackageManager, RepackError
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree
+from imagebuilder.rootfs.tree import FileTree, LocalPackage
 from imagebuilder.rootfs.trim import trim
 
 

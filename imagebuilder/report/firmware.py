@@ -42,18 +42,18 @@ def _sign(stretch: Stretch) -> str:
     return _SIGNS.get(stretch.kind, "K" if "kernel" in stretch.name else "#")
 
 
-def strip_text(strip: Iterable[Stretch], width: int = STRIP_SIGNS) -> str:
+def strip_text(strip: Iterable[Stretch]) -> str:
     """One line of so many signs, each for the same number of bytes: what takes most of them. A stretch that
     would vanish beside larger ones still has a sign of its own where there is room."""
     stretches = list(strip)
     total = sum(stretch.size for stretch in stretches)
     if not total:
         return ""
-    signs = [" "] * width
+    signs = [" "] * STRIP_SIGNS
     for stretch in sorted(stretches, key=lambda one: -one.size):
-        first = stretch.offset * width // total
-        last = max(first, (stretch.offset + stretch.size) * width // total - 1)
-        for index in range(first, min(last, width - 1) + 1):
+        first = stretch.offset * STRIP_SIGNS // total
+        last = max(first, (stretch.offset + stretch.size) * STRIP_SIGNS // total - 1)
+        for index in range(first, min(last, STRIP_SIGNS - 1) + 1):
             signs[index] = _sign(stretch)
     return "".join(signs)
 

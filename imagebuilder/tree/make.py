@@ -76,7 +76,6 @@ def make_image(
     build_log: Path,
     log: Log,
     *,
-    keys: Path | None = None,
     cache: Path | None = None,
 ) -> MakeReport:
     """Run `make image` in the view and write all it prints to build_log; what it complains of.
@@ -84,8 +83,8 @@ def make_image(
     work: the folder that the view shows as view.work; FILES are taken from its `files`, and images go to
     its `bin`. If there is a `feed` in it (packages.opkg.feed), packages come from there and from the tree's
     own packages/ only; if there is a makefile GIVEN_HOOKS in its `make`, make reads it first.
-    Two builds of one plan give equal images (tree.reproducible), signed alike: keys is the folder in which
-    the user's signing keys are kept (trust.signing_key), by default user_keys(). cache: what was found out
+    Two builds of one plan give equal images (tree.reproducible), signed alike, by the user's signing keys
+    (trust.signing_key). cache: what was found out
     about the tree's tools is kept there. BuildError if make fails
     or a package does not go in; HostError if the disk is full; KeyFileError for a damaged signing key.
     """
@@ -95,7 +94,7 @@ def make_image(
     _write_hooks(plan, view, work / "make", hermetic=(work / "feed").exists())
     steady_tools(tree, view, log, cache)
     pass_host_check(tree, view)
-    keys = keys or user_keys()
+    keys = user_keys()
     settings = settings_of(tree)
     lay_signing_key(tree, settings, view, keys)
     environment = clean_environment(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import plan_image
 from imagebuilder.config.model_config import Python
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import FaultsError, UserError
@@ -18,6 +17,7 @@ from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.python.catalogue.catalogue import load_catalogue
 from imagebuilder.python.catalogue.variants import source_packages
 from imagebuilder.rootfs.tree import EMPTY
+from tests.support.planning import plan_image
 
 BOARD = "tplink-tl-wr740n-v4"
 AddConfig = Callable[[str, str], str]

@@ -18,8 +18,7 @@ from imagebuilder.packages.opkg.version import compare_versions
 from imagebuilder.python.apps.bytecode import Compiler
 from imagebuilder.python.bytecode.bytecode import Interpreter
 from imagebuilder.python.catalogue.catalogue import load_catalogue
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree, file_of
+from imagebuilder.rootfs.tree import FileTree, LocalPackage, file_of
 
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 MAGIC = int.from_bytes(importlib.util.MAGIC_NUMBER[:2], "little")

@@ -23,8 +23,7 @@ from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.packages.opkg.version import compare_versions
 from imagebuilder.packages.repack import declare, repack, repacked_version
 from imagebuilder.rootfs.files import content
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree, file_of, folder, symlink
+from imagebuilder.rootfs.tree import FileTree, LocalPackage, file_of, folder, symlink
 from imagebuilder.rootfs.trim import cut, trim
 
 FACTS = Package(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import look_at_tree, plan_image
+from imagebuilder.ask import look_at_tree
 from imagebuilder.config.request import requests
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
@@ -41,6 +41,7 @@ from imagebuilder.tree.collect import find_rootfs, read_manifest
 from imagebuilder.tree.make import make_image
 from imagebuilder.tree.plan import Plan
 from tests.support.apk_tree import ARCH, make_tree
+from tests.support.planning import plan_image
 from tests.support.wanted_making import from_feeds
 
 EPOCH = 1_561_119_851

@@ -42,8 +42,7 @@ from imagebuilder.python.wheels.target import wheel_target
 from imagebuilder.python.wheels.tree import NativeCodeError
 from imagebuilder.python.wheels.wheels import read_wheel
 from imagebuilder.rootfs.files import content, digest, write_tree
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree, file_of
+from imagebuilder.rootfs.tree import FileTree, LocalPackage, file_of
 from tests.support.wheel_maker import make_elf, make_project, make_wheel
 
 EPOCH = 1_700_000_000

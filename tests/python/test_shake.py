@@ -30,8 +30,7 @@ from imagebuilder.python.shake.index import index_of, module_of
 from imagebuilder.python.shake.libraries import Cut, lean, library_names
 from imagebuilder.python.shake.read import Imported, ModuleFacts, ShakeError, Unit, parse_facts
 from imagebuilder.python.shake.shake import Kept, builtin_modules, frozen_modules
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree, file_of, symlink
+from imagebuilder.rootfs.tree import FileTree, LocalPackage, file_of, symlink
 
 LIBRARY = "/usr/lib/python3.11"
 

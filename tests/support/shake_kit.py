@@ -27,8 +27,7 @@ from imagebuilder.python.requirements.index import PackageIndex
 from imagebuilder.python.shake.shake import Shaken, ShakeRequest, shake
 from imagebuilder.python.wheels.target import wheel_target
 from imagebuilder.rootfs.files import write_tree
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree, file_of
+from imagebuilder.rootfs.tree import FileTree, LocalPackage, file_of
 
 SYSTEM = ("base-files", "busybox", "libc")
 

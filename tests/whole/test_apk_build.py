@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import fetch_image, lock_image, plan_image
+from imagebuilder.ask import fetch_image, lock_image
 from imagebuilder.build import build_image, build_twice
 from imagebuilder.config.lock import write_lock
 from imagebuilder.config.request import Request, requests
@@ -21,6 +21,7 @@ from imagebuilder.trust.signature import UnknownKeyError
 from tests.support import firmware_images
 from tests.support.apk_tree import BOARD, FEED_PATH, RELEASE, VERSIONS, Feed, fill_feed, make_key, make_tree
 from tests.support.download_server import Server
+from tests.support.planning import plan_image
 
 pytestmark = pytest.mark.genuine
 AddConfig = Callable[[str, str], str]
@@ -56,10 +57,9 @@ def world(apk_program: Path, server: Server, project: Path, tmp_path: Path, add_
             "mine",
             board=BOARD,
             imagebuilder=tree,
-            offline=offline,
             **places,  # type: ignore[arg-type]
         )
-        return asked
+        return replace(asked, offline=offline)
 
     return World(tmp_path / "tree", server, feed, ask)
 

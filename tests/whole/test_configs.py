@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import plan_and_budgets, plan_image
+from imagebuilder.ask import plan_and_budgets
 from imagebuilder.build import build_image
 from imagebuilder.config.config import load_config
 from imagebuilder.config.library import Library
@@ -15,6 +15,7 @@ from imagebuilder.config.request import requests
 from imagebuilder.host.fs import user_cache
 from imagebuilder.log import Log
 from imagebuilder.trial.machine import boot
+from tests.support.planning import plan_image
 
 PROJECT = Path(__file__).resolve().parents[2]
 LIBRARY = Library(PROJECT)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import plan_image
 from imagebuilder.build import build_image, build_twice
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import HostError, UserError
@@ -28,6 +27,7 @@ from imagebuilder.packages.resolution import PlanError
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree.collect import BuildError
 from imagebuilder.tree.reproducible import ReproducibilityError
+from tests.support.planning import plan_image
 
 AddConfig = Callable[[str, str], str]
 BOARD = "tplink-tl-wr740n-v4"

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from imagebuilder import decide
-from imagebuilder.ask import fetch_image, plan_image
+from imagebuilder.ask import fetch_image
 from imagebuilder.build import build_image
 from imagebuilder.config import library
 from imagebuilder.config.request import Request, requests
 from imagebuilder.config.toml import TomlFile, read_toml
 from imagebuilder.log import Log
+from tests.support.planning import plan_image
 
 CONFIG = """\
 extends = "router"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import fetch_image, lock_image, plan_image
+from imagebuilder.ask import fetch_image, lock_image
 from imagebuilder.build import build_image
 from imagebuilder.config.lock import write_lock
 from imagebuilder.config.request import Request, requests
@@ -33,6 +33,7 @@ from imagebuilder.trust.signature import NoSignatureError, TrustError, UnknownKe
 from imagebuilder.trust.signature_seen import OlderIndexError
 from imagebuilder.trust.signature_sums import TruncatedSumsError
 from tests.support.download_server import RELEASE, Server, Signer, Site, Told
+from tests.support.planning import plan_image
 
 pytestmark = pytest.mark.kit
 
@@ -138,8 +139,8 @@ def asking(project: Path, tmp_path: Path, mirror: Mirror, own_keys: Path) -> Ask
             f'[python]\nvariant = "base"\n{more}'
         )
         output, cache = tmp_path / "out", tmp_path / "cache"
-        (asked,) = requests(project, "mine", output=output, cache=cache, offline=offline)
-        return asked
+        (asked,) = requests(project, "mine", output=output, cache=cache)
+        return replace(asked, offline=offline)
 
     return ask
 

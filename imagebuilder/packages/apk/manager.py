@@ -54,8 +54,7 @@ from imagebuilder.packages.supply import (
     Supply,
     folder_finders,
 )
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import EMPTY, FileTree
+from imagebuilder.rootfs.tree import EMPTY, FileTree, LocalPackage
 from imagebuilder.tree.tree import settings_of
 from imagebuilder.trust.signature_adb import ApkKey, read_apk_key, tree_apk_keys
 from imagebuilder.trust.signing_key import ensure_apk_key, lay_signing_key

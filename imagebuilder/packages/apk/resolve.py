@@ -7,6 +7,9 @@ has all that it needs. A version is tested against what a package provides the n
 without one satisfies no wish for a version. With several versions of one package in the feeds a later asker
 may fail where apk would have taken another.
 
+What goes into an image is for the tree's own apk to say (tool.py); this stands in for it where advice and
+--fit compare hundreds of lists, each of which would cost a start of apk in the sandbox.
+
 Source: apk-tools 3, src/solver.c (compare_providers) and doc/apk-package.5.
 """
 

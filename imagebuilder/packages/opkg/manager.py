@@ -42,8 +42,7 @@ from imagebuilder.packages.opkg.version import python_version
 from imagebuilder.packages.package_list import first_packages, removed_in_vain
 from imagebuilder.packages.resolution import THE_TREE, PlanError, Resolution, ResolutionError
 from imagebuilder.packages.supply import LOCAL_FOLDER, Feed, Job, Offers, Supply, folder_finders
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree
+from imagebuilder.rootfs.tree import FileTree, LocalPackage
 
 if TYPE_CHECKING:
     from imagebuilder.host.download import Downloads

@@ -45,8 +45,7 @@ from imagebuilder.python.requirements.requirements import counting
 from imagebuilder.python.wheels.target import WheelTarget
 from imagebuilder.python.wheels.tree import WheelTree, check_native, wheel_tree
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import Entry, FileTree, file_of
+from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage, file_of
 
 SECTION = "lang"
 APP_PREFIX, WHEEL_PREFIX, OTHER_PREFIX = "app-", "python3-", "pypi-"

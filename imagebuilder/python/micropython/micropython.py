@@ -31,8 +31,7 @@ from imagebuilder.python.catalogue.catalogue import CatalogueError, load_micropy
 from imagebuilder.python.catalogue.package_version import PackageWords
 from imagebuilder.python.imports.imports import NEEDED, Import, with_parents
 from imagebuilder.python.wheels.entry_points import EntryPoint, EntryPointError, parse_entry_point
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import Entry, FileTree, file_of
+from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage, file_of
 
 LIBRARY = "/usr/lib/micropython"  # on the search path of every OpenWrt release's MicroPython
 INTERPRETER = "/usr/bin/micropython"

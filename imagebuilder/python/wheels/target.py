@@ -172,22 +172,19 @@ def wheel_target(
     series: str,
     *,
     glibc: tuple[int, int] | None = None,
-    libraries: Mapping[str, str] | None = None,
 ) -> WheelTarget:
     """The target of a release series ('23.05', 'snapshot'). python: CPython's full version; glibc: its
-    version, where the tree is built with it instead of musl (the kit's stands in its edition). libraries: by
-    default GCC's.
+    version, where the tree is built with it instead of musl (the kit's stands in its edition).
 
     TargetError for an unknown series.
     """
-    known = GCC_LIBRARIES if libraries is None else libraries
     if glibc is not None:
-        return WheelTarget(python, arch, "glibc", glibc, known)
+        return WheelTarget(python, arch, "glibc", glibc, GCC_LIBRARIES)
     if series not in _MUSL:
         raise TargetError(
             f"the C library of OpenWrt {series} is not known", hint=f"known are {', '.join(_MUSL)}"
         )
-    return WheelTarget(python, arch, "musl", _MUSL[series], known)
+    return WheelTarget(python, arch, "musl", _MUSL[series], GCC_LIBRARIES)
 
 
 def marker_holds(marker: str, environment: Mapping[str, str], extras: Collection[str] = ()) -> bool:

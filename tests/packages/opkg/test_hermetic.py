@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import plan_image
 from imagebuilder.config.request import requests
 from imagebuilder.errors import HostError
 from imagebuilder.host.fs import sha256_of
@@ -55,6 +54,7 @@ from imagebuilder.tree.reproducible import (
     source_date_epoch,
     steady_tools,
 )
+from tests.support.planning import plan_image
 from tests.support.wanted_making import from_feeds
 from tests.whole.test_genuine import digest_of
 
