@@ -71,3 +71,14 @@ def test_each_file_of_the_project_and_each_fact_of_the_tree_is_read_once(
     assert {"configs/mine.toml", "configs/router.toml", "base/overlay.toml", "tree", "images"} <= read.keys()
     assert "boards/tplink-tl-wr740n-v4.toml" in read
     assert {name: times for name, times in read.items() if times != 1} == {}
+
+
+def test_what_a_command_changed_itself_is_read_anew(asked: Callable[[], Request], project: Path) -> None:
+    """`plan --fit` changes the config, and plans again."""
+    request = asked()
+    before = plan_image(request, Log())
+    path = project / "configs/mine.toml"
+    path.write_text(CONFIG.replace("[[overlay]]", '[packages]\nremove = ["rssileds"]\n[[overlay]]'))
+    assert plan_image(request, Log()) == before
+    request.library.forget(path)
+    assert plan_image(request, Log()).wish.remove == ("rssileds",)
