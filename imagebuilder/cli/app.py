@@ -28,8 +28,10 @@ from imagebuilder.cli.options import (
 )
 from imagebuilder.cli.packages import packages_app, why
 
-# of the tests those that take a minute or two together: no kit, no guest, no whole build
-FAST = ("-m", "not kit and not boot and not genuine", "--ignore=tests/whole", "--ignore=tests/test_house.py")
+# the tests that take a minute or two together: without the kit, guests, whole builds, the bytes of firmware,
+# and what looks at the sources and not at what they do
+_SLOW = ("tests/whole", "tests/firmware", "tests/test_house.py", "tests/test_bootstrap.py")
+FAST = ("-m", "not kit and not boot and not genuine", *(f"--ignore={each}" for each in _SLOW))
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -213,10 +215,13 @@ def test(
     import pytest
 
     from imagebuilder.cli.progress import Reporter
+    from imagebuilder.errors import UserError
     from imagebuilder.host.fs import user_cache
     from imagebuilder.host.lowest import NoIndexError, lowest_environment
     from imagebuilder.host.tools import install, missing_tools, possible_uses
 
+    if lowest and imagebuilder:
+        raise UserError("--lowest leaves out the tests of a genuine tree", hint="give --imagebuilder alone")
     with Reporter() as log:
         install(missing_tools(possible_uses()), log)
         try:
@@ -227,7 +232,7 @@ def test(
     genuine = [f"--imagebuilder={Path(imagebuilder).resolve()}"] if imagebuilder else []
     os.chdir(PROJECT)
     if python is not None:
-        words = [str(python), "-m", "pytest", "-n", "auto", *FAST, *genuine, *context.args]
+        words = [str(python), "-m", "pytest", "-n", "auto", *FAST, *context.args]
         os.execv(python, words)  # noqa: S606 - no shell is what is wanted
     sys.exit(pytest.main(["-n", "auto", *genuine, *context.args]))
 

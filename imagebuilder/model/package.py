@@ -125,11 +125,6 @@ class Selected:
         """The name of the package that needs this one; None if it was asked for."""
         return self.why[-2] if len(self.why) > 2 else None
 
-    @property
-    def chain(self) -> tuple[str, ...]:
-        """The names from the package that was asked for down to this one."""
-        return self.why[1:]
-
 
 @dataclass(frozen=True, slots=True)
 class UnusablePackage:

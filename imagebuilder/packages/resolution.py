@@ -58,14 +58,6 @@ class Resolution:
         """The packages alone, in the same order."""
         return tuple(each.package for each in self.selected)
 
-    def why(self, name: str) -> tuple[str, ...]:
-        """From the package that was asked for down to this one, the way by which it was chosen. KeyError if
-        it does not go in."""
-        for each in self.selected:
-            if each.name == name:
-                return each.chain
-        raise KeyError(name)
-
 
 def resolution_of(packages: Sequence[Package], origins: Origins, wish: Wish) -> Resolution:
     """The resolution of packages that were chosen, with the way to each. origins: of all of them."""

@@ -117,6 +117,27 @@ def test_no_index_is_told_from_a_failure(mine: Path, tmp_path: Path, monkeypatch
         lowest_environment(mine, tmp_path / "cache", Log())
 
 
+def test_the_fast_tests_are_run_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+
+    def execute(_program: object, words: list[str]) -> None:
+        called.append(words)
+        raise SystemExit
+
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setattr("imagebuilder.host.tools.missing_tools", lambda _uses: [])
+    monkeypatch.setattr("imagebuilder.host.lowest.lowest_environment", lambda *_: Path("/lowest/bin/python"))
+    monkeypatch.setattr("os.execv", execute)
+    CliRunner().invoke(app, ["test", "--lowest", "-k", "overlay"])
+    assert called[0][:5] == ["/lowest/bin/python", "-m", "pytest", "-n", "auto"]
+    assert called[0][-2:] == ["-k", "overlay"]
+    ignored = [word.removeprefix("--ignore=") for word in called[0] if word.startswith("--ignore=")]
+    assert "tests/whole" in ignored
+    assert [path for path in ignored if not (PROJECT / path).exists()] == []
+    done = CliRunner().invoke(app, ["test", "--lowest", "--imagebuilder", "/tree"])
+    assert (done.exit_code, len(called)) == (2, 1)
+
+
 def test_the_command_without_an_index_has_tried_nothing(
     mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ def from_feeds(
     resolution = resolve(Wish.of(requested), [*own, *feeds], rules)
     here = {(package.name, package.version) for package in own}
     return tuple(
-        Selected(package, resolution.why(package.name))
-        for package in resolution.packages
-        if (package.name, package.version) not in here
+        Selected(each.package, each.why[1:])
+        for each in resolution.selected
+        if (each.name, each.version) not in here
     )

@@ -147,7 +147,7 @@ def asking(project: Path, tmp_path: Path, mirror: Mirror, own_keys: Path) -> Ask
 def test_a_release_its_feed_and_offline_after_that(asking: Asking, mirror: Mirror, tmp_path: Path) -> None:
     plan = plan_image(asking(), Log())
     python = next(each for each in plan.install if each.name == "python3-base")
-    assert (python.feed, python.sha256 != "") == ("openwrt_packages", True)
+    assert (python.feed, python.package.sha256 != "") == ("openwrt_packages", True)
     assert python.why[0].startswith('python.variant = "base" in ')
     assert mirror.server.paths(".ipk") == []
     place, result = build_image(asking(), Log())

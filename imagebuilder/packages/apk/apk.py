@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from imagebuilder.model.adb import AdbError, Values, database, index_container
+from imagebuilder.model.adb import Values, database, index_container
 from imagebuilder.model.package import Dependency, Package, PackageList, UnusablePackage
 
 MAX_PACKAGES = 500_000
@@ -50,15 +49,6 @@ def parse_index(data: bytes, *, origin: str = "the package index", feed: str = "
     Raises AdbError for values that are damaged."""
     values = Values(database(index_container(data, origin))[0], origin)
     return _Index(values, feed).packages()
-
-
-def read_index(path: Path) -> PackageList:
-    """The packages of a `packages.adb` file. Raises AdbError."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise AdbError(f"cannot read the package index {path}: {error.strerror}", hint=None) from error
-    return parse_index(data, origin=str(path))
 
 
 def with_abi_suffixes(names: Iterable[str], packages: Iterable[Package]) -> tuple[str, ...]:
