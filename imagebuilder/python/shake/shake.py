@@ -28,7 +28,8 @@ from imagebuilder.python.shake.index import ModuleIndex, index_of
 from imagebuilder.python.shake.libraries import Cut, Depends, lean, library_names, linked_libraries
 from imagebuilder.python.shake.read import ModuleFacts, ShakeError, read_modules
 from imagebuilder.rootfs.files import content, content_size
-from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, LocalPackage, parent_of
+from imagebuilder.rootfs.local_package import LocalPackage
+from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, parent_of
 
 BLOCK_BYTES = 256 << 10  # of OpenWrt's squashfs
 _XZ = [{"id": lzma.FILTER_LZMA2, "preset": 3, "dict_size": BLOCK_BYTES}]
@@ -314,8 +315,9 @@ class Kept:
     def _unread(self, path: str) -> bool:
         """Whether it is bytecode in __pycache__ of a module without a source: Python does not look at it
         (PEP 3147)."""
-        cached = PurePosixPath(path).parent.name == "__pycache__"
-        return cached and not self.index.modules[self.index.owners[path]].has_source
+        cache, name = PurePosixPath(path).parent, PurePosixPath(path).name
+        source = cache.parent / f"{name.partition('.')[0]}.py"
+        return cache.name == "__pycache__" and str(source) not in self.index.owners
 
 
 def _dangling(before: FileTree, after: FileTree) -> list[str]:
