@@ -28,8 +28,7 @@ from imagebuilder.python.shake.index import ModuleIndex, index_of
 from imagebuilder.python.shake.libraries import Cut, Depends, lean, library_names, linked_libraries
 from imagebuilder.python.shake.read import ModuleFacts, ShakeError, read_modules
 from imagebuilder.rootfs.files import content, content_size
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, parent_of
+from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, LocalPackage, parent_of
 
 BLOCK_BYTES = 256 << 10  # of OpenWrt's squashfs
 _XZ = [{"id": lzma.FILTER_LZMA2, "preset": 3, "dict_size": BLOCK_BYTES}]
