@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from imagebuilder.config.app import AppUse, Optimize, RequirementText
-from imagebuilder.config.python_package import PythonPackageUse
+from imagebuilder.config.app import AppUse, Optimize, PythonPackageUse, RequirementText
 from imagebuilder.model.base import Many, Model, PackageName, ServiceName, VariableName, Word
 from imagebuilder.model.filespec import FilespecUse
 from imagebuilder.model.release import ReleaseName

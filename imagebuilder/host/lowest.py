@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.fs import disk_errors_explained, ready_cache, write_whole
@@ -43,7 +42,7 @@ def lowest_versions(pyproject: str) -> tuple[str, ...]:
 
 def _lowest(requirement: Requirement) -> str:
     bounds = [each.version for each in requirement.specifier if each.operator in (">=", "==", "~=")]
-    if len(bounds) != 1 or not SpecifierSet(str(requirement.specifier)).contains(bounds[0]):
+    if len(bounds) != 1 or bounds[0].endswith(".*") or not requirement.specifier.contains(bounds[0]):
         raise UserError(
             f"pyproject.toml: '{requirement}' does not say which version is the lowest that will do",
             hint=f"write {requirement.name}>=VERSION",

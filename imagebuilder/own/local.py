@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.config.app import SourceKind, source_kind
+from imagebuilder.config.app import PythonPackageUse, SourceKind, source_kind
 from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import Config
-from imagebuilder.config.python_package import PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.model.filespec import FilespecRecord, package_rules, with_python
 from imagebuilder.model.package import LOCAL, Package, Selected

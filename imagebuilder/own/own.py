@@ -12,9 +12,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from imagebuilder.config.app import ResolvedRequirements
+from imagebuilder.config.app import PythonPackageUse, ResolvedRequirements
 from imagebuilder.config.model_config import Python
-from imagebuilder.config.python_package import PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.host.fs import expand_home, sha256_of

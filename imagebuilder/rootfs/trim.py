@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.config.python_package import InstalledFile, PythonPackageUse
+from imagebuilder.config.app import InstalledFile, PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import expand_home
 from imagebuilder.model.filespec import FilespecRecord, RuleDone, rules_of, site_packages, with_python

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from packaging.version import Version
 from pydantic import ValidationError
 
-from imagebuilder.config.python_package import PythonPackageUse
+from imagebuilder.config.app import PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.log import Log
 from imagebuilder.model.filespec import FilespecError, FilespecUse

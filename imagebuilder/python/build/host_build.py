@@ -17,11 +17,11 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
-from pyproject_hooks import BuildBackendHookCaller
 
-from imagebuilder.config.python_package import PythonPackageUse
+from imagebuilder.config.app import PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.fs import disk_errors_explained, remove_tree
@@ -30,6 +30,9 @@ from imagebuilder.host.sandbox import scratch_folder, shut_in
 from imagebuilder.log import Log
 from imagebuilder.model.filespec import site_packages
 from imagebuilder.python.requirements.index_pip import pip
+
+if TYPE_CHECKING:
+    from pyproject_hooks import BuildBackendHookCaller
 
 # runs a script with what the build requires: not PYTHONPATH, since .pth files there count, as setuptools' do
 _WITH_SITE = """
@@ -159,6 +162,8 @@ class _Job:
 
     def hooks(self, backend: _Backend) -> BuildBackendHookCaller:
         """The hooks of a build backend (PEP 517), which run in the sandbox."""
+        from pyproject_hooks import BuildBackendHookCaller  # noqa: PLC0415 (a plan calls none)
+
         folder = str(bubblewrap.TREE / self.options.folder)
         try:
             return BuildBackendHookCaller(folder, backend.name, backend.path, self.run_hook)

@@ -9,7 +9,7 @@ from pathlib import Path
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
-from imagebuilder.config.python_package import PythonPackageUse
+from imagebuilder.config.app import PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.host.elf import is_elf
 from imagebuilder.host.fs import expand_home

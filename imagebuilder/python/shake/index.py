@@ -21,13 +21,11 @@ _SITE = ("site-packages", "dist-packages")
 @dataclass(slots=True)
 class ModuleFiles:
     """A module's files: bytecode, its source from a -src package, or an extension. is_package: others can be
-    in it; packages: names of those that have a file of it; has_source: one of its files is a source; code:
-    the file to read, None for an extension."""
+    in it; packages: names of those that have a file of it; code: the file to read, None for an extension."""
 
     name: str
     is_package: bool = False
     packages: set[str] = field(default_factory=set)
-    has_source: bool = False
     code: Code | None = None
 
 
@@ -105,7 +103,6 @@ def index_of(trees: Mapping[str, FileTree], library: str) -> ModuleIndex:
         module = modules.setdefault(name, ModuleFiles(name))
         module.packages.add(package)
         module.is_package |= is_package
-        module.has_source |= path.endswith(".py")
         if module.code is None and entry.kind == "file" and not path.endswith(".so"):
             module.code = Code("pyc" if path.endswith(".pyc") else "py", entry)
         owners[path] = name

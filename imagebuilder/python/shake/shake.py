@@ -314,8 +314,9 @@ class Kept:
     def _unread(self, path: str) -> bool:
         """Whether it is bytecode in __pycache__ of a module without a source: Python does not look at it
         (PEP 3147)."""
-        cached = PurePosixPath(path).parent.name == "__pycache__"
-        return cached and not self.index.modules[self.index.owners[path]].has_source
+        cache, name = PurePosixPath(path).parent, PurePosixPath(path).name
+        source = cache.parent / f"{name.partition('.')[0]}.py"
+        return cache.name == "__pycache__" and str(source) not in self.index.owners
 
 
 def _dangling(before: FileTree, after: FileTree) -> list[str]:

@@ -14,9 +14,8 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from installer.records import Hash, InvalidRecordEntry, parse_record_file
-from packaging.metadata import RawMetadata, parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag
 from packaging.utils import (
@@ -30,6 +29,9 @@ from packaging.version import InvalidVersion, Version
 from imagebuilder.errors import UserError
 from imagebuilder.python.apps.apps import MAX_ENTRIES, NO_ARCHIVE, check_directory
 from imagebuilder.python.wheels.entry_points import EntryPoint, read_entry_points
+
+if TYPE_CHECKING:
+    from packaging.metadata import RawMetadata
 
 MAX_FILE_BYTES = 256 << 20
 MAX_WHEEL_BYTES = 512 << 20  # of all files, unpacked
@@ -112,6 +114,8 @@ def _read_files(wheel: Path) -> dict[str, WheelFile]:
 
 def _recorded(wheel: Path, record: bytes) -> dict[str, str]:
     """RECORD: the hash of each file as it stands there, by path. Sizes are not compared: the hash tells."""
+    from installer.records import InvalidRecordEntry, parse_record_file  # noqa: PLC0415 (a plan reads none)
+
     try:
         rows = parse_record_file(filter(None, record.decode("utf-8").splitlines()))
         return {path: digest for path, digest, _ in rows}
@@ -127,6 +131,8 @@ def _check_record(wheel: Path, files: Mapping[str, WheelFile], dist_info: str) -
 
     installer.sources would compare them too; but it takes weak hashes, and what RECORD alone names.
     """
+    from installer.records import Hash  # noqa: PLC0415
+
     if f"{dist_info}RECORD" not in files:
         raise WheelError(f"{wheel}: it has no RECORD of its files")
     recorded = _recorded(wheel, files[f"{dist_info}RECORD"].data)
@@ -155,6 +161,8 @@ def _fields(data: bytes) -> tuple[RawMetadata, dict[str, list[str]]]:
     The first lines say that a body is plain text, whatever follows: a message of several parts makes
     packaging before 26.3 fail.
     """
+    from packaging.metadata import parse_email  # noqa: PLC0415
+
     return parse_email(b"Content-Type: text/plain\nContent-Transfer-Encoding: 8bit\n" + metadata_head(data))
 
 
