@@ -14,7 +14,7 @@ from imagebuilder.config.request import requests
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
 from imagebuilder.model.control import parse_fields
-from imagebuilder.model.package import Package, Selected
+from imagebuilder.model.package import LOCAL, Package, Selected
 from imagebuilder.packages.apk.apk import parse_index as parse_apk_index
 from imagebuilder.packages.apk.feed import own_apk_index
 from imagebuilder.packages.apk.file import check_apk_file
@@ -172,7 +172,7 @@ def test_a_genuine_apk_makes_and_installs_a_repacked_package(apk_program: Path, 
     (work / "dl").mkdir(exist_ok=True)
     (work / "dl" / files[0].path.name).write_bytes(files[0].path.read_bytes())
     indexed = make_index(view, work, [view.work / "dl" / files[0].path.name], Log(), sign_with=None)
-    (again,) = parse_apk_index(indexed)
+    (again,) = parse_apk_index(indexed, feed=LOCAL)
     check_apk_file(files[0].path, again)
     sizes = {"identity": "", "filename": "", "size": 0, "installed_size": 0}
     assert replace(again, **sizes) == replace(declare(package, rules, Apk()), **sizes)
