@@ -85,7 +85,6 @@ def _fit(request: Request, log: Log, *, any_interpreter: bool, to: TextIO) -> No
     if found.diff:
         print(found.diff, end="", file=to)
         write_whole(path, found.text.encode())
-        request.library.forget(path)
 
 
 @guarded

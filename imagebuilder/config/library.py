@@ -35,9 +35,9 @@ class Library:
     kept: dict[Path, TomlFile] | None = field(default=None, compare=False, repr=False)
 
     def once(self) -> Library:
-        """The same folder, of which each file is read when it is first asked for, and then kept. For one
-        command, which says what it changes itself (forget)."""
-        return self if self.kept is not None else replace(self, kept={})
+        """The same folder as it is now: each file of it is read when it is first asked for, and then kept.
+        For one image's inputs; what comes after may find other files."""
+        return replace(self, kept={})
 
     def read(self, path: Path) -> TomlFile:
         """A TOML file of it. FaultsError, UserError."""
@@ -46,11 +46,6 @@ class Library:
         if path not in self.kept:
             self.kept[path] = read_toml(path)
         return self.kept[path]
-
-    def forget(self, path: Path) -> None:
-        """Read a file anew when it is next asked for: it was changed."""
-        if self.kept is not None:
-            self.kept.pop(path, None)
 
     def board_names(self) -> list[str]:
         """The names of all boards, sorted."""

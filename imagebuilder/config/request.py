@@ -67,8 +67,6 @@ def requests(
 ) -> list[Request]:
     """One request for each board: the one that is named, or all that the config names. UserError for none."""
     library = Library(project)
-    if board is None:  # the config is read here already
-        library = library.once()
     boards = (board,) if board else load_config(library, config).config.boards
     if not boards:
         hint = "name one with --board, or in its `boards`"
