@@ -30,14 +30,6 @@ from imagebuilder.tree.rootfs import find_rootfs
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    folder = tmp_path / "a tree, with: odd name"
-    folder.mkdir()
-    (folder / "Makefile").write_text("all:\n")
-    return folder
-
-
-@pytest.fixture
 def work(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "work, too"
     folder.mkdir()
