@@ -5,13 +5,10 @@ environment beside this file, installs the project into it, and starts again fro
 # Any Python 3 reads this file, so that an old one can say that it is too old: no newer syntax up to main()'s
 # first check, annotations included.
 
-import fcntl
-import hashlib
+# Every command starts here: what only the first run needs is imported there.
+
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -43,6 +40,8 @@ def main() -> None:
         fail_with_old_python()
     extras = "[test]" if sys.argv[1:2] == ["test"] else ""
     if not is_installed(extras):
+        import fcntl
+
         folder = os.open(HERE, os.O_RDONLY)  # two first runs at once: one installs, the other waits
         fcntl.flock(folder, fcntl.LOCK_EX)
         if not is_installed(extras):
@@ -53,6 +52,8 @@ def main() -> None:
 
 
 def fail_with_old_python() -> None:
+    import shutil
+
     wanted = ".".join(map(str, OLDEST))
     newer = [name for name in (f"python3.{minor}" for minor in range(30, 10, -1)) if shutil.which(name)]
     hint = f"{newer[0]} {' '.join(sys.argv)}" if newer else f"install Python {wanted} or newer"
@@ -60,27 +61,36 @@ def fail_with_old_python() -> None:
 
 
 def wanted_stamp() -> str:
-    """What an up-to-date environment was made from: the project's dependencies and this Python."""
-    digest = hashlib.sha256((HERE / "pyproject.toml").read_bytes())
-    digest.update(f"{HERE} {sys.version_info[:2]}".encode())
-    return digest.hexdigest()
+    """What an up-to-date environment was made from: this Python and the project's dependencies, as they are
+    written."""
+    return f"{HERE} {sys.version_info[:2]}\n{(HERE / 'pyproject.toml').read_text('utf-8')}"
+
+
+def read_stamp() -> tuple:
+    """The extras that the environment was made with, and what it was made from; nothing of an interrupted
+    installation."""
+    if not STAMP.is_file():
+        return [], ""
+    first, _, made_from = STAMP.read_text("utf-8", "replace").partition("\n")
+    return first.split(","), made_from
 
 
 def is_installed(extras: str) -> bool:
-    lines = STAMP.read_text().splitlines() if STAMP.is_file() and PYTHON.exists() else []
-    return lines[:1] == [wanted_stamp()] and extras in lines
+    known, made_from = read_stamp()
+    return extras in known and made_from == wanted_stamp() and PYTHON.exists()
 
 
 def install(extras: str) -> None:
     """Make the environment, or bring it up to date. The stamp is written last, so that an interrupted
     installation is simply done again."""
-    known = STAMP.read_text().splitlines()[1:] if STAMP.is_file() else []
+    known, _ = read_stamp()
     if not os.access(HERE, os.W_OK):
         fail(
             f"{HERE} cannot be written to, and the environment goes there",
             "copy the project to where you may",
         )
-    all_extras = sorted({*known, "", extras})
+    # a stamp of an older build.py holds no extras that are ours
+    all_extras = sorted({*({"[test]"}.intersection(known)), "", extras})
     if not PYTHON.exists():
         check_room("[test]" in all_extras)
     say("preparing the virtual environment beside build.py (the first run only)")
@@ -95,11 +105,14 @@ def install(extras: str) -> None:
         else [sys.executable, "-m", "pip", "--python", PYTHON]
     )
     run("the environment could not be made", [*pip, "install", "--prefer-binary", "--editable", target], PIP)
-    STAMP.write_text("\n".join([wanted_stamp(), *all_extras]) + "\n")
+    STAMP.write_text(",".join(all_extras) + "\n" + wanted_stamp(), "utf-8")
 
 
 def check_room(with_tests: bool) -> None:
     """Say what the environment needs before it is fetched."""
+    import shutil
+    import tempfile
+
     scratch = Path(tempfile.gettempdir())
     own = VENV_MIB + (TEST_MIB if with_tests else 0)
     needs = [(HERE, own), (scratch, UNPACKED_MIB)]
@@ -125,12 +138,16 @@ def make_environment() -> None:
 
 
 def has_module(name: str) -> bool:
+    import subprocess
+
     found = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, check=False)
     return found.returncode == 0
 
 
 def install_venv_package() -> None:
     """Debian and Ubuntu split `venv` from Python; elsewhere pip brings what is needed."""
+    import shutil
+
     major, minor = sys.version_info[:2]
     system = system_words()
     apt = shutil.which("apt-get")
@@ -160,6 +177,8 @@ def system_words() -> set:
 def run(failed: str, argv: list, settings: dict, inherited: tuple = ()) -> None:
     """Run a program; what it prints is kept, and shown only where it fails and nothing better is known.
     inherited: the variables that it gets of ours, all where none are named."""
+    import subprocess
+
     command = [str(each) for each in argv]
     ours = {name: value for name, value in os.environ.items() if not inherited or name in inherited}
     environment = {**settings, **ours}
@@ -178,7 +197,7 @@ def run(failed: str, argv: list, settings: dict, inherited: tuple = ()) -> None:
 def explain(failed: str, command: list, output: str, environment: dict) -> None:
     """End with one error that says why, and where the program's own words are."""
     sys.path.insert(0, str(HERE))
-    from imagebuilder.host.refusals import explain_refusal  # noqa: PLC0415 - an old Python cannot read it
+    from imagebuilder.host.refusals import explain_refusal  # an old Python cannot read it
 
     place = ""
     if VENV.is_dir():

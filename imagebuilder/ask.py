@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from imagebuilder.budget.budget import BudgetError, fitted, measured_budget, open_budgeting
+from imagebuilder.budget.budget import BudgetError, fitted, measured_budget
 from imagebuilder.budget.measured import measured_bytes
 from imagebuilder.choose import lay_packages
 from imagebuilder.config.lock import locked_board
@@ -20,13 +20,11 @@ from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets, Fit
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Tree
-from imagebuilder.packages.files import files_of
-from imagebuilder.packages.install import Offers
+from imagebuilder.packages.feed import in_folder
 from imagebuilder.packages.lock import differences
-from imagebuilder.packages.resolve import Chosen, Resolution, every_chain
-from imagebuilder.packages.supply import Supply
+from imagebuilder.packages.resolution import Resolution, every_chain
 from imagebuilder.rootfs.overlay import combined, overlay_tree
-from imagebuilder.server.given import given_tree
+from imagebuilder.server.archive import given_tree
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.tree import check_tree, read_tree
 
@@ -37,28 +35,17 @@ class NotInImageError(UserError):
 
 @dataclass(frozen=True)
 class Offered:
-    """A package that an image could have. feed: "" for the tree's own; planned: the image's plan has it."""
+    """A package that an image could have. planned: the image's plan has it. files: paths in it, None where
+    they are not asked for, or its file is not on this machine."""
 
     package: Package
-    feed: str
     planned: bool
-
-
-@dataclass(frozen=True)
-class Described:
-    """An offered package; files: paths in it, None where its file is not on this machine."""
-
-    offered: Offered
-    files: tuple[str, ...] | None
-
-
-def plan_image(request: Request, log: Log) -> Plan:
-    """Everything decided before anything is built. Writes nothing that stays."""
-    return plan_and_budgets(request, log)[0]
+    files: tuple[str, ...] | None = None
 
 
 def plan_and_budgets(request: Request, log: Log) -> tuple[Plan, Budgets]:
-    """The plan of an image, and what it takes of flash and RAM, whether it fits or not."""
+    """Everything decided before anything is built, and what the image takes of flash and RAM, whether it fits
+    or not. Writes nothing that stays."""
     with decided(request, log) as (_, found):
         return found.plan, found.budgets
 
@@ -70,12 +57,12 @@ def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> 
     """
     with decided(request, log) as (inputs, found):
         config = inputs.loaded.config
-        budgeting = open_budgeting(found.plan, config, inputs.board, inputs.overlays, found.local.known())
-        if isinstance(budgeting, str):
-            raise BudgetError(f"nothing can be fitted: {budgeting}")
+        if isinstance(found.budgeting, str):
+            raise BudgetError(f"nothing can be fitted: {found.budgeting}")
         file = inputs.loaded.files[-1]
         return file.path, fitted(
-            budgeting,
+            found.budgeting,
+            found.job.manager,
             found.offers,
             text=file.text,
             file=str(file.path),
@@ -89,22 +76,22 @@ def fetch_image(request: Request, log: Log) -> tuple[Plan, Budgets]:
     are measured then: the packages are here."""
     with decided(request, log) as (inputs, found):
         with log.step("fetch"):
-            lay_packages(found.job, found.supply, found.plan, found.local, inputs.loaded.config)
+            lay_packages(found.job, found.supply, found.plan.install, found.local)
         with log.step("measure"):
             return found.plan, _measured(inputs, found)
 
 
 def _measured(inputs: Inputs, found: Decided) -> Budgets:
     """The budgets with the root file system as the tree's own mksquashfs packs it, where that can be done."""
-    budgeting = open_budgeting(found.plan, inputs.loaded.config, inputs.board, inputs.overlays)
+    budgeting, job = found.budgeting, found.job
     if isinstance(budgeting, str):
         return found.budgets
-    root = found.job.request.library.root
     trees = [
-        (each.overlay, overlay_tree(each.overlay, each.folder, each.values(root))) for each in inputs.overlays
+        (each.overlay, overlay_tree(each.overlay, each.folder, each.values(job.root)))
+        for each in inputs.overlays
     ]
     over = combined(trees)
-    size = measured_bytes(found.job, found.supply, found.plan, over, budgeting.said.squashfs)
+    size = measured_bytes(job, found.supply, found.plan.install, over, budgeting.said.squashfs)
     if size is None:
         return found.budgets
     return found.budgets.model_copy(update={"flash": measured_budget(budgeting, size), "advice": ()})
@@ -126,34 +113,16 @@ def why(request: Request, name: str, log: Log) -> tuple[tuple[str, ...], ...]:
     """Every chain that brings a package into the image, shortest first: who asked, then names of packages
     down to this one. NotInImageError if it is not in it."""
     with decided(request, log) as (_, found):
-        resolution = _resolution(found.plan, found.offers)
+        selected = found.plan.install
     try:
-        chains = every_chain(resolution, name)
+        chains = every_chain(Resolution(selected), name)
     except KeyError:
         raise NotInImageError(
             f"'{name}' is not in the image of {found.plan.config} for {found.plan.board}",
             hint=f"python3 build.py packages show {found.plan.config} {name} says whether it could be",
         ) from None
-    first = {each.name: each.why[0] for each in found.plan.install if len(each.why) == 2}
-    return tuple((first[chain[0]], *chain) for chain in chains)
-
-
-def _resolution(plan: Plan, offers: Offers) -> Resolution:
-    """The plan's packages with who needs them, as the resolver gives them."""
-    packages = {
-        (feed, package.name, package.version): package
-        for feed, offered in offers.packages.items()
-        for package in offered
-    }
-    chosen = tuple(
-        Chosen(
-            packages[each.feed, each.name, each.version],
-            each.name,
-            each.why[-2] if len(each.why) > 2 else None,
-        )
-        for each in plan.install
-    )
-    return Resolution(chosen)
+    askers = {each.name: each.why[0] for each in selected if each.by is None}
+    return tuple((askers[chain[0]], *chain) for chain in chains)
 
 
 def search_packages(request: Request, words: tuple[str, ...], log: Log) -> tuple[Offered, ...]:
@@ -162,30 +131,44 @@ def search_packages(request: Request, words: tuple[str, ...], log: Log) -> tuple
     with decided(request, log) as (_, found):
         return tuple(
             each
-            for each in _offered(found.plan, found.supply)
+            for each in _offered(found)
             if all(word in f"{each.package.name} {each.package.description}".lower() for word in lowered)
         )
 
 
-def describe_package(request: Request, name: str, log: Log) -> tuple[Described, ...]:
-    """All versions of a package that an image could have, or of those that provide the name."""
+def describe_package(request: Request, name: str, log: Log) -> tuple[Offered, ...]:
+    """All versions of a package that an image could have, or of those that provide the name, with their
+    files. PackageFileError for a damaged one."""
     with decided(request, log) as (_, found):
-        tree = Path(found.plan.tree.folder)
         return tuple(
-            Described(each, files_of(found.job, tree, found.supply, each.feed, each.package))
-            for each in _offered(found.plan, found.supply)
+            replace(each, files=_files(found, each.package))
+            for each in _offered(found)
             if name == each.package.name or name in each.package.provides
         )
 
 
-def _offered(plan: Plan, supply: Supply) -> list[Offered]:
-    planned = {(each.feed, each.name, each.version) for each in plan.install}
-    offered = [
-        Offered(package, feed, (feed, package.name, package.version) in planned)
-        for feed, packages in supply.offers.packages.items()
-        for package in packages
-    ]
+def _offered(found: Decided) -> list[Offered]:
+    planned = {each.package for each in found.plan.install}
+    offered = [Offered(package, package in planned) for package in found.supply.offers.packages]
     return sorted(offered, key=lambda each: each.package.name)
+
+
+def _files(found: Decided, package: Package) -> tuple[str, ...] | None:
+    """The paths in a package; None where its file is not on this machine, or only its manager can tell."""
+    file = _file(found, package)
+    return None if file is None else found.job.manager.paths(file)
+
+
+def _file(found: Decided, package: Package) -> Path | None:
+    supply = found.supply
+    if not package.feed:
+        return supply.base.get(package.filename) or in_folder(supply.tree / "packages")(package)
+    feed = supply.feed(package.feed)
+    here = in_folder(feed.folder)(package) if feed is not None and feed.folder is not None else None
+    if here is not None or not package.sha256:
+        return here
+    with found.job.downloads() as downloads:
+        return downloads.cache.find(package.sha256.lower(), found.job.log)
 
 
 def look_at_tree(given: str, cache: Path, log: Log) -> Tree:

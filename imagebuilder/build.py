@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagebuilder.budget.budget import check_budget
 from imagebuilder.choose import lay_packages
@@ -27,9 +29,12 @@ from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.overlay import combined, overlay_tree
 from imagebuilder.rootfs.trim import trim
 from imagebuilder.tree.make import make_image
-from imagebuilder.tree.reproducible_check import BuildRecord, check_equal, record_build
-from imagebuilder.trial.demo import ask_demo
+from imagebuilder.tree.reproducible import BuildRecord, check_equal, record_build
+from imagebuilder.trial.machine import ask_demo
 from imagebuilder.workspace import Workspace, no_empty_folder_left, open_workspace
+
+if TYPE_CHECKING:
+    from imagebuilder.firmware.verify import SeenRoot
 
 BUILD_LOG = "build.log"
 RELEASED_FOR = "Linux-x86_64"  # in the names of OpenWrt's ImageBuilders
@@ -87,17 +92,17 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
         check_known(plan, decided.board, accepted=request.accept_unchecked)
         check_budget(plan, decided.budgets)
         with log.step("fetch"):
-            config = inputs.loaded.config
-            filespecs = lay_packages(decided.job, decided.supply, plan, decided.local, config)
+            filespecs = lay_packages(decided.job, decided.supply, plan.install, decided.local)
         with log.step("stage"):
             filespecs += _stage(request.library.root, inputs, workspace.work, log)
-        with _log_kept_on_failure(workspace), log.step("build"), _loaded_beside("imagebuilder.made"):
+        packed = view.changed / plan.tree.places.kernel
+        with _log_kept_on_failure(workspace), log.step("build"), _beside_make(packed) as ahead:
             build_log = workspace.result / BUILD_LOG
             report = make_image(view, plan, workspace.work, build_log, log, cache=request.cache)
         from imagebuilder import made  # noqa: PLC0415 (loaded while make ran)
 
         with _log_kept_on_failure(workspace), log.step("verify"):
-            found = made.check_made(inputs, decided, report, workspace)
+            found = made.check_made(inputs, decided, report, workspace, ahead.result())
         with log.step("report"):
             result = made.result_of(
                 inputs,
@@ -115,14 +120,22 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
 
 
 @contextmanager
-def _loaded_beside(module: str) -> Iterator[None]:
-    """A module that is needed after what is done here, loaded meanwhile: make leaves the time for it."""
-    loading = threading.Thread(target=importlib.import_module, args=(module,))
-    loading.start()
-    try:
-        yield
-    finally:
-        loading.join()
+def _beside_make(packed: Path) -> Iterator[Future[Mapping[bytes, SeenRoot]]]:
+    """What comes after make is loaded meanwhile, and the root file system that it packs is looked through
+    while it goes on: see look_ahead(). packed: the folder into which make packs it."""
+    ended = threading.Event()
+
+    def work() -> Mapping[bytes, SeenRoot]:
+        importlib.import_module("imagebuilder.made")
+        from imagebuilder.firmware.verify import look_ahead  # noqa: PLC0415 (it takes as long as made)
+
+        return look_ahead(packed, ended)
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool.submit(work)
+        finally:
+            ended.set()
 
 
 def _check_machine(request: Request, inputs: Inputs) -> None:
@@ -137,7 +150,7 @@ def _check_machine(request: Request, inputs: Inputs) -> None:
 
 
 def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | int | float]]:
-    """Build the demo's image, boot it, and let its Python answer (see trial.demo)."""
+    """Build the demo's image, boot it, and let its Python answer (see trial.machine)."""
     require_x86_64("the demo")
     require(["boot"])
     place, result = build_image(request, log)

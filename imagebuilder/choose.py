@@ -1,201 +1,171 @@
-"""The packages of an image: what there is, which of it goes in, and how make gets it; by the tree's own
-package manager."""
+"""The packages of an image: which of what there is go in, and how make gets them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.config.model_config import Config
 from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.model.filespec import FilespecRecord
-from imagebuilder.model.package import Package
-from imagebuilder.model.tree import Tree
-from imagebuilder.own.local import Local, Made, make_local, with_originals
-from imagebuilder.own.remade import remade_plan, remakes_python
-from imagebuilder.packages.apk.feed import checked_apk
-from imagebuilder.packages.apk.reader import read_apk
-from imagebuilder.packages.apk.supply import fetch_apk, lay_apk, open_apk, plan_apk
-from imagebuilder.packages.install import Offers, with_packages
+from imagebuilder.model.package import LOCAL, Package, Selected, Wish
+from imagebuilder.own.local import (
+    NOTHING_REMADE,
+    Local,
+    Original,
+    Remade,
+    made_here,
+    make_local,
+    originals_of,
+)
+from imagebuilder.own.own import Own
+from imagebuilder.own.remade import remake, remakes_python
+from imagebuilder.packages.feed import Finder, in_folder, lay_files
 from imagebuilder.packages.lock import locked_versions, only_locked
-from imagebuilder.packages.opkg.feed import Finder, Wanted, checked_file, in_folder, lay_files, lay_lists
-from imagebuilder.packages.opkg.hermetic import lay_own_index
-from imagebuilder.packages.opkg.ipk_reader import read_ipk
-from imagebuilder.packages.opkg.supply import fetch_opkg, lay_opkg, open_opkg
-from imagebuilder.packages.repack import content_of, repack
-from imagebuilder.packages.supply import LOCAL, Job, Search, Supply
+from imagebuilder.packages.repack import repack
+from imagebuilder.packages.resolution import Resolution
+from imagebuilder.packages.supply import Job, Offers, Supply
 from imagebuilder.rootfs.files import write_tree
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.tree.plan import Plan
+from imagebuilder.rootfs.tree import LocalPackage
 
 
-def open_supply(job: Job, config: Config, tree: Tree) -> Supply:
-    """The packages that an image of this tree can have; indexes of feeds are fetched and verified, offline
-    taken from the cache.
+@dataclass(frozen=True)
+class ChosenPackages:
+    """wanted: what was asked for in the end: nothing that became needless; found: all that goes in. local:
+    what is made here; offers: what there was to choose from."""
 
-    FeedUseError for a [[feed]] that cannot be used; TrustError and its kinds, DownloadError, OfflineError.
-    """
-    job.request.cache.mkdir(parents=True, exist_ok=True)
-    search = Search(job, config)
-    supply = open_apk(search, tree) if tree.package_manager == "apk" else open_opkg(search, tree)
-    supply.note_unusable(job.log)
-    return supply
+    wanted: Wish
+    found: Resolution
+    local: Local
+    offers: Offers
+
+
+@dataclass(frozen=True)
+class _Choosing:
+    """What is the same however often an image's packages are resolved. offers: without what is made here."""
+
+    job: Job
+    supply: Supply
+    own: Own
+    offers: Offers
+    locked: LockedBoard | None
+
+    def resolve(
+        self, wanted: Wish, originals: Mapping[str, Original], remade: Remade | None = None
+    ) -> tuple[Resolution, Offers]:
+        """All packages, and what they were chosen from. remade: None as long as packages may get another
+        form."""
+        made = made_here(self.own, originals, remade or NOTHING_REMADE, self.job.manager)
+        pins = {}
+        if self.locked is not None:
+            pins = locked_versions(self.locked, made, original=remade is None)
+        offers = self.offers.with_made(made, pins)
+        return self.job.manager.resolve(self.job, wanted, self.supply, offers), offers
 
 
 def choose_packages(
-    job: Job, plan: Plan, supply: Supply, local: Local, config: Config, *, locked: LockedBoard | None
-) -> tuple[Plan, Local, Offers]:
-    """The plan with all packages of the image; what is made here for it; and what it was chosen from. locked:
-    only those may be taken.
+    job: Job, wanted: Wish, supply: Supply, own: Own, *, locked: LockedBoard | None
+) -> ChosenPackages:
+    """All packages of the image, and what is made here for it. wanted: what make will ask the package manager
+    for; locked: only those packages may be taken.
 
-    LockError where one of them is not to be had any more; PlanError, ApkRefusalError, FilespecUseError.
+    LockError where one of them is not to be had any more; PlanError, FilespecUseError; what remake() raises.
     """
     offers = supply.offers
     if locked is not None:
-        offers = replace(offers, packages=only_locked(offers.packages, locked, supply.indexes()))
-    plan, chosen = _chosen(job, plan, (supply, local, offers), locked, original=True)
-    local = replace(local, taken=plan.install)
-    if any(use.package for use in config.filespec):
-        local = with_originals(local, plan, config, offers.packages)
-        plan, chosen = _chosen(job, plan, (supply, local, offers), locked, original=True)
-    if remakes_python(plan, config):
-        contents = _contents(job, supply, plan, local)
-        installed = _planned(plan, chosen)
-        plan, local = remade_plan(job, plan, local, config, contents=contents, installed=installed)
-        plan, chosen = _chosen(job, plan, (supply, local, offers), locked)
-    elif local.originals:
-        repacked = _contents(job, supply, plan, local, only=local.originals)
-        local = replace(local, contents=repacked)
-    return plan, local, chosen
-
-
-def _planned(plan: Plan, offers: Offers) -> list[Package]:
-    """The packages of a plan, in its order."""
-    known = {
-        (feed, package.name, package.version): package
-        for feed, packages in offers.packages.items()
-        for package in packages
-    }
-    return [known[each.feed, each.name, each.version] for each in plan.install]
+        offers = only_locked(offers, locked, supply.indexes())
+    choosing = _Choosing(job, supply, own, offers, locked)
+    originals: dict[str, Original] = {}
+    found, offers = choosing.resolve(wanted, originals)
+    taken = found.selected
+    if any(use.package for use in job.config.filespec):
+        originals = originals_of(found.selected, own, job.config)
+        found, offers = choosing.resolve(wanted, originals)
+    contents: dict[str, LocalPackage] = {}
+    remade = NOTHING_REMADE
+    if remakes_python(job.config, job.tree.release, found.selected):
+        contents = _contents(job, supply, found.selected, originals)
+        remade = remake(job, own, wanted, found.selected, originals=originals, contents=contents)
+        wanted = wanted.without(remade.gone)
+        found, offers = choosing.resolve(wanted, originals, remade)
+    elif originals:
+        contents = _contents(job, supply, (), originals)
+    return ChosenPackages(wanted, found, Local(own, originals, remade, contents, taken), offers)
 
 
 def _contents(
-    job: Job, supply: Supply, plan: Plan, local: Local, *, only: Collection[str] | None = None
+    job: Job, supply: Supply, selected: Iterable[Selected], originals: Mapping[str, Original]
 ) -> dict[str, LocalPackage]:
-    """What is in the packages of a plan that others made, which are fetched for it; those that a filespec is
-    for as it leaves them. only: the names of these. FeedError names all that is missing or damaged, and what
-    wants it."""
-    apk = plan.tree.package_manager == "apk"
-    feeds = {feed.name: feed for feed in supply.feeds}
-    repacked = [(feeds.get(each.feed), each.package) for each in local.originals.values()]
-    planned = [] if only is not None else supply.wanted(plan)
-    wanted = [(feed, package) for feed, package, _ in supply.from_feeds(plan)] if planned else []
-    fetch = fetch_apk if apk else fetch_opkg
-    finders = fetch(job, supply, [*wanted, *((feed, each) for feed, each in repacked if feed is not None)])
-    own = {(each.name, each.version) for each in plan.install if not each.feed and only is None}
-    theirs = [each for each in supply.own if (each.name, each.version) in own]
-    others = [
-        Wanted(each, ("python.shake, python.compile or a filespec",))
-        for each in (*theirs, *(package for _, package in repacked))
-    ]
-    places = [
-        *finders,
-        in_folder(supply.tree / "packages"),
-        lambda package: supply.base.get(package.filename),
-    ]
-    folder = job.work / "contents"
-    checked = checked_apk if apk else checked_file
-    laid = lay_files(folder, [*planned, *others], places, checked)
-    found = {}
-    for package in laid:
-        file = folder / package.filename
-        found[package.name] = read_apk(file, package) if apk else content_of(read_ipk(file))
-    for name, original in local.originals.items():
-        if name in found:
-            found[name] = repack(found[name], original.rules, plan.tree.package_manager).content
+    """What is in selected packages that others made, and in those that are repacked, which a filespec leaves
+    as they will be; they are fetched for it. FeedError names all that is missing or damaged, and what wants
+    it."""
+    why = ("python.shake, python.compile or a filespec",)
+    wanted = [each for each in selected if each.feed != LOCAL]
+    wanted += [Selected(each.package, why) for each in originals.values()]
+    places = _places(job, supply, [each.package for each in wanted])
+    found = _read(job, wanted, [*places, lambda package: supply.base.get(package.filename)], "contents")
+    for name, original in originals.items():
+        found[name] = repack(found[name], original.rules, job.manager).content
     return found
 
 
-def _chosen(
-    job: Job,
-    plan: Plan,
-    sources: tuple[Supply, Local, Offers],
-    locked: LockedBoard | None,
-    *,
-    original: bool = False,
-) -> tuple[Plan, Offers]:
-    supply, local, offers = sources
-    made = local.packages(plan.tree.package_manager)
-    offers = replace(offers, packages={**offers.packages, LOCAL: made}) if made else offers
-    if plan.tree.package_manager == "apk":
-        versions = locked_versions(locked, made, original=original) if locked is not None else {}
-        return plan_apk(job, plan, supply, made, locked=versions), offers
-    return with_packages(plan, offers), offers
+def _places(job: Job, supply: Supply, packages: Sequence[Package]) -> list[Finder]:
+    """Where to look for packages of feeds, which are fetched, and for the tree's own."""
+    return [*job.manager.fetch(job, supply, packages), in_folder(supply.tree / "packages")]
+
+
+def _read(
+    job: Job, wanted: Sequence[Selected], places: Sequence[Finder], folder: str
+) -> dict[str, LocalPackage]:
+    """The contents of packages, each checked, by name. folder: of the work folder, which is made."""
+    laid = lay_files(job.work / folder, wanted, places, job.manager.checked)
+    return {
+        each.name: job.manager.read(job.work / folder / package.filename, each.package)
+        for each, package in zip(wanted, laid, strict=True)
+    }
 
 
 def lay_packages(
-    job: Job, supply: Supply, plan: Plan, local: Local, config: Config
+    job: Job, supply: Supply, selected: Sequence[Selected], local: Local
 ) -> tuple[FilespecRecord, ...]:
-    """Fetch what the plan takes from feeds, make what is made here, and give it all to make, each package
-    checked, in place of the tree's feeds; what filespecs did.
+    """Fetch what is taken from feeds, make what is made here, and give it all to make, each package checked,
+    in place of the tree's feeds; what filespecs did.
 
     FeedError names all that is missing or damaged, and what wants it; errors of make_local().
     """
-    ours = [each for each in plan.install if each.feed == LOCAL]
+    ours = [each for each in selected if each.feed == LOCAL]
     if not (supply.feeds or ours):
-        if isinstance(supply.own_index, Path):  # of a tree that holds all that it installs
-            lay_own_index(supply.own_index, supply.tree, job.view, job.work)
-            lay_lists(job.work)
+        job.manager.lay_tree(job, supply)
         return ()
-    apk = plan.tree.package_manager == "apk"
-    feeds = {feed.name: feed for feed in supply.feeds}
-    wanted = [(feed, package) for feed, package, _ in supply.from_feeds(plan)]
-    originals = [(feeds[each.feed], each.package) for each in local.originals.values() if each.feed]
-    fetch = fetch_apk if apk else fetch_opkg
-    finders = fetch(job, supply, [*wanted, *originals])
-    laid = supply.wanted(plan)
-    made = Made(job.work, {}, ())
+    theirs = [each for each in selected if each.feed not in ("", LOCAL)]
+    originals = [Selected(each.package, ("filespec",)) for each in local.originals.values()]
+    places = _places(job, supply, [each.package for each in (*theirs, *originals)])
+    records: tuple[FilespecRecord, ...] = ()
     if ours:
-        found = _originals(job, local, [*finders, in_folder(supply.tree / "packages")], apk=apk)
-        own = [*finders, in_folder(supply.tree / "packages")]
         made = make_local(
             job,
             local,
-            plan,
-            config,
-            originals=found.__getitem__,
-            unpack=lambda root: _unpack(supply, plan, own, root),
+            [each.name for each in ours],
+            originals=_read(job, originals, places, "originals"),
+            unpack=lambda root: _unpack(job, supply, selected, places, root),
         )
-        laid += [Wanted(made.packages[each.name], each.why) for each in ours]
-        finders.append(in_folder(made.folder))
-    lay = lay_apk if apk else lay_opkg
-    lay(job, supply, laid, finders)
-    return made.records
+        records = made.records
+        theirs += [Selected(made.packages[each.name], each.why) for each in ours]
+        places = [*places, in_folder(made.folder)]
+    job.manager.lay(job, supply, theirs, places)
+    return records
 
 
-def _unpack(supply: Supply, plan: Plan, finders: list[Finder], root: Path) -> None:
-    """Lay what of the plan's packages may be part of an interpreter, or its libraries, into a folder."""
-    chosen = {
-        (each.feed, each.name, each.version) for each in plan.install if not each.name.startswith("kmod-")
-    }
-    for feed, packages in supply.offers.packages.items():
-        for package in packages:
-            if (feed, package.name, package.version) not in chosen:
-                continue
-            file = supply.base.get(package.filename) or next(
-                filter(None, (find(package) for find in finders)), None
-            )
-            if file is not None:
-                apk = plan.tree.package_manager == "apk"
-                write_tree(read_apk(file, package).tree if apk else read_ipk(file).tree, root)
-
-
-def _originals(job: Job, local: Local, finders: list[Finder], *, apk: bool) -> dict[Package, Path]:
-    """The checked files of the packages that are repacked."""
-    folder = job.work / "originals"
-    packages = [each.package for each in local.originals.values()]
-    why = ("filespec",)
-    checked = checked_apk if apk else checked_file
-    names = lay_files(folder, [Wanted(each, why) for each in packages], finders, checked)
-    return {package: folder / laid.filename for package, laid in zip(packages, names, strict=True)}
+def _unpack(
+    job: Job, supply: Supply, selected: Iterable[Selected], places: Sequence[Finder], root: Path
+) -> None:
+    """Lay what of the packages may be part of an interpreter, or its libraries, into a folder."""
+    for each in selected:
+        if each.feed == LOCAL or each.name.startswith("kmod-"):
+            continue
+        package = each.package
+        file = supply.base.get(package.filename) or next(
+            filter(None, (find(package) for find in places)), None
+        )
+        if file is not None:
+            write_tree(job.manager.read(file, package).tree, root)

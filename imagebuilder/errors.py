@@ -39,9 +39,9 @@ class Fault:
 class FaultsError(UserError):
     """All faults that were found in the user's files, reported together."""
 
-    def __init__(self, faults: Iterable[Fault], *, hint: str | None = None) -> None:
+    def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(sorted(faults, key=lambda fault: (fault.file, fault.line or 0, fault.key)))
-        super().__init__("\n".join(str(fault) for fault in self.faults), hint=hint)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
 
 
 class HostError(UserError):

@@ -13,11 +13,10 @@ from imagebuilder.config.model_config import Config
 from imagebuilder.config.request import Request
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.tools import require
-from imagebuilder.kit import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.tree import TreeError
-from imagebuilder.server.given import given_tree
+from imagebuilder.server.archive import given_tree
 from imagebuilder.tree.tree import check_tree
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Source:
+class TreeSource:
     """The ImageBuilder, where it is from, and why it is trusted. sha256: of its archive, "" where it was
     given as a folder or made here."""
 
@@ -35,7 +34,7 @@ class Source:
     sha256: str = ""
 
 
-def find_tree(request: Request, config: Config, board: Board, log: Log) -> Source:
+def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeSource:
     """The tree to build with. TreeError if the config names none; what obtain_tree() and prepare_kit()
     raise."""
     given = request.imagebuilder or config.imagebuilder
@@ -46,12 +45,14 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> Sourc
         folder = given_tree(given, request.cache, log)
         check_tree(folder)
         require(["build", "genuine"])
-        return Source(folder, given, "a local tree, as given")
+        return TreeSource(folder, given, "a local tree, as given")
     edition = EDITIONS.get(config.release or "")
     if edition is not None:
+        from imagebuilder.kit.prepare import prepare_kit  # noqa: PLC0415 - what makes a kit takes a while to load
+
         require(["build", "kit"])
         kit = prepare_kit(edition, request.cache, log, offline=request.offline)
-        return Source(kit, edition.release, f"made here from the packages of Debian {edition.debian}")
+        return TreeSource(kit, edition.release, f"made here from the packages of Debian {edition.debian}")
     if config.release is None:
         raise TreeError(
             f"config '{config.name}' names no release, and no ImageBuilder was given",
@@ -76,7 +77,7 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> Sourc
     return _source(obtained)
 
 
-def _fetched(address: str, request: Request, config: Config, log: Log) -> Source:
+def _fetched(address: str, request: Request, config: Config, log: Log) -> TreeSource:
     """The tree of an archive at an address, verified."""
     from imagebuilder.host.cache import Cache  # noqa: PLC0415
     from imagebuilder.server.obtain import obtain_archive  # noqa: PLC0415
@@ -92,15 +93,15 @@ def _fetched(address: str, request: Request, config: Config, log: Log) -> Source
     return _source(obtained)
 
 
-def _source(obtained: Obtained) -> Source:
+def _source(obtained: Obtained) -> TreeSource:
     given = f"{obtained.archive} from {obtained.source}"
-    return Source(obtained.folder, given, obtained.trust.text, obtained.sha256)
+    return TreeSource(obtained.folder, given, obtained.trust.text, obtained.sha256)
 
 
 _NOT_OF_THE_TREE = ("dl", "tmp", "bin", ".git")  # what using it leaves there
 
 
-def tree_digest(source: Source) -> str:
+def tree_digest(source: TreeSource) -> str:
     """The SHA-256, in hex, of the tree's archive or, of a folder, over the names, programs' bits and contents
     of all its files."""
     if source.sha256:

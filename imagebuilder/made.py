@@ -9,16 +9,16 @@ import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imagebuilder.budget.budget import check_budget, open_budgeting, real_budget
+from imagebuilder.budget.budget import check_budget, real_budget
 from imagebuilder.config.board import NOT_OPENED, UNKNOWN, Board
 from imagebuilder.decide import Decided, Inputs
-from imagebuilder.find_tree import Source
-from imagebuilder.firmware.handed_over import check_flashable, passed, rootfs_sizes
-from imagebuilder.firmware.verify import Verified
+from imagebuilder.find_tree import TreeSource
+from imagebuilder.firmware.verify import SeenRoot, Verified, check_flashable, passed, rootfs_sizes
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets, FlashBudget
 from imagebuilder.model.filespec import FilespecRecord
+from imagebuilder.model.package import LOCAL
 from imagebuilder.model.result import (
     ImageFile,
     InstalledPackage,
@@ -28,13 +28,20 @@ from imagebuilder.model.result import (
     StepTime,
     TreeFacts,
 )
-from imagebuilder.packages.supply import LOCAL
-from imagebuilder.python.bytecode.check import uncompiled
+from imagebuilder.python.bytecode.bytecode import uncompiled
 from imagebuilder.rootfs.files import read_tree
-from imagebuilder.tree.collect import check_images, check_manifest, find_images, read_manifest
-from imagebuilder.tree.output import MakeReport
+from imagebuilder.tree.collect import (
+    MakeReport,
+    check_images,
+    check_manifest,
+    find_images,
+    find_rootfs,
+    package_files,
+    read_manifest,
+    services,
+    sizes_by_package,
+)
 from imagebuilder.tree.plan import Plan
-from imagebuilder.tree.rootfs import find_rootfs, package_files, services, sizes_by_package
 from imagebuilder.trial.start_check import loaded, tried
 from imagebuilder.workspace import Workspace
 
@@ -55,26 +62,34 @@ class Made:
     uncompiled: tuple[str, ...]
 
 
-def check_made(inputs: Inputs, decided: Decided, report: MakeReport, workspace: Workspace) -> Made:
-    """Everything that can be checked before images are handed over; they are moved to the result.
+def check_made(
+    inputs: Inputs,
+    decided: Decided,
+    report: MakeReport,
+    workspace: Workspace,
+    ahead: Mapping[bytes, SeenRoot],
+) -> Made:
+    """Everything that can be checked before images are handed over; they are moved to the result. ahead: root
+    file systems that were looked through while make ran.
 
     BuildError, BudgetError and UnsafeImageError for what is missing, does not fit or must not be flashed;
-    ProofError where
-    Python does not run.
+    ProofError where Python does not run.
     """
     board, plan, view = decided.board, decided.plan, decided.job.view
     log = decided.job.log
     images, packages = _verify(board, plan, view, report, workspace)
     formats = {kind: image.format for kind, image in board.for_profile(plan.profile).images.items()}
     unread = {kind for kind, form in formats.items() if form in NOT_OPENED}
-    verified = check_flashable(board, images, workspace.result, plan.tree.release, log, unread=unread)
+    verified = check_flashable(
+        board, images, workspace.result, plan.tree.release, log, unread=unread, ahead=ahead
+    )
     unchecked = tuple(
         image.file
         for image in images
         if image.type in unread and (formats[image.type] == UNKNOWN or verified[image.file].root is None)
     )
     starts, bytecode = _tried(inputs, decided)
-    flash = _check_flash(inputs, plan, view)
+    flash = _check_flash(decided)
     for service in sorted(set(plan.disabled_services) - services(view.changed, plan.tree.places)):
         log.warn(f"services.disabled names '{service}', which this image does not have")
     return Made(images, packages, verified, unchecked, starts, bytecode, flash, _uncompiled(plan, view, log))
@@ -145,7 +160,7 @@ def _verify(
     board = board.for_profile(plan.profile)
     images = find_images(bin_dir, board, plan.profile.name, plan.tree.profiles)
     made = sorted(path.name for path in bin_dir.iterdir() if path.is_file())
-    check_images(board, images, report, sizes_by_package(view.changed, plan.tree.places), made)
+    check_images(board, images, report, lambda: sizes_by_package(view.changed, plan.tree.places), made)
     manifest, packages = read_manifest(bin_dir)
     check_manifest(plan, packages)
     for image in images:
@@ -162,21 +177,21 @@ def _tried(inputs: Inputs, decided: Decided) -> tuple[tuple[Start, ...], LoadedB
         return (), None
     work, made = job.work / "trying", [each.name for each in decided.plan.install if each.feed == LOCAL]
     bytecode = loaded(root, inputs.board, package_files(root, made), work, job.log)
-    commands, dropped = inputs.loaded.config.python.trace, decided.local.dropped
+    commands, dropped = inputs.loaded.config.python.trace, decided.local.remade.dropped
     starts = tried(root, inputs.board, work, job.log, commands=commands, dropped=dropped)
     return starts, bytecode
 
 
-def _check_flash(inputs: Inputs, plan: Plan, view: PrivateView) -> FlashBudget | None:
+def _check_flash(decided: Decided) -> FlashBudget | None:
     """What the real root file system takes of the flash. BudgetError where it leaves too little free."""
-    found = open_budgeting(plan, inputs.loaded.config, inputs.board, inputs.overlays)
-    flash = None if isinstance(found, str) else real_budget(found, view.changed)
+    found = decided.budgeting
+    flash = None if isinstance(found, str) else real_budget(found, decided.job.view.changed)
     if flash is not None:
-        check_budget(plan, Budgets(flash=flash))
+        check_budget(decided.plan, Budgets(flash=flash))
     return flash
 
 
-def _tree_facts(source: Source, plan: Plan) -> TreeFacts:
+def _tree_facts(source: TreeSource, plan: Plan) -> TreeFacts:
     tree = plan.tree
     return TreeFacts(
         source=source.given,

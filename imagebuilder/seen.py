@@ -10,9 +10,9 @@ from typing import get_args
 from imagebuilder.config.board import UNKNOWN, Board, Image, ImageFormat, Profile
 from imagebuilder.config.device import DeviceFacts, ImageFacts
 from imagebuilder.errors import UserError
-from imagebuilder.firmware.formats.formats import read_image
+from imagebuilder.firmware.formats.formats import CONTAINERS, read_image
 from imagebuilder.firmware.reader import open_view
-from imagebuilder.firmware.subject import CONTAINERS, DISKS, fits
+from imagebuilder.firmware.subject import DISKS, fits
 from imagebuilder.model.firmware import Part
 from imagebuilder.model.tree import Tree
 from imagebuilder.tree.collect import named_image

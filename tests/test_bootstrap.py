@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -79,7 +80,7 @@ def test_room_is_asked_for_before_anything_is_fetched(
 ) -> None:
     free, extras, wanted = case
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, free << 20))
-    monkeypatch.setattr(bootstrap.tempfile, "gettempdir", lambda: str(bootstrap.HERE))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(bootstrap.HERE))
     if not wanted:
         bootstrap.check_room(with_tests=True)
         return
@@ -123,7 +124,7 @@ def test_a_python_without_pip_names_the_package(
     monkeypatch.setattr(sys, "version_info", (3, 11, 2))
     monkeypatch.setattr(bootstrap, "has_module", lambda _: False)
     monkeypatch.setattr(bootstrap, "system_words", lambda: system)
-    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(os, "geteuid", lambda: user)
     monkeypatch.setattr(bootstrap, "run", None)
     with pytest.raises(SystemExit):
@@ -143,7 +144,7 @@ def test_debian_gets_the_package_with_the_proxies_passed_on(
     monkeypatch.setattr(sys, "version_info", (3, 13, 0))
     monkeypatch.setattr(bootstrap, "has_module", lambda _: False)
     monkeypatch.setattr(bootstrap, "system_words", lambda: {"ubuntu", "debian"})
-    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(bootstrap, "run", note)
     bootstrap.make_environment()
@@ -179,3 +180,24 @@ def test_an_index_that_cannot_be_reached_is_one_error(tmp_path: Path) -> None:
     assert "Connection refused" in error
     assert str(tmp_path / ".venv/install.log") in hint
     assert "127.0.0.1" in (tmp_path / ".venv/install.log").read_text()
+
+
+def test_an_environment_is_up_to_date_for_the_dependencies_that_it_was_made_from(bootstrap: Any) -> None:
+    dependencies = bootstrap.HERE / "pyproject.toml"
+    dependencies.write_text('[project]\nname = "x"\n')
+    bootstrap.PYTHON.parent.mkdir(parents=True)
+    bootstrap.PYTHON.touch()
+    assert not bootstrap.is_installed("")
+    bootstrap.STAMP.write_text(f"{'7' * 64}\n\n[test]\n")  # as build.py wrote it before
+    assert not bootstrap.is_installed("")
+    bootstrap.STAMP.write_text(",[test]\n" + bootstrap.wanted_stamp())
+    assert bootstrap.is_installed("")
+    assert bootstrap.is_installed("[test]")
+    bootstrap.STAMP.write_text("\n" + bootstrap.wanted_stamp())
+    assert bootstrap.is_installed("")
+    assert not bootstrap.is_installed("[test]")
+    dependencies.write_text('[project]\nname = "y"\n')
+    assert not bootstrap.is_installed("")
+    dependencies.write_text('[project]\nname = "x"\n')
+    bootstrap.PYTHON.unlink()
+    assert not bootstrap.is_installed("")

@@ -58,6 +58,33 @@ def test_only_the_command_line_prints_or_exits(path: Path) -> None:
             assert ast.unparse(node) not in ("sys.exit", "os._exit"), f"{path}:{node.lineno}"
 
 
+def test_a_package_manager_is_told_by_its_name_in_one_place() -> None:
+    """Which one a tree has is looked up in packages/managers.py; all else asks the manager itself."""
+    names = {
+        path.name for path in (PROJECT / "imagebuilder/packages").iterdir() if (path / "manager.py").is_file()
+    }
+    found = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            if isinstance(node, ast.MatchValue):
+                sides = [node.value]
+            found += [path for side in sides if isinstance(side, ast.Constant) and side.value in names]
+    assert names == {"apk", "opkg"}
+    assert found == []
+    lines = (PROJECT / "imagebuilder/packages/managers.py").read_text().splitlines()
+    assert sum(f'"{name}": ' in line for line in lines for name in names) == len(names)
+
+
+def test_no_public_class_has_the_name_of_another() -> None:
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(PROJECT)))
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_rooms_are_not_too_large(path: Path) -> None:
     text = path.read_text()

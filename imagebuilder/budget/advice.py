@@ -1,12 +1,246 @@
-"""What would make an image smaller, and by how much: ranked, each computed from this very plan."""
+"""What would make an image smaller, and by how much: moves, each tried by resolving and predicting this very
+plan anew, and ranked. Pure but for the two functions that it is given."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from imagebuilder.budget.advice_moves import Predict, Resolve, Situation, Trial, Tried, moves
-from imagebuilder.model.budget import Advice, FlashBudget
+from imagebuilder.errors import UserError
+from imagebuilder.model.budget import Advice, AdviceKind, ConfigChange, FlashBudget
+from imagebuilder.model.package import Selected, Wish
 from imagebuilder.model.size import human_size
+
+# from all of CPython to its smallest part; auto is what the apps import, somewhere between
+CPYTHON = ("full", "light", "auto", "base")
+PYTHON2 = ("python2-full", "python2-light", "python2-base")
+MICROPYTHON = "micropython"
+# without these a device does not start, or nobody can reach it any more
+NEVER = frozenset(
+    (
+        *("base-files", "libc", "libgcc", "libgcc1", "busybox", "kernel", "procd", "procd-ujail", "ubox"),
+        *("ubus", "ubusd", "fstools", "mtd", "uci", "netifd", "dropbear", "swconfig", "ca-bundle"),
+        *(
+            "kmod-gpio-button-hotplug",
+            "urandom-seed",
+            "urngd",
+            "libustream-mbedtls",
+            "nand-utils",
+            "e2fsprogs",
+        ),
+        *("block-mount", "ubi-utils", "partx-utils", "mkf2fs", "fwtool", "usign"),
+    )
+)
+# default packages that many devices do without: how much they are missed (1: hardly), what goes with them
+REMOVABLE: Mapping[str, tuple[int, str]] = {
+    "ppp-mod-pppoe": (1, "dial-up by PPPoE"),
+    "ppp": (1, "dial-up by PPP"),
+    "kmod-pppoe": (1, "dial-up by PPPoE"),
+    "rssileds": (1, "signal strength on LEDs"),
+    "kmod-usb-ledtrig-usbport": (1, "LEDs that show USB ports"),
+    "odhcpd": (2, "addresses for other devices over IPv6"),
+    "odhcpd-ipv6only": (2, "addresses for other devices over IPv6"),
+    "odhcp6c": (2, "an IPv6 address of its own"),
+    "ip6tables": (2, "the firewall for IPv6"),
+    "ip6tables-nft": (2, "the firewall for IPv6"),
+    "opkg": (2, "installing packages on the device"),
+    "apk-mbedtls": (2, "installing packages on the device"),
+    "uclient-fetch": (2, "downloads by the device (wget)"),
+    "logd": (2, "the system's log"),
+    "uboot-envtools": (3, "changes to the boot loader's settings"),
+    "dnsmasq": (3, "DHCP and DNS for other devices"),
+    "firewall": (3, "the firewall: for a node behind a router only"),
+    "firewall4": (3, "the firewall: for a node behind a router only"),
+    "nftables": (3, "the firewall: for a node behind a router only"),
+    "iptables": (3, "the firewall: for a node behind a router only"),
+    "kmod-nft-offload": (3, "the firewall's offloading"),
+    "wpad-mini": (12, "encrypted WiFi"),
+    "wpad-basic": (12, "encrypted WiFi"),
+    "wpad-basic-wolfssl": (12, "encrypted WiFi"),
+    "wpad-basic-mbedtls": (12, "encrypted WiFi"),
+    "kmod-ath9k": (14, "WiFi"),
+}
+_HARM: Mapping[AdviceKind, int] = {"source": 1, "drop": 3, "micropython": 8, "release": 8, "files": 3}
+_DRIVER = (4, "drivers of devices that may not be there")
+_BACK = 8  # how many packages that bring one back are dropped with it, at most
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the config asks for, and what else could be asked for.
+
+    wish: what make would ask for (Plan.wanted). added: the config's own packages.add; keep: packages that
+    apps import or overlays need. variants: for each variant that the release has, the names that it asks for;
+    sources: names of -src packages that are asked for. files: bytes of the overlays' files by their paths.
+    older: for older releases that know the board, the bytes by which the same image would be smaller there;
+    None where nobody has planned it.
+    """
+
+    wish: Wish
+    added: frozenset[str] = frozenset()
+    keep: frozenset[str] = frozenset()
+    variant: str = "none"
+    variants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    files: Mapping[str, int] = field(default_factory=dict)
+    older: Mapping[str, int | None] = field(default_factory=dict)
+
+
+# both are the caller's: the packages for what is asked for (UserError where that cannot be), and the flash
+# that they take
+Resolve = Callable[[Wish], Sequence[Selected]]
+Predict = Callable[[Sequence[Selected]], FlashBudget]
+
+
+@dataclass(frozen=True)
+class Move:
+    """One change. drops: names that are no longer asked for; takes: names that are asked for instead. harm:
+    how much it is missed, 1 hardly."""
+
+    kind: AdviceKind
+    harm: int
+    words: str
+    drops: frozenset[str] = frozenset()
+    takes: tuple[str, ...] = ()
+    variant: str | None = None
+    source: bool | None = None
+
+    def change(self, situation: Situation) -> ConfigChange:
+        """How the config has to change for it. What a variant asks for is not said twice."""
+        if self.kind in ("variant", "micropython"):
+            return ConfigChange(variant=self.variant)
+        if self.kind == "source":
+            return ConfigChange(source=False)
+        return ConfigChange(
+            remove=tuple(sorted(self.drops - situation.added)),
+            unadd=tuple(sorted(self.drops & situation.added)),
+        )
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A set of moves, and what came of it."""
+
+    moves: tuple[Move, ...]
+    wish: Wish
+    packages: Sequence[Selected]
+    budget: FlashBudget
+
+    @property
+    def fits(self) -> bool:
+        """Whether the image fits then."""
+        return self.budget.verdict == "fits"
+
+    @property
+    def bytes(self) -> int:
+        """Of the root file system."""
+        return self.budget.rootfs.bytes
+
+
+class Trial:
+    """Tries moves on one situation."""
+
+    def __init__(self, situation: Situation, resolve: Resolve, predict: Predict) -> None:
+        self.situation, self._resolve, self._predict = situation, resolve, predict
+        packages = resolve(situation.wish)
+        names = {each.name for each in packages}
+        # what is not there now cannot be lost
+        self._keep = situation.keep & names
+        self.start = Tried((), situation.wish, packages, predict(packages))
+
+    def droppable(self, name: str) -> bool:
+        """Whether a name that was asked for may be dropped at all."""
+        python = self.situation.variants.get(self.situation.variant, ())
+        return name not in NEVER and name not in self.situation.keep and name not in python
+
+    def after(self, before: Tried, move: Move) -> Tried | None:
+        """A situation with one move more; None where that changes nothing or cannot be. A package that
+        another brings back is dropped together with what asks for it."""
+        drops = move.drops
+        for _ in range(_BACK):
+            left = before.wish.without(drops).add
+            removed = tuple(sorted({*before.wish.remove, *(() if move.takes else drops)}))
+            wish = Wish({**left, **{name: left.get(name, "") for name in move.takes}}, removed)
+            try:
+                packages = self._resolve(wish)
+            except UserError:
+                return None
+            back = next((each for each in packages if each.name in move.drops), None)
+            if back is None or move.takes:
+                return self._tried(before, replace(move, drops=drops), wish, packages)
+            asked = _asked(back, wish)
+            if asked is None or not self.droppable(asked):
+                return None
+            drops |= {asked}
+        return None
+
+    def _tried(
+        self,
+        before: Tried,
+        done: Move,
+        wish: Wish,
+        packages: Sequence[Selected],
+    ) -> Tried | None:
+        if not {each.name for each in packages} >= self._keep:
+            return None
+        budget = self._predict(packages)
+        if budget.rootfs.bytes >= before.bytes:
+            return None
+        return Tried((*before.moves, done), wish, packages, budget)
+
+
+def _asked(package: Selected, wish: Wish) -> str | None:
+    """The name on the way to a package that was asked for."""
+    return next((name for name in package.why if name in wish.add), None)
+
+
+def moves(situation: Situation) -> Iterator[Move]:
+    """All single moves that the config can make."""
+    if situation.sources:
+        yield Move(
+            "source",
+            _HARM["source"],
+            "without the sources of Python's modules (-src)",
+            drops=frozenset(situation.sources),
+            source=False,
+        )
+    yield from _variant_moves(situation)
+    python = situation.variants.get(situation.variant, ())
+    for name in situation.wish.add:
+        if name in NEVER or name in situation.keep or name in python or name in situation.sources:
+            continue
+        if name in situation.added:
+            yield Move("drop", _HARM["drop"], f"without {name}, which the config adds", frozenset({name}))
+        elif name in REMOVABLE or name.startswith("kmod-"):
+            harm, words = REMOVABLE.get(name, _DRIVER)
+            yield Move("drop default", harm, f"without {name}: {words}", frozenset({name}))
+
+
+def _variant_moves(situation: Situation) -> Iterator[Move]:
+    ladder = PYTHON2 if situation.variant in PYTHON2 else CPYTHON
+    here = situation.variants.get(situation.variant, ())
+    if situation.variant in ladder:
+        position = ladder.index(situation.variant)
+        for step, variant in enumerate(ladder[position + 1 :], start=1):
+            if variant in situation.variants:
+                yield Move(
+                    "variant",
+                    1 if variant == "auto" else step + 1,
+                    f'python.variant = "{variant}" in place of "{situation.variant}"',
+                    drops=frozenset(here) - set(situation.variants[variant]),
+                    takes=situation.variants[variant],
+                    variant=variant,
+                )
+    if situation.variant not in ("none", MICROPYTHON) and MICROPYTHON in situation.variants:
+        yield Move(
+            "micropython",
+            _HARM["micropython"],
+            f'MicroPython in place of CPython (python.variant = "{MICROPYTHON}"): another language level',
+            drops=frozenset(here),
+            takes=situation.variants[MICROPYTHON],
+            variant=MICROPYTHON,
+        )
+
 
 _BIG_FILE = 16 << 10
 _LEAST_GAIN = 2 << 10  # less is no help
@@ -15,7 +249,7 @@ _LEAST_GAIN = 2 << 10  # less is no help
 def advise(situation: Situation, resolve: Resolve, predict: Predict) -> tuple[Advice, ...]:
     """Ranked: first what alone is enough, the least missed first, then the rest by what it gains.
 
-    resolve, predict: see advice_moves. Nothing that an app imports is ever advised away; another family of
+    resolve, predict: of Trial. Nothing that an app imports is ever advised away; another family of
     interpreter is marked (changes_interpreter). Raises what resolve() raises for the plan as it is.
     """
     trial = Trial(situation, resolve, predict)
@@ -24,7 +258,7 @@ def advise(situation: Situation, resolve: Resolve, predict: Predict) -> tuple[Ad
 
 def advice_of(trial: Trial, start: Tried) -> tuple[Advice, ...]:
     """Advice from a point that some moves have led to, ranked as advise() ranks it."""
-    asked = set(start.requested)
+    asked = set(start.wish.add)
     ranked: list[tuple[tuple[bool, int, int], Advice]] = []
     for move in moves(trial.situation):
         if move.drops and not move.drops & asked:

@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from imagebuilder.budget.advice import advise
-from imagebuilder.budget.advice_moves import Situation
+from imagebuilder.budget.advice import Situation, advise
 from imagebuilder.budget.fit import fit
 from imagebuilder.budget.flash import (
+    FlashFacts,
     Rootfs,
-    Sized,
-    Tree,
     at_most,
     flash_budget,
     measured_rootfs,
+    place_of,
     predict_rootfs,
 )
 from imagebuilder.budget.flash_known import compressed_files, known_bytes
-from imagebuilder.budget.flash_place import place_of
 from imagebuilder.budget.ram import ram_budget, ram_needs
 from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import Config
 from imagebuilder.config.overlay import LoadedOverlay
-from imagebuilder.config.releases import series_of, shipped_releases
+from imagebuilder.config.releases import shipped_releases
 from imagebuilder.errors import UserError
 from imagebuilder.model.budget import Advice, Budgets, Fit, FlashBudget
+from imagebuilder.model.package import Package
+from imagebuilder.model.release import Release
 from imagebuilder.model.size import human_size
-from imagebuilder.packages.install import Offers, resolved
+from imagebuilder.packages.manager import PackageManager
+from imagebuilder.packages.supply import Offers
 from imagebuilder.python.catalogue.variants import available_variants, catalogue_series, python_packages
 from imagebuilder.rootfs.tree import FileTree
-from imagebuilder.tree.measure import MeasureError, squashfs_options
-from imagebuilder.tree.measure_image import check_kernel, image_facts
+from imagebuilder.tree.measure import MeasureError, check_kernel, image_facts, squashfs_options
 from imagebuilder.tree.plan import Plan
 
 ADVICE_SHOWN = 6
@@ -55,7 +55,7 @@ class Budgeting:
     config: Config
     board: Board
     overlays: tuple[LoadedOverlay, ...]
-    said: Tree
+    said: FlashFacts
     contents: Mapping[str, FileTree] = field(default_factory=dict)
 
     @cached_property
@@ -70,7 +70,12 @@ class Budgeting:
         contents = (path.read_bytes() for path in overlay_files(self.overlays).values())
         return compressed_files(contents, self.said.squashfs)
 
-    def rootfs(self, packages: Iterable[Sized]) -> Rootfs:
+    @property
+    def packages(self) -> tuple[Package, ...]:
+        """All that the plan has."""
+        return tuple(each.package for each in self.plan.install)
+
+    def rootfs(self, packages: Iterable[Package]) -> Rootfs:
         """The squashfs with these packages, predicted."""
         return predict_rootfs(packages, self.said, self._files_bytes, self._known_bytes)
 
@@ -100,7 +105,7 @@ def open_budgeting(
     config: Config,
     board: Board,
     overlays: Sequence[LoadedOverlay],
-    contents: Mapping[str, FileTree] | None = None,
+    contents: Mapping[str, FileTree],
 ) -> Budgeting | str:
     """What is needed to budget a plan; or, in words, why the tree does not say how large its images are.
     contents: of packages whose files are known at plan time."""
@@ -109,50 +114,58 @@ def open_budgeting(
     try:
         images = image_facts(tree, places, plan.tree.target, plan.profile.name)
         check_kernel(tree, plan.profile.name, images)
-        said = Tree(squashfs_options(tree, places), plan.tree.arch, plan.tree.release, images)
+        said = FlashFacts(squashfs_options(tree, places), plan.tree.arch, plan.tree.release, images)
     except MeasureError as error:
         return error.message
-    return Budgeting(plan, config, board, tuple(overlays), said, contents or {})
+    return Budgeting(plan, config, board, tuple(overlays), said, contents)
 
 
 def budgets(
     plan: Plan,
     config: Config,
     board: Board,
-    overlays: Sequence[LoadedOverlay],
-    offers: Offers,
     *,
-    contents: Mapping[str, FileTree],
+    found: Budgeting | str,
+    manager: PackageManager,
+    offers: Offers,
 ) -> Budgets:
-    """Flash and RAM before the image is made, and advice where it does not fit. contents: of packages whose
-    files are known."""
+    """Flash and RAM before the image is made, and advice where it does not fit. found: of open_budgeting();
+    offers: what else could be taken."""
     needs = ram_needs(plan.tree.release, plan.tree.arch, config.python.variant, apps=bool(config.python.apps))
     ram = ram_budget(board, needs, wanted_free=config.budget.ram_free)
-    found = open_budgeting(plan, config, board, overlays, contents)
     if isinstance(found, str):
         return Budgets(ram=ram, notes=(f"the flash cannot be predicted: {found}",))
-    flash = found.flash(found.rootfs(plan.install))
-    return Budgets(flash=flash, ram=ram, advice=_advice(found, flash, offers))
+    flash = found.flash(found.rootfs(found.packages))
+    return Budgets(flash=flash, ram=ram, advice=_advice(found, flash, manager, offers))
 
 
-def _advice(found: Budgeting, flash: FlashBudget, offers: Offers) -> tuple[Advice, ...]:
+def _advice(
+    found: Budgeting, flash: FlashBudget, manager: PackageManager, offers: Offers
+) -> tuple[Advice, ...]:
     if flash.verdict not in ("too big", "too little left"):
         return ()
     return advise(
         situation(found),
-        lambda requested, removed: resolved(found.plan, requested, removed, offers),
-        lambda packages: found.flash(found.rootfs(packages)),
+        lambda wish: manager.foresee(wish, offers, found.plan.tree.release).selected,
+        lambda selected: found.flash(found.rootfs(each.package for each in selected)),
     )
 
 
 def fitted(
-    found: Budgeting, offers: Offers, *, text: str, file: str, board: str | None, any_interpreter: bool
+    found: Budgeting,
+    manager: PackageManager,
+    offers: Offers,
+    *,
+    text: str,
+    file: str,
+    board: str | None,
+    any_interpreter: bool,
 ) -> Fit:
     """The least change to the config's text that makes the image fit, counting all of the uncertainty."""
     return fit(
         situation(found),
-        lambda requested, removed: resolved(found.plan, requested, removed, offers),
-        lambda packages: found.flash(at_most(found.rootfs(packages))),
+        lambda wish: manager.foresee(wish, offers, found.plan.tree.release).selected,
+        lambda selected: found.flash(at_most(found.rootfs(each.package for each in selected))),
         text=text,
         file=file,
         board=board,
@@ -169,16 +182,15 @@ def situation(found: Budgeting) -> Situation:
     if python.variant != "none":
         others = [name for name in available_variants(series) if name not in ("none", "auto")]
         variants = {name: python_packages(series, name).packages for name in others}
-        variants[python.variant] = tuple(name for name in plan.wanted if name.startswith(_PYTHON))
+        variants[python.variant] = tuple(name for name in plan.wanted.add if name.startswith(_PYTHON))
     needed = {name for each in found.overlays for name in each.overlay.packages}
     return Situation(
-        requested=plan.wanted,
-        removed=tuple(name.removeprefix("-") for name in plan.packages if name.startswith("-")),
+        plan.wanted,
         added=frozenset(config.packages.add),
         keep=frozenset({*plan.imports.wanted, *needed}),
         variant=python.variant,
         variants=variants,
-        sources=tuple(name for name in plan.wanted if name.startswith(_PYTHON) and name.endswith("-src")),
+        sources=tuple(name for name in plan.wanted.add if name.startswith(_PYTHON) and name.endswith("-src")),
         files={path: file.stat().st_size for path, file in overlay_files(found.overlays).items()},
         older=_older(found.board, plan.tree.release),
     )
@@ -188,7 +200,7 @@ def _older(board: Board, version: str) -> dict[str, int | None]:
     """The newest release of each older series that knows the board. How much smaller an image is there is not
     known before it is planned."""
     known = shipped_releases()
-    series = [each for each in known.series() if each < series_of(version)]
+    series = [each for each in known.series() if Release(each) < Release(Release(version).series)]
     newest = [known.newest(each) for each in series]
     return {release: None for release in newest if release is not None and board.profiles_for(release)}
 
@@ -217,8 +229,10 @@ def real_budget(found: Budgeting, changed: Path) -> FlashBudget | None:
 
 
 def measured_budget(found: Budgeting, size: int) -> FlashBudget:
-    """The flash with a root file system that was packed for measuring. size: bytes."""
-    return found.flash(measured_rootfs(found.rootfs(found.plan.install), size))
+    """The flash with a root file system that was packed for measuring, size in bytes: each part has the share
+    that the index's figures give it."""
+    found = replace(found, contents={})
+    return found.flash(measured_rootfs(found.rootfs(found.packages), size))
 
 
 def refusal(plan: Plan, budgets: Budgets) -> BudgetError | None:

@@ -8,8 +8,17 @@ from typing import Any
 
 import tomli
 
-from imagebuilder.budget.advice import advice_of, told_advice
-from imagebuilder.budget.advice_moves import Move, Predict, Resolve, Situation, Trial, Tried, moves
+from imagebuilder.budget.advice import (
+    Move,
+    Predict,
+    Resolve,
+    Situation,
+    Trial,
+    Tried,
+    advice_of,
+    moves,
+    told_advice,
+)
 from imagebuilder.model.budget import Advice, Fit
 
 _MOST_MOVES = 12
@@ -73,7 +82,7 @@ def _enough(trial: Trial, start: Tried, others: Sequence[Move]) -> Tried | None:
     while not here.fits:
         if len(here.moves) >= _MOST_MOVES:
             return None
-        asked = set(here.requested)
+        asked = set(here.wish.add)
         tries = [
             each for move in others if move.drops <= asked and (each := trial.after(here, move)) is not None
         ]

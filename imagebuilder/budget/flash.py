@@ -1,14 +1,13 @@
-"""How much flash an image takes: before its packages are fetched, and when its squashfs was made. Pure."""
+"""How much flash an image takes, before its packages are fetched and when its squashfs was made, and where it
+goes in a board's flash or on its disk. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from imagebuilder.budget.flash_kinds import kind_of, ratio_for, record_bytes
-from imagebuilder.budget.flash_place import place_of
 from imagebuilder.config.board import Board
 from imagebuilder.model.budget import (
     Amount,
@@ -19,8 +18,84 @@ from imagebuilder.model.budget import (
     PartName,
     Verdict,
 )
-from imagebuilder.tree.measure import SquashfsOptions
-from imagebuilder.tree.measure_image import ImageFacts, ImageSize, image_sizes
+from imagebuilder.model.package import Package
+from imagebuilder.model.release import Release
+from imagebuilder.tree.measure import ImageSize, ProfileImages, SquashfsOptions, erase_block, image_sizes
+
+_DISK_ALIGNMENT = 64 << 10  # the overlay on a disk begins there, behind the squashfs (fstools)
+# of 1024 blocks UBI keeps so many for bad ones (CONFIG_MTD_UBI_BEB_LIMIT), and four for itself: its
+# volume table twice, wear-levelling, atomic change
+_UBI_BAD, _UBI_OWN = 20, 4
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the image goes. size: bytes, None if that is not known. ubi: block and data bytes of NAND; flash:
+    all of the chip, kernel: what of the place is the kernel's own."""
+
+    size: int | None
+    source: str
+    ubi: tuple[int, int] | None = None
+    disk: bool = False
+    flash: int = 0
+    kernel: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def jffs2(self) -> bool:
+        """Whether what is written to lies on JFFS2."""
+        return self.ubi is None and not self.disk
+
+    def taken(
+        self, facts: ProfileImages, sizes: Mapping[str, ImageSize], rootfs: int
+    ) -> tuple[int | None, int | None]:
+        """Bytes that are used, in whole erase blocks, and bytes that stay free (negative: missing)."""
+        if self.size is None:
+            return None, None
+        if self.disk:
+            used = -(-rootfs // _DISK_ALIGNMENT) * _DISK_ALIGNMENT
+            left = self.size - used
+            return used, left if left < 0 or facts.overlay is None else facts.overlay
+        if self.ubi is not None:
+            return self._taken_of_ubi(facts, rootfs)
+        ends = [size.end for size in sizes.values() if size.end is not None]
+        if not ends and facts.kernel is None:
+            return None, None
+        end = max(ends) if ends else (facts.kernel.bytes if facts.kernel else 0) + rootfs
+        used = -(-end // facts.block) * facts.block
+        return used, self.size - used
+
+    def _taken_of_ubi(self, facts: ProfileImages, rootfs: int) -> tuple[int, int]:
+        block, data = self.ubi or (1, 1)
+        ubi = ((self.size or 0) - self.kernel) // block
+        kept = _UBI_OWN + math.ceil(self.flash / block * _UBI_BAD / 1024)
+        volumes = -(-rootfs // data)
+        if facts.values.get("KERNEL_IN_UBI") and facts.kernel is not None:
+            volumes += -(-facts.kernel.bytes // data)
+        left = ubi - kept - volumes
+        return self.kernel + (kept + volumes) * block, left * (data if left > 0 else block)
+
+
+def place_of(board: Board, facts: ProfileImages, rootfs_partsize: int | None) -> Place:
+    """Where images of the board go. rootfs_partsize: bytes of a disk's partition, as the config says."""
+    formats = {image.format for image in board.images.values()}
+    if formats & {"bios-disk", "efi-disk", "sd-card"} or board.flash == "removable":
+        if rootfs_partsize is not None:
+            return Place(rootfs_partsize, "image.rootfs_partsize of the config", disk=True)
+        source = "CONFIG_TARGET_ROOTFS_PARTSIZE of the tree"
+        return Place(facts.partition, source if facts.partition else "unknown", disk=True)
+    size = board.layout.firmware
+    source = f"the board file of {board.id}" if size is not None else "unknown"
+    if formats & {"sysupgrade-tar", "ubi-factory", "ubi"}:
+        blocks = erase_block(facts.values)
+        if blocks is None:
+            note = "the tree does not say how large the erase blocks of the NAND are"
+            return Place(None, "unknown", notes=(note,))
+        flash = board.flash if isinstance(board.flash, int) else 0
+        kernel = 0 if facts.values.get("KERNEL_IN_UBI") else board.layout.kernel or 0
+        return Place(size, source, ubi=blocks, flash=flash, kernel=kernel)
+    return Place(size, source)
+
 
 JFFS2_BLOCKS = 5  # JFFS2 does not mount with fewer erase blocks
 # fstools, mount_root.c: rootfs_data that holds no file system it can mount gives a tmpfs over the squashfs.
@@ -35,28 +110,14 @@ _KNOWN_DOUBT = 0.01  # where blocks begin and end among files that are not known
 _FILES_DOUBT = 0.1  # other files stand in one block with the overlays'
 
 
-class Sized(Protocol):
-    """A package of a plan. size: bytes of its file; installed_size: as its index states it (up to 23.05
-    the compressed data archive, from 24.10 the unpacked files)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def section(self) -> str: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def installed_size(self) -> int: ...
-
-
 @dataclass(frozen=True)
-class Tree:
+class FlashFacts:
     """What the tree says: how it packs, its packages' architecture (`mips_24kc`), its version, its images."""
 
     squashfs: SquashfsOptions
     arch: str
     version: str
-    images: ImageFacts
+    images: ProfileImages
 
 
 @dataclass(frozen=True)
@@ -70,7 +131,7 @@ class Rootfs:
     measured: bool = False
 
 
-def packed_bytes(package: Sized) -> int:
+def packed_bytes(package: Package) -> int:
     """The package's compressed data: what the index says (up to 23.05), or less than its file (from 24.10 on
     the index states the unpacked size, which is larger than the file but for the smallest packages). A figure
     of 0 is one that is missing."""
@@ -78,9 +139,9 @@ def packed_bytes(package: Sized) -> int:
     return min(stated, default=0)
 
 
-def package_cost(package: Sized, tree: Tree) -> PackageCost:
+def package_cost(package: Package, tree: FlashFacts) -> PackageCost:
     """What one package adds to the squashfs, its records left out."""
-    sources = tree.version.startswith(PYTHON_SOURCES)
+    sources = Release(tree.version).series in PYTHON_SOURCES
     kind = kind_of(package.name, package.section, python_sources=sources)
     how = tree.squashfs
     ratio = ratio_for(kind, compressor=how.compressor, block=how.block, filters=how.filters, arch=tree.arch)
@@ -99,7 +160,7 @@ def _known_cost(name: str, size: int) -> PackageCost:
 
 
 def predict_rootfs(
-    packages: Iterable[Sized], tree: Tree, files: int = 0, known: Mapping[str, int] | None = None
+    packages: Iterable[Package], tree: FlashFacts, files: int = 0, known: Mapping[str, int] | None = None
 ) -> Rootfs:
     """The squashfs before it is made. files: bytes that compressed_files() found; known: those that
     known_bytes() found, of packages whose content is at hand, by their names.
@@ -150,7 +211,7 @@ def measured_rootfs(predicted: Rootfs, size: int) -> Rootfs:
 
 def flash_budget(
     rootfs: Rootfs,
-    tree: Tree,
+    tree: FlashFacts,
     board: Board,
     *,
     wanted_free: int = 0,
@@ -230,7 +291,7 @@ def _image(name: str, size: ImageSize, board: Board) -> ImageBudget:
     )
 
 
-def _over_both(board: Board, facts: ImageFacts, rootfs: int) -> int:
+def _over_both(board: Board, facts: ProfileImages, rootfs: int) -> int:
     """Bytes over what the board's file says that kernel and root file system together may have."""
     if board.layout.kernel_and_rootfs is None or facts.kernel is None:
         return 0
@@ -238,7 +299,7 @@ def _over_both(board: Board, facts: ImageFacts, rootfs: int) -> int:
 
 
 def _parts(
-    rootfs: Rootfs, facts: ImageFacts, python: frozenset[str], apps: frozenset[str]
+    rootfs: Rootfs, facts: ProfileImages, python: frozenset[str], apps: frozenset[str]
 ) -> tuple[FlashPart, ...]:
     sums: dict[PartName, int] = {"kernel": facts.kernel.bytes if facts.kernel else 0}
     sums |= {"base": 0, "python": 0, "apps": 0, "files": rootfs.files, "records": rootfs.records}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -115,10 +115,9 @@ def ratio_for(
     block: int,
     filters: bool,
     arch: str,
-    known: Sequence[Figure] | None = None,
 ) -> Ratio:
     """The figure that is nearest to how a tree compresses. arch: of the tree's packages (`mips_24kc`)."""
-    measured = figures() if known is None else tuple(known)
+    measured = figures()
     among: list[Figure] = []
     for stand_in in (kind, *_STAND_INS.get(kind, ()), "program", "library"):
         among = among or [each for each in measured if (each.kind, each.compressor) == (stand_in, compressor)]

@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from imagebuilder.python.shake.read import content
+from imagebuilder.host.elf import ELF_MAGIC
+from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.tree import FileTree
 from imagebuilder.tree.measure import SquashfsOptions
 
@@ -30,7 +31,6 @@ _BCJ = {
     "ia64": lzma.FILTER_IA64,
     "sparc": lzma.FILTER_SPARC,
 }
-_ELF = b"\x7fELF"
 _APK_DATABASE = "/lib/apk/packages/"
 
 
@@ -46,7 +46,7 @@ def packer(how: SquashfsOptions) -> Callable[[bytes], int]:
     chains = [[filters], *([{"id": each}, filters] for each in bcj)]
 
     def packed(block: bytes) -> int:
-        tried = chains if _ELF in block else chains[:1]
+        tried = chains if ELF_MAGIC in block else chains[:1]
         sizes = (
             len(lzma.compress(block, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=chain)) for chain in tried
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+import os
 import sys
 
 
@@ -14,3 +17,18 @@ def main() -> None:
         sys.exit(130)
 
     app(prog_name="build.py")
+
+
+def run_and_leave() -> None:
+    """As main(), in a process of its own: what a start loads stays until the end. Searching it for what could
+    be freed would take 0.1 s, taking it apart at the end 0.04 s; by then everything is closed and written."""
+    gc.set_threshold(100_000)
+    try:
+        main()
+    except SystemExit as ended:
+        if isinstance(ended.code, int):
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(ended.code)
+        raise

@@ -1,4 +1,5 @@
-"""The commands. Each reads its arguments, calls one thing, and prints what comes back."""
+"""The commands: a module for each subject that has several, the others here. Each reads its arguments, calls
+one thing, and prints what comes back."""
 
 from __future__ import annotations
 
@@ -11,18 +12,16 @@ import typer
 from imagebuilder.cli.boards import boards_app
 from imagebuilder.cli.firmware import cat, diff, extract, formats, inspect, ls, verify
 from imagebuilder.cli.guard import USER_FAULT, NotTriedError, guarded
-from imagebuilder.cli.images import build, fetch, plan
+from imagebuilder.cli.images import build, fetch, lock, outdated, plan
 from imagebuilder.cli.init import init
 from imagebuilder.cli.interpreters import interpreters
-from imagebuilder.cli.lock import lock, outdated
 from imagebuilder.cli.options import (
     PROJECT,
+    AskedServer,
     BoardName,
     Cache,
     Imagebuilder,
     Json,
-    Mirrors,
-    Offline,
     Output,
     Root,
     Shown,
@@ -84,15 +83,14 @@ def show_one(
     as_json: Json = False,
 ) -> None:
     """Show a board's data sheet, or a config with all that it extends and where each value came from."""
-    from imagebuilder.cli import show, show_boards
-    from imagebuilder.config.config import load_config
-    from imagebuilder.config.explain import explain, shown_config
+    from imagebuilder.cli import show
+    from imagebuilder.config.config import explain, load_config, shown_config
     from imagebuilder.config.library import Library
 
     library = Library(project)
     if name in (*library.board_names(), *(device.id for device in library.unsupported())):
         found = library.board(name)
-        (show.as_json if as_json else show_boards.board)(found)
+        (show.as_json if as_json else show.board)(found)
         return
     loaded = load_config(library, name, board)
     if as_json:
@@ -113,8 +111,7 @@ def schema(
 ) -> None:
     """Print the JSON schema of board, config, overlay or lock files, for editors."""
     from imagebuilder.cli import show
-    from imagebuilder.config.reference import reference_text
-    from imagebuilder.config.schema import KINDS, schema_of
+    from imagebuilder.config.schema import KINDS, reference_text, schema_of
     from imagebuilder.errors import UserError
 
     if reference == (kind is not None):
@@ -127,16 +124,14 @@ def schema(
 
 @app.command()
 @guarded
-def releases(shown: Shown, mirror: Mirrors = None, offline: Offline = False, cache: Cache = None) -> None:
+def releases(server: AskedServer) -> None:
     """List the releases that the server names, and which series still get security fixes."""
     from imagebuilder.cli import show
-    from imagebuilder.host.cache import Cache as Kept
-    from imagebuilder.host.fs import user_cache
-    from imagebuilder.server.obtain_lists import Asking, list_releases
+    from imagebuilder.server.obtain_lists import list_releases
 
-    with shown.reporter() as log:
-        found = list_releases(Asking(Kept(cache or user_cache()), tuple(mirror or ()), offline, log))
-    (show.as_json if shown.as_json else show.releases)(found)
+    with server.reporter() as log:
+        found = list_releases(server.asking(log))
+    (show.as_json if server.as_json else show.releases)(found)
 
 
 @app.command()
@@ -183,7 +178,7 @@ def demo(
     from imagebuilder.cli import show
     from imagebuilder.config.request import requests
     from imagebuilder.host.tools import install, missing_tools
-    from imagebuilder.kit import check_kit, prepare_kit
+    from imagebuilder.kit.prepare import check_kit, prepare_kit
     from imagebuilder.model.edition import EDITIONS
 
     edition = EDITIONS[release]

@@ -1,4 +1,4 @@
-"""`build.py boards`: list, search, add and check. Each reads its arguments, calls one thing, and prints."""
+"""`build.py boards`: list, search, add and check."""
 
 from __future__ import annotations
 
@@ -11,22 +11,18 @@ import typer
 from imagebuilder.cli.guard import USER_FAULT, guarded
 from imagebuilder.cli.options import (
     PROJECT,
+    AskedServer,
     Cache,
     Imagebuilder,
     Json,
-    Mirrors,
-    Offline,
-    Quiet,
     ReleaseName,
     Root,
-    Verbose,
+    Shown,
 )
 
 if TYPE_CHECKING:
-    from imagebuilder.config.boards_filter import BoardFilter
-    from imagebuilder.log import Log
+    from imagebuilder.config.library import BoardFilter
     from imagebuilder.model.tree import Tree
-    from imagebuilder.server.obtain_lists import Asking
 
 boards_app = typer.Typer(help="List the boards; search, add and check them.")
 
@@ -44,7 +40,7 @@ def list_boards(
     as_json: Json = False,
 ) -> None:
     """List the boards, all of them or those with enough flash and RAM."""
-    from imagebuilder.cli import show, show_boards
+    from imagebuilder.cli import show
     from imagebuilder.config.library import Library
     from imagebuilder.errors import UserError
 
@@ -52,9 +48,9 @@ def list_boards(
         wanted, library = _wanted(flash, ram, []), Library(project)
         found, unsupported = wanted.boards(library.boards()), wanted.unsupported(library.unsupported())
         if as_json:
-            show.as_json(show_boards.as_facts(found, unsupported))
+            show.as_json(show.board_facts(found, unsupported))
         else:
-            show_boards.boards(found, unsupported)
+            show.boards(found, unsupported)
     elif (flash, ram, project, as_json) != (None, None, PROJECT, False):
         command = context.invoked_subcommand
         raise UserError(f"options belong behind the command: build.py boards {command} …")
@@ -63,53 +59,46 @@ def list_boards(
 @boards_app.command()
 @guarded
 def search(
+    server: AskedServer,
     words: Annotated[list[str], typer.Argument(help="Vendor, model, chip or profile, or parts of them.")],
     flash: FlashBound = None,
     ram: RamBound = None,
     release: ReleaseName = None,
-    mirror: Mirrors = None,
-    offline: Offline = False,
     project: Root = PROJECT,
-    cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """List the boards in whose names every word occurs; with --release also what the server builds for."""
-    from imagebuilder.cli import show, show_boards
-    from imagebuilder.cli.progress import Reporter
-    from imagebuilder.config.boards_filter import boards_by_profile
-    from imagebuilder.config.library import Library
+    from imagebuilder.cli import show
+    from imagebuilder.config.library import Library, boards_by_profile
     from imagebuilder.errors import UserError
 
     wanted, library = _wanted(flash, ram, words), Library(project)
     boards = library.boards()
     found, unsupported = wanted.boards(boards), wanted.unsupported(library.unsupported())
     if release is None:
-        if as_json:
-            show.as_json(show_boards.as_facts(found, unsupported))
+        if server.as_json:
+            show.as_json(show.board_facts(found, unsupported))
         else:
-            show_boards.boards(found, unsupported)
-            show_boards.search_hint(words)
+            show.boards(found, unsupported)
+            show.search_hint(words)
         return
     if flash is not None or ram is not None:
         raise UserError("the server's list has no flash and RAM: --release goes without --flash and --ram")
     from imagebuilder.server.obtain_lists import search_devices
 
-    with Reporter(quiet=quiet, verbose=verbose) as log, log.step("search"):
-        listed = search_devices(release, words, _asking(mirror, cache, offline=offline, log=log))
+    with server.reporter() as log, log.step("search"):
+        listed = search_devices(release, words, server.asking(log))
     names = boards_by_profile(boards, listed.release)
-    if as_json:
-        devices = show_boards.device_facts(listed, names)
-        local = show_boards.as_facts(found, unsupported)
+    if server.as_json:
+        devices = show.device_facts(listed, names)
+        local = show.board_facts(found, unsupported)
         show.as_json({"release": listed.release, "boards": local, "devices": devices})
     else:
-        show_boards.boards(found, unsupported)
-        show_boards.devices(listed, names)
+        show.boards(found, unsupported)
+        show.devices(listed, names)
 
 
 def _wanted(flash: str | None, ram: str | None, words: list[str]) -> BoardFilter:
-    from imagebuilder.config.boards_filter import BoardFilter, parse_bound
+    from imagebuilder.config.library import BoardFilter, parse_bound
 
     return BoardFilter(
         flash=None if flash is None else parse_bound("--flash", flash),
@@ -118,24 +107,16 @@ def _wanted(flash: str | None, ram: str | None, words: list[str]) -> BoardFilter
     )
 
 
-def _asking(mirror: Mirrors, cache: Cache, *, offline: bool, log: Log) -> Asking:
-    from imagebuilder.host.cache import Cache as Kept
-    from imagebuilder.host.fs import user_cache
-    from imagebuilder.server.obtain_lists import Asking
-
-    return Asking(Kept(cache or user_cache()), tuple(mirror or ()), offline, log)
-
-
 @boards_app.command()
 @guarded
 def add(
+    server: AskedServer,
     profile: Annotated[str, typer.Argument(help="The ImageBuilder's name for the device.")],
     imagebuilder: Imagebuilder = None,
     release: ReleaseName = None,
     target: Annotated[
         str | None, typer.Option("--target", help="With --release: where the profile is in several targets.")
     ] = None,
-    mirror: Mirrors = None,
     trust: Annotated[
         str | None,
         typer.Option("--trust", help="sha256:… of the target's profiles.json, in place of a signature."),
@@ -143,7 +124,6 @@ def add(
     keys: Annotated[
         Path | None, typer.Option("--keys", help="A folder of keys to trust besides OpenWrt's own.")
     ] = None,
-    offline: Offline = False,
     name: Annotated[
         str | None, typer.Option("--name", help="The board's name; by default the profile's.")
     ] = None,
@@ -153,74 +133,66 @@ def add(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also over a file that is there already.")] = False,
     project: Root = PROJECT,
-    cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Write a new board's file from what an ImageBuilder, or a release's signed list, says of the device."""
-    from imagebuilder.cli import show, show_boards
-    from imagebuilder.cli.progress import Reporter
+    from imagebuilder.cli import show
     from imagebuilder.config.boards_write import given_flash, given_size, write_board
     from imagebuilder.config.library import Library
     from imagebuilder.errors import UserError
 
     its_ram, its_flash = given_size("--ram", ram), given_flash("--flash", flash)
     if release is None:
-        if target or mirror or trust or keys or offline:
+        if target or trust or keys or server.mirror or server.offline:
             raise UserError("--target, --mirror, --trust, --keys and --offline go with --release")
         from imagebuilder.seen import known_facts
         from imagebuilder.tree.device_facts import known_profile
 
-        tree = _tree(imagebuilder, cache, verbose=verbose, quiet=quiet)
+        tree = _tree(imagebuilder, server.cache, server)
         facts = known_facts(tree, known_profile(tree, profile))
     else:
         if imagebuilder is not None:
             raise UserError("--imagebuilder and --release are two places to look: give one of them")
         from imagebuilder.server.obtain_lists import listed_facts
 
-        with Reporter(quiet=quiet, verbose=verbose) as log, log.step("list"):
-            asking = _asking(mirror, cache, offline=offline, log=log)
+        with server.reporter() as log, log.step("list"):
+            asking = server.asking(log)
             facts = listed_facts(profile, release, asking, target=target, trust=trust, keys=keys)
     written = write_board(Library(project), facts, name, ram=its_ram, flash=its_flash, force=force)
-    if as_json:
+    if server.as_json:
         places = [{"line": line, "wanted": wanted} for line, wanted in written.fill_in]
         show.as_json({"board": written.path.stem, "file": written.path, "fill_in": places})
     else:
-        show_boards.written(written, facts.version if facts.listed else None)
+        show.written(written, facts.version if facts.listed else None)
 
 
 @boards_app.command()
 @guarded
 def check(
+    shown: Shown,
     names: Annotated[list[str] | None, typer.Argument(help="Boards; by default all.")] = None,
     imagebuilder: Imagebuilder = None,
     project: Root = PROJECT,
     cache: Cache = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> None:
     """Compare board files with what an ImageBuilder says; exits with 2 where they differ."""
-    from imagebuilder.cli import show, show_boards
+    from imagebuilder.cli import show
     from imagebuilder.config.library import Library
-    from imagebuilder.tree.board_check import check_boards
+    from imagebuilder.tree.device_facts import check_boards
 
     library = Library(project)
     boards = [library.board(name) for name in names] if names else library.boards()
-    tree = _tree(imagebuilder, cache, verbose=verbose, quiet=quiet)
+    tree = _tree(imagebuilder, cache, shown)
     found, not_covered = check_boards(boards, tree, all_of_them=bool(names))
-    if as_json:
-        show.as_json({"checks": list(map(vars, found)), "not_covered": not_covered})
+    if shown.as_json:
+        show.as_json({"checks": found, "not_covered": not_covered})
     else:
-        show_boards.comparisons(found, not_covered)
+        show.comparisons(found, not_covered)
     if not all(each.same for each in found):
         sys.exit(USER_FAULT)
 
 
-def _tree(imagebuilder: str | None, cache: Cache, *, verbose: bool, quiet: bool) -> Tree:
+def _tree(imagebuilder: str | None, cache: Path | None, shown: Shown) -> Tree:
     from imagebuilder.ask import look_at_tree
-    from imagebuilder.cli.progress import Reporter
     from imagebuilder.errors import UserError
     from imagebuilder.host.fs import user_cache
     from imagebuilder.host.tools import require
@@ -229,5 +201,5 @@ def _tree(imagebuilder: str | None, cache: Cache, *, verbose: bool, quiet: bool)
         hint = "--imagebuilder PATH: its folder or its archive (`boards add` also takes --release)"
         raise UserError("no ImageBuilder was given", hint=hint)
     require(["build", "genuine"])
-    with Reporter(quiet=quiet, verbose=verbose) as log, log.step("tree"):
+    with shown.reporter() as log, log.step("tree"):
         return look_at_tree(imagebuilder, cache or user_cache(), log)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +23,7 @@ def inspect(image: ImagePath, as_json: Json = False) -> None:
     """Show what an image is made of: parts, offsets and sizes, header fields, kernel, packages, Python."""
     from imagebuilder.cli import show
     from imagebuilder.firmware.inspection import inspect as inspect_image
-    from imagebuilder.report.firmware_json import plain
-    from imagebuilder.report.firmware_text import inspection_text
+    from imagebuilder.report.firmware import inspection_text, plain
 
     found = inspect_image(image)
     show.as_json(plain(found)) if as_json else print(inspection_text(found), end="")
@@ -56,8 +54,7 @@ def verify(
     from imagebuilder.config.library import Library
     from imagebuilder.firmware.verify import verify as verify_image
     from imagebuilder.model.firmware import outcome_of
-    from imagebuilder.report.firmware_json import plain
-    from imagebuilder.report.firmware_text import checks_text
+    from imagebuilder.report.firmware import checks_text, plain
     from imagebuilder.trial.start_check import start_checks
 
     its_board = Library(project).board(board)
@@ -101,7 +98,7 @@ def ls(image: ImagePath, path: InnerPath = "/", as_json: Json = False) -> None:
 
     found = list_files(image, path)
     if as_json:
-        show.as_json([{name: getattr(each, name) for name in each.__slots__} for each in found])
+        show.as_json(found)
         return
     for each in found:
         arrow = f" -> {each.target}" if each.target else ""
@@ -120,12 +117,12 @@ def cat(image: ImagePath, path: InnerPath) -> None:
 def formats(as_json: Json = False) -> None:
     """List the firmware formats that are known: opened, or named only; docs/formats.md is its output."""
     from imagebuilder.cli import show
-    from imagebuilder.firmware.format_list import UNKNOWN_STEPS, format_rows
-    from imagebuilder.report.formats_text import formats_text
+    from imagebuilder.firmware.formats.formats import UNKNOWN_STEPS, format_rows
+    from imagebuilder.report.firmware import formats_text
 
     rows = format_rows()
     if as_json:
-        show.as_json([asdict(row) for row in rows])
+        show.as_json(rows)
     else:
         print(formats_text(rows, UNKNOWN_STEPS), end="")
 
@@ -142,10 +139,8 @@ def diff(
 ) -> None:
     """Show how two images differ: packages, files, sizes by package, kernel, header fields."""
     from imagebuilder.cli import show
-    from imagebuilder.firmware.difference import diff as diff_images
-    from imagebuilder.report.firmware_html import difference_html
-    from imagebuilder.report.firmware_json import plain
-    from imagebuilder.report.firmware_text import MOST_LINES, difference_text
+    from imagebuilder.firmware.inspection import diff as diff_images
+    from imagebuilder.report.firmware import MOST_LINES, difference_html, difference_text, plain
 
     found = diff_images(before, after)
     if as_json:

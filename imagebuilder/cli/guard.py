@@ -98,7 +98,7 @@ def _print_document(error: UserError, notes: list[str]) -> None:
     """The one document that a command with --json prints when it fails."""
     from imagebuilder.cli import show
 
-    faults = [vars(fault) for fault in error.faults] if isinstance(error, FaultsError) else []
+    faults = error.faults if isinstance(error, FaultsError) else ()
     facts = {"error": error.message, "hint": error.hint, "notes": notes, "faults": faults}
     show.as_json({**facts, "found": error.found} if isinstance(error, RefusedError) else facts)
 

@@ -1,4 +1,4 @@
-"""`build.py build`, `plan` and `fetch`: what is done with the images of a config."""
+"""`build.py build`, `plan`, `fetch`, `lock` and `outdated`: what is done with the images of a config."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from imagebuilder.cli.asking import asking
-from imagebuilder.cli.guard import RefusedError, guarded
-from imagebuilder.cli.options import BuiltImages, FetchedImages, PlannedImages
+from imagebuilder.cli.guard import USER_FAULT, RefusedError, guarded
+from imagebuilder.cli.options import AskedImages, BuiltImages, FetchedImages, PlannedImages
 
 if TYPE_CHECKING:
     from imagebuilder.config.request import Request
@@ -27,7 +26,7 @@ def build(
     from imagebuilder.build import build_image, build_twice
     from imagebuilder.cli import show
 
-    with asking(images) as (asked, log):
+    with images.asked() as (asked, log):
         work = build_twice if check_reproducible else build_image
         built = [work(request, log) for request in asked]
     if images.as_json:
@@ -53,7 +52,7 @@ def plan(
     from imagebuilder.cli import show
 
     as_json = images.as_json
-    with asking(images) as (asked, log):
+    with images.asked() as (asked, log):
         if fit or fit_any:
             for request in asked:
                 _fit(request, log, any_interpreter=fit_any, to=sys.stderr if as_json else sys.stdout)
@@ -94,7 +93,7 @@ def fetch(images: FetchedImages) -> None:
     from imagebuilder.ask import fetch_image
     from imagebuilder.cli import show
 
-    with asking(images) as (asked, log):
+    with images.asked() as (asked, log):
         plans, budgets = zip(*(fetch_image(request, log) for request in asked), strict=True)
     rows = [
         {
@@ -102,14 +101,62 @@ def fetch(images: FetchedImages) -> None:
             "board": each.board,
             "tree": f"{each.tree.distribution} {each.tree.version}",
             "packages": sum(1 for package in each.install if package.feed),
-            "bytes": sum(package.size for package in each.install if package.feed),
+            "bytes": sum(one.package.size for one in each.install if one.feed),
         }
         for each in plans
     ]
     if images.as_json:
-        facts = (each.model_dump(mode="json") for each in budgets)
-        show.as_json([{**row, "budgets": budget} for row, budget in zip(rows, facts, strict=True)])
+        show.as_json([{**row, "budgets": budget} for row, budget in zip(rows, budgets, strict=True)])
         return
     show.rows(rows)
     for each in budgets:
         show.budget(each)
+
+
+@guarded
+def lock(
+    images: AskedImages,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if a fresh lock would differ.")
+    ] = False,
+) -> None:
+    """Write down exactly what a config's images are made of, in locks/CONFIG.lock."""
+    from imagebuilder.ask import compare_lock, lock_image
+    from imagebuilder.cli import show
+    from imagebuilder.config.lock import write_lock
+
+    with images.asked() as (asked, log):
+        if check:
+            changes = {request.board: compare_lock(request, log) for request in asked}
+        else:
+            entries = {request.board: lock_image(request, log) for request in asked}
+            written = write_lock(asked[0].library, asked[0].config_name(), entries)
+    if not check:
+        facts = {"file": written, "boards": {name: len(entry.package) for name, entry in entries.items()}}
+        show.as_json(facts) if images.as_json else print(f"wrote {written}")
+        return
+    _show_changes(changes, as_json=images.as_json)
+    if any(changes.values()):
+        sys.exit(USER_FAULT)
+
+
+@guarded
+def outdated(images: AskedImages) -> None:
+    """List what a fresh lock of a config would change."""
+    from imagebuilder.ask import compare_lock
+
+    with images.asked() as (asked, log):
+        changes = {request.board: compare_lock(request, log) for request in asked}
+    _show_changes(changes, as_json=images.as_json)
+
+
+def _show_changes(changes: dict[str, tuple[str, ...]], *, as_json: bool) -> None:
+    from imagebuilder.cli import show
+
+    if as_json:
+        show.as_json(changes)
+        return
+    for board, lines in changes.items():
+        print(f"{board}: {'nothing would change' if not lines else ''}".rstrip())
+        for line in lines:
+            print(f"  {line}")

@@ -10,7 +10,6 @@ import typer
 
 from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import PROJECT, Root
-from imagebuilder.host.fs import expand_home
 
 VARIANTS = ("none", "micropython", "base", "light", "full")  # of all, those that a new config may want
 Wifi = Literal["none", "client", "ap"]
@@ -48,6 +47,7 @@ def init(
     from imagebuilder.config.init import WIFI_SECRET, Answers, read_public_key, write_config
     from imagebuilder.config.library import Library
     from imagebuilder.errors import UserError
+    from imagebuilder.host.fs import expand_home
 
     library = Library(project)
     if board is None and not sys.stdin.isatty():

@@ -12,8 +12,7 @@ from imagebuilder.cli.options import PROJECT, BoardName, Json, Root
 if TYPE_CHECKING:
     from imagebuilder.config.board import Board
     from imagebuilder.config.library import Library
-    from imagebuilder.python.catalogue.overview import Interpreter
-    from imagebuilder.python.catalogue.sizes import FlashNeed
+    from imagebuilder.python.catalogue.overview import FlashNeed, OfferedInterpreter
 
 
 @guarded
@@ -84,7 +83,7 @@ def _limit(board: Board) -> int | None:
     return min((each for each in known if each is not None), default=None)
 
 
-def _facts(each: Interpreter, limit: int | None) -> dict[str, object]:
+def _facts(each: OfferedInterpreter, limit: int | None) -> dict[str, object]:
     need = each.need
     return {
         "variant": each.variant,
@@ -122,7 +121,9 @@ def _share(need: FlashNeed | None, limit: int | None) -> str:
     return f"{low} % and more" if high is None else f"{low} %" if low == high else f"{low} to {high} %"
 
 
-def _print(release: str, found: tuple[Interpreter, ...], board: Board | None, limit: int | None) -> None:
+def _print(
+    release: str, found: tuple[OfferedInterpreter, ...], board: Board | None, limit: int | None
+) -> None:
     from imagebuilder.cli import show
     from imagebuilder.model.size import human_size
 

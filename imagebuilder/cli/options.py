@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,8 @@ import typer
 if TYPE_CHECKING:
     from imagebuilder.cli.progress import Reporter
     from imagebuilder.config.request import Request
+    from imagebuilder.log import Log
+    from imagebuilder.server.obtain_lists import Asking
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +81,23 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AskedServer(Shown):
+    """The download server, which is asked for lists of releases and devices."""
+
+    mirror: Mirrors = None
+    offline: Offline = False
+    cache: Cache = None
+
+    def asking(self, log: Log) -> Asking:
+        """Where such lists are from: the mirrors or the server, and the cache."""
+        from imagebuilder.host.cache import Cache as Kept
+        from imagebuilder.host.fs import user_cache
+        from imagebuilder.server.obtain_lists import Asking
+
+        return Asking(Kept(self.cache or user_cache()), tuple(self.mirror or ()), self.offline, log)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Images(Shown):
     """The images of a config, and where what they are made of is looked for."""
 
@@ -101,45 +121,51 @@ class Images(Shown):
             mirrors=self.mirror or (),
         )
 
+    @contextmanager
+    def asked(self) -> Iterator[tuple[list[Request], Log]]:
+        """A request for each board, and the log, which shows what happens until this ends."""
+        with self.reporter() as log:
+            yield self.requests(), log
+
 
 @dataclass(frozen=True, kw_only=True)
 class FetchedImages(Images):
-    """Those that are fetched for."""
+    """Images for which all is fetched."""
 
     locked: Locked = False
 
     def requests(self) -> list[Request]:
-        """As Images has them."""
+        """A request for each board, with these options."""
         return [replace(each, locked=self.locked) for each in Images.requests(self)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AskedImages(Images):
-    """Those that something is asked about."""
+    """Images that something is asked about."""
 
     offline: Offline = False
 
     def requests(self) -> list[Request]:
-        """As Images has them."""
+        """A request for each board, with these options."""
         return [replace(each, offline=self.offline) for each in Images.requests(self)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecidedImages(AskedImages):
-    """Those that are planned or built."""
+    """Images that are planned or built."""
 
     locked: Locked = False
     no_sandbox: NoSandbox = False
 
     def requests(self) -> list[Request]:
-        """As Images has them."""
+        """A request for each board, with these options."""
         asked = AskedImages.requests(self)
         return [replace(each, locked=self.locked, sandbox=not self.no_sandbox) for each in asked]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedImages(DecidedImages):
-    """Those that are planned, perhaps for another release."""
+    """Images that are planned, perhaps for another release."""
 
     release: Annotated[
         str | None,
@@ -147,14 +173,14 @@ class PlannedImages(DecidedImages):
     ] = None
 
     def requests(self) -> list[Request]:
-        """As Images has them. UserError for what is no release, and for two trees at once."""
+        """A request for each board, for that release. UserError for what is no release, and for two trees."""
         asked = DecidedImages.requests(self)
         return asked if self.release is None else [each.for_release(self.release) for each in asked]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltImages(DecidedImages):
-    """Those that are built."""
+    """Images that are built."""
 
     output: Output = Path("out")
     accept_unchecked: Annotated[
@@ -163,7 +189,7 @@ class BuiltImages(DecidedImages):
     ] = False
 
     def requests(self) -> list[Request]:
-        """As Images has them."""
+        """A request for each board, with these options."""
         output, unchecked = self.output.absolute(), self.accept_unchecked
         asked = DecidedImages.requests(self)
         return [replace(each, output=output, accept_unchecked=unchecked) for each in asked]

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imagebuilder.cli.asking import asking
 from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import AskedImages
 
 if TYPE_CHECKING:
-    from imagebuilder.ask import Described, Offered
+    from imagebuilder.ask import Offered
 
 packages_app = typer.Typer(help="Search the packages that a config's boards can have, and show one.")
 PackageName = Annotated[str, typer.Argument(help="A package's name.")]
@@ -24,7 +23,7 @@ def why(images: AskedImages, package: PackageName) -> None:
     from imagebuilder.ask import why as chains_of
     from imagebuilder.cli import show
 
-    with asking(images) as (asked, log):
+    with images.asked() as (asked, log):
         found = {request.board: chains_of(request, package, log) for request in asked}
     if images.as_json:
         show.as_json(found)
@@ -46,7 +45,7 @@ def search(
     from imagebuilder.cli import show
     from imagebuilder.model.size import human_size
 
-    with asking(images) as (asked, log):
+    with images.asked() as (asked, log):
         found = {request.board: search_packages(request, tuple(words), log) for request in asked}
     rows = _rows(found)
     if images.as_json:
@@ -81,7 +80,7 @@ def _rows(found: Mapping[str, Sequence[Offered]]) -> list[dict[str, Any]]:
             "package": each.package.name,
             "version": each.package.version,
             "bytes": each.package.size,
-            "from": each.feed or "the tree",
+            "from": each.package.feed or "the tree",
             "boards": boards[key],
             "description": each.package.description.strip().partition("\n")[0],
         }
@@ -98,7 +97,7 @@ def show_package(images: AskedImages, package: PackageName) -> None:
     from imagebuilder.cli import show
     from imagebuilder.errors import UserError
 
-    with asking(images) as (asked, log):
+    with images.asked() as (asked, log):
         found = [(request.board, describe_package(request, package, log)) for request in asked]
     facts = [_facts(name, each) for name, those in found for each in those]
     if not facts:
@@ -115,15 +114,15 @@ def show_package(images: AskedImages, package: PackageName) -> None:
         print()
 
 
-def _facts(board: str, found: Described) -> dict[str, str | int | bool | list[str]]:
-    package = found.offered.package
+def _facts(board: str, found: Offered) -> dict[str, str | int | bool | list[str]]:
+    package = found.package
     files = ["not known before it is fetched"] if found.files is None else list(found.files)
     return {
         "board": board,
         "package": package.name,
         "version": package.version,
-        "from": found.offered.feed or "the tree",
-        "in the plan": found.offered.planned,
+        "from": package.feed or "the tree",
+        "in the plan": found.planned,
         "bytes": package.size,
         "installed": package.installed_size,
         "section": package.section,

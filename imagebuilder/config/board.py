@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from imagebuilder.model.base import Many, Model
-from imagebuilder.model.names import Word
+from imagebuilder.model.base import Many, Model, Word
 from imagebuilder.model.release import ReleaseRange, covers, lower_bound
 from imagebuilder.model.size import Size, parse_size
 

@@ -9,13 +9,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.config.board import REMOVABLE, UNKNOWN, UserEmulation
+from imagebuilder.config.board import REMOVABLE, UNKNOWN
 from imagebuilder.config.device import DeviceFacts
 from imagebuilder.config.library import UNSUPPORTED, Library
 from imagebuilder.config.toml import parse_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import write_whole
-from imagebuilder.model.release import SNAPSHOT
+from imagebuilder.model.release import SNAPSHOT, Release
 from imagebuilder.model.size import format_size, parse_size
 
 FILL_IN = "FILL IN"
@@ -27,52 +27,49 @@ _COLUMN = 36  # where comments begin
 # package architectures, by their beginnings, the longer ones first: QEMU's names for the processor, and the
 # board that stands in. A processor of QEMU's that runs all that the compiler may use; sources: the targets'
 # CPU_TYPE and CPU_SUBTYPE, include/target.mk, and `qemu-BINARY -cpu help` of QEMU 7.2
-_PROCESSORS: tuple[tuple[str, UserEmulation, str | None], ...] = tuple(
-    (beginning, UserEmulation(binary=binary, cpu=cpu), twin)
-    for beginning, binary, cpu, twin in (
-        # DSP instructions: 24KEc and 34Kf have the first revision, 74Kf the second
-        ("mips_24kec", "mips", "24KEc", "qemu-malta-be"),
-        ("mips_34kc", "mips", "34Kf", "qemu-malta-be"),
-        ("mips_74kc", "mips", "74Kf", "qemu-malta-be"),
-        ("mips_24kc", "mips", "24Kc", "qemu-malta-be"),
-        ("mips_4kec", "mips", "24Kc", "qemu-malta-be"),
-        ("mips_mips32", "mips", "24Kc", "qemu-malta-be"),
-        ("mipsel_1004kc", "mipsel", "34Kf", None),
-        ("mipsel_24kec", "mipsel", "24KEc", None),
-        ("mipsel_34kc", "mipsel", "34Kf", None),
-        ("mipsel_74kc", "mipsel", "74Kf", None),
-        ("mipsel_24kc_24kf", "mipsel", "24Kf", None),
-        ("mipsel_24kc", "mipsel", "24Kc", None),
-        ("mipsel_mips32", "mipsel", "24Kc", None),
-        ("mips64_octeon", "mips64", "Octeon68XX", None),
-        ("mips64_mips64r2", "mips64", "MIPS64R2-generic", None),
-        ("mips64el_mips64r2", "mips64el", "MIPS64R2-generic", None),
-        ("arm_arm1176", "arm", "arm1176", "qemu-armsr-armv7"),
-        ("arm_arm926", "arm", "arm926", None),
-        ("arm_cortex-a15", "arm", "cortex-a15", "qemu-armsr-armv7"),
-        ("arm_cortex-a5", "arm", "cortex-a7", "qemu-armsr-armv7"),
-        ("arm_cortex-a7", "arm", "cortex-a7", "qemu-armsr-armv7"),
-        ("arm_cortex-a8", "arm", "cortex-a8", "qemu-armsr-armv7"),
-        ("arm_cortex-a9", "arm", "cortex-a9", "qemu-armsr-armv7"),
-        ("arm_fa526", "arm", "arm926", None),  # ARMv4, of which the arm926 knows all
-        ("arm_mpcore", "arm", "arm11mpcore", None),
-        ("arm_xscale", "arm", "pxa255", None),
-        ("armeb_xscale", "armeb", "pxa255", None),
-        ("aarch64_cortex-a72", "aarch64", "cortex-a72", "qemu-armsr-armv8"),
-        ("aarch64_cortex-a76", "aarch64", "cortex-a76", "qemu-armsr-armv8"),
-        ("aarch64_cortex-a53", "aarch64", "cortex-a53", "qemu-armsr-armv8"),
-        ("aarch64_generic", "aarch64", "cortex-a53", "qemu-armsr-armv8"),
-        ("aarch64_armv8-a", "aarch64", "cortex-a53", "qemu-armsr-armv8"),
-        ("powerpc_464fp", "ppc", "460ex", None),
-        ("powerpc_8540", "ppc", "mpc8540", None),
-        ("powerpc_8548", "ppc", "mpc8548e", None),
-        ("powerpc64_e5500", "ppc64", "e5500", None),
-        ("i386_pentium4", "i386", "n270", None),
-        ("i386_pentium-mmx", "i386", "pentium", None),
-        ("i386_geode", "i386", "pentium3", None),
-        ("riscv64_", "riscv64", "rv64", None),
-        ("x86_64", "x86_64", "qemu64", "x86-64"),
-    )
+_PROCESSORS: tuple[tuple[str, str, str, str | None], ...] = (
+    # DSP instructions: 24KEc and 34Kf have the first revision, 74Kf the second
+    ("mips_24kec", "mips", "24KEc", "qemu-malta-be"),
+    ("mips_34kc", "mips", "34Kf", "qemu-malta-be"),
+    ("mips_74kc", "mips", "74Kf", "qemu-malta-be"),
+    ("mips_24kc", "mips", "24Kc", "qemu-malta-be"),
+    ("mips_4kec", "mips", "24Kc", "qemu-malta-be"),
+    ("mips_mips32", "mips", "24Kc", "qemu-malta-be"),
+    ("mipsel_1004kc", "mipsel", "34Kf", None),
+    ("mipsel_24kec", "mipsel", "24KEc", None),
+    ("mipsel_34kc", "mipsel", "34Kf", None),
+    ("mipsel_74kc", "mipsel", "74Kf", None),
+    ("mipsel_24kc_24kf", "mipsel", "24Kf", None),
+    ("mipsel_24kc", "mipsel", "24Kc", None),
+    ("mipsel_mips32", "mipsel", "24Kc", None),
+    ("mips64_octeon", "mips64", "Octeon68XX", None),
+    ("mips64_mips64r2", "mips64", "MIPS64R2-generic", None),
+    ("mips64el_mips64r2", "mips64el", "MIPS64R2-generic", None),
+    ("arm_arm1176", "arm", "arm1176", "qemu-armsr-armv7"),
+    ("arm_arm926", "arm", "arm926", None),
+    ("arm_cortex-a15", "arm", "cortex-a15", "qemu-armsr-armv7"),
+    ("arm_cortex-a5", "arm", "cortex-a7", "qemu-armsr-armv7"),
+    ("arm_cortex-a7", "arm", "cortex-a7", "qemu-armsr-armv7"),
+    ("arm_cortex-a8", "arm", "cortex-a8", "qemu-armsr-armv7"),
+    ("arm_cortex-a9", "arm", "cortex-a9", "qemu-armsr-armv7"),
+    ("arm_fa526", "arm", "arm926", None),  # ARMv4, of which the arm926 knows all
+    ("arm_mpcore", "arm", "arm11mpcore", None),
+    ("arm_xscale", "arm", "pxa255", None),
+    ("armeb_xscale", "armeb", "pxa255", None),
+    ("aarch64_cortex-a72", "aarch64", "cortex-a72", "qemu-armsr-armv8"),
+    ("aarch64_cortex-a76", "aarch64", "cortex-a76", "qemu-armsr-armv8"),
+    ("aarch64_cortex-a53", "aarch64", "cortex-a53", "qemu-armsr-armv8"),
+    ("aarch64_generic", "aarch64", "cortex-a53", "qemu-armsr-armv8"),
+    ("aarch64_armv8-a", "aarch64", "cortex-a53", "qemu-armsr-armv8"),
+    ("powerpc_464fp", "ppc", "460ex", None),
+    ("powerpc_8540", "ppc", "mpc8540", None),
+    ("powerpc_8548", "ppc", "mpc8548e", None),
+    ("powerpc64_e5500", "ppc64", "e5500", None),
+    ("i386_pentium4", "i386", "n270", None),
+    ("i386_pentium-mmx", "i386", "pentium", None),
+    ("i386_geode", "i386", "pentium3", None),
+    ("riscv64_", "riscv64", "rv64", None),
+    ("x86_64", "x86_64", "qemu64", "x86-64"),
 )
 
 
@@ -285,9 +282,9 @@ def _images(facts: DeviceFacts) -> Iterator[str]:
 
 def _emulation(arch: str, boards: Collection[str]) -> Iterator[str]:
     yield "[emulation]"
-    for beginning, user, twin in _PROCESSORS:
+    for beginning, binary, cpu, twin in _PROCESSORS:
         if arch.startswith(beginning):
-            yield f'user = {{ binary = "{user.binary}", cpu = "{user.cpu}" }}'
+            yield f'user = {{ binary = "{binary}", cpu = "{cpu}" }}'
             if twin in boards:
                 yield f'twin = "{twin}"'
             return
@@ -296,15 +293,13 @@ def _emulation(arch: str, boards: Collection[str]) -> Iterator[str]:
 
 def _releases(version: str) -> str:
     """`17.01.7` is of the series 17.01."""
-    series = re.match(r"\d{2}\.\d{2}(?=[.-]|$)", version)
-    if version == SNAPSHOT or series is None:
-        if version != SNAPSHOT:
-            raise UserError(
-                f"this tree calls its release '{version}', which no board file can name",
-                hint="OpenWrt's own are 17.01.7, 24.10.4, snapshot and the like",
-            )
-        return SNAPSHOT
-    return series[0]
+    release = Release(version)
+    if not release.numbered and version != SNAPSHOT:
+        raise UserError(
+            f"this tree calls its release '{version}', which no board file can name",
+            hint="OpenWrt's own are 17.01.7, 24.10.4, snapshot and the like",
+        )
+    return release.series
 
 
 def _line(text: str, wanted: str | None) -> str:

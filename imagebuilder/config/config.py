@@ -1,4 +1,7 @@
-"""A config with all that it extends, merged for one board."""
+"""A config with all that it extends, merged for one board, and which file each value came from.
+
+Later files win, and lists are added to and taken from.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,19 @@ from pydantic import ValidationError
 
 from imagebuilder.config.faults import nearest, validate
 from imagebuilder.config.library import Library
-from imagebuilder.config.merge import merge
 from imagebuilder.config.model_config import Config, ConfigFile, OverlayUse
-from imagebuilder.config.overlay import load_overlay
-from imagebuilder.config.toml import KeyPath, TomlFile, read_toml
+from imagebuilder.config.overlay import load_overlay, load_overlays
+from imagebuilder.config.toml import KeyPath, TomlFile, dotted
 from imagebuilder.errors import Fault, FaultsError, UserError
 
 _NOT_INHERITED = ("extends", "description", "board")
+Origins = dict[str, tuple[str, ...]]
+
+# pairs of lists of which the last word on a name counts
+_PAIRS = (("packages", "add", "remove"), ("services", "disabled", "enabled"))
+# lists of tables that are told apart by their names
+_NAMED = (("overlay",), ("feed",), ("python", "package"))
+_GROWING = (("filespec",), ("python", "apps"), ("python", "requirements"))  # lists that are added to
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ def _chain(library: Library, name: str) -> tuple[TomlFile, ...]:
         if wanted in ordered:
             return
         try:
-            file = read_toml(library.config_path(wanted))
+            file = library.read(library.config_path(wanted))
         except FaultsError:
             raise
         except UserError as error:
@@ -176,3 +185,119 @@ def _table(value: object) -> Mapping[str, Any]:
 
 def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
+
+
+def merge(
+    into: dict[str, Any],
+    values: Mapping[str, Any],
+    origin: str,
+    origins: Origins,
+    path: tuple[str, ...] = (),
+) -> None:
+    """Merge one file's values (already valid) into what earlier files said, and note who said what. path: of
+    the table that they are in.
+
+    Tables merge key by key and values replace. `packages` and `services` are pairs of lists: a name that a
+    later file puts into one leaves the other. Overlays, feeds and recipes are told apart by name: one that is
+    named again keeps its place and gets the later values, and `remove = true` takes it out. Apps,
+    requirements and filespecs are added to those of earlier files.
+    """
+    for key, value in values.items():
+        place = (*path, key)
+        pair = next((pair for pair in _PAIRS if place == pair[:1]), None)
+        if pair is not None:
+            _merge_pair(into.setdefault(key, {pair[1]: [], pair[2]: []}), value, origin, pair, origins)
+        elif place in _NAMED:
+            _merge_named(into.setdefault(key, []), value, origin, place, origins)
+        elif place in _GROWING:
+            into[key] = [*into.get(key, []), *(each for each in value if each not in into.get(key, []))]
+            origins[dotted(place)] = (*origins.get(dotted(place), ()), origin)
+        elif isinstance(value, Mapping):
+            merge(into.setdefault(key, {}), value, origin, origins, place)
+        else:
+            into[key] = value
+            origins[dotted(place)] = (origin,)
+
+
+def _merge_pair(
+    into: dict[str, list[str]],
+    values: Mapping[str, list[str]],
+    origin: str,
+    pair: tuple[str, str, str],
+    origins: Origins,
+) -> None:
+    table, *keys = pair
+    for key, other in (keys, reversed(keys)):
+        names = values.get(key, [])
+        if not names:
+            continue
+        into[key] += [name for name in names if name not in into[key]]
+        into[other] = [name for name in into[other] if name not in names or name in values.get(other, [])]
+        place = f"{table}.{key}"
+        origins[place] = (*origins.get(place, ()), origin)
+
+
+def _merge_named(
+    into: list[dict[str, Any]],
+    uses: list[Mapping[str, Any]],
+    origin: str,
+    table: tuple[str, ...],
+    origins: Origins,
+) -> None:
+    for use in uses:
+        name = use["name"]
+        place = dotted((*table, name))
+        present = next((each for each in into if each["name"] == name), None)
+        if present is not None and use.get("remove"):
+            into.remove(present)
+            for key in [key for key in origins if key == place or key.startswith(f"{place}.")]:
+                del origins[key]
+            continue
+        if present is None:
+            present = {"name": name}
+            into.append(present)
+            origins[place] = (origin,)
+        for key, value in use.items():
+            if isinstance(value, Mapping):
+                present[key] = {**present.get(key, {}), **value}
+                origins |= {dotted((*table, name, each)): (origin,) for each in value}
+            elif key not in ("name", "remove"):
+                present[key] = value
+                origins[dotted((*table, name, key))] = (origin,)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One value of a merged config. files: what gave it, or all that added to it."""
+
+    key: str
+    value: Any
+    files: tuple[str, ...]
+
+
+def shown_config(library: Library, config: Config) -> Config:
+    """The config with the values of secret variables blotted out."""
+    shown = tuple(each.shown() for each in load_overlays(library, config))
+    return config.model_copy(update={"overlay": shown})
+
+
+def explain(library: Library, loaded: LoadedConfig) -> list[Explained]:
+    """Every value that a file gave, in the order in which they were given first."""
+    values = _flat(shown_config(library, loaded.config).model_dump(mode="json"))
+    return [Explained(key, values[key], files) for key, files in loaded.origins.items() if key in values]
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys to values; overlays and feeds by their names, as the origins have them."""
+    flat: dict[str, Any] = {}
+    for table in ("overlay", "feed"):
+        for use in values.pop(table):
+            flat[dotted((table, use["name"]))] = "used"
+            for name, value in (use | use.get("variables", {})).items():
+                flat[dotted((table, use["name"], name))] = value
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= {dotted((key, name)): each for name, each in value.items()}
+        else:
+            flat[key] = value
+    return flat

@@ -1,23 +1,51 @@
-"""The folders that boards, configs and overlays are found in."""
+"""The folders that boards, configs and overlays are found in; and which boards somebody means: by flash, by
+RAM, by words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imagebuilder.config.board import Board, UnsupportedDevice, UnsupportedFile
+from imagebuilder.config.board import REMOVABLE, Board, UnsupportedDevice, UnsupportedFile
 from imagebuilder.config.faults import nearest, validate
 from imagebuilder.config.toml import TomlFile, read_toml
 from imagebuilder.errors import Fault, FaultsError, UserError
+from imagebuilder.model.size import parse_size
 
 UNSUPPORTED = "unsupported"
+_COMPARE: Mapping[str, Callable[[int, int], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
+}
+_BOUND = re.compile(r"\s*(>=|<=|=|>|<)\s*(\S+)\s*")
 
 
 @dataclass(frozen=True)
 class Library:
-    """A project folder: `boards/`, `configs/` and `overlays/` lie in root."""
+    """A project folder: `boards/`, `configs/` and `overlays/` lie in root. kept: files that were read, where
+    each is read once."""
 
     root: Path
+    kept: dict[Path, TomlFile] | None = field(default=None, compare=False, repr=False)
+
+    def once(self) -> Library:
+        """The same folder as it is now: each file of it is read when it is first asked for, and then kept.
+        For one command: who asks again for what may have changed asks another one."""
+        return self if self.kept is not None else replace(self, kept={})
+
+    def read(self, path: Path) -> TomlFile:
+        """A TOML file of it. FaultsError, UserError."""
+        if self.kept is None:
+            return read_toml(path)
+        if path not in self.kept:
+            self.kept[path] = read_toml(path)
+        return self.kept[path]
 
     def board_names(self) -> list[str]:
         """The names of all boards, sorted."""
@@ -47,7 +75,7 @@ class Library:
                     hint="python3 build.py boards lists what is",
                 )
             raise UserError(f"unknown board '{name}'", hint=nearest(name, names))
-        return self.checked_board(name, read_toml(self.board_path(name)))
+        return self.checked_board(name, self.read(self.board_path(name)))
 
     def checked_board(self, name: str, file: TomlFile) -> Board:
         """The board in a file, which need not stand in boards/. FaultsError for a wrong one."""
@@ -77,7 +105,7 @@ class Library:
     def unsupported(self) -> tuple[UnsupportedDevice, ...]:
         """The devices of boards/unsupported.toml; none where there is no such file."""
         path = self.root / "boards" / f"{UNSUPPORTED}.toml"
-        return validate(UnsupportedFile, read_toml(path)).device if path.is_file() else ()
+        return validate(UnsupportedFile, self.read(path)).device if path.is_file() else ()
 
     def config_path(self, name: str) -> Path:
         """The file of a config that is given by its name or by its path."""
@@ -95,3 +123,81 @@ class Library:
         if name not in self.overlay_names():
             raise UserError(f"unknown overlay '{name}'", hint=nearest(name, self.overlay_names()))
         return self.root / "overlays" / name
+
+
+@dataclass(frozen=True)
+class SizeBound:
+    """What a size is held against: `>=8M`. size: bytes."""
+
+    relation: str
+    size: int
+
+    def admits(self, size: int | str | None) -> bool:
+        """Whether a board's figure meets it. Removable storage is as large as its owner wants it, so it meets
+        every lower bound and no other; an unknown figure meets none."""
+        if size == REMOVABLE:
+            return self.relation in (">=", ">")
+        return isinstance(size, int) and _COMPARE[self.relation](size, self.size)
+
+
+def parse_bound(option: str, text: str) -> SizeBound:
+    """The bound in `>=8M`, `<= 64M`, `=4M`. UserError, naming the option, for anything else."""
+    match = _BOUND.fullmatch(text)
+    hint = f"for example {option} '>=8M' (in quotes: a shell takes > for itself); also <=, >, < and ="
+    if match is None:
+        raise UserError(f"{option} {text!r} compares nothing", hint=hint)
+    try:
+        return SizeBound(match[1], parse_size(match[2]))
+    except ValueError as error:
+        raise UserError(f"{option} {text!r}: {error}", hint=hint) from error
+
+
+@dataclass(frozen=True)
+class BoardFilter:
+    """What a board must be to be listed. words: each must occur in one of its names, see all_occur()."""
+
+    flash: SizeBound | None = None
+    ram: SizeBound | None = None
+    words: tuple[str, ...] = ()
+
+    def boards(self, boards: Iterable[Board]) -> list[Board]:
+        """Those of the boards that are meant, in their order."""
+        return [
+            board
+            for board in boards
+            if (self.flash is None or self.flash.admits(board.flash))
+            and (self.ram is None or self.ram.admits(board.ram))
+            and all_occur(self.words, _names(board))
+        ]
+
+    def unsupported(self, devices: Iterable[UnsupportedDevice]) -> list[UnsupportedDevice]:
+        """Those of the devices that nothing builds for that are meant. They have no figures, so a bound
+        leaves them out."""
+        if self.flash is not None or self.ram is not None:
+            return []
+        return [each for each in devices if all_occur(self.words, (each.id, each.name, each.soc))]
+
+
+def _names(board: Board) -> list[str]:
+    profiles = [name for each in board.profile for name in (each.name, each.target)]
+    return [board.id, board.name, board.soc, *profiles]
+
+
+def all_occur(words: Iterable[str], names: Iterable[str]) -> bool:
+    """Whether every word occurs in one of the names, whatever the case and the punctuation: `wr740n` and
+    `TL WR-740N` in TL-WR740N."""
+    text = " ".join(_plain(name) for name in names)
+    return all(_plain(word) in text for word in words)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def boards_by_profile(boards: Iterable[Board], release: str) -> dict[tuple[str, str], str]:
+    """The board that stands for a profile of a release, by (target, profile)."""
+    return {
+        (profile.target, profile.name): board.id
+        for board in boards
+        for profile in board.profiles_for(release)
+    }

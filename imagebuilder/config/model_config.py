@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from imagebuilder.config.app import AppUse, Optimize, RequirementText
-from imagebuilder.config.python_package import PythonPackageUse
-from imagebuilder.model.base import Many, Model
+from imagebuilder.config.app import AppUse, Optimize, PythonPackageUse, RequirementText
+from imagebuilder.model.base import Many, Model, PackageName, ServiceName, VariableName, Word
 from imagebuilder.model.filespec import FilespecUse
-from imagebuilder.model.names import PackageName, ServiceName, VariableName, Word
-from imagebuilder.model.release import Release
+from imagebuilder.model.release import ReleaseName
 from imagebuilder.model.size import Size
 
 if TYPE_CHECKING:
@@ -257,7 +255,7 @@ class Budget(Model):
 class Differences(Model):
     """What can be said for all boards, and again for one board."""
 
-    release: Release | None = Field(
+    release: ReleaseName | None = Field(
         default=None,
         description="The release whose ImageBuilder is fetched and verified: `24.10.4`, `24.10` (the newest"
         " of the series), `latest` or `snapshot`; or an edition of the kit, which is made here: `embedded`,"

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from imagebuilder.config.app import ResolvedRequirements
-from imagebuilder.model.base import Many, Model
-from imagebuilder.model.names import Word
+from imagebuilder.model.base import Many, Model, Word
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

@@ -1,20 +1,146 @@
-"""An overlay's declaration, and the values that a config gives its variables."""
+"""An overlay: files laid over the root file system, some of them templates, `overlays/NAME/`; and the values
+that a config gives its variables. Secrets are from the environment, from secrets.toml, or from a command that
+secrets.toml names."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, RootModel
 
 from imagebuilder.config.faults import validate
 from imagebuilder.config.library import Library
 from imagebuilder.config.model_config import Config, OverlayUse, Secret, VariableValue
-from imagebuilder.config.model_overlay import Overlay
-from imagebuilder.config.secrets import find_secret
 from imagebuilder.config.toml import read_toml
+from imagebuilder.errors import UserError
 from imagebuilder.host.fs import sha256_of
+from imagebuilder.host.run import ProgramError, run
+from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName, Word
+
+MAX_TEXT = 65536  # characters; a shell and a terminal cope with that
+
+# what uci refuses on the device ("Parse error"), where nobody sees it; a line's end and a tab it keeps
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "list": (list, tuple),
+}
+FILE = "secrets.toml"
+COMMAND_SECONDS = 60.0
+
+
+class OverlayError(UserError):
+    """An overlay that cannot be laid over a root file system."""
+
+
+def _check_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return pattern
+
+
+class Variable(Model):
+    """A value that a config may give."""
+
+    type: Literal["string", "integer", "number", "boolean", "list"] = Field(
+        default="string",
+        description="What kind of value it takes; a list is one of texts. Left out: `string`.",
+    )
+    default: VariableValue | None = Field(
+        default=None,
+        description="The value where a config gives none. Left out: every config has to give one.",
+    )
+    description: str = Field(
+        default="",
+        description="What the value is for; the message has it when one is missing. Left out: nothing.",
+    )
+    secret: bool = Field(
+        default=False,
+        description="Whether the value is never shown, logged or recorded. Left out: false.",
+    )
+    pattern: Annotated[str, AfterValidator(_check_pattern)] | None = Field(
+        default=None,
+        description="A regular expression (Python's) that a text, or each text of a list, must match whole:"
+        ' "[0-9]{1,3}". Left out: any text will do.',
+    )
+
+    def problem(self, value: VariableValue) -> str | None:
+        """What is wrong with a value, in words that do not hold it if it is secret; None if nothing is."""
+        wanted = _TYPES[self.type]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and self.type != "boolean"):
+            return f"must be a {self.type}, not {_type_name(value)}"
+        for text in value if isinstance(value, list | tuple) else (value,):
+            shown = "(not shown)" if self.secret else repr(text)
+            if not isinstance(text, str):
+                continue
+            if _CONTROL.search(text) or len(text) > MAX_TEXT:
+                return f"{shown[:80]} holds a control character or more than {MAX_TEXT} characters"
+            if self.pattern is not None and not re.fullmatch(self.pattern, text):
+                return f"{shown[:200]} does not match {self.pattern}"
+        return None
+
+
+def _type_name(value: object) -> str:
+    names = {bool: "boolean", str: "string", int: "integer", float: "number", list: "list"}
+    return names.get(type(value), type(value).__name__)
+
+
+class Overlay(Model):
+    """What `overlay.toml` declares. The files lie beside it in `files/`."""
+
+    name: Word = Field(description="The overlay's name, that of its folder. Left out: that name.")
+    description: str = Field(default="", description="A line on what the overlay does. Left out: nothing.")
+    packages: Many[PackageName] = Field(
+        default=(),
+        description='Packages that its files need in the image: `["wpad-basic"]`. Left out: none.',
+    )
+    conflicts: Many[Word] = Field(
+        default=(), description="Overlays that it cannot stand beside in one image. Left out: none."
+    )
+    replaces: Many[TargetPath] = Field(
+        default=(),
+        description="Files of earlier overlays that it brings anew, by their places on the device:"
+        ' `["/etc/banner"]`. Left out: a file that two overlays bring is an error.',
+    )
+    modes: dict[TargetPath, Mode] = Field(
+        default_factory=dict,
+        description='Modes of files and folders that it brings, in octal: `{ "/etc/wpa.conf" = "0600" }`.'
+        " Left out: 0755 for folders and for what its author made executable, 0644 for all else.",
+    )
+    variables: dict[VariableName, Variable] = Field(
+        default_factory=dict,
+        description="The values that configs may give its templates, each in a table `[variables.NAME]`."
+        " Left out: none.",
+    )
+
+    def problems(self, use: OverlayUse) -> Iterator[tuple[str, str]]:
+        """(variable, what is wrong) for all that a config gives; '' for what is missing."""
+        for name, value in use.variables.items():
+            variable = self.variables.get(name)
+            if variable is None:
+                continue
+            if isinstance(value, Secret):
+                if variable.type != "string":
+                    yield name, f"is a {variable.type}; only a string can be a secret"
+            elif problem := variable.problem(value):
+                yield name, problem
+        for name, variable in self.variables.items():
+            if variable.default is None and name not in use.variables:
+                about = f": {variable.description}" if variable.description else ""
+                yield "", f"overlay '{self.name}' wants the variable '{name}' ({variable.type}){about}"
 
 
 @dataclass(frozen=True)
@@ -30,15 +156,14 @@ class LoadedOverlay:
 
         SecretError for a secret that cannot be had or does not match the variable's pattern.
         """
-        return dict(self._values(project))
-
-    def _values(self, project: Path) -> Iterator[tuple[str, VariableValue]]:
+        values: dict[str, VariableValue] = {}
         for name, variable in self.overlay.variables.items():
             value = self.use.variables.get(name, variable.default)
             if isinstance(value, Secret):
-                yield name, find_secret(project, value.secret, variable)
+                values[name] = find_secret(project, value.secret, variable)
             elif value is not None:
-                yield name, value
+                values[name] = value
+        return values
 
     def secrets(self) -> list[str]:
         """The names of its variables (`wifi-client.key`) whose values must not be shown, as given here."""
@@ -85,10 +210,66 @@ class LoadedOverlay:
 def load_overlay(library: Library, name: str) -> tuple[Overlay, Path]:
     """An overlay and its folder. UserError for an unknown one, FaultsError for a wrong declaration."""
     folder = library.overlay_folder(name)
-    file = read_toml(folder / "overlay.toml")
+    file = library.read(folder / "overlay.toml")
     return validate(Overlay, file, {"name": name, **file.values}), folder
 
 
 def load_overlays(library: Library, config: Config) -> tuple[LoadedOverlay, ...]:
     """All overlays of a config, in their order. Raises as load_overlay() does."""
     return tuple(LoadedOverlay(*load_overlay(library, use.name), use) for use in config.overlay)
+
+
+class SecretError(UserError):
+    """A secret that cannot be had. Its value is never part of the message."""
+
+
+class _Command(Model):
+    """A program whose output, without the line's end, is the secret."""
+
+    command: Annotated[Many[str], Field(min_length=1)]
+
+
+class _SecretsFile(RootModel[dict[VariableName, str | _Command]]):
+    """secrets.toml: `NAME = "value"` or `NAME = { command = ["pass", "show", "wifi"] }`."""
+
+
+def find_secret(project: Path, name: str, variable: Variable) -> str:
+    """The secret of that name: the environment variable, or what secrets.toml in the project folder says.
+
+    SecretError if it is nowhere, empty, no value for the variable, or its command fails; FaultsError for a
+    secrets.toml that is wrong.
+    """
+    secret = _search(project, name)
+    problem = variable.model_copy(update={"secret": True}).problem(secret)
+    if problem is not None:
+        raise SecretError(f"the secret '{name}' {problem}")
+    return secret
+
+
+def _search(project: Path, name: str) -> str:
+    if given := os.environ.get(name):
+        return given
+    path = project / FILE
+    values = validate(_SecretsFile, read_toml(path)).root if path.is_file() else {}
+    found = values.get(name)
+    if found is None:
+        raise SecretError(
+            f"the secret '{name}' is nowhere",
+            hint=f"set the environment variable {name}, or write it into {path}",
+        )
+    if isinstance(found, str):
+        if not found:
+            raise SecretError(f"the secret '{name}' in {path} is empty")
+        return found
+    try:
+        # the user's own environment: a password manager needs its agent, its home, its terminal
+        text = run(found.command, env=dict(os.environ), timeout=COMMAND_SECONDS).stdout
+    except ProgramError as error:
+        raise SecretError(
+            f"the command for the secret '{name}' in {path} exited with {error.code}",
+            hint=f"run it by hand: {' '.join(found.command)}",
+        ) from None
+    secret = text.removesuffix("\n")
+    if not secret:
+        raise SecretError(f"the command for the secret '{name}' in {path} printed nothing")
+    return secret

@@ -15,14 +15,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from packaging.version import Version
-
 from imagebuilder.config.board import Board, Profile
 from imagebuilder.errors import UserError
 from imagebuilder.log import Log
-from imagebuilder.model.release import SNAPSHOT, is_embedded
+from imagebuilder.model.release import LATEST, SNAPSHOT, Release, is_embedded
 
-LATEST = "latest"
 VERSIONS_FILE = ".versions.json"
 MAX_VERSIONS = 10_000
 
@@ -39,18 +36,6 @@ class ReleaseListError(UserError):
     """A list of releases that cannot be read."""
 
 
-def series_of(version: str) -> str:
-    """`24.10` of `24.10.4` and of `24.10`; `snapshot` of itself."""
-    if version == SNAPSHOT or is_embedded(version):
-        return version
-    return ".".join(version.partition("-")[0].split(".")[:2])
-
-
-def is_candidate(version: str) -> bool:
-    """Whether it is a release candidate."""
-    return "-rc" in version
-
-
 @dataclass(frozen=True)
 class ReleaseList:
     """Releases, the newest first. stable, oldstable: the newest of the two series that OpenWrt maintains (""
@@ -65,12 +50,13 @@ class ReleaseList:
 
     def series(self) -> tuple[str, ...]:
         """The series in the list, the newest first."""
-        return tuple(dict.fromkeys(series_of(version) for version in self.versions))
+        return tuple(dict.fromkeys(Release(version).series for version in self.versions))
 
     def newest(self, series: str | None = None) -> str | None:
         """The newest release, of one series or of all; no release candidate. None where there is none."""
-        fit = (each for each in self.versions if series is None or series_of(each) == series)
-        return next((version for version in fit if not is_candidate(version)), None)
+        releases = (Release(version) for version in self.versions)
+        fit = (release for release in releases if series in (None, release.series))
+        return next((release.name for release in fit if not release.candidate), None)
 
     def maintained_series(self) -> tuple[str, ...]:
         """The series that still get security fixes: those of `stable` and `oldstable`.
@@ -78,27 +64,24 @@ class ReleaseList:
         OpenWrt's server names these two and no dates of an end of life; a list without them (a mirror's own)
         counts its two newest series that have a release.
         """
-        named = [series_of(version) for version in (self.stable, self.oldstable) if version]
+        named = [Release(version).series for version in (self.stable, self.oldstable) if version]
         released = (series for series in self.series() if self.newest(series) is not None)
         return tuple(named) or tuple(released)[:2]
 
     def end_of_life(self, release: str) -> str | None:
         """A sentence for a release whose series gets no security fixes any more; None for others."""
-        maintained = self.maintained_series()
-        named = release == SNAPSHOT or is_embedded(release)
-        if named or not maintained or series_of(release) in maintained:
-            return None
-        if Version(series_of(release)) > max(map(Version, maintained)):
+        maintained, series = self.maintained_series(), Release(release).series
+        if not maintained or series in maintained or Release(series) > max(map(Release, maintained)):
             return None
         return (
-            f"OpenWrt {series_of(release)} gets no security fixes any more"
+            f"OpenWrt {series} gets no security fixes any more"
             f" (maintained: {', '.join(maintained)}, says {self.origin})"
         )
 
     def merged(self, other: ReleaseList) -> ReleaseList:
         """The releases of both; `stable` and `oldstable` of whichever names the newer stable one. A server's
         list can thus add releases and hide none that are known: it is not signed."""
-        newer = max(self, other, key=lambda each: _order(each.stable))
+        newer = max(self, other, key=lambda each: (each.stable != "", Release(each.stable)))
         return replace(newer, versions=_newest_first((*self.versions, *other.versions)))
 
 
@@ -142,7 +125,7 @@ def resolve_release(wanted: str, known: ReleaseList, log: Log) -> str:
         if found is not None:
             log.note(f"release {wanted} is {found}, says {known.origin}")
             return found
-        candidates = [version for version in known.versions if series_of(version) == wanted]
+        candidates = [version for version in known.versions if Release(version).series == wanted]
         hint = f"there are release candidates: {', '.join(candidates)}" if candidates else None
         raise ReleaseError(f"there is no release of {wanted}", hint=hint or _series_hint(known))
     if wanted in known.versions:
@@ -151,9 +134,10 @@ def resolve_release(wanted: str, known: ReleaseList, log: Log) -> str:
         raise ReleaseError(
             f"'{wanted}' is no release", hint=f"say 24.10.4, a series such as 24.10, {LATEST} or {SNAPSHOT}"
         )
-    newest = next((each for each in known.versions if series_of(each) == series_of(wanted)), None)
-    if newest is not None and _order(wanted) > _order(newest):
-        log.note(f"release {wanted} is newer than {newest}, the last of its series in {known.origin}")
+    release = Release(wanted)
+    newest = next((each for each in map(Release, known.versions) if each.series == release.series), None)
+    if newest is not None and release > newest:
+        log.note(f"release {wanted} is newer than {newest.name}, the last of its series in {known.origin}")
         return wanted
     near = difflib.get_close_matches(wanted, known.versions, n=3)
     hint = f"did you mean {', '.join(near)}?" if near else _series_hint(known)
@@ -169,7 +153,7 @@ def profile_for_release(board: Board, release: str, known: ReleaseList) -> Profi
     profiles = board.profiles_for(release)
     if profiles:
         return profiles[0]
-    numbered = (version for version in known.versions if not is_candidate(version))
+    numbered = (version for version in known.versions if not Release(version).candidate)
     newest = next((version for version in numbered if board.profiles_for(version)), None)
     spans = ", ".join(f"{profile.releases} ({profile.target})" for profile in board.profile)
     raise ReleaseError(
@@ -187,8 +171,4 @@ def _series_hint(known: ReleaseList) -> str:
 
 def _newest_first(versions: Iterable[str]) -> tuple[str, ...]:
     numbered = {version for version in versions if _VERSION.fullmatch(version)}
-    return tuple(sorted(numbered, key=_order, reverse=True))
-
-
-def _order(version: str) -> Version:
-    return Version(version or "0")
+    return tuple(sorted(numbered, key=Release, reverse=True))

@@ -39,7 +39,7 @@ class Request:
         return self.library.config_path(self.config).stem
 
     def for_release(self, release: str) -> Request:
-        """The same for another release. UserError for what is no release, and where that contradicts."""
+        """This request for another release. UserError for what is no release, and where that contradicts."""
         try:
             check_release(release)
         except ValueError as error:
@@ -64,12 +64,11 @@ def requests(
     output: Path = Path("out"),
     cache: Path | None = None,
     mirrors: Sequence[str] = (),
-    offline: bool = False,
-    sandbox: bool = True,
-    locked: bool = False,
 ) -> list[Request]:
     """One request for each board: the one that is named, or all that the config names. UserError for none."""
     library = Library(project)
+    if board is None:  # the config is read here already
+        library = library.once()
     boards = (board,) if board else load_config(library, config).config.boards
     if not boards:
         hint = "name one with --board, or in its `boards`"
@@ -82,8 +81,5 @@ def requests(
         cache or user_cache(),
         imagebuilder,
         tuple(mirrors),
-        offline,
-        sandbox,
-        locked,
     )
     return [replace(asked, board=name) for name in boards]

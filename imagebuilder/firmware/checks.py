@@ -5,9 +5,9 @@ from __future__ import annotations
 from imagebuilder.model.firmware import Check, Level, Proof
 
 
-def equal(what: str, expected: object, found: object, *, level: Level = "error", proves: Proof = "") -> Check:
+def equal(what: str, expected: object, found: object) -> Check:
     """A check that two values are the same."""
-    return Check(what, str(expected), str(found), expected == found, level, proves)
+    return Check(what, str(expected), str(found), expected == found)
 
 
 def hexadecimal(number: int) -> str:
@@ -15,14 +15,14 @@ def hexadecimal(number: int) -> str:
     return f"0x{number:08x}"
 
 
-def same_number(what: str, expected: int, found: int, *, level: Level = "error", proves: Proof = "") -> Check:
+def same_number(what: str, expected: int, found: int, *, proves: Proof = "") -> Check:
     """A check of two checksums or ids, shown in hex."""
-    return Check(what, hexadecimal(expected), hexadecimal(found), expected == found, level, proves)
+    return Check(what, hexadecimal(expected), hexadecimal(found), expected == found, proves=proves)
 
 
-def at_most(what: str, limit: int, found: int, *, level: Level = "error") -> Check:
+def at_most(what: str, limit: int, found: int) -> Check:
     """A check that something has not more than so many bytes."""
-    return Check(what, f"at most {limit} bytes", f"{found} bytes", found <= limit, level)
+    return Check(what, f"at most {limit} bytes", f"{found} bytes", found <= limit)
 
 
 def holds(

@@ -12,9 +12,8 @@ from pathlib import Path
 from imagebuilder.errors import UserError
 from imagebuilder.firmware.formats.formats import Read, read_image
 from imagebuilder.firmware.inspection import open_root
-from imagebuilder.firmware.reader import open_view
+from imagebuilder.firmware.reader import any_but_zeros, open_view
 from imagebuilder.firmware.rootfs import RootFs, place_of
-from imagebuilder.firmware.spool import any_but_zeros
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.model.firmware import Part, RootFile
 

@@ -1,15 +1,32 @@
-"""A bounded view of an image's bytes: numbers and texts are read within it, or one error is raised."""
+"""What an image is read with: bounded views of its bytes, and how what lies inside of a part is looked at.
+
+Numbers and texts are read within a view, or one error is raised. What is unpacked is counted, and lies in
+memory while it is little, else in a file without a name whose zeros are holes: a disk image is mostly zeros
+behind its root file system, so that gigabytes of it take little space, and no memory that the system could
+not take back.
+"""
 
 from __future__ import annotations
 
 import mmap
+import os
 import re
+import tempfile
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.model.firmware import Check, Field, Part
 
+MOST_UNPACKED = 1 << 30
+DEEPEST = 8
+IN_MEMORY = 32 << 20
+_SHORTEST_HOLE = 1 << 16
+_ROOMY = Path("/var/tmp")  # noqa: S108 (for what is large: /tmp is memory on many systems)
 Zeros = tuple[tuple[int, int], ...]
 _CHUNK = 1 << 16
 _PIECE = 1 << 22
@@ -105,6 +122,10 @@ class View:
         """Little endian."""
         return int.from_bytes(self._range(offset, 8), "little")
 
+    def number(self, offset: int, size: int, *, little: bool) -> int:
+        """So many bytes in either order."""
+        return int.from_bytes(self._range(offset, size), "little" if little else "big")
+
     def text(self, offset: int, size: int) -> str:
         """A text field that ends with a NUL or is full; what cannot be printed becomes `?`."""
         return printable(self.take(offset, size).partition(b"\0")[0])
@@ -139,6 +160,20 @@ class View:
             yield self._data[at : at + _PIECE]
             self.release()
 
+    def to_part(
+        self,
+        kind: str,
+        name: str,
+        fields: Mapping[str, Field] | None = None,
+        children: Iterable[Part] = (),
+        checks: Iterable[Check] = (),
+        *,
+        unpacked_size: int | None = None,
+    ) -> Part:
+        """All of it as a part of the image, with what it holds and the checks of it."""
+        inside, checked = tuple(children), tuple(checks)
+        return Part(kind, name, self.start, self.size, fields or {}, inside, checked, unpacked_size, self.raw)
+
     def filled_with(self, byte: int) -> bool:
         """Whether it holds nothing else than this byte (True where it is empty)."""
         same = bytes([byte]) * min(self.size, _CHUNK)
@@ -159,3 +194,135 @@ def open_view(path: Path) -> View:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:  # mmap's word for an empty file
         raise ImageFormatError(f"{path} is empty") from error
+
+
+class Reading:
+    """The reading of one image. unpack_left: bytes that may still be unpacked from it, all together."""
+
+    def __init__(self, formats: Sequence[Format], *, most_unpacked: int = MOST_UNPACKED) -> None:
+        self._formats = formats
+        self._depth = 0
+        self.unpack_left = most_unpacked
+
+    @property
+    def outermost(self) -> bool:
+        """Whether what is read is the file itself, and lies in nothing else."""
+        return self._depth <= 1
+
+    def unpacked(self, data: bytes | memoryview, what: str) -> View:
+        """A view of contents that were unpacked, counted against what may be."""
+        self.count_unpacked(len(data))
+        return View(data, what=what)
+
+    def count_unpacked(self, size: int) -> None:
+        """Count bytes that were unpacked against what may be."""
+        self.unpack_left = max(0, self.unpack_left - size)
+
+    def inside(self, view: View, name: str) -> Part:
+        """What lies at the beginning of a view, under the name that its place gives it.
+
+        A part that its format's module cannot read is a part with a failed check. Nothing is raised.
+        """
+        if self._depth >= DEEPEST:
+            return damaged("too-deep", name, view, f"more than {DEEPEST} formats lie in one another")
+        self._depth += 1
+        try:
+            for form in self._formats:
+                if form.detect(view):
+                    return self._parsed(form, view, name)
+        finally:
+            self._depth -= 1
+        return view.to_part("data", name)
+
+    def _parsed(self, form: Format, view: View, name: str) -> Part:
+        try:
+            return form.parse(view, self).renamed(name)
+        except ImageFormatError as error:
+            return damaged(form.kind, name, view, error.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A line of the table of formats. detect: whether a view begins so; it never raises. parse: reads it, and
+    may leave bytes behind it for its caller; raises ImageFormatError and nothing else. opened: whether what
+    lies inside is read, or the format is only named. steps: those of OpenWrt's recipes that make it."""
+
+    kind: str
+    about: str
+    detect: Callable[[View], bool]
+    parse: Callable[[View, Reading], Part]
+    opened: bool = True
+    steps: str = ""
+
+
+def begins_with(*magics: bytes, at: int = 0, least: int = 0) -> Callable[[View], bool]:
+    """A format's detect(): one of these magics stands there, in a view of so many bytes at least."""
+    return lambda view: view.size >= least and any(view.has(magic, at) for magic in magics)
+
+
+def damaged(kind: str, name: str, view: View, reason: str) -> Part:
+    """A part that could not be read."""
+    check = Check(f"{name} can be read", f"a whole {kind}", reason, False)
+    return view.to_part(kind, name, checks=(check,))
+
+
+class Spool:
+    """Contents that grow. size: bytes; stored: those of them that are no holes. in_memory: bytes, above which
+    a file takes them. HostError where that file cannot be written."""
+
+    def __init__(self, *, in_memory: int = IN_MEMORY) -> None:
+        self._in_memory = in_memory
+        self._pieces: list[bytes] = []
+        self._zeros: list[tuple[int, int]] = []
+        self._file: IO[bytes] | None = None
+        self._place = _folder()
+        self.size = 0
+        self.stored = 0
+
+    def add(self, piece: bytes) -> None:
+        """Put bytes behind what is there."""
+        if self._file is None and self.size + len(piece) <= self._in_memory:
+            self._pieces.append(piece)
+            self.size += len(piece)
+            self.stored += len(piece)
+            return
+        with disk_errors_explained(self._place):
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="firmware-", dir=self._place, buffering=0)  # noqa: SIM115 (closed with the last view of it)
+                before, self._pieces = self._pieces, []
+                self.size = self.stored = 0
+                for one in before:
+                    self._write(self._file, one)
+            self._write(self._file, piece)
+
+    def _write(self, file: IO[bytes], piece: bytes) -> None:
+        end = self.size + len(piece)
+        if len(piece) >= _SHORTEST_HOLE and not any_but_zeros(piece):
+            start = self._zeros.pop()[0] if self._zeros and self._zeros[-1][1] == self.size else self.size
+            self._zeros.append((start, end))
+        else:
+            left = memoryview(piece)
+            while left:
+                left = left[os.pwrite(file.fileno(), left, end - len(left)) :]
+            self.stored += len(piece)
+        self.size = end
+
+    def view(self, what: str) -> View:
+        """All of it. The file lives as long as the view does, or a part of it. what: its name in errors."""
+        if self._file is None:
+            return View(b"".join(self._pieces), what=what)
+        with self._file as file, disk_errors_explained(self._place):
+            os.ftruncate(file.fileno(), self.size)
+            mapped = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_READ)
+        return View(memoryview(mapped), what=what, zeros=tuple(self._zeros))
+
+
+def any_but_zeros(data: bytes) -> bool:
+    """Whether there is any other byte than zero."""
+    return data != bytes(len(data))
+
+
+def _folder() -> Path:
+    """Where large files without a name go: what TMPDIR says, else /var/tmp."""
+    roomy = "TMPDIR" not in os.environ and _ROOMY.is_dir() and os.access(_ROOMY, os.W_OK | os.X_OK)
+    return _ROOMY if roomy else Path(tempfile.gettempdir())

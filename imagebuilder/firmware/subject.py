@@ -8,47 +8,11 @@ from dataclasses import dataclass
 from imagebuilder.config.board import Board, Image, Profile
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats import tplink
-from imagebuilder.firmware.formats.formats import Read
-from imagebuilder.firmware.formats.padding import COMPOSED, HEADED, KERNELS, ROOT_FIRST
-from imagebuilder.firmware.verify_system import NO_RULES, SystemRules
+from imagebuilder.firmware.formats.formats import CONTAINERS, Read
+from imagebuilder.firmware.rootfs import NO_RULES, SystemRules
 from imagebuilder.model.firmware import Check, Level, Part, RootFacts
 from imagebuilder.model.release import EMBEDDED, is_embedded
 
-# the formats of boards to the kinds of parts that such a file is
-CONTAINERS: dict[str, tuple[str, ...]] = {
-    "tplink-v1": ("tplink-v1",),
-    "uimage-squashfs": ("uimage-image",),
-    "sysupgrade-tar": ("sysupgrade-tar",),
-    "ubi-factory": ("uimage-image",),
-    "uimage": ("uimage",),
-    "ubi": ("ubi",),
-    "sd-card": ("mbr-disk", "gpt-disk"),
-    "bios-disk": ("mbr-disk",),
-    "efi-disk": ("gpt-disk",),
-    "kernel": ("elf", "bzimage", "zimage", "arm64-image", "uimage", "kernel", "lzma", "xz", "gzip", "zstd"),
-    "filesystem": ("squashfs", "ext4", "ubifs"),
-    "vendor-uimage-squashfs": ("vendor-uimage-image",),
-    "kernel-squashfs": tuple(COMPOSED[kind] for kind in KERNELS if kind not in HEADED),
-    "kernel-ubi": ("vendor-uimage-image", *(COMPOSED[kind] for kind in KERNELS if kind not in HEADED)),
-    "squashfs-kernel": (ROOT_FIRST,),
-    "fit": ("fit",),
-    "trx": ("trx",),
-    "safeloader": ("safeloader",),
-    "tplink-v2": ("tplink-v2",),
-    "netgear-dni": ("dni",),
-    "netgear-chk": ("netgear-chk",),
-    "model-header": ("model-header",),
-    "cybertan": ("cybertan",),
-    "combined": ("combined",),
-    "edimax": ("edimax",),
-    "seama": ("seama",),
-    "ubiquiti": ("ubiquiti",),
-    "openmesh": ("openmesh",),
-    "xiaomi": ("xiaomi",),
-    "buffalo": ("buffalo",),
-    "myloader": ("myloader",),
-    "zcomax": ("zcomax",),
-}
 DISKS = ("sd-card", "bios-disk", "efi-disk")
 # what must lie inside of a file of this format besides
 _INSIDE = {
@@ -147,7 +111,7 @@ def choose_image(
         key = shown = wanted
     elif named:
         key = shown = max(named, key=len)
-    elif known and {images[one].format for one in known} == {tplink.KIND}:
+    elif known and {images[one].format for one in known} == {tplink.V1.kind}:
         key = shown = _kind_of_tplink(part, known)
     else:
         key = next(iter(known or fitting or images))

@@ -1,5 +1,5 @@
 """Whether an image may be flashed on a board: would the device's own sysupgrade take it, is it whole, does
-it fit.
+it fit; and the same of all images of a build, before they are handed over.
 
 Each check is a line of its own. What sysupgrade itself leaves out (sizes, checksums, the root file system)
 is checked too: OpenWrt's `mtd write` looks at no length before it erases.
@@ -8,19 +8,23 @@ is checked too: OpenWrt's `mtd write` looks at no length before it erases.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from imagebuilder.config.board import Board, Profile
+from imagebuilder.errors import UserError
 from imagebuilder.firmware.checks import holds
-from imagebuilder.firmware.formats.formats import Read, UnknownFormatError, read_image
-from imagebuilder.firmware.inspection import open_root, root_part
-from imagebuilder.firmware.reader import ImageFormatError, open_view
-from imagebuilder.firmware.rootfs_facts import root_facts
+from imagebuilder.firmware.formats.formats import CONTAINERS, Read, UnknownFormatError, read_image
+from imagebuilder.firmware.inspection import root_part, view_of
+from imagebuilder.firmware.reader import ImageFormatError, View, open_view
+from imagebuilder.firmware.rootfs import NO_RULES, RootFs, SystemRules, read_rules, root_facts
+from imagebuilder.firmware.squashfs.squashfs import MAGIC
 from imagebuilder.firmware.subject import (
-    CONTAINERS,
     Subject,
     choose_image,
     choose_profile,
@@ -34,12 +38,23 @@ from imagebuilder.firmware.verify_device import (
     tplink_checks,
     tplink_v2_checks,
 )
-from imagebuilder.firmware.verify_layout import disk_checks, nor_checks, partition_checks, size_checks
+from imagebuilder.firmware.verify_layout import (
+    Shell,
+    disk_checks,
+    nor_checks,
+    partition_checks,
+    program_checks,
+    read_shell,
+    required_checks,
+    size_checks,
+)
 from imagebuilder.firmware.verify_machine import machine_checks
-from imagebuilder.firmware.verify_root import program_checks, required_checks
-from imagebuilder.firmware.verify_system import NO_RULES, SystemRules, read_rules
-from imagebuilder.model.firmware import Check, Level, Outcome, RootFacts, outcome_of
+from imagebuilder.log import Log
+from imagebuilder.model.firmware import Check, Level, Outcome, Part, RootFacts, outcome_of
+from imagebuilder.model.result import ImageFile, PackageSize, RootfsSizes
 
+_LOOK_SECONDS = 0.02
+_MOST_AHEAD = 64 << 20  # bytes: a larger one would be waited for too long when a build is interrupted
 _ROOTLESS = ("kernel", "uimage")  # formats of images that have no root file system
 
 
@@ -66,9 +81,16 @@ def verify(path: Path, board: Board, *, image: str = "", release: str = "") -> t
     return verify_all({path: image}, board, release=release)[0].checks
 
 
-def verify_all(images: Mapping[Path, str], board: Board, *, release: str = "") -> tuple[Verified, ...]:
+def verify_all(
+    images: Mapping[Path, str],
+    board: Board,
+    *,
+    release: str = "",
+    ahead: Mapping[bytes, SeenRoot] = MappingProxyType({}),
+) -> tuple[Verified, ...]:
     """As verify(), for several images of one build, by their files: what each is, in that order. A root file
-    system that several of them hold is unpacked and looked through once."""
+    system that several of them hold is unpacked and looked through once. ahead: those that were before, by
+    the SHA-256 of their squashfs."""
     with ThreadPoolExecutor() as pool:  # most of it is unpacking
         reads = list(pool.map(_read, images))
     claims = {
@@ -76,14 +98,13 @@ def verify_all(images: Mapping[Path, str], board: Board, *, release: str = "") -
         for (path, image), read in zip(images.items(), reads, strict=True)
         if isinstance(read, Read)
     }
-    groups: dict[bytes, list[Path]] = {}
+    roots: dict[bytes, SeenRoot] = {}
+    contents: dict[Path, bytes] = {}
     for path, claim in claims.items():
         part = root_part(claim.read)
-        content = b"" if part is None or part.data is None else hashlib.sha256(part.data).digest()
-        groups.setdefault(content, []).append(path)
-    roots: dict[Path, _Root] = {}
-    for paths in groups.values():
-        roots.update(zip(paths, _roots([claims[path] for path in paths]), strict=True))
+        contents[path] = b"" if part is None or part.data is None else hashlib.sha256(part.data).digest()
+        if contents[path] not in roots:
+            roots[contents[path]] = _looked(contents[path], part, ahead)
     found = []
     for (path, image), read in zip(images.items(), reads, strict=True):
         if isinstance(read, ImageFormatError):
@@ -92,7 +113,7 @@ def verify_all(images: Mapping[Path, str], board: Board, *, release: str = "") -
             check = Check("format of the image", "one that is known", read.message, False, level)
             found.append(Verified((check,), None))
             continue
-        root = roots[path]
+        root = roots[contents[path]]
         subject, own_checks = _subject(claims[path], root)
         of_parts = read_checks(read, subject.image.tail)
         if subject.image.format not in CONTAINERS:  # nobody knows what has to lie where in such a file
@@ -100,6 +121,7 @@ def verify_all(images: Mapping[Path, str], board: Board, *, release: str = "") -
         checks = (
             *of_parts,
             *root.checks,
+            *program_checks(root.shell, claims[path].profile(root.facts)[0].arch),
             *own_checks,
             *_subject_checks(subject),
         )
@@ -151,37 +173,68 @@ class _Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class _Root:
-    """What a root file system says, and the checks of it."""
+class SeenRoot:
+    """What a root file system says, all of it read, and the checks that no board is needed for."""
 
     facts: RootFacts | None = None
     rules: SystemRules = NO_RULES
+    shell: Shell | None = None
     checks: tuple[Check, ...] = ()
 
 
-def _roots(claims: Sequence[_Claim]) -> list[_Root]:
-    """What the root file system that these images share says, with all of it read; no facts where there is
-    none or it is damaged."""
+def look_through(root: RootFs) -> SeenRoot:
+    """Unpack a root file system and read it. ImageFormatError where it is damaged, HostError without
+    squashfs-tools or space."""
+    with root.unpacked(root.index.files) as unpacked:
+        count = sum(1 for file in root.index.files if file.kind == "file")
+        readable = Check("root filesystem", "readable to its last block", f"{count} files", True)
+        return SeenRoot(
+            root_facts(root, unpacked),
+            read_rules(root, unpacked),
+            read_shell(root, unpacked),
+            (readable, *required_checks(root)),
+        )
+
+
+def look_ahead(folder: Path, ended: threading.Event) -> dict[bytes, SeenRoot]:
+    """The root file systems that make packs in a folder (root.squashfs), each looked through as soon as it is
+    whole, while make goes on; by the SHA-256 of their bytes, so that one that changes later is read again.
+
+    ended: set when make has ended; what is not found by then is left to verify_all(), and so is to say what
+    is wrong with a damaged one.
+    """
+    seen: dict[bytes, SeenRoot] = {}
+    known: set[tuple[Path, int, int]] = set()
+    while not ended.wait(_LOOK_SECONDS):
+        for path in folder.glob("root.squashfs*"):
+            with suppress(UserError, FileNotFoundError):
+                state = (path, path.lstat().st_mtime_ns, path.lstat().st_size)
+                # mksquashfs writes the superblock last of all; what make still writes to is not mapped
+                if state in known or state[2] > _MOST_AHEAD or path.is_symlink() or not _is_whole(path):
+                    continue
+                known.add(state)
+                root = RootFs(View(path.read_bytes()))
+                content = hashlib.sha256(root.view.raw).digest()
+                if content not in seen:
+                    seen[content] = look_through(root)
+    return seen
+
+
+def _is_whole(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(MAGIC)) == MAGIC
+
+
+def _looked(content: bytes, part: Part | None, ahead: Mapping[bytes, SeenRoot]) -> SeenRoot:
+    """A root file system; no facts where there is none or it is damaged."""
     try:
-        root = open_root(claims[0].read)
-        if root is None:
-            return [_Root() for _ in claims]
-        with root.unpacked(root.index.files) as unpacked:
-            count = sum(1 for file in root.index.files if file.kind == "file")
-            facts, rules = root_facts(root, unpacked), read_rules(root, unpacked)
-            checks = [Check("root filesystem", "readable to its last block", f"{count} files", True)]
-            checks += required_checks(root)
-            found = []
-            for claim in claims:
-                own = program_checks(root, unpacked, claim.profile(facts)[0].arch)
-                found.append(_Root(facts, rules, (*checks, *own)))
-            return found
+        return ahead.get(content) or (SeenRoot() if part is None else look_through(RootFs(view_of(part))))
     except ImageFormatError as error:
         failed = Check("root filesystem", "readable to its last block", error.message, False)
-        return [_Root(checks=(failed,)) for _ in claims]
+        return SeenRoot(checks=(failed,))
 
 
-def _subject(claim: _Claim, root: _Root) -> tuple[Subject, tuple[Check, ...]]:
+def _subject(claim: _Claim, root: SeenRoot) -> tuple[Subject, tuple[Check, ...]]:
     """What the image is to be, and the checks of that."""
     profile, profile_checks = claim.profile(root.facts)
     part = claim.read.unwrapped
@@ -210,3 +263,69 @@ def _subject_checks(subject: Subject) -> Iterator[Check]:
     yield from partition_checks(subject)
     yield from nor_checks(subject)
     yield from disk_checks(subject)
+
+
+class UnsafeImageError(UserError):
+    """What was built must not be flashed on its board."""
+
+
+def check_flashable(
+    board: Board,
+    images: Sequence[ImageFile],
+    folder: Path,
+    release: str,
+    log: Log,
+    *,
+    unread: Collection[str] = (),
+    ahead: Mapping[bytes, SeenRoot] = MappingProxyType({}),
+) -> dict[str, Verified]:
+    """What was found of each image, by its file. UnsafeImageError, a line each, for what speaks against
+    flashing one of them; HostError without squashfs-tools. An image of which no check could be made is a
+    warning; one in which nothing says what it is for is a note: make has just made it for this profile.
+    unread: types of
+    images in which nobody knows what has to lie where: what speaks against them is a warning. ahead: as for
+    verify_all()."""
+    types = {folder / image.file: image.type for image in images}
+    found = verify_all(types, board, release=release, ahead=ahead)
+    refused: list[str] = []
+    untold: list[str] = []
+    for image, verified in zip(images, found, strict=True):
+        if not passed(verified):
+            said = "; ".join(check.found for check in verified.checks)
+            log.warn(f"{image.type}: not checked, but for its size: {said}")
+        elif verified.outcome == "cannot be told":
+            untold.append(image.type)
+        against = [
+            f"{image.type}: {check.what}: expected {check.expected}, found {check.found}"
+            for check in verified.checks
+            if check.refuses
+        ]
+        if image.type in unread:
+            for line in against:
+                log.warn(f"{line} (of a format that is not known here, so that this may be as it should)")
+        else:
+            refused += against
+    if untold:
+        log.note(f"{', '.join(untold)}: for {board.id} because make says so; the images themselves do not")
+    if refused:
+        raise UnsafeImageError(
+            f"what make built must not be flashed on {board.id}:\n" + "\n".join(refused),
+            hint="if the board's file is wrong, put it right; else the tree or the builder is at fault",
+        )
+    return dict(zip((image.file for image in images), found, strict=True))
+
+
+def passed(verified: Verified) -> int:
+    """How many checks an image passed."""
+    return sum(check.ok for check in verified.checks)
+
+
+def rootfs_sizes(images: Mapping[str, Verified]) -> RootfsSizes | None:
+    """What each package takes of the real root file system, compressed; None where no image, by its file, has
+    one that can be read."""
+    for file, verified in images.items():
+        root = verified.root
+        if root is not None:
+            sizes = [PackageSize(**asdict(share)) for share in root.shares]
+            return RootfsSizes(image=file, stored=root.stored, tables=root.tables, packages=tuple(sizes))
+    return None

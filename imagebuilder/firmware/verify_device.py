@@ -13,8 +13,8 @@ from imagebuilder.config.board import Board
 from imagebuilder.firmware.checks import equal, holds, same_number
 from imagebuilder.firmware.inspection import kernel_version
 from imagebuilder.firmware.subject import Subject, in_image, of_kind, on_boot_partition
-from imagebuilder.model.firmware import Check, Level, Part, Proof
-from imagebuilder.model.tplink import FLASH_LAYOUTS
+from imagebuilder.model.firmware import FLASH_LAYOUTS, Check, Level, Part, Proof
+from imagebuilder.model.release import Release
 
 # from which series on a target's sysupgrade refuses an image without metadata (target/linux/*/base-files/lib/
 # upgrade/platform.sh: REQUIRE_IMAGE_METADATA=1)
@@ -31,7 +31,6 @@ METADATA_REQUIRED_SINCE = {
 }
 # the oldest kernel of a series; forks that number no release still have one
 _OLDEST_KERNELS = {"17.01": (4, 4), "18.06": (4, 9), "19.07": (4, 14), "21.02": (5, 4), "22.03": (5, 10)}
-_NUMBERED = re.compile(r"[0-9]{2}\.[0-9]{2}")
 _KERNEL = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
 _REGION_TEXT = re.compile(r"(?:00000000;([0-9A-F]{8});\1)?", re.IGNORECASE)
 _REGIONS = (0, 1)
@@ -111,13 +110,13 @@ def _metadata_required(subject: Subject) -> bool:
     since = METADATA_REQUIRED_SINCE.get(subject.profile.target.split("/")[0])
     if since is None:
         return False
-    release = subject.release
-    if release and _NUMBERED.match(release) is None:
+    release = Release(subject.release)
+    if release.name and not release.numbered:
         kernel = _KERNEL.match(kernel_version(subject.read.part))
         if kernel is not None:
             oldest = _OLDEST_KERNELS.get(since, max(_OLDEST_KERNELS.values()))
             return (int(kernel[1]), int(kernel[2])) >= oldest
-    return not (_NUMBERED.match(release) and release[:5] < since)
+    return not release.numbered or release.since(since)
 
 
 def metadata_checks(subject: Subject) -> Iterator[Check]:
@@ -291,14 +290,7 @@ def _support_check(part: Part, models: set[str], expected: str) -> Check:
     bare = {re.sub(r"v[0-9]+$", "", model) for model in known}
     near = any(name in model or model in name for name, _ in listed if name for model in bare if model)
     level: Level = "warning" if near else "error"  # a version or a series that OpenWrt calls otherwise
-    return holds(
-        "support list",
-        same,
-        expected=expected,
-        found=text[:120],
-        level=level,
-        proves="device",
-    )
+    return holds("support list", same, expected=expected, found=text[:120], level=level, proves="device")
 
 
 def identity_checks(checks: Sequence[Check], board: Board) -> Iterator[Check]:

@@ -1,16 +1,23 @@
-"""Whether an image fits the board's flash, is padded as it has to be, and a disk can start."""
+"""Whether an image fits the board's flash, is padded as it has to be, a disk can start, and the root file
+system holds what a device cannot start without.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from imagebuilder.config.board import TAKEN_APART
-from imagebuilder.config.partitions import parse_mtdparts
+from imagebuilder.config.device import parse_mtdparts
 from imagebuilder.firmware.checks import at_most, holds
 from imagebuilder.firmware.formats.padding import marker_checks
 from imagebuilder.firmware.formats.tplink import ERASE_BLOCK
+from imagebuilder.firmware.rootfs import RootFs, place_of
 from imagebuilder.firmware.subject import DISKS, Subject, of_kind
+from imagebuilder.firmware.verify_machine import machine_of
+from imagebuilder.host.elf import MACHINES, ElfError, ElfHeader, read_header
 from imagebuilder.model.firmware import Check, Part
 
 _NOR = ("tplink-v1", "tplink-v2", "uimage-squashfs", "vendor-uimage-squashfs", "kernel-squashfs")
@@ -161,3 +168,71 @@ def _pi_checks(subject: Subject, files: dict[str, Part]) -> Iterator[Check]:
             expected=name,
             found="there" if name in files else "missing",
         )
+
+
+# each is there under one of these names
+REQUIRED = {
+    "init": ("/sbin/init", "/init"),
+    "shell": ("/bin/sh",),
+    "C library": (
+        "/lib/libc.so",
+        "/lib/libc.so.6",
+        "/lib/libc.so.0",
+        "/lib/libuClibc.so.0",
+        "/usr/lib/libc.so",
+        "/lib64/libc.so.6",
+    ),
+}
+
+
+def required_checks(root: RootFs) -> Iterator[Check]:
+    """Init, shell and C library: links followed, not empty."""
+    for what, paths in REQUIRED.items():
+        found = [path for path in paths if _whole(root, path)]
+        yield holds(
+            f"{what} in the root filesystem",
+            bool(found),
+            expected=paths[0],
+            found=found[0] if found else "none",
+        )
+
+
+def _whole(root: RootFs, path: str) -> bool:
+    file = root.index.resolve(path)
+    return file is not None and file.kind == "file" and file.size > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """/bin/sh of a root file system. program: its header, None where it is no ELF file."""
+
+    mode: int
+    program: ElfHeader | None
+
+
+def read_shell(root: RootFs, unpacked: Path) -> Shell | None:
+    """The shell, from a folder that holds it; None where there is none."""
+    shell = root.index.resolve("/bin/sh")
+    if shell is None or shell.kind != "file":
+        return None
+    try:
+        return Shell(shell.mode, read_header(place_of(unpacked, shell).read_bytes()))
+    except ElfError:
+        return Shell(shell.mode, None)
+
+
+def program_checks(shell: Shell | None, arch: str) -> Iterator[Check]:
+    """The shell is a program for the board's processor, and may be run."""
+    machine, order = machine_of(arch)
+    if shell is None or not machine:
+        return
+    yield holds(
+        "mode of the shell", bool(shell.mode & 0o111), expected="may be run", found=f"{shell.mode:04o}"
+    )
+    program = shell.program
+    if program is None:
+        yield Check("shell", "a program", "no ELF file", False)
+        return
+    found = f"{MACHINES.get(program.machine, program.machine)}, {program.order}"
+    wanted = f"{machine}, {order}"
+    yield holds("processor of the shell", found == wanted, expected=wanted, found=found, proves="processor")

@@ -9,11 +9,11 @@ the entries: the kernel's Documentation/admin-guide/binfmt-misc.rst.
 from __future__ import annotations
 
 import platform
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 from imagebuilder.errors import HostError
+from imagebuilder.host.elf import HEADER_BYTES, MACHINES, ElfError, read_header
 
 X86_64 = "x86_64"
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
@@ -21,16 +21,17 @@ WORKS_ANYWHERE = (
     "what works on any machine: plan with --imagebuilder, boards, configs, show, releases, inspect, verify,"
     " ls, cat, extract, diff, and booting an image"
 )
-_ELF_MACHINES = {
-    3: "i686",
-    8: "mips",
-    40: "armv7l",
-    62: X86_64,
-    183: "aarch64",
-    243: "riscv64",
-    258: "loongarch64",
+# what uname calls the processors of ELF files; where it tells no byte order, little endian
+_UNAMES = {
+    "x86": "i686",
+    "mips": "mips",
+    "arm": "armv7l",
+    "x86_64": X86_64,
+    "aarch64": "aarch64",
+    "riscv": "riscv64",
+    "loongarch": "loongarch64",
 }
-_ELF_HEADER = struct.Struct("<4sBB12xH")
+_HEAD_BYTES = max(HEADER_BYTES.values())
 _HOST_PROGRAMS = "staging_dir/host/bin"
 
 
@@ -72,12 +73,14 @@ def _programs(tree: Path) -> Iterator[tuple[Path, str]]:
         if not place.is_file():
             continue
         with place.open("rb") as stream:
-            head = stream.read(_ELF_HEADER.size)
-        if len(head) < _ELF_HEADER.size:
+            head = stream.read(_HEAD_BYTES)
+        try:
+            program = read_header(head)
+        except ElfError:
             continue
-        magic, _, order, machine = _ELF_HEADER.unpack(head)
-        if magic == b"\x7fELF" and order == 1 and machine in _ELF_MACHINES:
-            yield place, _ELF_MACHINES[machine]
+        name = _UNAMES.get(MACHINES.get(program.machine, ""))
+        if program.little_endian and name is not None:
+            yield place, name
 
 
 def _runs(wanted: str, here: str, binfmt: Path) -> bool:
@@ -89,7 +92,11 @@ def _runs(wanted: str, here: str, binfmt: Path) -> bool:
 def _emulated(binfmt: Path) -> set[str]:
     """The processors whose programs the kernel hands to an emulator."""
     names = set()
-    numbers = {number.to_bytes(2, "little").hex(): name for number, name in _ELF_MACHINES.items()}
+    numbers = {
+        number.to_bytes(2, "little").hex(): _UNAMES[name]
+        for number, name in MACHINES.items()
+        if name in _UNAMES
+    }
     for place in sorted(binfmt.iterdir()) if binfmt.is_dir() else ():
         if place.name in ("register", "status"):
             continue

@@ -1,7 +1,7 @@
 """What was downloaded, kept by its SHA-256 below the user's cache folder; safe for several processes at once.
 
 `blobs/ab/abcd…` a file by its SHA-256; `names/` which blobs are the files of one signed set; `partial/` what
-is being fetched; `trees/` unpacked ImageBuilders; `indexes/` of trees' own packages (packages.opkg.hermetic);
+is being fetched; `trees/` unpacked ImageBuilders; `indexes/` of trees' own packages (packages.index_cache);
 `locks/`. A name in blobs/, trees/ or indexes/ shows a whole thing or nothing.
 """
 
@@ -239,9 +239,9 @@ class Cache:
                 f"the cache was over its limit: {cleaned.entries} files, {cleaned.size >> 20} MiB removed"
             )
 
-    def clean(self, limit: int = 0, spare_seconds: float = 0.0) -> Cleaned:
+    def clean(self, limit: int = 0) -> Cleaned:
         """Remove downloads, unpacked trees and indexes, the longest unused first, until at most `limit` bytes
-        are left; those used within spare_seconds stay. No build that uses this cache should be running.
+        are left. No build that uses this cache should be running.
 
         What the builder remembers of feeds it has seen (trust.signature_seen) stays.
         """
@@ -251,7 +251,7 @@ class Cache:
                     remove_tree(self.folder / name)
                 for unfinished in (self.folder / "trees").glob(".unpack-*"):  # of archive.unpacked_tree()
                     remove_tree(unfinished)
-            return self._shrink(self._everything(), limit, spare_seconds)
+            return self._shrink(self._everything(), limit, 0.0)
 
     def size(self) -> int:
         """Bytes of all downloads, unpacked trees and indexes."""

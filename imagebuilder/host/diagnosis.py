@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from imagebuilder.errors import HostError
-from imagebuilder.host.architecture import require_x86_64, runs_x86_64
-from imagebuilder.host.package_manager import PackageManager, find_manager
+from imagebuilder.host.architecture import require_x86_64
+from imagebuilder.host.package_manager import HostPackageManager, find_manager
 from imagebuilder.host.sandbox import check_sandbox
 from imagebuilder.host.tools import TOOLS, USES, Tool, install_command, possible_uses
 
@@ -62,27 +64,20 @@ def diagnose() -> Diagnosis:
         tools=tuple(_state(tool, lacks[tool.name], manager) for tool in tools),
         install=install_command(missing, manager) if missing else None,
         # without the program there is nothing to try
-        sandbox=None if lacks["bwrap"] or lacks["setpriv"] else _sandbox(),
-        architecture=None if runs_x86_64() else _architecture(),
+        sandbox=None if lacks["bwrap"] or lacks["setpriv"] else _trouble(check_sandbox),
+        architecture=_trouble(partial(require_x86_64, "building")),
     )
 
 
-def _state(tool: Tool, lack: str | None, manager: PackageManager | None) -> ToolState:
+def _state(tool: Tool, lack: str | None, manager: HostPackageManager | None) -> ToolState:
     uses = tuple(USES[use] for use in tool.uses)
     return ToolState(tool.name, tool.package(manager), tool.purpose, uses, lack)
 
 
-def _sandbox() -> Trouble | None:
+def _trouble(check: Callable[[], None]) -> Trouble | None:
+    """What a check of this machine says is wrong; None if all is well."""
     try:
-        check_sandbox()
-    except HostError as error:
-        return Trouble(error.message, error.hint or "")
-    return None
-
-
-def _architecture() -> Trouble | None:
-    try:
-        require_x86_64("building")
+        check()
     except HostError as error:
         return Trouble(error.message, error.hint or "")
     return None

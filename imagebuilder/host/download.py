@@ -20,7 +20,7 @@ from imagebuilder.host.transfer_part import (
     InterruptedTransfersError,
     Meter,
     NotThereError,
-    Part,
+    PartialFile,
     Source,
 )
 from imagebuilder.log import Event, Log, Progress
@@ -87,7 +87,7 @@ class Downloads:
             folder = tempfile.TemporaryDirectory(prefix="read-", dir=self.cache.partial())
             with folder:
                 place = Path(folder.name) / "file"
-                self._transfers.save(source, Part(place, max_bytes), tell=self.log.warn)
+                self._transfers.save(source, PartialFile(place, max_bytes), tell=self.log.warn)
                 return Fetched(place.read_bytes(), source)
 
     def get(self, wanted: Wanted, *, anew: bool = False) -> Path:
@@ -164,7 +164,7 @@ class Downloads:
 
     def _from(self, wanted: Wanted, source: Source, log: Log) -> Path:
         place = self.cache.partial() / wanted.sha256
-        part = Part(place, wanted.max_bytes, _meter(wanted.name, log))
+        part = PartialFile(place, wanted.max_bytes, _meter(wanted.name, log))
         if place.is_file() and sha256_of(place) == wanted.sha256:  # killed between its last byte and its name
             part.finish()
             return self.cache.adopt(place, wanted.sha256)

@@ -27,6 +27,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def text_of(path: Path) -> str:
+    """A file's text, what is no UTF-8 replaced; "" where there is no such file."""
+    return path.read_text("utf-8", "replace") if path.is_file() else ""
+
+
 def is_inside(root: Path, path: Path) -> bool:
     """Whether path, its symbolic links followed, lies in root or is root itself."""
     return path.resolve().is_relative_to(root.resolve())

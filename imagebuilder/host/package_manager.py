@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,7 +26,7 @@ OS_RELEASE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
-class PackageManager:
+class HostPackageManager:
     """systems: the distributions that it belongs to, by ID or ID_LIKE. install: what a person types, up to
     the packages. unattended: options after the program's name that keep it from asking. update: fetches the
     lists of packages, where installing does not do it by itself. variables: of its environment."""
@@ -45,7 +45,7 @@ class PackageManager:
 
 
 MANAGERS = (
-    PackageManager(
+    HostPackageManager(
         "apt",
         "apt-get",
         ("debian", "ubuntu"),
@@ -65,22 +65,22 @@ MANAGERS = (
         ("update",),
         (("DEBIAN_FRONTEND", "noninteractive"),),
     ),
-    PackageManager(
+    HostPackageManager(
         "dnf",
         "dnf",
         ("fedora", "rhel", "centos"),
         ("install", "--setopt=install_weak_deps=False"),
         ("--assumeyes", "--setopt=retries=2", "--setopt=timeout=20"),
     ),
-    PackageManager("pacman", "pacman", ("arch",), ("-S", "--needed"), ("--noconfirm", "--noprogressbar")),
-    PackageManager(
+    HostPackageManager("pacman", "pacman", ("arch",), ("-S", "--needed"), ("--noconfirm", "--noprogressbar")),
+    HostPackageManager(
         "zypper",
         "zypper",
         ("suse", "opensuse", "sles"),
         ("install", "--no-recommends"),
         ("--non-interactive",),
     ),
-    PackageManager("apk", "apk", ("alpine", "postmarketos"), ("add",), ("--no-progress",), ("update",)),
+    HostPackageManager("apk", "apk", ("alpine", "postmarketos"), ("add",), ("--no-progress",), ("update",)),
 )
 
 
@@ -98,7 +98,7 @@ def system_ids(places: Sequence[Path] = OS_RELEASE) -> tuple[str, ...]:
     return ()
 
 
-def find_manager(places: Sequence[Path] = OS_RELEASE, path: str = CLEAN_PATH) -> PackageManager | None:
+def find_manager(places: Sequence[Path] = OS_RELEASE, path: str = CLEAN_PATH) -> HostPackageManager | None:
     """This machine's package manager; None where none that is known here is."""
     here = [each for each in MANAGERS if shutil.which(each.program, path=path) is not None]
     for name in system_ids(places):
@@ -110,7 +110,10 @@ def find_manager(places: Sequence[Path] = OS_RELEASE, path: str = CLEAN_PATH) ->
 
 
 def install_packages(
-    manager: PackageManager, packages: Sequence[str], log: Log, environment: Mapping[str, str] = os.environ
+    manager: HostPackageManager,
+    packages: Sequence[str],
+    log: Log,
+    environment: Mapping[str, str] = os.environ,
 ) -> None:
     """Install packages, as root, without a question. HostError, saying what stood in the way (network, proxy,
     disk, a package that is not there), where the manager fails."""
@@ -125,16 +128,7 @@ def install_packages(
     if manager.update:
         # apt ends with 0 although lists could not be had, and another's broken source may be why: go on
         stream([*program, *manager.update], on_line, env=variables, check=False, log=log)
-    _run([*program, *manager.install, *packages], variables, on_line, said, log)
-
-
-def _run(
-    argv: Sequence[str],
-    variables: Mapping[str, str],
-    on_line: Callable[[str], None],
-    said: list[str],
-    log: Log,
-) -> None:
+    argv = [*program, *manager.install, *packages]
     try:
         stream(argv, on_line, env=variables, log=log)
     except ProgramError as error:

@@ -67,14 +67,12 @@ def how_it_ended(code: int) -> str:
 class ProgramError(UserError):
     """A program ended with an exit code other than 0 (negative: the signal that killed it)."""
 
-    def __init__(self, argv: Sequence[str], code: int, tail: str, *, hint: str | None = None) -> None:
+    def __init__(self, argv: Sequence[str], code: int, tail: str) -> None:
         self.argv = tuple(argv)
         self.code = code
         self.tail = tail
         last = f", saying last:\n{tail}" if tail else " and said nothing"
-        super().__init__(
-            f"{argv[0]} {how_it_ended(code)}{last}", hint=hint or f"run by hand: {shlex.join(argv)}"
-        )
+        super().__init__(f"{argv[0]} {how_it_ended(code)}{last}", hint=f"run by hand: {shlex.join(argv)}")
 
 
 class ProgramTimeoutError(UserError):
@@ -186,9 +184,7 @@ def stream(
     argv: Sequence[str],
     on_line: LineHandler,
     *,
-    cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-    timeout: float | None = None,
     check: bool = True,
     log: Log | None = None,
 ) -> Completed:
@@ -196,7 +192,7 @@ def stream(
 
     Keeps the last TAIL_LINES lines for the error. Raises as run() does.
     """
-    command, options = _prepare(argv, cwd, env if env is not None else clean_environment())
+    command, options = _prepare(argv, None, env if env is not None else clean_environment())
     if log is not None:
         log.command(argv)
     tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -207,7 +203,7 @@ def stream(
         on_line(line)
 
     process = command(*argv[1:], _in=b"", _out=keep, _err_to_out=True, _out_bufsize=1, **options)
-    code = _wait(process, argv, timeout)
+    code = _wait(process, argv, None)
     if check and code != 0:
         raise ProgramError(argv, code, "\n".join(tail))
     return Completed(tuple(argv), code, "\n".join(tail))

@@ -7,14 +7,14 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from imagebuilder.errors import HostError
 from imagebuilder.host.architecture import runs_x86_64
-from imagebuilder.host.package_manager import ManagerName, PackageManager, find_manager, install_packages
+from imagebuilder.host.package_manager import HostPackageManager, ManagerName, find_manager, install_packages
 from imagebuilder.host.run import CLEAN_PATH, ProgramTimeoutError, run
 from imagebuilder.host.uefi import has_uefi
 from imagebuilder.log import Log
@@ -33,7 +33,7 @@ _STAND_INS = ("busybox", "toybox")
 
 
 @dataclass(frozen=True)
-class Packages:
+class ToolPackages:
     """The package that brings a tool, by package manager; "" where its distributions have none that is known.
     elsewhere: what to do then."""
 
@@ -46,14 +46,8 @@ class Packages:
 
     def of(self, manager: ManagerName) -> str:
         """The package's name for a manager."""
-        names = {
-            "apt": self.apt,
-            "dnf": self.dnf,
-            "pacman": self.pacman,
-            "zypper": self.zypper,
-            "apk": self.apk,
-        }
-        return names[manager]
+        name: str = getattr(self, manager)
+        return name
 
 
 @dataclass(frozen=True)
@@ -62,7 +56,7 @@ class Tool:
     simple_will_do: BusyBox's is enough. found: how it is looked for, where that is not by PATH."""
 
     name: str
-    packages: Packages
+    packages: ToolPackages
     purpose: str
     uses: tuple[Use, ...]
     at_least: tuple[int, ...] = ()
@@ -85,7 +79,7 @@ class Tool:
             return f"version {_dotted(version)} is here, {_dotted(self.at_least)} is needed"
         return None
 
-    def package(self, manager: PackageManager | None) -> str:
+    def package(self, manager: HostPackageManager | None) -> str:
         """What a manager calls its package, or Debian; "" where that manager's distributions have none."""
         return self.packages.of(manager.name if manager else "apt")
 
@@ -105,70 +99,66 @@ def _dotted(version: Sequence[int]) -> str:
     return ".".join(map(str, version))
 
 
-def _all(name: str) -> Packages:
-    return Packages(name, name, name, name, name)
+def _called(name: str, **others: str) -> ToolPackages:
+    """A package of one name, but for the managers that are named."""
+    return replace(ToolPackages(name, name, name, name, name), **others)
 
 
-_UTIL_LINUX = Packages("util-linux", "util-linux", "util-linux", "util-linux", "util-linux-misc")
-_SQUASHFS = Packages("squashfs-tools", "squashfs-tools", "squashfs-tools", "squashfs", "squashfs-tools")
-_MTD = Packages("mtd-utils", "mtd-utils", "mtd-utils", "mtd-utils", "mtd-utils-jffs")
-_GENIMAGE = Packages(
+_UTIL_LINUX = _called("util-linux", apk="util-linux-misc")
+_SQUASHFS = _called("squashfs-tools", zypper="squashfs")
+_MTD = _called("mtd-utils", apk="mtd-utils-jffs")
+_GENIMAGE = ToolPackages(
     *("genimage", "", "", "", "genimage"),
     "no package of it is known for this distribution (Arch's users have one, AUR: genimage): build it from"
     " https://github.com/pengutronix/genimage (autotools and libconfuse), into /usr/local",
 )
 
-# a row a tool: name; packages of apt, dnf, pacman, zypper, apk; purpose; uses; the oldest version that serves
+# a row a tool: name; package, by managers where they differ; purpose; uses; the oldest version that serves
 TOOLS = (
-    Tool("make", _all("make"), "drives an ImageBuilder", ("build",)),
-    Tool("bash", _all("bash"), "runs package scripts", ("build",)),
-    Tool("cp", _all("coreutils"), "copies trees as they are", ("build",)),
+    Tool("make", _called("make"), "drives an ImageBuilder", ("build",)),
+    Tool("bash", _called("bash"), "runs package scripts", ("build",)),
+    Tool("cp", _called("coreutils"), "copies trees as they are", ("build",)),
     # setpriv --pdeathsig is there since 2.33, unshare --kill-child since 2.32
     Tool("unshare", _UTIL_LINUX, "gives each build its own view of the tree", ("build",), (2, 32)),
     Tool(
         "setpriv",
-        Packages("util-linux", "util-linux", "util-linux", "util-linux", "setpriv"),
+        _called("util-linux", apk="setpriv"),
         "ends make when the builder dies",
         ("build",),
         (2, 33),
     ),
     Tool(
         "mount",
-        Packages("mount", "util-linux", "util-linux", "util-linux", "mount"),
+        _called("util-linux", apt="mount", apk="mount"),
         "gives each build its own view of the tree",
         ("build",),
     ),
     Tool("unsquashfs", _SQUASHFS, "reads root file systems back", ("build",)),
     # --clearenv is there since 0.5.0, --bind-try since 0.3.1
-    Tool("bwrap", _all("bubblewrap"), "shuts make and package scripts in", ("sandbox",), (0, 5)),
-    Tool("gawk", _all("gawk"), "reads package and target metadata", ("genuine",)),
-    Tool("perl", _all("perl"), "reads package and target metadata", ("genuine",)),
-    Tool(
-        "python3",
-        Packages("python3", "python3", "python", "python3", "python3"),
-        "writes profiles.json",
-        ("genuine",),
-    ),
-    Tool("find", _all("findutils"), "lists a tree's files, for its scripts", ("genuine",)),
-    Tool("grep", _all("grep"), "reads text, for the tree's scripts", ("genuine",)),
-    Tool("tar", _all("tar"), "packs root file systems", ("genuine",)),
+    Tool("bwrap", _called("bubblewrap"), "shuts make and package scripts in", ("sandbox",), (0, 5)),
+    Tool("gawk", _called("gawk"), "reads package and target metadata", ("genuine",)),
+    Tool("perl", _called("perl"), "reads package and target metadata", ("genuine",)),
+    Tool("python3", _called("python3", pacman="python"), "writes profiles.json", ("genuine",)),
+    Tool("find", _called("findutils"), "lists a tree's files, for its scripts", ("genuine",)),
+    Tool("grep", _called("grep"), "reads text, for the tree's scripts", ("genuine",)),
+    Tool("tar", _called("tar"), "packs root file systems", ("genuine",)),
     Tool("getopt", _UTIL_LINUX, "reads options, for the tree's scripts", ("genuine",)),
-    Tool("file", _all("file"), "tells programs from data", ("genuine",)),
-    Tool("unzip", _all("unzip"), "unpacks firmware blobs", ("genuine",)),
-    Tool("bzip2", _all("bzip2"), "unpacks archives", ("genuine",), simple_will_do=True),
-    Tool("patch", _all("patch"), "checked for by the tree", ("genuine",)),
-    Tool("diff", _all("diffutils"), "checked for by the tree", ("genuine",)),
-    Tool("rsync", _all("rsync"), "copies files into images", ("genuine",)),
-    Tool("wget", _all("wget"), "downloads packages", ("genuine",)),
+    Tool("file", _called("file"), "tells programs from data", ("genuine",)),
+    Tool("unzip", _called("unzip"), "unpacks firmware blobs", ("genuine",)),
+    Tool("bzip2", _called("bzip2"), "unpacks archives", ("genuine",), simple_will_do=True),
+    Tool("patch", _called("patch"), "checked for by the tree", ("genuine",)),
+    Tool("diff", _called("diffutils"), "checked for by the tree", ("genuine",)),
+    Tool("rsync", _called("rsync"), "copies files into images", ("genuine",)),
+    Tool("wget", _called("wget"), "downloads packages", ("genuine",)),
     Tool(
         "gpgv",
-        Packages("gpgv", "/usr/bin/gpgv", "gnupg", "gpg2", "gpgv"),
+        _called("gpgv", dnf="/usr/bin/gpgv", pacman="gnupg", zypper="gpg2"),
         "checks OpenWrt's and Debian's signatures",
         ("genuine", "kit"),
     ),
     Tool(
         "which",
-        Packages("debianutils", "which", "which", "which", "which"),
+        _called("which", apt="debianutils"),
         "finds the shell that runs package scripts",
         ("genuine",),
         simple_will_do=True,
@@ -180,64 +170,56 @@ TOOLS = (
     # --invariant
     Tool(
         "mkdosfs",
-        _all("dosfstools"),
+        _called("dosfstools"),
         "makes the partition that the machine starts from",
         ("kit",),
         (4, 2),
         "--help",
     ),
-    Tool("mcopy", _all("mtools"), "fills that partition, and takes files out of it again", ("kit", "boot")),
-    Tool("mke2fs", _all("e2fsprogs"), "makes the partition for changed files", ("kit",)),
+    Tool(
+        "mcopy", _called("mtools"), "fills that partition, and takes files out of it again", ("kit", "boot")
+    ),
+    Tool("mke2fs", _called("e2fsprogs"), "makes the partition for changed files", ("kit",)),
     Tool(
         "qemu-system-x86_64",
-        Packages(
-            "qemu-system-x86", "qemu-system-x86-core", "qemu-system-x86", "qemu-x86", "qemu-system-x86_64"
-        ),
+        _called("qemu-system-x86", dnf="qemu-system-x86-core", zypper="qemu-x86", apk="qemu-system-x86_64"),
         "is the machine",
         ("boot",),
     ),
     Tool(
         "UEFI firmware",
-        Packages("ovmf", "edk2-ovmf", "edk2-ovmf", "qemu-ovmf-x86_64", "ovmf"),
+        _called("ovmf", dnf="edk2-ovmf", pacman="edk2-ovmf", zypper="qemu-ovmf-x86_64"),
         "is its UEFI",
         ("boot",),
         found=has_uefi,
     ),
-    Tool("cpio", _all("cpio"), "reads the kit's initramfs", ("tests",)),
+    Tool("cpio", _called("cpio"), "reads the kit's initramfs", ("tests",)),
     Tool(
         "mkimage",
-        Packages("u-boot-tools", "uboot-tools", "uboot-tools", "u-boot-tools", "u-boot-tools"),
+        _called("u-boot-tools", dnf="uboot-tools", pacman="uboot-tools"),
         "makes kernels to read",
         ("tests",),
     ),
     Tool(
-        "dtc",
-        Packages("device-tree-compiler", "dtc", "dtc", "dtc", "dtc"),
-        "makes FIT images to read, for mkimage",
-        ("tests",),
+        "dtc", _called("dtc", apt="device-tree-compiler"), "makes FIT images to read, for mkimage", ("tests",)
     ),
     Tool(
         "ubinize",
-        Packages("mtd-utils", "mtd-utils-ubi", "mtd-utils", "mtd-utils", "mtd-utils-ubi"),
+        _called("mtd-utils", dnf="mtd-utils-ubi", apk="mtd-utils-ubi"),
         "makes UBI images to read",
         ("tests",),
     ),
     Tool("mkfs.jffs2", _MTD, "makes file systems to read", ("tests",)),
-    Tool(
-        "gpg",
-        Packages("gnupg", "gnupg2", "gnupg", "gpg2", "gnupg"),
-        "makes signatures to check",
-        ("tests",),
-    ),
+    Tool("gpg", _called("gnupg", dnf="gnupg2", zypper="gpg2"), "makes signatures to check", ("tests",)),
     Tool(
         "qemu-x86_64",
-        Packages("qemu-user", "qemu-user", "qemu-user", "qemu-linux-user", "qemu-x86_64"),
+        _called("qemu-user", zypper="qemu-linux-user", apk="qemu-x86_64"),
         "runs programs for other processors",
         ("tests",),
     ),
     Tool(
         "ssh",
-        Packages("openssh-client", "openssh-clients", "openssh", "openssh-clients", "openssh-client-default"),
+        _called("openssh-clients", apt="openssh-client", pacman="openssh", apk="openssh-client-default"),
         "logs in to a booted image",
         ("tests",),
     ),
@@ -269,7 +251,7 @@ def require(uses: Iterable[Use]) -> None:
         )
 
 
-def install_command(tools: Sequence[Tool], manager: PackageManager | None) -> str:
+def install_command(tools: Sequence[Tool], manager: HostPackageManager | None) -> str:
     """What a person does to have them: the one command, and what to do for tools without a package. manager:
     None on a system whose package manager is not known."""
     packages = packages_of(tools, manager)
@@ -282,18 +264,18 @@ def install_command(tools: Sequence[Tool], manager: PackageManager | None) -> st
     return "; and ".join(parts)
 
 
-def packages_of(tools: Sequence[Tool], manager: PackageManager | None) -> list[str]:
+def packages_of(tools: Sequence[Tool], manager: HostPackageManager | None) -> list[str]:
     """The packages that bring them, each once, by the manager's names (Debian's where it is None)."""
     return list(dict.fromkeys(name for tool in tools if (name := tool.package(manager))))
 
 
-def without_package(tools: Sequence[Tool], manager: PackageManager | None) -> list[Tool]:
+def without_package(tools: Sequence[Tool], manager: HostPackageManager | None) -> list[Tool]:
     """Those that the manager's distributions have no package of, as far as we know."""
     return [tool for tool in tools if not tool.package(manager)]
 
 
 def install(
-    tools: Sequence[Tool], log: Log, manager: PackageManager | None = None, *, partly: bool = False
+    tools: Sequence[Tool], log: Log, manager: HostPackageManager | None = None, *, partly: bool = False
 ) -> None:
     """Install what is missing with this machine's package manager.
 

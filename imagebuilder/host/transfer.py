@@ -24,7 +24,7 @@ from imagebuilder.host.transfer_part import (
     DownloadError,
     InterruptedTransfersError,
     NotThereError,
-    Part,
+    PartialFile,
     Source,
 )
 
@@ -84,7 +84,7 @@ class Transfers:
     def save(
         self,
         source: Source,
-        part: Part,
+        part: PartialFile,
         *,
         checked: bool = False,
         tell: Callable[[str], None] = lambda _text: None,
@@ -136,7 +136,9 @@ class Transfers:
                     raise _TransientError(f"only {came} bytes came in {now - since:.0f} s")
                 since, came = now, 0
 
-    def _fetch(self, source: Source, part: Part, *, checked: bool, tell: Callable[[str], None]) -> bool:
+    def _fetch(
+        self, source: Source, part: PartialFile, *, checked: bool, tell: Callable[[str], None]
+    ) -> bool:
         attempt = _Attempt(self, source, part, checked)
         tries = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_TransientError),
@@ -156,7 +158,7 @@ class Transfers:
             ) from error
         return attempt.continued
 
-    def _copy(self, source: Source, part: Part) -> None:
+    def _copy(self, source: Source, part: PartialFile) -> None:
         part.forget()
         path = Path(source.address)
         if not path.is_file():
@@ -173,7 +175,7 @@ class _Attempt:
 
     transfers: Transfers
     source: Source
-    part: Part
+    part: PartialFile
     checked: bool
     continued: bool = False
 

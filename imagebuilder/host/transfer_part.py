@@ -39,7 +39,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Part:
+class PartialFile:
     """The beginning of a file, in `place`; beside it, in `place.from`, by what to tell that the server's file
     is still the same. max_bytes: a larger file is refused. meter: called with the bytes so far, and the total
     or None."""

@@ -15,11 +15,13 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.fs import remove_tree
 from imagebuilder.kit import layout
 from imagebuilder.kit.feed import Offer, offered
-from imagebuilder.kit.install import make_root
-from imagebuilder.kit.output import make_image, manifest_text, write_records
-from imagebuilder.kit.request import Request, read_request
+from imagebuilder.kit.image import make_image, make_root, manifest_text, write_records
+from imagebuilder.kit.request import MakeRequest, read_request
 from imagebuilder.model.package import Dependency
-from imagebuilder.packages.resolve import Resolution, ResolutionError, Universe, package_list, resolve
+from imagebuilder.packages.opkg.resolve import resolve
+from imagebuilder.packages.package_list import package_list, read_list
+from imagebuilder.packages.resolution import Resolution, ResolutionError
+from imagebuilder.packages.universe import Universe
 
 OPKG_FAILED = 255  # what opkg exits with
 _HELP = """Available Commands:
@@ -67,22 +69,23 @@ def _opkg_words(error: ResolutionError) -> str:
     return "\n".join(["Collected errors:", *lines, f" * opkg_install_cmd: Cannot install package {wanted}."])
 
 
-def _resolution(request: Request, offer: Offer) -> Resolution:
+def _resolution(request: MakeRequest, offer: Offer) -> Resolution:
     """What goes into the image. InstallError in opkg's words."""
     universe = Universe(offer.packages)
-    listed = package_list(request.config.default_packages, (), request.packages)
-    unknown = [name for name in listed.names if next(universe.candidates(Dependency(name)), None) is None]
+    trees = dict.fromkeys(request.config.default_packages, "")
+    wanted = package_list(trees, read_list(request.packages))
+    unknown = [name for name in wanted.names if next(universe.candidates(Dependency(name)), None) is None]
     if unknown:
         lines = [f"Unknown package '{name}'." for name in unknown] + ["Collected errors:"]
         lines += [f" * opkg_install_cmd: Cannot install package {name}." for name in unknown]
         raise InstallError("\n".join(lines))
     try:
-        return resolve(listed.names, listed.removed, universe)
+        return resolve(wanted, universe)
     except ResolutionError as error:
         raise InstallError(_opkg_words(error)) from error
 
 
-def _info(request: Request, _tree: Path) -> None:
+def _info(request: MakeRequest, _tree: Path) -> None:
     _say(f'Current Target: "{request.config.target}"')
     _say(f'Current Architecture: "{request.config.architecture}"')
     _say(f'Current Revision: "{request.config.version_code}"')
@@ -92,16 +95,16 @@ def _info(request: Request, _tree: Path) -> None:
     _say("    hasImageMetadata: 0\n    SupportedDevices: ")
 
 
-def _manifest(request: Request, tree: Path) -> None:
+def _manifest(request: MakeRequest, tree: Path) -> None:
     resolution = _resolution(request, offered(tree, _complain))
     sys.stdout.write(manifest_text(resolution.packages, strip_abi=request.strip_abi))
 
 
-def _image(request: Request, tree: Path) -> None:
+def _image(request: MakeRequest, tree: Path) -> None:
     _say(f"Building images for {request.config.target} - {layout.PROFILE_TITLE}")
     offer = offered(tree, _say)
     resolution = _resolution(request, offer)
-    _say(f"Packages: {' '.join(chosen.wanted for chosen in resolution.chosen if chosen.by is None)}\n")
+    _say(f"Packages: {' '.join(each.wanted for each in resolution.selected if each.by is None)}\n")
     _say("Installing packages...")
     make_root(request, resolution, offer, tree / layout.ROOT_DIR, _say)
     _say("\nBuilding images...")
@@ -109,7 +112,7 @@ def _image(request: Request, tree: Path) -> None:
     write_records(request, resolution.packages, image, _say)
 
 
-def _package_depends(request: Request, tree: Path) -> None:
+def _package_depends(request: MakeRequest, tree: Path) -> None:
     for package in offered(tree, _complain).packages:
         if request.package in (package.name, *package.provides):
             _say(f"{package.name} depends on:")
@@ -117,24 +120,24 @@ def _package_depends(request: Request, tree: Path) -> None:
                 _say("\t" + " | ".join(map(str, group)))
 
 
-def _package_whatdepends(request: Request, tree: Path) -> None:
+def _package_whatdepends(request: MakeRequest, tree: Path) -> None:
     _say(f"What depends on root set\n\t{request.package}")
     for package in offered(tree, _complain).packages:
         if any(term.name == request.package for group in package.depends for term in group):
             _say(f"\t{package.name} {package.version}\tdepends on {request.package}")
 
 
-def _clean(request: Request, tree: Path) -> None:
+def _clean(request: MakeRequest, tree: Path) -> None:
     for folder in (tree / layout.ROOT_DIR, request.bin_dir):
         remove_tree(folder)
     (tree / layout.LINUX_DIR / layout.ROOTFS).unlink(missing_ok=True)
 
 
-def _help(_request: Request, _tree: Path) -> None:
+def _help(_request: MakeRequest, _tree: Path) -> None:
     sys.stdout.write(_HELP)
 
 
-TARGETS: dict[str, Callable[[Request, Path], None]] = {
+TARGETS: dict[str, Callable[[MakeRequest, Path], None]] = {
     "help": _help,
     "info": _info,
     "image": _image,

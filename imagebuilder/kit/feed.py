@@ -18,12 +18,12 @@ _LOCAL = "file:"
 Say = Callable[[str], None]
 
 
-class FeedError(UserError):
+class KitFeedError(UserError):
     """A feed that cannot be used."""
 
 
 @dataclass(frozen=True)
-class Feed:
+class PackageFolder:
     """A folder of packages with its index."""
 
     name: str
@@ -72,25 +72,25 @@ def refresh_index(folder: Path, say: Say) -> tuple[Package, ...]:
     return packages
 
 
-def feeds_of(tree: Path) -> tuple[Feed, ...]:
-    """The feeds that repositories.conf names. FeedError for one that is not a folder of this machine."""
+def feeds_of(tree: Path) -> tuple[PackageFolder, ...]:
+    """The feeds that repositories.conf names. KitFeedError for one that is not a folder of this machine."""
     feeds = []
     for line in (tree / "repositories.conf").read_text("utf-8").splitlines():
         words = line.split()
         if not words or words[0].startswith("#") or words[0] not in ("src", "src/gz"):
             continue
         if len(words) != 3 or not words[2].startswith(_LOCAL):
-            raise FeedError(
+            raise KitFeedError(
                 f"the embedded kit takes packages from folders only, not from `{line}`",
                 hint="name a feed as `src NAME file:FOLDER`, with an index beside the packages",
             )
-        feeds.append(Feed(words[1], tree / words[2].removeprefix(_LOCAL)))
+        feeds.append(PackageFolder(words[1], tree / words[2].removeprefix(_LOCAL)))
     return tuple(feeds)
 
 
 def offered(tree: Path, say: Say) -> Offer:
     """All packages that can go into an image. A feed without an index is passed over with a line of
-    warning, as opkg does. Raises FeedError and packages.opkg.opkg's errors."""
+    warning, as opkg does. Raises KitFeedError and packages.opkg.opkg's errors."""
     packages: list[Package] = []
     where: dict[tuple[str, str], Path] = {}
     for feed in feeds_of(tree):

@@ -25,7 +25,6 @@ LINUX_DIR = Path("build_dir/target-x86_64/linux-x86_64")
 ROOT_DIR = Path("build_dir/target-x86_64/root-x86")
 PACKAGES_DIR = Path("packages")
 DISK_CONFIG = "disk.cfg"
-ESP = "esp.vfat"
 OVERLAY = "overlay.ext4"
 ROOTFS = "root.squashfs"
 MANIFEST_OF_KIT = "kit.json"
@@ -33,7 +32,7 @@ MANIFEST_OF_KIT = "kit.json"
 _SETTING = re.compile(r'(?P<key>CONFIG_\w+)=(?P<value>"[^"]*"|\S+)')
 
 
-class TreeError(UserError):
+class KitTreeError(UserError):
     """The tree lacks something that its maker put there."""
 
 
@@ -88,11 +87,11 @@ def config_text(config: TreeConfig) -> str:
 
 
 def read_config(tree: Path) -> TreeConfig:
-    """The configuration of the kit's tree in a folder. TreeError if this is none."""
+    """The configuration of the kit's tree in a folder. KitTreeError if this is none."""
     try:
         text = (tree / ".config").read_text("utf-8")
     except OSError as error:
-        raise TreeError(f"{tree} is no tree of the embedded kit: {error.strerror}") from error
+        raise KitTreeError(f"{tree} is no tree of the embedded kit: {error.strerror}") from error
     settings = filter(None, map(_SETTING.fullmatch, text.splitlines()))
     values = {found["key"]: found["value"].strip('"') for found in settings}
     try:
@@ -110,4 +109,4 @@ def read_config(tree: Path) -> TreeConfig:
             source_date_epoch=int(values["CONFIG_KIT_SOURCE_DATE_EPOCH"]),
         )
     except KeyError as error:
-        raise TreeError(f"{tree}/.config does not say {error.args[0]}") from error
+        raise KitTreeError(f"{tree}/.config does not say {error.args[0]}") from error

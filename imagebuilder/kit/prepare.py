@@ -18,15 +18,13 @@ from imagebuilder.host.architecture import require_x86_64
 from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.host.fs import disk_errors_explained, ready_cache, remove_tree, replace_folder, require_room
 from imagebuilder.kit import layout
-from imagebuilder.kit.boot import make_boot_parts
 from imagebuilder.kit.debian.archive import Deb
-from imagebuilder.kit.deviations import recipe
 from imagebuilder.kit.materials import Materials, gather
-from imagebuilder.kit.python_packages import python_packages
-from imagebuilder.kit.recipe import HERE
-from imagebuilder.kit.system_packages import system_packages
+from imagebuilder.kit.packages import python_packages, system_packages
+from imagebuilder.kit.recipe import HERE, recipe
 from imagebuilder.kit.tree import (
     fix_modes,
+    make_boot_parts,
     write_description,
     write_kit_manifest,
     write_makefile,
@@ -135,16 +133,35 @@ def _place(cache: Path, recipe_hash: str) -> Path:
     return cache / "kits" / _key(recipe_hash)
 
 
-def check_possible(edition: Edition, cache: Path) -> None:
-    """See imagebuilder.kit.check_kit()."""
+def check_kit(edition: Edition, cache: Path) -> None:
+    """HostError where an edition's kit cannot be made here, or used: on a machine that runs no x86-64
+    programs, in a cache that cannot be written to, or without the room to make it. Nothing is fetched."""
     require_x86_64("the embedded kit")
     ready_cache(cache)
     if not (_place(cache, recipe_digest(edition)) / layout.MANIFEST_OF_KIT).is_file():
         require_room(cache, NEEDED_BYTES, "the embedded kit")
 
 
-def prepare(edition: Edition, cache: Path, log: Log, *, fresh: bool = False, offline: bool = False) -> Path:
-    """See imagebuilder.kit.prepare_kit()."""
+def prepare_kit(
+    edition: Edition, cache: Path, log: Log, *, fresh: bool = False, offline: bool = False
+) -> Path:
+    """The folder of a ready ImageBuilder tree, made if it is not there yet. Nothing may write to it: builds
+    work on a private view.
+
+    cache: the user's cache folder (host.fs.user_cache()); the tree is in `kits/KEY`, Debian's packages among
+    the downloads. KEY is made of the recipe (the edition, the bytes of imagebuilder/kit, of the modules and
+    data that cut the packages), and of the paths of the Python and of the project that the tree's Makefile
+    calls. The digest in the tree's kit.json (kit_digest()) is SHA-256 over the recipe and the name,
+    version and SHA-256 of each Debian package; it is the same wherever and however the kit was made, and its
+    first 12 digits are the version code of the images. A kit that is there is used as it is: newer Debian
+    packages do not change it, unless `fresh` asks for them. offline: OfflineError where it would have to be
+    made.
+
+    Two processes at once are safe: one makes the kit, the other waits for it. A kit appears whole or not at
+    all. Needs gpgv or apt, genimage, mtools, dosfstools and e2fsprogs. Raises HostError where one of them,
+    the network or room on the disk is missing, ProgramError where one fails, and FilespecError or
+    DeviationError where Debian's Python is not what the edition's file states.
+    """
     require_x86_64("the embedded kit")
     recipe_hash = recipe_digest(edition)
     kits, place = cache / "kits", _place(cache, recipe_hash)
@@ -189,5 +206,5 @@ def _make_in_place(edition: Edition, cache: Cache, place: Path, recipe_hash: str
 
 
 def kit_digest(kit: Path) -> str:
-    """The digest of a kit that prepare() made: SHA-256 in hex over its recipe and its Debian packages."""
+    """The digest of a kit that prepare_kit() made: SHA-256 in hex over its recipe and its Debian packages."""
     return str(json.loads((kit / layout.MANIFEST_OF_KIT).read_text("utf-8"))["digest"])

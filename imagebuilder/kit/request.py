@@ -18,7 +18,7 @@ class RequestError(UserError):
 
 
 @dataclass(frozen=True)
-class Request:
+class MakeRequest:
     """One call of make. files: a folder laid over the root, or None. rootfs_partition: bytes.
     source_date_epoch: seconds since 1970."""
 
@@ -68,7 +68,7 @@ def _epoch(text: str) -> int:
     return int(text)
 
 
-def read_request(variables: Mapping[str, str], config: TreeConfig, tree: Path) -> Request:
+def read_request(variables: Mapping[str, str], config: TreeConfig, tree: Path) -> MakeRequest:
     """The request that make's variables make. A relative path counts from the tree, FILES that is no folder
     counts as not given, as with the genuine ImageBuilder. Raises RequestError."""
 
@@ -82,7 +82,7 @@ def read_request(variables: Mapping[str, str], config: TreeConfig, tree: Path) -
         )
     files = tree / value("FILES") if value("FILES") else None
     size, epoch = value("ROOTFS_PARTSIZE"), value("SOURCE_DATE_EPOCH")
-    return Request(
+    return MakeRequest(
         config=config,
         profile=profile,
         packages=tuple(value("PACKAGES").split()),

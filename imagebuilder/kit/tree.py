@@ -1,20 +1,29 @@
-"""The ImageBuilder tree itself: its Makefile, what it says of itself, its packages and its boot parts."""
+"""The ImageBuilder tree itself: its Makefile, what it says of itself, its packages, and the parts of the disk
+that every image shares: the ESP with kernel and initramfs, and the empty overlay.
+
+The initramfs is cpio in the `newc` form, as the kernel's documentation (buffer-format) describes it.
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shlex
 import shutil
+import stat
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import imagebuilder
 from imagebuilder.errors import UserError
+from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.kit.debian.archive import Deb
 from imagebuilder.kit.feed import write_index
+from imagebuilder.kit.image import esp_size, genimage, make_overlay
 from imagebuilder.kit.layout import (
     ARCHITECTURE,
     BOARD,
@@ -22,17 +31,95 @@ from imagebuilder.kit.layout import (
     DISTRIBUTION,
     LINUX_DIR,
     MANIFEST_OF_KIT,
+    OVERLAY,
     PACKAGES_DIR,
     PROFILE,
     PROFILE_TITLE,
     TreeConfig,
     config_text,
 )
+from imagebuilder.kit.materials import Materials, load_order, module_file
+from imagebuilder.kit.packages import BUSYBOX, Content, applet_links, guest_tree
 from imagebuilder.kit.recipe import GUEST
-from imagebuilder.kit.system_packages import Content
 from imagebuilder.model.edition import Edition
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.rootfs.files import content
+from imagebuilder.rootfs.tree import Entry, FileTree, file_at, file_of, folder
+
+SYSTEMD_BOOT = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+_MOUNT_POINTS = ("/dev", "/overlay", "/proc", "/rom", "/root", "/sys")
+
+
+def initramfs_tree(materials: Materials) -> FileTree:
+    """What puts the root together: init, busybox, and the modules in the order of /lib/modules/load."""
+    busybox, kernel = materials.main_stage[BUSYBOX], materials.kernel
+    order = load_order(kernel, materials.recipe.initramfs_modules)
+    entries: dict[str, Entry] = {path: folder() for path in _MOUNT_POINTS}
+    entries |= {BUSYBOX: busybox, **applet_links(busybox)}
+    entries |= {f"/lib/modules/{name}.ko": file_at(module_file(kernel, name)) for name in order}
+    entries["/lib/modules/load"] = file_of("".join(f"{name}\n" for name in order).encode())
+    return guest_tree("initramfs").merged(entries)
+
+
+def make_boot_parts(materials: Materials, into: Path) -> None:
+    """Write the ESP and the overlay's file system into a folder.
+
+    Equal input gives equal bytes. ProgramError where genimage, mtools, mkdosfs or mke2fs fail.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    with disk_errors_explained(into), tempfile.TemporaryDirectory(dir=into) as name:
+        inputs = Path(name)
+        (inputs / "initrd").write_bytes(initramfs(initramfs_tree(materials)))
+        shutil.copyfile(materials.kernel.image, inputs / "vmlinuz")
+        shutil.copyfile(materials.boot / SYSTEMD_BOOT, inputs / "systemd-bootx64.efi")
+        for text in ("loader.conf", "openwrt.conf"):
+            shutil.copyfile(GUEST / "tree" / text, inputs / text)
+        size = esp_size(list(inputs.iterdir()))
+        config = (GUEST / "tree/esp.cfg").read_text("utf-8")
+        genimage(config, {"ESP_SIZE": str(size)}, inputs, into, materials.epoch)
+    make_overlay(into / OVERLAY, materials.epoch)
+
+
+_MAGIC = b"070701"
+_TRAILER = "TRAILER!!!"
+_ALIGNMENT = 4
+_TYPES = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "symlink": stat.S_IFLNK}
+# without it, init could not say anything before /dev is mounted
+_CONSOLE = ("dev/console", stat.S_IFCHR | 0o600, (5, 1))
+
+
+def _member(number: int, name: str, mode: int, data: bytes = b"", device: tuple[int, int] = (0, 0)) -> bytes:
+    text = name.encode("utf-8", "surrogateescape") + b"\0"
+    fields = (number, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(text), 0)
+    head = _MAGIC + b"".join(b"%08X" % field for field in fields) + text
+    return _padded(head) + _padded(data)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % _ALIGNMENT)
+
+
+def _data_of(entry: Entry) -> bytes:
+    if entry.kind == "file":
+        return content(entry)
+    return entry.target.encode("utf-8", "surrogateescape")
+
+
+def _members(tree: FileTree) -> Iterator[bytes]:
+    number = 0
+    for number, (path, entry) in enumerate(tree.items(), 1):
+        yield _member(number, path[1:], _TYPES[entry.kind] | entry.mode, _data_of(entry))
+    name, mode, device = _CONSOLE
+    yield _member(number + 1, name, mode, device=device)
+    yield _member(0, _TRAILER, 0)
+
+
+def initramfs(tree: FileTree) -> bytes:
+    """A gzip-compressed initramfs of the tree and /dev/console, all owned by root and dated 1970:
+    equal trees, equal bytes. The tree must hold /dev."""
+    return gzip.compress(b"".join(_members(tree)), 9, mtime=0)
+
 
 KIT_SCHEMA = 1
 
@@ -44,41 +131,41 @@ class KitError(UserError):
 def _index_names(contents: Iterable[Content]) -> dict[str, str]:
     """Every name that something can depend on, to the package that has it. KitError for two of one name."""
     names: dict[str, str] = {}
-    for content in contents:
-        for name in (content.name, *content.provides):
-            if names.setdefault(name, content.name) != content.name:
-                raise KitError(f"both {names[name]} and {content.name} of the kit are called {name}")
+    for package in contents:
+        for name in (package.name, *package.provides):
+            if names.setdefault(name, package.name) != package.name:
+                raise KitError(f"both {names[name]} and {package.name} of the kit are called {name}")
     return names
 
 
-def _package(content: Content, names: Mapping[str, str]) -> Package:
+def _package(planned: Content, names: Mapping[str, str]) -> Package:
     """The facts of a package, its dependencies by the names of the index, as OpenWrt's have them."""
-    missing = [name for name in content.depends if name not in names]
+    missing = [name for name in planned.depends if name not in names]
     if missing:
-        raise KitError(f"{content.name} needs {', '.join(missing)}, which the kit does not have")
-    depends = dict.fromkeys(names[name] for name in content.depends if names[name] != content.name)
+        raise KitError(f"{planned.name} needs {', '.join(missing)}, which the kit does not have")
+    depends = dict.fromkeys(names[name] for name in planned.depends if names[name] != planned.name)
     return Package(
-        name=content.name,
-        version=content.version,
+        name=planned.name,
+        version=planned.version,
         architecture=ARCHITECTURE,
         depends=tuple((Dependency(name),) for name in depends),
-        provides=content.provides,
-        section=content.section,
-        description=content.summary,
-        abi_version=content.abi_version,
-        essential=content.name in ("base-files", "busybox", "libc"),
+        provides=planned.provides,
+        section=planned.section,
+        description=planned.summary,
+        abi_version=planned.abi_version,
+        essential=planned.name in ("base-files", "busybox", "libc"),
     )
 
 
 def write_packages(contents: Sequence[Content], tree: Path, *, epoch: int, jobs: int) -> None:
     """Write all packages and their index into the tree, `jobs` at a time. epoch: seconds since 1970."""
     names = _index_names(contents)
-    packages = [_package(content, names) for content in contents]
+    packages = [_package(planned, names) for planned in contents]
     folder = tree / PACKAGES_DIR
 
     def write(number: int) -> Package:
-        content = contents[number]
-        written = write_ipk(folder, packages[number], content.tree, epoch=epoch, conffiles=content.conffiles)
+        planned = contents[number]
+        written = write_ipk(folder, packages[number], planned.tree, epoch=epoch, conffiles=planned.conffiles)
         return written.package
 
     with ThreadPoolExecutor(jobs) as pool:

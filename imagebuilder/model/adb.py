@@ -42,7 +42,7 @@ class AdbError(UserError):
         super().__init__(message, hint=hint)
 
 
-class Reading(Protocol):
+class AdbStream(Protocol):
     """Where bytes come from."""
 
     def read(self, size: int, /) -> bytes:
@@ -52,7 +52,7 @@ class Reading(Protocol):
 class _Inflating:
     """Raw deflate, unpacked as it is read."""
 
-    def __init__(self, raw: Reading) -> None:
+    def __init__(self, raw: AdbStream) -> None:
         self._raw = raw
         self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
 
@@ -103,7 +103,7 @@ class Container:
         """origin: the file's name, for messages. AdbError if it does not begin as an ADB does."""
         self.origin = origin
         magic = raw.read(4)
-        self._stream: Reading = raw
+        self._stream: AdbStream = raw
         if magic == b"ADBd":
             self._stream = _Inflating(raw)
         elif magic == b"ADBc":
@@ -114,7 +114,7 @@ class Container:
             raise self.damaged("no ADB in it")
         self.schema = self._exactly(4)
 
-    def _packed(self, raw: BinaryIO, algorithm: bytes) -> Reading:
+    def _packed(self, raw: BinaryIO, algorithm: bytes) -> AdbStream:
         if algorithm == b"\0":
             return raw
         if algorithm == b"\1":

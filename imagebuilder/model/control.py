@@ -69,12 +69,6 @@ def _alternatives(group: str) -> tuple[Dependency, ...]:
     return tuple(_dependency(term) for term in group.split("|") if term.strip(" "))
 
 
-def forget_dependencies() -> None:
-    """Empty the caches of what was parsed before: for measuring."""
-    _dependency.cache_clear()
-    _alternatives.cache_clear()
-
-
 def parse_depends(text: str) -> tuple[tuple[Dependency, ...], ...]:
     """`a, b (>= 1) | c` as a tuple of alternatives. Raises ControlError."""
     return tuple(filter(None, map(_alternatives, text.split(","))))
@@ -217,9 +211,9 @@ def _version(text: str) -> str:
     return f"{int(epoch)}:{rest}" if epoch and int(epoch) else rest
 
 
-def package_of(fields: Mapping[str, str]) -> Package:
-    """A package from the fields of its paragraph; fields without a place of their own go to `extra`.
-    Raises ControlError."""
+def package_of(fields: Mapping[str, str], feed: str = "") -> Package:
+    """A package of a feed from the fields of its paragraph; fields without a place of their own go to
+    `extra`. Raises ControlError."""
     name, version = fields.get("Package", ""), fields.get("Version", "")
     if not name:
         raise ControlError("it has no name (Package)")
@@ -249,6 +243,7 @@ def package_of(fields: Mapping[str, str]) -> Package:
         get("ABIVersion", ""),
         get("Essential") == "yes",
         {key: value for key, value in fields.items() if key not in KNOWN},
+        feed=feed,
     )
 
 

@@ -15,6 +15,18 @@ Level = Literal["error", "warning", "unsure"]
 # what a check that passed shows of the board: its processor and byte order, or that it is this very device
 Proof = Literal["", "processor", "device"]
 Outcome = Literal["passed", "refused", "cannot be told"]
+# bytes that the layouts of TP-Link's header tool, mktplinkfw, give to firmware: from its source; 4Mlzma was
+# measured
+FLASH_LAYOUTS: Mapping[str, int] = {
+    "4M": 0x3C0000,
+    "4Mlzma": 0x3C0000,
+    "8M": 0x7C0000,
+    "8Mlzma": 0x7C0000,
+    "8Mmtk": 0x7C0000,
+    "16M": 0xF80000,
+    "16Mlzma": 0xF80000,
+    "16Mppc": 0xF80000,
+}
 
 
 @dataclass(frozen=True, slots=True)

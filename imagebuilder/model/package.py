@@ -1,10 +1,12 @@
-"""What a feed says of a package."""
+"""A package, what is asked of a package manager, and what it selects."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Self
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+LOCAL = "local"  # the feed of what is made here
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class Dependency:
 @dataclass(frozen=True, slots=True)
 class Package:
     """A package as its index describes it. size: bytes of the package file. installed_size: what the
-    index states, in bytes (up to 23.05 the compressed data archive, from 24.10 the unpacked files)."""
+    index states, in bytes (up to 23.05 the compressed data archive, from 24.10 the unpacked files). feed:
+    whose index that is, "" for the tree's own packages, LOCAL for what is made here."""
 
     name: str
     version: str
@@ -43,12 +46,84 @@ class Package:
     extra: dict[str, str] = field(default_factory=dict, hash=False, compare=False)
     identity: str = ""  # apk: what its index knows the package by, in hex
     provided_versions: tuple[tuple[str, str], ...] = ()  # apk: (name, version) of provides that have one
+    feed: str = ""
 
     @property
     def plain_name(self) -> str:
         """The name as users write it: without the ABI version that it ends in, if it has one."""
         bare = self.name.removesuffix(self.abi_version)
         return bare.removesuffix("-") if bare and self.abi_version else self.name
+
+    def remade(self, version: str, **changes: Any) -> Self:
+        """The package that is made here of this one: of another version, and without a file by now. changes:
+        of other fields."""
+        return replace(
+            self, version=version, filename="", size=0, sha256="", identity="", feed=LOCAL, **changes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked for. add: packages by their names, also names that others provide, in order, and who
+    asked for each; remove: names of packages that are to stay out, where none that goes in needs them."""
+
+    add: Mapping[str, str]
+    remove: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, names: Iterable[str], remove: Iterable[str] = (), *, asker: str = "") -> Self:
+        """What one asker wants."""
+        return cls(dict.fromkeys(names, asker), tuple(remove))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is to go in."""
+        return tuple(self.add)
+
+    @property
+    def removals(self) -> tuple[str, ...]:
+        """What is to stay out, as OpenWrt's lists of packages write it."""
+        return tuple(f"-{name}" for name in self.remove)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All of it as make's PACKAGES has it."""
+        return (*self.names, *self.removals)
+
+    def without(self, names: Container[str]) -> Self:
+        """What is left when some names are not asked for any more."""
+        return replace(self, add={name: who for name, who in self.add.items() if name not in names})
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A package that goes into an image, and why. why: who asked, then the names of packages from the one
+    that was asked for down to this one. wanted: the name that was asked for, or the dependency as the package
+    before this one has it."""
+
+    package: Package
+    why: tuple[str, ...]
+    wanted: str = ""
+
+    @property
+    def name(self) -> str:
+        """The package's."""
+        return self.package.name
+
+    @property
+    def version(self) -> str:
+        """The package's."""
+        return self.package.version
+
+    @property
+    def feed(self) -> str:
+        """Where the package comes from: "" is the tree, LOCAL what is made here."""
+        return self.package.feed
+
+    @property
+    def by(self) -> str | None:
+        """The name of the package that needs this one; None if it was asked for."""
+        return self.why[-2] if len(self.why) > 2 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,11 @@
-"""OpenWrt releases (`24.10.4`, `snapshot`, `embedded-3.13`) and expressions over them (`>=19.07`)."""
+"""OpenWrt releases (`24.10.4`, `snapshot`, `embedded-3.13`), which come before which, and expressions over
+them (`>=19.07`)."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import cached_property, total_ordering
 from typing import Annotated
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -16,7 +19,60 @@ SNAPSHOT = "snapshot"
 LATEST = "latest"  # the newest stable release, once it is known which that is
 _NAMED_RANGES = (EMBEDDED, SNAPSHOT)
 _NUMBERED = re.compile(r"[0-9]{2}\.[0-9]{2}(\.[0-9]{1,2})?(-rc[0-9]{1,2})?")
+_SERIES = re.compile(r"[0-9]{2}\.[0-9]{2}(?![0-9])")
 _FUTURE = Version("9999")
+
+
+@total_ordering
+@dataclass(frozen=True)
+class Release:
+    """A release as a tree, an image, a server or a config calls it, and its place among the others.
+
+    name: `24.10.4`, `24.10.0-rc1`, a series (`24.10`), the tip of one (`24.10-SNAPSHOT`), `snapshot`, an
+    edition of the kit, or what a vendor says. The numbered come first, by their numbers, a candidate before
+    its release; then snapshot; then the kit's and vendors', which have no place among the numbered, by name.
+    """
+
+    name: str
+
+    @cached_property
+    def series(self) -> str:
+        """`24.10` of `24.10.4`, of `24.10` and of whatever else begins so; of a name without it, itself."""
+        begin = _SERIES.match(self.name)
+        return begin[0] if begin else self.name
+
+    @property
+    def numbered(self) -> bool:
+        """Whether its name begins with a series."""
+        return _SERIES.match(self.name) is not None
+
+    @property
+    def candidate(self) -> bool:
+        """Whether it is a release candidate."""
+        return "-rc" in self.name
+
+    @cached_property
+    def number(self) -> Version | None:
+        """Its number; that of a series is its first release's, and so is that of its tip. None for snapshot,
+        the kit's editions, and names that vendors made of a number."""
+        try:
+            return Version(self.name.removesuffix("-SNAPSHOT")) if self.numbered else None
+        except InvalidVersion:
+            return None
+
+    def since(self, series: str) -> bool:
+        """Whether it is of that series or a newer one, a candidate too, and snapshot. False for names that
+        have no place among the numbered."""
+        return self.name == SNAPSHOT or (self.numbered and Release(self.series) >= Release(series))
+
+    @cached_property
+    def _place(self) -> tuple[int, Version, str]:
+        if not self.numbered:
+            return 1 if self.name == SNAPSHOT else 2, _FUTURE, self.name
+        return 0, self.number or Version(self.series), self.name
+
+    def __lt__(self, other: Release) -> bool:
+        return self._place < other._place
 
 
 def check_release(text: str) -> str:
@@ -63,21 +119,15 @@ def check_release_range(expression: str) -> str:
 
 
 def covers(expression: str, release: str) -> bool:
-    """Whether a release lies in the range. snapshot is newer than every numbered release; the
-    editions of the kit are covered by `embedded` alone."""
+    """Whether a release lies in the range. snapshot is newer than every numbered release; a candidate counts
+    as the release that it becomes; the editions of the kit are covered by `embedded` alone; vendor trees name
+    themselves as they like: such a name is in no range."""
     if expression == EMBEDDED or is_embedded(release):
         return expression == EMBEDDED and is_embedded(release)
     if expression == SNAPSHOT:
         return release == SNAPSHOT
-    version = _FUTURE if release == SNAPSHOT else _version(release)
-    return version is not None and version in _specifiers(expression)
-
-
-def _version(release: str) -> Version | None:
-    try:
-        return Version(release.removesuffix("-SNAPSHOT"))  # the tip of a series: 24.10-SNAPSHOT
-    except InvalidVersion:  # vendor trees name themselves as they like: such a version is in no range
-        return None
+    number = _FUTURE if release == SNAPSHOT else Release(release).number
+    return number is not None and Version(number.base_version) in _specifiers(expression)
 
 
 def lower_bound(expression: str) -> Version:
@@ -88,5 +138,5 @@ def lower_bound(expression: str) -> Version:
     return max((Version(begin.removesuffix(".*")) for begin in begins), default=Version("0"))
 
 
-Release = Annotated[str, AfterValidator(check_release)]
+ReleaseName = Annotated[str, AfterValidator(check_release)]
 ReleaseRange = Annotated[str, AfterValidator(check_release_range)]

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.config.app import SourceKind, source_kind
+from imagebuilder.config.app import PythonPackageUse, SourceKind, source_kind
 from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import Config
-from imagebuilder.config.python_package import PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.model.filespec import FilespecRecord, package_rules, with_python
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import LOCAL, Package, Selected
+from imagebuilder.model.result import ShakenPackage
 from imagebuilder.own.own import Own, Sources
-from imagebuilder.packages.apk.file import identity_of
-from imagebuilder.packages.apk.lists import for_apk
-from imagebuilder.packages.apk.reader import read_apk
-from imagebuilder.packages.apk.writer import write_apk
-from imagebuilder.packages.opkg.ipk import write_ipk
-from imagebuilder.packages.opkg.ipk_reader import read_ipk
-from imagebuilder.packages.repack import content_of, declare, repack
-from imagebuilder.packages.supply import LOCAL, Job
+from imagebuilder.packages.manager import PackageManager
+from imagebuilder.packages.repack import declare, repack
+from imagebuilder.packages.supply import Job
 from imagebuilder.python.apps.bytecode import Compiler
 from imagebuilder.python.apps.launcher import maintainer_scripts
 from imagebuilder.python.apps.package import app_package, wheel_package
@@ -36,13 +31,9 @@ from imagebuilder.python.micropython import micropython
 from imagebuilder.python.micropython.micropython import find_mpy_cross
 from imagebuilder.python.wheels.wheels import reads_sources
 from imagebuilder.rootfs.files import read_tree
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.python_package import recipe_tree
-from imagebuilder.rootfs.tree import FileTree
-from imagebuilder.tree.plan import Plan, PlannedPackage
+from imagebuilder.rootfs.tree import FileTree, LocalPackage
+from imagebuilder.rootfs.trim import recipe_tree
 from imagebuilder.tree.reproducible import source_date_epoch
-
-_SINCE_UNPACKED_SIZES = "24.10"
 
 
 class FilespecUseError(UserError):
@@ -51,75 +42,87 @@ class FilespecUseError(UserError):
 
 @dataclass(frozen=True)
 class Original:
-    """A feed package that is repacked. feed: where it comes from, "" for the tree; rules: filled in."""
+    """A package of the tree or a feed that is repacked. rules: filled in."""
 
-    feed: str
     package: Package
     rules: tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class Remade:
+    """Packages whose content was made at plan time, by their names. made: of one's own; ready: feeds'
+    packages that were compiled or shaken. gone: packages that nobody needs any more; dropped: the modules
+    that were shaken off, and shaken what that saved."""
+
+    made: Mapping[str, LocalPackage]
+    ready: Mapping[str, LocalPackage]
+    gone: frozenset[str] = frozenset()
+    dropped: frozenset[str] = frozenset()
+    shaken: tuple[ShakenPackage, ...] = ()
+
+    @property
+    def known(self) -> dict[str, LocalPackage]:
+        """All of it."""
+        return {**self.made, **self.ready}
+
+
+NOTHING_REMADE = Remade({}, {})
+
+
+@dataclass(frozen=True)
 class Local:
-    """What is made here for one image. originals: by the name of the package; ready: feeds' packages that
-    were compiled or shaken at plan time, and dropped: the modules that were shaken off. made, contents: what
-    is in packages of one's own, and in those of feeds, as far as that is known at plan time. taken: what the
-    plan took before packages got another form."""
+    """What is made here for one image. originals: by the name of the package. contents: of feeds' packages,
+    as far as they were looked into at plan time. taken: what was selected before packages got another
+    form."""
 
     own: Own
-    originals: Mapping[str, Original] = field(default_factory=dict)
-    ready: Mapping[str, LocalPackage] = field(default_factory=dict)
-    dropped: frozenset[str] = frozenset()
-    made: Mapping[str, LocalPackage] = field(default_factory=dict)
-    contents: Mapping[str, LocalPackage] = field(default_factory=dict)
-    taken: tuple[PlannedPackage, ...] = ()
+    originals: Mapping[str, Original]
+    remade: Remade
+    contents: Mapping[str, LocalPackage]
+    taken: tuple[Selected, ...]
 
     def known(self) -> dict[str, FileTree]:
         """What packages will hold, by their names, as far as that is known at plan time."""
-        return {name: each.tree for name, each in {**self.contents, **self.made, **self.ready}.items()}
-
-    def packages(self, manager: str) -> tuple[Package, ...]:
-        """All packages of the local feed, as a plan knows them."""
-        repacked = (
-            declare(each.package, each.rules, "apk" if manager == "apk" else "opkg")
-            for each in self.originals.values()
-        )
-        ready = (each.package for each in self.ready.values())
-        return (*self.own.declared.values(), *repacked, *ready)
+        return {name: each.tree for name, each in {**self.contents, **self.remade.known}.items()}
 
 
-def with_originals(
-    local: Local, plan: Plan, config: Config, offers: Mapping[str, Sequence[Package]]
-) -> Local:
-    """What is made here, with the packages that filespecs are for, as the plan took them from feeds.
-    FilespecUseError for one that is not in the image."""
-    rules = package_rules(config.filespec)
-    planned = {each.name: each for each in plan.install}
-    sources = local.own.sources
-    python = sources.catalogue.python if sources is not None else _python_of(plan)
+def made_here(
+    own: Own, originals: Mapping[str, Original], remade: Remade, manager: PackageManager
+) -> tuple[Package, ...]:
+    """All packages of the local feed, as a plan knows them."""
+    repacked = (declare(each.package, each.rules, manager) for each in originals.values())
+    ready = (each.package for each in remade.ready.values())
+    return (*own.declared.values(), *repacked, *ready)
+
+
+def originals_of(selected: Iterable[Selected], own: Own, config: Config) -> dict[str, Original]:
+    """The packages that filespecs are for, as they were selected. FilespecUseError for one that is not in the
+    image."""
+    there = {each.name: each.package for each in selected}
+    python = own.sources.catalogue.python if own.sources is not None else _python_of(there)
     originals = {}
-    for name, lines in rules.items():
-        each = planned.get(name)
-        if each is None or each.feed == LOCAL:
-            what = "is not in the image" if each is None else "is one of your own: say filespec in its recipe"
+    for name, lines in package_rules(config.filespec).items():
+        package = there.get(name)
+        if package is None or package.feed == LOCAL:
+            what = (
+                "is not in the image" if package is None else "is one of your own: say filespec in its recipe"
+            )
             raise FilespecUseError(
                 f"config {config.name}: [[filespec]] names the package '{name}', which {what}",
                 hint=f"python3 build.py plan {config.name} lists what is in it",
             )
-        package = next(
-            found for found in offers[each.feed] if (found.name, found.version) == (name, each.version)
-        )
-        originals[name] = Original(each.feed, package, with_python(lines, python))
-    return replace(local, originals=originals)
+        originals[name] = Original(package, with_python(lines, python))
+    return originals
 
 
-def _python_of(plan: Plan) -> str:
-    """`3.11`, of the interpreter in the plan; "" where there is none."""
-    version = next((each.version for each in plan.install if each.name == "python3-base"), "")
-    return ".".join(version.split(".")[:2])
+def _python_of(packages: Mapping[str, Package]) -> str:
+    """`3.11`, of the interpreter among them; "" where there is none."""
+    base = packages.get("python3-base")
+    return ".".join(base.version.split(".")[:2]) if base is not None else ""
 
 
 @dataclass(frozen=True)
-class Made:
+class LocalFeed:
     """folder: with the package files. packages: with sizes and hashes, by name; records: what filespecs
     did."""
 
@@ -131,28 +134,31 @@ class Made:
 def make_local(
     job: Job,
     local: Local,
-    plan: Plan,
-    config: Config,
+    names: Iterable[str],
     *,
-    originals: Callable[[Package], Path],
+    originals: Mapping[str, LocalPackage],
     unpack: Callable[[Path], None],
-) -> Made:
-    """Make the planned packages of the local feed. originals: the checked file of a feed's package that is
-    repacked; unpack: lays the packages of the plan that others made into a folder.
+) -> LocalFeed:
+    """Make packages of the local feed. originals: the content of those that are repacked; unpack: lays the
+    packages of the image that others made into a folder.
 
     CompileError, InterpreterError, HostBuildError, FilespecError and what else the makers raise.
     """
     folder = job.work / LOCAL
     folder.mkdir()
-    maker = Maker(job, local, plan, config, unpack)
-    wanted = [each.name for each in plan.install if each.feed == LOCAL]
+    maker = Maker(job, local.own, local.remade.known, unpack)
     packages, records = {}, []
-    for name in wanted:
+    for name in names:
         job.log.progress(f"making {name}")
-        content, record = maker.content(name, originals)
-        packages[name] = maker.write(folder, content)
-        records += [record] if record is not None else []
-    return Made(folder, packages, tuple(records))
+        theirs = name in local.originals or name in local.remade.ready
+        if name in local.originals and name not in local.remade.known:
+            repacked = repack(originals[name], local.originals[name].rules, job.manager)
+            content = repacked.content
+            records.append(repacked.record)
+        else:
+            content = maker.content(name)
+        packages[name] = job.manager.write(job, folder, content, epoch=maker.epoch, theirs=theirs)
+    return LocalFeed(folder, packages, tuple(records))
 
 
 def emulation(board: Board, root: Path) -> tuple[str, ...]:
@@ -164,51 +170,39 @@ def emulation(board: Board, root: Path) -> tuple[str, ...]:
 
 
 class Maker:
-    """Makes the packages of one image."""
+    """Makes the user's own packages of one image. known: content that was made already, by the packages'
+    names; unpack: lays the packages of the image that others made into a folder."""
 
     def __init__(
-        self, job: Job, local: Local, plan: Plan, config: Config, unpack: Callable[[Path], None]
+        self, job: Job, own: Own, known: Mapping[str, LocalPackage], unpack: Callable[[Path], None]
     ) -> None:
-        self._job, self._local, self._plan, self._config = job, local, plan, config
-        self._unpack = unpack
-        self._epoch = source_date_epoch(Path(plan.tree.folder))
-        self._series = catalogue_series(plan.tree.release)
+        self._job, self._own_python, self._known, self._unpack = job, own, known, unpack
+        self.epoch = source_date_epoch(Path(job.tree.folder))
         self._compiler: Compiler | None = None
         self._recipes: dict[str, LocalPackage] = {}
 
-    def content(
-        self, name: str, originals: Callable[[Package], Path]
-    ) -> tuple[LocalPackage, FilespecRecord | None]:
-        """A package and, for a repacked one, what its rules did."""
-        found = self._local.ready.get(name) or self._local.made.get(name)
-        if found is not None:
-            return found, None
-        manager = self._plan.tree.package_manager
-        original = self._local.originals.get(name)
-        if original is not None:
-            file = originals(original.package)
-            content = read_apk(file, original.package) if manager == "apk" else content_of(read_ipk(file))
-            repacked = repack(content, original.rules, manager)
-            return repacked.content, repacked.record
-        own = self._local.own
+    def content(self, name: str) -> LocalPackage:
+        """A package's facts and files."""
+        if name in self._known:
+            return self._known[name]
+        own = self._own_python
         for small in own.micropython:
             if small.name == name:
-                mpy_cross = find_mpy_cross(load_micropython(self._series).upstream, self._job.log)
-                return micropython.app_package(small, own.declared[name], "opkg", mpy_cross), None
+                series = catalogue_series(self._job.tree.release)
+                mpy_cross = find_mpy_cross(load_micropython(series).upstream, self._job.log)
+                return micropython.app_package(small, own.declared[name], mpy_cross)
         sources = own.sources
         if sources is None:
             raise LookupError(f"nothing makes the package {name}")
-        return self._own(sources, name), None
+        return self._own(sources, name)
 
     def _own(self, sources: Sources, name: str) -> LocalPackage:
         """An app's, a requirement's or a recipe's package."""
-        package, python = self._local.own.declared[name], self._config.python
+        package, python = self._own_python.declared[name], self._job.config.python
         kind, compiler = self._source_kind(sources), self.compiler(sources.catalogue)
         app = next((app for app in sources.apps if app.name == name), None)
         if app is not None:
-            return app_package(
-                app, package, sources.target, compiler, "opkg", source=kind, optimize=python.optimize
-            )
+            return app_package(app, package, sources.target, compiler, source=kind, optimize=python.optimize)
         for distribution, wheel in sources.wheels.items():
             if sources.names[distribution] == name:
                 return wheel_package(
@@ -221,7 +215,7 @@ class Maker:
 
     def _source_kind(self, sources: Sources) -> SourceKind:
         """Bytecode alone, unless the config says otherwise, or a library reads sources as it works."""
-        kind = source_kind(self._config.python.source)
+        kind = source_kind(self._job.config.python.source)
         readers = [str(wheel.name) for wheel in sources.wheels.values() if reads_sources(wheel)]
         if kind == "bytecode" and readers:
             self._job.log.note(
@@ -232,14 +226,13 @@ class Maker:
 
     def _follow(self, sources: Sources, use: PythonPackageUse, compiler: Compiler) -> None:
         """Build a recipe's package and its twin."""
-        job, declared = self._job, self._local.own.declared
+        job, declared = self._job, self._own_python.declared
         scratch = job.work / f"build-{use.name}"
         scratch.mkdir()
-        bench = Bench(job.request.cache, scratch, self._epoch, offline=job.request.offline)
-        root = job.request.library.root
-        built = build(use, root, sources.target, bench, job.log, read_tree=read_tree)
-        trimmed = recipe_tree(use, built, root, python=sources.catalogue.python)
-        shipped = compiler.ship(use.name, trimmed.tree, "bytecode", self._config.python.optimize)
+        bench = Bench(job.cache, scratch, self.epoch, offline=job.offline)
+        built = build(use, job.root, sources.target, bench, job.log, read_tree=read_tree)
+        trimmed = recipe_tree(use, built, job.root, python=sources.catalogue.python)
+        shipped = compiler.ship(use.name, trimmed.tree, "bytecode", job.config.python.optimize)
         scripts = maintainer_scripts() if shipped.children("/etc/init.d") else {}
         self._recipes[use.name] = LocalPackage(declared[use.name], shipped, scripts, use.conffiles)
         if use.src:
@@ -259,10 +252,10 @@ class Maker:
             self._compiler = Compiler(
                 self.shut_in(self.interpreter(catalogue), into.name),
                 into,
-                self._epoch,
+                self.epoch,
                 catalogue.python,
                 job.log,
-                self._config.python.pyc,
+                job.config.python.pyc,
             )
         return self._compiler
 
@@ -274,28 +267,9 @@ class Maker:
 
     def _targets_own(self, catalogue: Catalogue) -> Interpreter:
         """The interpreter that goes into the image, run as the board's file says that it can be."""
-        root, request = self._job.work / "interpreter", self._job.request
+        root = self._job.work / "interpreter"
         self._unpack(root)
-        emulated = emulation(request.library.board(request.board), root) or None
+        emulated = emulation(self._job.board, root) or None
         return choose_interpreter(
             catalogue.python, catalogue.magic_number, root=root, emulated=emulated, programs=()
         )
-
-    def write(self, folder: Path, made: LocalPackage) -> Package:
-        """Write a package's file; its facts with size and hash."""
-        job, tree = self._job, self._plan.tree
-        if tree.package_manager == "apk":
-            theirs = made.package.name in self._local.originals or made.package.name in self._local.ready
-            wanted = made if theirs else for_apk(made)
-            written = write_apk(folder, wanted, job.view, job.work, job.log, epoch=self._epoch)
-            return replace(written.package, identity=identity_of(written.path))
-        unpacked = tree.release >= _SINCE_UNPACKED_SIZES and tree.release[:1].isdigit()
-        return write_ipk(
-            folder,
-            made.package,
-            made.tree,
-            epoch=self._epoch,
-            scripts=made.scripts,
-            conffiles=made.conffiles,
-            installed_size="unpacked" if unpacked else "compressed",
-        ).package

@@ -1,27 +1,25 @@
-"""The user's own Python for an image: apps, the wheels of requirements, recipes. Read and declared for
-the plan; made later (own.local)."""
+"""The Python of an image: which packages of it go in, and which line of which app wants each of them; and the
+user's own: apps, the wheels of requirements, recipes. Read and declared for the plan; made later
+(own.local)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from imagebuilder.config.app import ResolvedRequirements
-from imagebuilder.config.model_config import Config, Python
-from imagebuilder.config.python_package import PythonPackageUse
+from imagebuilder.config.app import PythonPackageUse, ResolvedRequirements
+from imagebuilder.config.model_config import Python
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.host.fs import expand_home, sha256_of
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
-from imagebuilder.model.tree import Tree
-from imagebuilder.own.choice import ChosenPython, choose_python
-from imagebuilder.packages.install import Offers
-from imagebuilder.packages.supply import Job
+from imagebuilder.packages.supply import Job, Offers
 from imagebuilder.python.apps.apps import AppScan, scan_app
 from imagebuilder.python.apps.package import (
     App,
@@ -33,17 +31,111 @@ from imagebuilder.python.apps.package import (
 )
 from imagebuilder.python.build import recipe
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
-from imagebuilder.python.catalogue.package_version import PackageManager
-from imagebuilder.python.catalogue.variants import catalogue_series, family_of
+from imagebuilder.python.catalogue.choose import Choice, Want, choose_packages
+from imagebuilder.python.catalogue.package_version import PackageWords
+from imagebuilder.python.catalogue.variants import catalogue_series, family_of, python_packages
 from imagebuilder.python.micropython import micropython
-from imagebuilder.python.micropython.micropython import MicroPythonApp
-from imagebuilder.python.micropython.modules import check_imports
-from imagebuilder.python.requirements.feed import feed_distributions
-from imagebuilder.python.requirements.index import PackageIndex
-from imagebuilder.python.requirements.index_source import project_digest
-from imagebuilder.python.requirements.requirements import resolve_requirements, wheels_of
+from imagebuilder.python.micropython.micropython import MicroPythonApp, check_imports
+from imagebuilder.python.requirements.index import PackageIndex, project_digest
+from imagebuilder.python.requirements.requirements import feed_distributions, resolve_requirements, wheels_of
 from imagebuilder.python.wheels.target import WheelTarget, wheel_target
 from imagebuilder.python.wheels.wheels import Wheel
+from imagebuilder.tree.plan import Imports
+
+_WHEEL = re.compile(r"([^/]+\.whl/.*)$")
+
+
+@dataclass(frozen=True)
+class ChosenPython:
+    """packages: in order; asked_by: for each, the config's key that asks for it, or the first import that
+    wants it. imports: what the apps want, and choice the same for programs; warnings: to be shown."""
+
+    packages: tuple[str, ...] = ()
+    asked_by: Mapping[str, str] = field(default_factory=dict)
+    imports: Imports = field(default_factory=Imports)
+    warnings: tuple[str, ...] = ()
+    choice: Choice | None = None
+
+    def wanted_by(self, place: Path) -> tuple[str, ...]:
+        """The packages that the imports of one app or wheel want; place: its file or folder."""
+        if self.choice is None:
+            return ()
+        own = str(place)
+        return tuple(
+            name
+            for name, wants in self.choice.wanted.items()
+            if any(want.file == own or want.file.startswith(f"{own}/") for want in wants)
+        )
+
+
+def choose_python(
+    wanted: Python,
+    root: Path,
+    release: str,
+    offered: Collection[str],
+    *,
+    apps: Sequence[AppScan] = (),
+    libraries: Sequence[AppScan] = (),
+) -> ChosenPython:
+    """The packages for what a config says of Python.
+
+    root: the project, for words; release: the tree's; offered: names of all packages that feeds and tree
+    have, for third-party modules; libraries: the wheels of requirements. Raises
+    CatalogueError, VariantError, and FaultsError with file and line of every module that no package brings.
+    """
+    series = catalogue_series(release)
+    imports, choice = Imports(), None
+    if apps or libraries or wanted.variant == "auto":
+        book = load_catalogue(series)
+        choice = choose_packages(book, apps, feed_packages=offered, libraries=libraries)
+        imports = _imports(choice, root)
+    if wanted.variant == "none" and not (wanted.source or wanted.pip or wanted.setuptools):
+        return ChosenPython()
+    found = python_packages(
+        series,
+        wanted.variant,
+        source=wanted.source is not False,
+        pip=wanted.pip,
+        setuptools=wanted.setuptools,
+        scanned=choice.packages if choice and wanted.variant == "auto" else (),
+    )
+    asked_by = dict(found.reasons)
+    asked_by |= {name: lines[0] for name, lines in imports.wanted.items() if lines and name in asked_by}
+    return ChosenPython(found.packages, asked_by, imports, found.warnings, choice)
+
+
+def _imports(choice: Choice, root: Path) -> Imports:
+    return Imports(
+        wanted={
+            name: tuple(_words(want, root) for want in wants)
+            for name, wants in choice.wanted.items()
+            if wants
+        },
+        left_out=tuple(
+            f"{_words(each.want, root)}, which may be missing; "
+            + (f"{each.package} would bring it" if each.package else "no package brings it")
+            for each in choice.left_out
+        ),
+        lazy=tuple(
+            f"{each.module} (imported in {_place(each.file, each.line, root)}) may need {each.missing} later,"
+            f" which {each.package} would bring"
+            for each in choice.lazy
+        ),
+        computed=tuple(_place(each.file, each.line, root) for each in choice.computed),
+    )
+
+
+def _words(want: Want, root: Path) -> str:
+    chain = "".join(f", which imports {module}" for module in want.via[1:])
+    return f"{_place(want.file, want.line, root)} imports {want.module}{chain}"
+
+
+def _place(file: str, line: int, root: Path) -> str:
+    wheel = _WHEEL.search(file)
+    if wheel is not None:  # where it is kept says nothing to anybody
+        return f"{wheel[1]}:{line}"
+    path = Path(file)
+    return f"{path.relative_to(root) if path.is_relative_to(root) else path}:{line}"
 
 
 class OwnPythonError(UserError):
@@ -95,29 +187,26 @@ def _digest(path: Path) -> str:
     return project_digest(path) if path.is_dir() else sha256_of(path)
 
 
-def open_own(
-    job: Job, config: Config, tree: Tree, offers: Offers, locked: ResolvedRequirements | None
-) -> Own:
+def open_own(job: Job, offers: Offers, locked: ResolvedRequirements | None) -> Own:
     """Read apps, resolve requirements, and find out what all of it needs. locked: requirements as a lock
     resolved them.
 
     OwnPythonError; what open_app(), resolve_requirements(), scan_app() and choose_python() raise.
     """
-    python, root = config.python, job.request.library.root
-    offered = {each.name for packages in offers.packages.values() for each in packages}
+    python, root, tree = job.config.python, job.root, job.tree
+    offered = {each.name for each in offers.packages}
     if not (python.apps or python.requirements or python.package):
         return Own(choose_python(python, root, tree.release, offered))
     if python.variant == "micropython" and not (python.requirements or python.package):
-        return _micropython(python, root, tree, choose_python(python, root, tree.release, offered))
-    _check_family(python, config.name)
+        return _micropython(job, choose_python(python, root, tree.release, offered))
+    _check_family(python, job.config.name)
     series = catalogue_series(tree.release)
     catalogue = load_catalogue(series)
     glibc = EDITIONS[tree.release].glibc if tree.release in EDITIONS else None
     target = wheel_target(catalogue.version, tree.arch, series, glibc=glibc)
-    index = PackageIndex(Cache(job.request.cache), job.log, offline=job.request.offline)
+    index = PackageIndex(Cache(job.cache), job.log, offline=job.offline)
     apps = tuple(open_app(use, root, target, index) for use in python.apps)
-    everything = [each for packages in offers.packages.values() for each in packages]
-    feed = feed_distributions(everything, without=catalogue.packages)
+    feed = feed_distributions(offers.packages, without=catalogue.packages)
     texts = [*python.requirements, *(text for app in apps for text in app.requires)]
     own_wheels = [app.wheel for app in apps if app.wheel is not None]
     resolved = locked or resolve_requirements(texts, target, feed, index, own=own_wheels)
@@ -127,15 +216,14 @@ def open_own(
     chosen = choose_python(python, root, tree.release, offered, apps=scans, libraries=libraries)
     names = local_names(resolved.pins, offered)
     sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
-    return _declared(sources, chosen, root, tree.package_manager)
+    return _declared(sources, chosen, root, job.manager)
 
 
-def _micropython(python: Python, root: Path, tree: Tree, chosen: ChosenPython) -> Own:
+def _micropython(job: Job, chosen: ChosenPython) -> Own:
     """Apps for MicroPython, their imports checked against what it has."""
-    apps = tuple(micropython.open_app(use, root) for use in python.apps)
-    check_imports([app.path for app in apps], catalogue_series(tree.release), chosen.packages)
-    manager = tree.package_manager
-    declared = {app.name: micropython.declare_app(app, chosen.packages, manager) for app in apps}
+    apps = tuple(micropython.open_app(use, job.root) for use in job.config.python.apps)
+    check_imports([app.path for app in apps], catalogue_series(job.tree.release), chosen.packages)
+    declared = {app.name: micropython.declare_app(app, chosen.packages, job.manager) for app in apps}
     wanted = {app.name: "python.apps" for app in apps}
     return Own(chosen, micropython=apps, declared=declared, wanted=wanted)
 
@@ -154,7 +242,7 @@ def _scan(app: App, catalogue: Catalogue) -> AppScan:
     return scan_app(app.path, python=catalogue.version_pair)
 
 
-def _declared(sources: Sources, python: ChosenPython, root: Path, manager: PackageManager) -> Own:
+def _declared(sources: Sources, python: ChosenPython, root: Path, manager: PackageWords) -> Own:
     """All that will be made, as a plan knows it."""
     target, resolved, names = sources.target, sources.resolved, sources.names
     apps = {str(app.wheel.name): app.name for app in sources.apps if app.wheel is not None}

@@ -4,21 +4,24 @@ before the plan is done, so that it is planned and counted as it will be."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from imagebuilder.config.model_config import Config
+from imagebuilder.config.app import source_kind
+from imagebuilder.config.model_config import Config, Python
 from imagebuilder.errors import UserError
-from imagebuilder.model.package import Package
-from imagebuilder.own.compiled import compiled_packages, is_compiled
-from imagebuilder.own.local import Local, Maker
-from imagebuilder.packages.supply import LOCAL, Job
+from imagebuilder.model.package import LOCAL, Selected, Wish
+from imagebuilder.own.local import Maker, Remade
+from imagebuilder.own.own import Own
+from imagebuilder.packages.manager import PackageManager
+from imagebuilder.packages.supply import Job
+from imagebuilder.python.apps.bytecode import Compiler
+from imagebuilder.python.bytecode.bytecode import cached_path
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
 from imagebuilder.python.catalogue.variants import catalogue_series
 from imagebuilder.rootfs.files import write_tree
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.tree.plan import Plan
+from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage
 
 _INTERPRETER = "python3-base"
 
@@ -27,12 +30,12 @@ class RemadeError(UserError):
     """python.shake or python.compile where there is no CPython 3."""
 
 
-def remakes_python(plan: Plan, config: Config) -> bool:
-    """Whether Python packages get another form. RemadeError where that is asked for and there is none."""
+def remakes_python(config: Config, release: str, selected: Iterable[Selected]) -> bool:
+    """Whether Python packages get another form. release: the tree's. RemadeError where that is asked for and
+    there is no CPython among what was selected."""
     python = config.python
-    has_python = any(each.name == _INTERPRETER for each in plan.install)
-    if has_python:
-        return python.shake or is_compiled(python, _catalogue(plan))
+    if any(each.name == _INTERPRETER for each in selected):
+        return python.shake or is_compiled(python, load_catalogue(catalogue_series(release)))
     for key, does in (("shake", "cuts"), ("compile", "compiles the packages of")):
         if getattr(python, key):
             raise RemadeError(
@@ -42,45 +45,41 @@ def remakes_python(plan: Plan, config: Config) -> bool:
     return False
 
 
-def _catalogue(plan: Plan) -> Catalogue:
-    return load_catalogue(catalogue_series(plan.tree.release))
-
-
-def remade_plan(
+def remake(
     job: Job,
-    plan: Plan,
-    local: Local,
-    config: Config,
+    own: Own,
+    wanted: Wish,
+    selected: Sequence[Selected],
     *,
+    originals: Container[str],
     contents: Mapping[str, LocalPackage],
-    installed: Sequence[Package],
-) -> tuple[Plan, Local]:
-    """The plan without what nobody needs any more, and the packages in their new form, to be resolved again.
-    contents: of feeds' packages in the plan; installed: all packages of the plan.
+) -> Remade:
+    """The packages in their new form, and which nobody needs any more: the rest is to be resolved again.
+    wanted: what was asked for; originals: names of packages that are repacked; contents: of feeds' packages
+    among the selected.
 
     ShakeError, RootError; what compiling, tracing and making the image's own packages raises.
     """
-    catalogue, manager = _catalogue(plan), plan.tree.package_manager
+    catalogue, config = load_catalogue(catalogue_series(job.tree.release)), job.config
     userland = {name: each for name, each in contents.items() if not is_kernel(name)}
-    maker = Maker(job, local, plan, config, lambda root: _unpack(userland, root))
-    ours = [each.name for each in plan.install if each.feed == LOCAL and each.name not in local.originals]
-    made = {name: maker.content(name, _no_original)[0] for name in ours}
-    local = replace(local, made=made, contents=contents)
-    gone: frozenset[str] = frozenset()
+    maker = Maker(job, own, {}, lambda root: _unpack(userland, root))
+    ours = (each.name for each in selected if each.feed == LOCAL and each.name not in originals)
+    made = {name: maker.content(name) for name in ours}
+    remade = Remade(made, {})
     if config.python.shake:
-        from imagebuilder.own.shaken import shaken_plan  # noqa: PLC0415 - few images are shaken
+        from imagebuilder.own.shaken import shaken  # noqa: PLC0415 - few images are shaken
 
         interpreter = maker.shut_in(maker.interpreter(catalogue), "shake")
-        plan, local, gone = shaken_plan(
-            job, plan, local, config, interpreter, contents=userland, installed=installed
-        )
+        packages = [each.package for each in selected]
+        remade = shaken(job, wanted, packages, interpreter, contents=userland, made=made)
     if is_compiled(config.python, catalogue):  # what was shaken off need not be compiled
         job.log.progress("compiling the feeds' Python packages")
-        left = {name: each for name, each in {**userland, **local.ready}.items() if name not in gone}
+        whole = {**userland, **remade.ready}
+        left = {name: each for name, each in whole.items() if name not in remade.gone}
         compiler = maker.compiler(catalogue)
-        compiled = compiled_packages(left, config.python, compiler, catalogue.library, manager)
-        local = replace(local, ready={**local.ready, **compiled})
-    return plan, local
+        compiled = compiled_packages(left, config.python, compiler, catalogue.library, job.manager)
+        remade = replace(remade, ready={**remade.ready, **compiled})
+    return remade
 
 
 def is_kernel(package: str) -> bool:
@@ -88,10 +87,58 @@ def is_kernel(package: str) -> bool:
     return package == "kernel" or package.startswith("kmod-")
 
 
-def _no_original(package: Package) -> Path:
-    raise LookupError(f"{package.name} is repacked, not made")
-
-
 def _unpack(contents: Mapping[str, LocalPackage], root: Path) -> None:
     for each in contents.values():
         write_tree(each.tree, root)
+
+
+_TWIN = "-src"  # packages of sources alone, which nobody gets unasked
+
+
+def is_compiled(python: Python, catalogue: Catalogue) -> bool:
+    """Whether feed packages are compiled: as the config says, otherwise where a release's packages hold
+    sources, and the config has Python of its own or leaves the choice to `auto`."""
+    if python.compile is not None:
+        return python.compile
+    own = python.variant == "auto" or python.apps or python.requirements or python.package
+    return bool(own) and catalogue.shipped == "sources" and python.source != "only"
+
+
+def compiled_packages(
+    contents: Mapping[str, LocalPackage],
+    python: Python,
+    compiler: Compiler,
+    library: str,
+    manager: PackageManager,
+) -> dict[str, LocalPackage]:
+    """Those of feeds' packages that hold sources without bytecode below `library`, compiled, by name; their
+    versions sort right after the feed's. What does not compile stays as it is, with a warning.
+
+    InterpreterError, HostError; RepackError for a version that apk does not know.
+    """
+    kind, optimize = source_kind(python.source), python.optimize
+    sources = {
+        name: dict(_sources(each.tree, library, compiler.python))
+        for name, each in contents.items()
+        if not name.endswith(_TWIN)
+    }
+    trees = {name: FileTree(found) for name, found in sources.items() if found}
+    if not trees:
+        return {}
+    shipped = compiler.ship_all(trees, kind, optimize, lenient=True)
+    made = {}
+    for name, tree in shipped.items():
+        content = contents[name]
+        whole = content.tree.without(sources[name]).merged(tree)
+        version = manager.later_version(content.package.version, "compiled", repr((list(tree), optimize)))
+        made[name] = manager.with_files(content, content.package.remade(version), whole)
+    return made
+
+
+def _sources(tree: FileTree, library: str, python: str) -> Iterator[tuple[str, Entry]]:
+    """The modules of a package that have no bytecode in it."""
+    for path in tree.below(library):
+        entry = tree[path]
+        has_bytecode = path + "c" in tree or cached_path(path, python) in tree
+        if entry.kind == "file" and PurePosixPath(path).suffix == ".py" and not has_bytecode:
+            yield path, entry

@@ -3,72 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from imagebuilder.config.board import Board
-from imagebuilder.config.model_config import Config
 from imagebuilder.errors import HostError
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import Package, Wish
 from imagebuilder.model.result import ShakenPackage
-from imagebuilder.own.local import Local, emulation
-from imagebuilder.packages.shaken import shaken_package
+from imagebuilder.own.local import Remade, emulation
+from imagebuilder.packages.repack import shaken_package
 from imagebuilder.packages.supply import Job
 from imagebuilder.python.bytecode.bytecode import Interpreter
 from imagebuilder.python.bytecode.interpreter import can_run
 from imagebuilder.python.catalogue.catalogue import load_catalogue
 from imagebuilder.python.catalogue.variants import catalogue_series
-from imagebuilder.python.shake.run import Root
+from imagebuilder.python.shake.commands import Root, trace
 from imagebuilder.python.shake.shake import Shaken, ShakeRequest, shake, standard_packages
-from imagebuilder.python.shake.trace import trace, traced_modules
 from imagebuilder.rootfs.files import write_tree
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.tree.plan import Plan
+from imagebuilder.rootfs.tree import LocalPackage
 
 
-def shaken_plan(
+def shaken(
     job: Job,
-    plan: Plan,
-    local: Local,
-    config: Config,
+    wanted: Wish,
+    installed: Sequence[Package],
     interpreter: Interpreter,
     *,
     contents: Mapping[str, LocalPackage],
-    installed: Sequence[Package],
-) -> tuple[Plan, Local, frozenset[str]]:
-    """The plan without what nobody needs any more, and the packages that are left of CPython's, to be
-    resolved again; the names of those that nobody needs. interpreter: whose bytecode is the target's;
-    contents: of feeds' packages in the plan; installed: all packages of the plan.
+    made: Mapping[str, LocalPackage],
+) -> Remade:
+    """What is left of CPython's packages, and those that nobody needs any more, so that the rest is to be
+    resolved again. wanted: what was asked for; installed: all packages of the image; interpreter: whose
+    bytecode is the target's; contents: of feeds' packages among them, made: of one's own.
 
     ShakeError, RootError; what tracing raises.
     """
-    catalogue = load_catalogue(catalogue_series(plan.tree.release))
-    board = job.request.library.board(job.request.board)
-    mine = local.made
-    whole = {**contents, **mine}
-    place = _root(job, board, whole, config, catalogue.python)
-    traced = _traced(job, config, place)
+    config = job.config
+    catalogue = load_catalogue(catalogue_series(job.tree.release))
+    whole = {**contents, **made}
+    place = _root(job, whole, catalogue.python)
+    traced = _traced(job, place)
     standard = standard_packages(catalogue)
-    asked = [name for name in plan.wanted if name not in standard]
+    asked = [name for name in wanted.add if name not in standard]
     apps = [
-        *mine,
+        *made,
         *(name for name in config.packages.add if name.startswith("python3-") and name not in standard),
     ]
     request = ShakeRequest(
         whole, installed, asked, apps, config.python.keep, traced, started=_started(job, place)
     )
     found = shake(request, catalogue, interpreter, job.work / "shake", job.log)
-    manager = plan.tree.package_manager
     ready = {
-        name: shaken_package(whole[name], tree, found.depends.get(name, whole[name].package.depends), manager)
+        name: shaken_package(
+            whole[name], tree, found.depends.get(name, whole[name].package.depends), job.manager
+        )
         for name, tree in found.trees.items()
         if name not in found.removable
     }
-    gone = frozenset(found.removable)
-    names = tuple(name for name in plan.wanted if name not in gone)
-    packages = tuple(name for name in plan.packages if name not in gone)
-    plan = plan.model_copy(update={"wanted": names, "packages": packages, "shaken": _facts(found)})
-    return plan, replace(local, ready=ready, dropped=found.dropped), gone
+    return Remade(made, ready, frozenset(found.removable), found.dropped, _facts(found))
 
 
 def _facts(found: Shaken) -> tuple[ShakenPackage, ...]:
@@ -90,22 +80,20 @@ def _unpack(contents: Mapping[str, LocalPackage], root: Path) -> None:
         write_tree(each.tree, root)
 
 
-def _root(
-    job: Job, board: Board, contents: Mapping[str, LocalPackage], config: Config, python: str
-) -> Root | None:
+def _root(job: Job, contents: Mapping[str, LocalPackage], python: str) -> Root | None:
     """A root file system of all packages to run Python in; None where this machine cannot. HostError where a
     command is to be traced and there is no emulator."""
     try:
-        emulated = emulation(board, Path("/"))
+        emulated = emulation(job.board, Path("/"))
     except HostError as error:
-        if config.python.trace:
+        if job.config.python.trace:
             raise
         job.log.note(f"what the interpreter imports by itself was not tried: {error.message}")
         return None
     root = job.work / "traced"
     _unpack(contents, root)
     place = Root(root, python, emulated)
-    return place if config.python.trace or can_run(root, python, emulated) else None
+    return place if job.config.python.trace or can_run(root, python, emulated) else None
 
 
 def _started(job: Job, place: Root | None) -> Collection[str] | None:
@@ -122,8 +110,9 @@ def _started(job: Job, place: Root | None) -> Collection[str] | None:
     return run.modules
 
 
-def _traced(job: Job, config: Config, place: Root | None) -> Mapping[str, str]:
+def _traced(job: Job, place: Root | None) -> set[str]:
     """What the config's commands import, run in a root of all packages."""
-    if place is None or not config.python.trace:
-        return {}
-    return traced_modules(trace(place, config.python.trace, job.work / "tracing", job.log))
+    if place is None or not job.config.python.trace:
+        return set()
+    runs = trace(place, job.config.python.trace, job.work / "tracing", job.log)
+    return {name for run in runs for name in run.modules}

@@ -1,4 +1,5 @@
-"""Parsed package lists, kept by the digest of the file that they came from.
+"""Indexes of folders, kept by what the folders hold, and parsed package lists, kept by the digest of the file
+that they came from.
 
 The form is a line that says what it is, then JSON: one column for each field, and tables of what many
 packages share, so that ten thousand packages load in a part of the time that parsing takes. What is damaged,
@@ -7,18 +8,22 @@ of another version of this project or of another file counts as not cached.
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import json
-from collections.abc import Hashable, Iterable
-from itertools import starmap
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import repeat, starmap
 from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
 
-from imagebuilder.host.fs import write_whole
+from imagebuilder.host.fs import disk_errors_explained, write_whole
 from imagebuilder.model.package import Dependency, Package, PackageList, UnusablePackage
-from imagebuilder.packages.bulk import collector_paused
 
 FORMAT = "imagebuilder package list 2"
+_FOLDER_FORM = "1"  # of the indexes of folders; another number makes all of them anew
 _TEXTS = ("name", "version", "architecture", "filename", "sha256", "section", "description", "abi_version")
 _TEXT_COLUMNS = (*_TEXTS, "identity")
 _NUMBERS = ("size", "installed_size")
@@ -27,13 +32,42 @@ _VERSIONED = ("operator", "version")
 T = TypeVar("T", bound=Hashable)
 
 
-def cached_index(folder: Path, digest: str) -> PackageList | None:
-    """The packages of the list that has this digest, or None. digest: hex, of the list's file."""
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Python's collector of circular garbage does not run meanwhile: where nothing made is thrown away, its
+    searching takes half of the time that making ten thousands of packages takes."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def kept_index(folder: Path, files: Sequence[Path], cache: Path, make: Callable[[], bytes]) -> Path:
+    """The index of files in a folder, made or found in the cache, in which it is kept by the digest of the
+    files' names, sizes and times."""
+    digest = hashlib.sha256(_FOLDER_FORM.encode())
+    for path in files:
+        status = path.stat()
+        digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    place = cache / "indexes" / digest.hexdigest()
+    if not place.is_file():
+        with disk_errors_explained(cache):
+            write_whole(place, make())
+    os.utime(place)  # last used now
+    return place
+
+
+def cached_index(folder: Path, digest: str, feed: str = "") -> PackageList | None:
+    """The packages of the list that has this digest, or None. digest: hex, of the list's file; feed: whose
+    list it is, which is not kept: two feeds may have the same one."""
     try:
         data = _place(folder, digest).read_bytes()
     except OSError:
         return None
-    return unpack_index(data, digest)
+    return unpack_index(data, digest, feed)
 
 
 def keep_index(folder: Path, digest: str, packages: PackageList) -> None:
@@ -80,19 +114,19 @@ def _number(table: dict[T, int], value: T) -> int:
     return table.setdefault(value, len(table))
 
 
-def unpack_index(data: bytes, digest: str) -> PackageList | None:
-    """The packages of pack_index(), None for other bytes."""
+def unpack_index(data: bytes, digest: str, feed: str = "") -> PackageList | None:
+    """The packages of pack_index(), of a feed; None for other bytes."""
     head, _, body = data.partition(b"\n")
     if head != f"{FORMAT} {digest} {crc32(body):08x}".encode():
         return None
     try:
         with collector_paused():
-            return _packages(json.loads(body.decode("utf-8", "surrogatepass")))
+            return _packages(json.loads(body.decode("utf-8", "surrogatepass")), feed)
     except (ValueError, TypeError, KeyError, IndexError, RecursionError):
         return None
 
 
-def _packages(columns: dict[str, Any]) -> PackageList:
+def _packages(columns: dict[str, Any], feed: str) -> PackageList:
     for name in _TEXT_COLUMNS:
         _check(columns[name], str)
     for name in (*_NUMBERS, "essential"):
@@ -116,6 +150,7 @@ def _packages(columns: dict[str, Any]) -> PackageList:
         columns["extra"],
         columns["identity"],
         [tuple(map(tuple, each)) if each else nothing for each in columns["provided_versions"]],
+        repeat(feed, len(columns["name"])),
         strict=True,
     )
     unusable = columns["unusable"]

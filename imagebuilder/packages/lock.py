@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from imagebuilder.config.app import ResolvedRequirements
 from imagebuilder.config.model_lock import LockedBoard, LockedPackage, LockedTree
 from imagebuilder.errors import UserError
-from imagebuilder.model.package import Package
-from imagebuilder.tree.plan import Plan, PlannedPackage
+from imagebuilder.model.package import Package, Selected
+from imagebuilder.packages.supply import Offers
+from imagebuilder.tree.plan import Plan
 
 
 class LockError(UserError):
@@ -24,39 +26,39 @@ def lock_entry(
     overlays: Mapping[str, str],
     apps: Mapping[str, str],
     requirements: ResolvedRequirements,
-    originals: Sequence[PlannedPackage] = (),
+    originals: Sequence[Selected] = (),
 ) -> LockedBoard:
     """The entry of a plan. release: as asked for; sha256: of the tree; feeds: digests of their indexes.
     originals: what the plan took before packages got another form."""
     tree = plan.tree
-    final = {(each.feed, each.name, each.version) for each in plan.install}
+    final = {each.package for each in plan.install}
     return LockedBoard(
         profile=plan.profile.name,
         python=plan.python,
         tree=LockedTree(
             release=release, version=tree.version, target=tree.target, arch=tree.arch, sha256=sha256
         ),
-        wanted=plan.wanted,
-        removed=tuple(name for name in plan.packages if name.startswith("-")),
+        wanted=plan.wanted.names,
+        removed=plan.wish.removals,
         disabled_services=plan.disabled_services,
         feeds=dict(feeds),
         overlays=dict(overlays),
         apps=dict(apps),
         requirements=requirements,
         package=_locked(plan.install),
-        original=_locked([each for each in originals if (each.feed, each.name, each.version) not in final]),
+        original=_locked(each for each in originals if each.package not in final),
     )
 
 
-def _locked(packages: Iterable[PlannedPackage]) -> tuple[LockedPackage, ...]:
+def _locked(packages: Iterable[Selected]) -> tuple[LockedPackage, ...]:
     return tuple(
         LockedPackage(
             name=each.name,
             version=each.version,
             feed=each.feed,
-            filename=each.filename,
-            sha256=each.sha256,
-            identity=each.identity,
+            filename=each.package.filename,
+            sha256=each.package.sha256.lower(),
+            identity=each.package.identity,
         )
         for each in sorted(packages, key=lambda each: each.name)
     )
@@ -134,25 +136,21 @@ def _packages(locked: Iterable[LockedPackage], fresh: Iterable[LockedPackage]) -
             yield f"package {name} {new.version} is another build of the same version{where}"
 
 
-def only_locked(
-    offers: Mapping[str, Sequence[Package]], locked: LockedBoard, indexes: Mapping[str, str]
-) -> dict[str, tuple[Package, ...]]:
+def only_locked(offers: Offers, locked: LockedBoard, indexes: Mapping[str, str]) -> Offers:
     """The offers without what the lock does not name.
 
     indexes: the digest of each feed's index as it is now. LockError, naming the feed, where what the lock
     takes from it is not there any more.
     """
-    theirs = [each for each in (*locked.package, *locked.original) if each.feed in offers]
+    theirs = (each for each in (*locked.package, *locked.original) if each.feed in ("", *indexes))
     wanted = {(each.feed, each.name, each.version): each for each in theirs}
-    kept: dict[str, tuple[Package, ...]] = {}
-    for feed, packages in offers.items():
-        kept[feed] = tuple(
-            each for each in packages if _is(wanted.get((feed, each.name, each.version)), each)
-        )
-    there = {(feed, each.name, each.version) for feed, packages in kept.items() for each in packages}
+    kept = tuple(
+        each for each in offers.packages if _is(wanted.get((each.feed, each.name, each.version)), each)
+    )
+    there = {(each.feed, each.name, each.version) for each in kept}
     lines = []
     for feed, name, version in sorted(wanted.keys() - there):
-        now = sorted(each.version for each in offers.get(feed, ()) if each.name == name)
+        now = sorted(each.version for each in offers.packages if (each.feed, each.name) == (feed, name))
         found = f"it has {', '.join(now)}" if now and version not in now else "another build of it"
         lines.append(f"{name} {version}: {found if now else 'it is gone'}")
         if feed and indexes.get(feed) != locked.feeds.get(feed):
@@ -162,7 +160,7 @@ def only_locked(
             "what the lock names is not to be had any more:\n" + "\n".join(lines),
             hint="fill the cache early (build.py fetch), keep a mirror, or lock anew (build.py lock)",
         )
-    return kept
+    return replace(offers, packages=kept)
 
 
 def _is(locked: LockedPackage | None, package: Package) -> bool:

@@ -5,18 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.packages.resolution import ResolutionError, arrows
+from imagebuilder.packages.resolution import Origins, ResolutionError, arrows, trail
 from imagebuilder.packages.universe import Universe, clash, fits
-
-Origins = Mapping[str, tuple[str, str | None]]  # of a package: as what it is wanted, and by whom
-
-
-def trail(origins: Origins, name: str) -> tuple[str, ...]:
-    """From what was asked for down to a package."""
-    names = [name]
-    while (by := origins[names[-1]][1]) is not None:
-        names.append(by)
-    return tuple(reversed(names))
 
 
 def _asked(origins: Origins, *chains: Sequence[str]) -> tuple[str, ...]:

@@ -1,18 +1,26 @@
-"""What resolving gives: the packages of an image with who asked for each, or why there can be none."""
+"""What resolving gives: the packages of an image, each with why it is there, or why there can be none.
+Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import islice
 
 from imagebuilder.errors import UserError
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import Package, Selected, Wish
 from imagebuilder.packages.universe import fits
 
 STEPS = 20_000
 CHAINS = 100  # of a package such as libc there are millions
+THE_TREE = "the tree"  # who asked for what no config asks for
+
+Origins = Mapping[str, tuple[str, str | None]]  # of a package: as what it is wanted, and by whom
+
+
+class PlanError(UserError):
+    """What was asked for cannot be installed together, or at all."""
 
 
 class ResolutionError(UserError):
@@ -38,43 +46,35 @@ class ResolutionError(UserError):
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """One package of an image. by: the package that needs it, None if it was asked for; wanted: the name
-    or dependency as it was written there."""
-
-    package: Package
-    wanted: str
-    by: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Resolution:
     """What goes in, in the order of installing: every package after those that it depends on (where they do
-    not depend on one another). back: names that were removed from the list and came back as somebody's
-    dependency; why() says whose. requested: what was asked for."""
+    not depend on one another). back: names that were to stay out and are there all the same, with why."""
 
-    chosen: tuple[Chosen, ...]
-    back: tuple[str, ...] = ()
-    requested: tuple[str, ...] = ()
+    selected: tuple[Selected, ...]
+    back: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def packages(self) -> tuple[Package, ...]:
         """The packages alone, in the same order."""
-        return tuple(each.package for each in self.chosen)
-
-    def why(self, name: str) -> tuple[str, ...]:
-        """From the package that was asked for down to this one, the way by which it was chosen. KeyError if
-        it does not go in."""
-        return chain_of({each.package.name: each for each in self.chosen}, name)
+        return tuple(each.package for each in self.selected)
 
 
-def chain_of(chosen: Mapping[str, Chosen], name: str) -> tuple[str, ...]:
-    """Who asked for a chosen package, down to it."""
+def resolution_of(packages: Sequence[Package], origins: Origins, wish: Wish) -> Resolution:
+    """The resolution of packages that were chosen, with the way to each. origins: of all of them."""
+    selected = []
+    for package in packages:
+        chain = trail(origins, package.name)
+        asker = wish.add.get(origins[chain[0]][0], THE_TREE)
+        selected.append(Selected(package, (asker, *chain), origins[package.name][0]))
+    there = {each.name: each.why for each in selected}
+    return Resolution(tuple(selected), {name: there[name] for name in sorted(wish.remove) if name in there})
+
+
+def trail(origins: Origins, name: str) -> tuple[str, ...]:
+    """From what was asked for down to a package."""
     names = [name]
-    by = chosen[name].by
-    while by is not None:
+    while (by := origins[names[-1]][1]) is not None:
         names.append(by)
-        by = chosen[by].by
     return tuple(reversed(names))
 
 
@@ -93,7 +93,7 @@ def every_chain(resolution: Resolution, name: str, *, limit: int = CHAINS) -> tu
     if target is None:
         raise KeyError(name)
     wants = dependents(resolution.packages)
-    roots = {each.package.name for each in resolution.chosen if each.by is None}
+    roots = {each.name for each in resolution.selected if each.by is None}
     return tuple(islice(_upwards(target.name, wants, roots), limit))
 
 

@@ -1,39 +1,65 @@
-"""Feeds: their packages, why their indexes are trusted, and where their files are."""
+"""What an image can be made from: the tree's own packages and those of feeds, why their indexes are trusted,
+and where their files are."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import Config, FeedUse
-from imagebuilder.config.releases import series_of
-from imagebuilder.config.request import Request
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import expand_home
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
-from imagebuilder.model.package import Package, PackageList
+from imagebuilder.model.package import LOCAL, Package, PackageList
+from imagebuilder.model.release import Release
 from imagebuilder.model.tree import Tree
-from imagebuilder.packages.install import Offers
-from imagebuilder.packages.opkg.feed import Finder, Wanted, in_folder
-from imagebuilder.tree.plan import Plan, PlannedPackage
+from imagebuilder.packages.feed import Finder, in_folder
+from imagebuilder.packages.universe import Universe
 
 if TYPE_CHECKING:
     from imagebuilder.host.download import Downloads
+    from imagebuilder.packages.manager import PackageManager
     from imagebuilder.server.mirror import Mirror
     from imagebuilder.trust.keys import Keys
 
-LOCAL = "local"  # the feed of what is made here
 MOST_TOLD = 20
 LOCAL_FOLDER = "a folder of this machine, as given"
 
 
 class FeedUseError(UserError):
     """A feed of a config that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Offers:
+    """What an image can be made from. packages: those of the tree first; of equal versions the one that comes
+    first counts. given: libc and kernel, which opkg trees install by their files. unusable: as for Universe.
+    pins: where a lock says which version of each package to take, those versions by the packages' names."""
+
+    packages: tuple[Package, ...]
+    given: tuple[Package, ...] = ()
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    pins: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def universe(self) -> Universe:
+        """All of them, to be looked up."""
+        return Universe(self.packages, self.unusable)
+
+    @property
+    def made(self) -> tuple[Package, ...]:
+        """Those that are made here."""
+        return tuple(each for each in self.packages if each.feed == LOCAL)
+
+    def with_made(self, made: Iterable[Package], pins: Mapping[str, str]) -> Offers:
+        """The same with packages that are made here."""
+        return replace(self, packages=(*self.packages, *made), pins=pins)
 
 
 @dataclass(frozen=True)
@@ -58,28 +84,28 @@ class Feed:
 
 @dataclass(frozen=True)
 class Supply:
-    """All that an image can be made from. own: the packages in the tree; own_index: the index of packages/,
-    of opkg's a file, of apk's its bytes. given: libc and kernel of opkg's trees, which are in own too, and in
-    no index; base: their files, by name."""
+    """All that an image can be made from. own: the packages in the tree; own_index: the file with the index
+    of packages/. given: libc and kernel of opkg's trees, which are in own too, and in no index; base: their
+    files, by name."""
 
     tree: Path
     own: PackageList
-    own_index: Path | bytes
+    own_index: Path
     feeds: tuple[Feed, ...]
     given: tuple[Package, ...] = ()
     base: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property
     def offers(self) -> Offers:
-        """The packages by feed, to choose from."""
-        packages = {feed.name: feed.packages for feed in self.feeds}
+        """All packages, to choose from."""
+        theirs = (package for feed in self.feeds for package in feed.packages)
         lame = {
             each.name: f"{source} has it, and it cannot be used: {each}"
             for source, found in reversed(self._sources())
             for each in found.unusable
             if each.name
         }
-        return Offers({"": self.own, **packages}, self.given, lame)
+        return Offers((*self.own, *theirs), self.given, lame)
 
     def _sources(self) -> list[tuple[str, PackageList]]:
         return [("the tree", self.own), *((f"feed {feed.name}", feed.packages) for feed in self.feeds)]
@@ -101,31 +127,28 @@ class Supply:
         """For each feed, why it is trusted."""
         return {feed.name: feed.trust for feed in self.feeds}
 
-    def from_feeds(self, plan: Plan) -> list[tuple[Feed, Package, PlannedPackage]]:
-        """What the plan takes from feeds, in its order."""
-        theirs = [each for each in plan.install if each.feed not in ("", LOCAL)]
-        wanted = {(each.feed, each.name, each.version): each for each in theirs}
-        found = {
-            (feed.name, package.name, package.version): (feed, package)
-            for feed in self.feeds
-            for package in feed.packages
-            if (feed.name, package.name, package.version) in wanted
-        }
-        return [(*found[key], planned) for key, planned in wanted.items()]
-
-    def wanted(self, plan: Plan) -> list[Wanted]:
-        """The packages that the plan takes from feeds, with who asked for each, for laying a feed."""
-        return [Wanted(package, planned.why) for _, package, planned in self.from_feeds(plan)]
+    def feed(self, name: str) -> Feed | None:
+        """The feed of that name; None for the tree's own packages, and for what is made here."""
+        return next((feed for feed in self.feeds if feed.name == name), None)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One image in the making. view: of its tree; work: the folder that the view shows as view.work."""
+    """One image in the making. tree, manager: what it is made with. root: the project's folder, from which
+    paths in configs count; cache: where downloads are kept; offline: nothing is fetched; mirrors: asked
+    before the config's. view: of the tree; work: the folder that the view shows as view.work."""
 
-    request: Request
+    config: Config
+    board: Board
+    tree: Tree
+    manager: PackageManager
+    root: Path
+    cache: Path
     view: PrivateView
     work: Path
     log: Log
+    offline: bool = False
+    mirrors: tuple[str, ...] = ()
 
     def downloads(self) -> Downloads:
         """What brings files into the cache; to be closed."""
@@ -133,31 +156,13 @@ class Job:
         from imagebuilder.host.cache import Cache  # noqa: PLC0415
         from imagebuilder.host.download import Downloads  # noqa: PLC0415
 
-        return Downloads(Cache(self.request.cache), self.log, offline=self.request.offline)
-
-
-@dataclass(frozen=True)
-class Search:
-    """For whom feeds are opened."""
-
-    job: Job
-    config: Config
-
-    @property
-    def request(self) -> Request:
-        return self.job.request
-
-    @property
-    def root(self) -> Path:
-        """The project's folder, from which paths in configs count."""
-        return self.request.library.root
+        return Downloads(Cache(self.cache), self.log, offline=self.offline)
 
     def user_keys(self) -> Keys:
         """The user's, none of OpenWrt's own."""
         from imagebuilder.trust.keys import Keys, keys_in  # noqa: PLC0415
 
-        folder = self.request.trusted_keys(self.config)
-        return Keys() if folder is None else keys_in(folder)
+        return keys_in(self.root / self.config.mirror.keys) if self.config.mirror.keys else Keys()
 
     def where(self, url: str) -> tuple[tuple[Mirror, ...], str]:
         """The mirrors of a feed and its folder in them: a feed of OpenWrt's own is looked for in all mirrors
@@ -167,7 +172,7 @@ class Search:
         path = layout_path(url)
         if path is None:
             return (parse_mirror(url),), ""
-        return parse_mirrors((*self.request.mirrors, *self.config.mirror.urls)), path
+        return parse_mirrors((*self.mirrors, *self.config.mirror.urls)), path
 
     def check_names(self, urls: Iterable[str]) -> None:
         """FeedUseError for a feed of the config that is called as one of the tree's."""
@@ -176,9 +181,9 @@ class Search:
             hint = "give the [[feed]] another name"
             raise FeedUseError(f"there is a feed '{clash[0]}' already", hint=hint)
 
-    def place(self, use: FeedUse, tree: Tree) -> Path | str:
+    def place(self, use: FeedUse) -> Path | str:
         """Where a feed of the config is: a folder, which is there, or an address."""
-        url = _filled(use, tree)
+        url = _filled(use, self.tree)
         if "://" in url:
             return url
         folder = self.root / expand_home(url)
@@ -197,7 +202,7 @@ def _filled(use: FeedUse, tree: Tree) -> str:
     """The feed's address with the tree's facts in it."""
     facts = {
         "release": tree.version,
-        "series": series_of(tree.release),
+        "series": Release(tree.release).series,
         "arch": tree.arch,
         "target": tree.target,
     }

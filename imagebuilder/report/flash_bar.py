@@ -8,14 +8,7 @@ from typing import Any
 from imagebuilder.model.budget import FlashBudget, RamBudget
 from imagebuilder.model.size import human_size
 
-_MARKS: Mapping[str, str] = {
-    "kernel": "K",
-    "base": "B",
-    "python": "P",
-    "apps": "A",
-    "free": ".",
-    "over": "!",
-}
+_MARKS: Mapping[str, str] = {"kernel": "K", "base": "B", "python": "P", "apps": "A", "free": ".", "over": "!"}
 # segments that are shown together: what the package manager notes belongs to the base
 _SHOWN_AS = {"records": "base", "files": "apps"}
 LEAST_WIDTH = 10
@@ -96,7 +89,4 @@ def ram_lines(budget: RamBudget) -> list[str]:
         return [*lines, "free: unknown" + (", for the board's RAM is" if budget.ram is None else "")]
     missing = "too little: " if budget.free < 0 else "free: "
     left = human_size(abs(budget.free))
-    return [
-        *lines,
-        f"{missing}{left} ± {human_size(budget.uncertainty)} of {human_size(budget.ram)}",
-    ]
+    return [*lines, f"{missing}{left} ± {human_size(budget.uncertainty)} of {human_size(budget.ram)}"]

@@ -75,18 +75,14 @@ def _entry_of(item: os.DirEntry[str]) -> Entry:
     )
 
 
-def read_tree(root: Path, *, below: str = "/") -> FileTree:
+def read_tree(root: Path) -> FileTree:
     """The folder `root` as a tree, with modes; links stay links, files are kept by reference.
 
-    below: only what is at or below this target path, '/usr/lib' for instance.
     Raises UserError for a device, a socket or a pipe, and where the folder cannot be read.
     """
     entries: dict[str, Entry] = {}
-    start = below.rstrip("/")
-    waiting = [(root / start.lstrip("/"), start)]
+    waiting = [(root, "")]
     try:
-        if start:
-            entries[start] = folder(waiting[0][0].lstat().st_mode & PERMISSION_BITS)
         while waiting:
             place, target = waiting.pop()
             with os.scandir(place) as items:

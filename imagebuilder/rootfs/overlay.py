@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from imagebuilder.config.model_config import VariableValue
-from imagebuilder.config.model_overlay import Overlay, OverlayError
+from imagebuilder.config.overlay import Overlay, OverlayError
 from imagebuilder.rootfs.files import content, read_tree
 from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, file_of
 

@@ -10,7 +10,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from imagebuilder.config.model_config import VariableValue
-from imagebuilder.config.model_overlay import OverlayError
+from imagebuilder.config.overlay import OverlayError
 
 
 def render(path: Path, raw: bytes, variables: Mapping[str, VariableValue]) -> str:

@@ -1,14 +1,16 @@
-"""A tree of files as a value: what a package or an overlay holds, before anything is written."""
+"""A tree of files as a value: what a package or an overlay holds, before anything is written; and a package
+that is made here, with what its file will hold."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from imagebuilder.errors import UserError
+from imagebuilder.model.package import Package
 
 Kind = Literal["file", "dir", "symlink"]
 DIR_MODE = 0o755  # what `mkdir -p` gives under the umask that all image building needs
@@ -169,3 +171,15 @@ class FileTree(Mapping[str, Entry]):
 
 
 EMPTY = FileTree()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPackage:
+    """A package's facts and content. scripts: by the names that its package manager gives them (opkg:
+    postinst, prerm …; apk: post-install, pre-deinstall …); conffiles: paths in the tree, which the package
+    manager keeps as the user changed them."""
+
+    package: Package
+    tree: FileTree
+    scripts: Mapping[str, bytes] = field(default_factory=dict, hash=False)
+    conffiles: tuple[str, ...] = ()

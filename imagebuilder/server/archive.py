@@ -1,4 +1,5 @@
-"""Unpacking an ImageBuilder's archive, trusting nothing in it."""
+"""Unpacking an ImageBuilder's archive, trusting nothing in it; and the tree that a user gives as a folder or
+as such an archive."""
 
 from __future__ import annotations
 
@@ -17,8 +18,16 @@ from typing import IO, cast
 import zstandard
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, is_inside, remove_tree, sha256_of
+from imagebuilder.host.fs import (
+    CHUNK_BYTES,
+    disk_errors_explained,
+    expand_home,
+    is_inside,
+    remove_tree,
+    sha256_of,
+)
 from imagebuilder.log import Log
+from imagebuilder.model.tree import TreeError
 
 ENDINGS = (".tar.xz", ".tar.zst", ".tar.gz", ".tar")
 MAX_FILES = 400_000
@@ -168,3 +177,20 @@ def _open(archive: Path) -> Iterator[IO[bytes]]:
     else:
         with archive.open("rb") as stream:
             yield stream
+
+
+def given_tree(given: str, cache: Path, log: Log) -> Path:
+    """The tree that a user gave as a folder or an archive (which is unpacked into the cache).
+
+    TreeError if it is neither; ArchiveError for a damaged or unsafe archive.
+    """
+    path = expand_home(given)
+    if path.is_dir():
+        folder = path.resolve()
+    elif path.is_file() and is_archive(path):
+        folder = unpacked_tree(path, cache, log)
+    elif path.exists():
+        raise TreeError(f"{given} is neither a folder nor an archive ({', '.join(ENDINGS)})")
+    else:
+        raise TreeError(f"there is no ImageBuilder at {given}")
+    return folder

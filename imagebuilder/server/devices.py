@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from imagebuilder.config.library import all_occur
 from imagebuilder.errors import UserError
 
 PROFILES_FILE = "profiles.json"
@@ -46,8 +47,7 @@ class ListedDevice:
 
     def matches(self, words: Iterable[str]) -> bool:
         """Whether every word occurs in one of its names, whatever the case and the punctuation."""
-        text = " ".join(_plain(name) for name in (self.id, *self.titles, *self.supported_devices))
-        return all(_plain(word) in text for word in words)
+        return all_occur(words, (self.id, *self.titles, *self.supported_devices))
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,3 @@ def _text(value: object) -> str:
 
 def _texts(value: object) -> tuple[str, ...]:
     return tuple(filter(None, map(_text, value))) if isinstance(value, list) else ()
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())

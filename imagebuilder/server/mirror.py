@@ -13,18 +13,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from packaging.version import Version
-
-from imagebuilder.config.releases import series_of
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import expand_home
 from imagebuilder.host.transfer_part import Source
-from imagebuilder.model.release import SNAPSHOT
+from imagebuilder.model.release import SNAPSHOT, Release
 
 DOWNLOAD_SERVER = "https://downloads.openwrt.org"
 
 _SAFE = "/+,:@~=!$&'()*;"  # may stand in a URL's path as they are; package names hold some of them
-_ZSTD_SINCE = Version("24.10")
+_ZSTD_SINCE = "24.10"
 
 
 class MirrorError(UserError):
@@ -103,12 +100,12 @@ class TargetPlace:
         The others: a target without subtargets leaves `-generic` out of file names (17.01), and a release at
         the turn to .zst may be the other.
         """
-        distribution = "lede" if series_of(self.release) == "17.01" else "openwrt"
+        distribution = "lede" if Release(self.release).series == "17.01" else "openwrt"
         version = "" if self.release == SNAPSHOT else f"{self.release}-"
         board, _, subtarget = self.target.partition("/")
         names = [f"{board}-{subtarget}", *([board] if subtarget == "generic" else [])]
         endings = [".tar.zst", ".tar.xz"]
-        if self.release != SNAPSHOT and Version(series_of(self.release)) < _ZSTD_SINCE:
+        if not Release(self.release).since(_ZSTD_SINCE):
             endings.reverse()
         return tuple(
             f"{distribution}-imagebuilder-{version}{name}.Linux-x86_64{ending}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imagebuilder.config.board import Board, Profile
@@ -53,14 +53,6 @@ class Obtained:
     source: str
 
 
-@dataclass(frozen=True)
-class _Archive:
-    name: str
-    sha256: str
-    trust: Trust
-    source: str
-
-
 def obtain_tree(
     board: Board,
     release: str,
@@ -91,8 +83,7 @@ def obtain_tree(
         if over is not None:
             log.warn(over)
         place = TargetPlace(version, profile.target)
-        folder, archive = _verified(downloads, mirrors, place, keys, pinned)
-    return Obtained(folder, version, profile, archive.name, archive.sha256, archive.trust, archive.source)
+        return replace(_verified(downloads, mirrors, place, keys, pinned), profile=profile)
 
 
 def obtain_archive(
@@ -114,13 +105,12 @@ def obtain_archive(
     pinned = parse_pin(trust) if trust is not None else None
     with Downloads(cache, log, offline=offline, patience=patience) as downloads:
         found = _verified(downloads, (parse_mirror(base),), place, trusted_keys(user_keys), pinned)
-    folder, archive = found
-    if archive.name != name:
+    if found.archive != name:
         raise SwappedFileError(
-            f"the checksums beside {name} name another ImageBuilder, {archive.name}",
+            f"the checksums beside {name} name another ImageBuilder, {found.archive}",
             hint="is the address whole?",
         )
-    return Obtained(folder, place.release, None, archive.name, archive.sha256, archive.trust, archive.source)
+    return found
 
 
 def archive_place(address: str) -> tuple[str, TargetPlace, str]:
@@ -137,20 +127,16 @@ def archive_place(address: str) -> tuple[str, TargetPlace, str]:
 
 
 def _verified(
-    downloads: Downloads,
-    mirrors: Sequence[Mirror],
-    place: TargetPlace,
-    keys: Keys,
-    pinned: str | None,
-) -> tuple[Path, _Archive]:
+    downloads: Downloads, mirrors: Sequence[Mirror], place: TargetPlace, keys: Keys, pinned: str | None
+) -> Obtained:
     """The tree of a target's ImageBuilder, by its signed checksums or by the SHA-256 that the user gives."""
     if pinned is None:
-        folder, archive = _signed(downloads, mirrors, place, keys)
+        found = _signed(downloads, mirrors, place, keys)
     else:
-        folder, archive = _pinned(downloads, mirrors, place, pinned)
+        found = _pinned(downloads, mirrors, place, pinned)
     downloads.cache.evict(downloads.log)
-    downloads.log.note(f"{archive.name}: {archive.trust.text}")
-    return folder, archive
+    downloads.log.note(f"{found.archive}: {found.trust.text}")
+    return found
 
 
 def trusted_keys(folder: Path | None) -> Keys:
@@ -178,26 +164,21 @@ def parse_pin(trust: str) -> str:
     return sha256
 
 
-def _signed(
-    downloads: Downloads, mirrors: Sequence[Mirror], place: TargetPlace, keys: Keys
-) -> tuple[Path, _Archive]:
+def _signed(downloads: Downloads, mirrors: Sequence[Mirror], place: TargetPlace, keys: Keys) -> Obtained:
     """The tree of the archive that the signed checksums name."""
 
-    def tree_of(sums: SignedSums) -> tuple[Path, _Archive]:
+    def tree_of(sums: SignedSums) -> Obtained:
         name, sha256 = sums.archive()
-        archive = _Archive(name, sha256, sums.trust, sums.source)
         tree = downloads.cache.use_tree(sha256)
-        if tree is not None:
-            return tree, archive
-        blob = listed_file(downloads, mirrors, f"{place.folder}/{name}", sha256, MAX_ARCHIVE_BYTES)
-        return _unpacked(downloads, blob, archive), archive
+        if tree is None:
+            blob = listed_file(downloads, mirrors, f"{place.folder}/{name}", sha256, MAX_ARCHIVE_BYTES)
+            tree = _unpacked(downloads, blob, name, sha256)
+        return Obtained(tree, place.release, None, name, sha256, sums.trust, sums.source)
 
     return with_signed_sums(downloads, mirrors, place, keys, tree_of)
 
 
-def _pinned(
-    downloads: Downloads, mirrors: Sequence[Mirror], place: TargetPlace, sha256: str
-) -> tuple[Path, _Archive]:
+def _pinned(downloads: Downloads, mirrors: Sequence[Mirror], place: TargetPlace, sha256: str) -> Obtained:
     """The tree of the archive that the user vouches for. Its name is remembered with it: a pin that was left
     behind in a config does not bring another release's tree."""
     trust = Trust("pinned", sha256, f"its SHA-256 is the one that `trust` gives: {sha256}")
@@ -211,7 +192,7 @@ def _pinned(
         path, known = f"{place.folder}/{name}", bool(kept)
         tree = downloads.cache.use_tree(sha256) if known else None
         if tree is not None:
-            return tree, _Archive(name, sha256, trust, CACHED)
+            return Obtained(tree, place.release, None, name, sha256, trust, CACHED)
         try:
             blob = listed_file(downloads, mirrors, path, sha256, MAX_ARCHIVE_BYTES, anew=not known)
         except NotThereError as error:
@@ -220,30 +201,30 @@ def _pinned(
         except SwappedFileError as error:
             error.hint = "is `trust` of the config meant for this release and target?"
             raise
-        archive = _Archive(name, sha256, trust, " or ".join(mirror.base for mirror in mirrors))
-        folder = _unpacked(downloads, blob, archive)
+        folder = _unpacked(downloads, blob, name, sha256)
         downloads.cache.remember(path, {name: sha256})
-        return folder, archive
+        source = " or ".join(mirror.base for mirror in mirrors)
+        return Obtained(folder, place.release, None, name, sha256, trust, source)
     raise NotThereError("\n".join(missing), hint="does this release have an ImageBuilder for this target?")
 
 
-def _unpacked(downloads: Downloads, blob: Path, archive: _Archive) -> Path:
+def _unpacked(downloads: Downloads, blob: Path, name: str, sha256: str) -> Path:
     """Unpack an archive once for all processes. What one that was killed had begun is removed first, and an
     archive that is refused too."""
     cache, log = downloads.cache, downloads.log
-    with cache.lock(f"tree {archive.sha256}", f"unpacking {archive.name}", log):
-        tree = cache.use_tree(archive.sha256)
+    with cache.lock(f"tree {sha256}", f"unpacking {name}", log):
+        tree = cache.use_tree(sha256)
         if tree is not None:
             return tree
-        staging = cache.folder / "unpacking" / archive.sha256
+        staging = cache.folder / "unpacking" / sha256
         with cache_disk_errors(cache.folder):
             remove_tree(staging)
             staging.mkdir(parents=True)
             try:
-                link = staging / archive.name  # a blob has no ending, and the unpacker goes by it
+                link = staging / name  # a blob has no ending, and the unpacker goes by it
                 link.symlink_to(blob.resolve())
                 fresh = unpacked_tree(link, staging, log)
-                place = cache.tree(archive.sha256)
+                place = cache.tree(sha256)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 if not place.exists():
                     fresh.rename(place)
@@ -252,4 +233,4 @@ def _unpacked(downloads: Downloads, blob: Path, archive: _Archive) -> Path:
                 raise
             finally:
                 remove_tree(staging)
-        return cache.use_tree(archive.sha256) or place
+        return cache.use_tree(sha256) or place

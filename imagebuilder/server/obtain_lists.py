@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from imagebuilder.config.device import DeviceFacts, ImageFacts
-from imagebuilder.config.releases import ReleaseList, resolve_release, series_of, shipped_releases
+from imagebuilder.config.releases import ReleaseList, resolve_release, shipped_releases
 from imagebuilder.host.cache import Cache
 from imagebuilder.host.download import Downloads
 from imagebuilder.host.transfer import Patience
 from imagebuilder.log import Log
-from imagebuilder.model.release import SNAPSHOT
+from imagebuilder.model.release import SNAPSHOT, Release
 from imagebuilder.model.tree import ProfileError, nearest_profiles
 from imagebuilder.server.devices import (
     PROFILES_FILE,
@@ -105,9 +105,11 @@ def _shown(known: ReleaseList) -> tuple[ShownRelease, ...]:
     def state(release: str) -> State:
         if known.end_of_life(release) is not None:
             return "end of life"
-        return "maintained" if series_of(release) in maintained else "not released yet"
+        return "maintained" if Release(release).series in maintained else "not released yet"
 
-    return tuple(ShownRelease(each, series_of(each), state(each), each == latest) for each in known.versions)
+    return tuple(
+        ShownRelease(each, Release(each).series, state(each), each == latest) for each in known.versions
+    )
 
 
 def search_devices(release: str, words: Sequence[str], asking: Asking) -> FoundDevices:

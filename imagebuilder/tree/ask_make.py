@@ -3,6 +3,10 @@
 The variables are asked for in a goal of ours, whose recipe make expands when all makefiles were read, so
 that what comes out is what the tree's own goals work with. Nothing of the tree is guessed by its layout:
 kernel and libc lie beside the kernel's .config from 21.02 on, and a fork may nest its folders as it likes.
+
+Before that the tree is looked at, whether it came whole to where it is: what a zip archive, or a git
+repository that was filled through a web page, loses of it are the execute bits of its programs and its
+symbolic links.
 """
 
 from __future__ import annotations
@@ -10,15 +14,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import shlex
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from imagebuilder.errors import UserError
+from imagebuilder.host.elf import ELF_MAGIC
 from imagebuilder.host.fs import disk_errors_explained, write_whole
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
-from imagebuilder.tree.whole import check_whole
 
 INFO_SECONDS = 120.0
 TOP = "CURDIR"
@@ -41,7 +48,7 @@ _SCRIPTS = "scripts"
 
 
 @dataclass(frozen=True)
-class Answer:
+class MakeAnswer:
     """info: what `make info` printed; complaints: its standard error. variables: by VARIABLES' names, those
     that are set."""
 
@@ -61,7 +68,7 @@ def _below(top: str, name: str) -> str:
     return str(path.relative_to(top)) if inside else ""
 
 
-def ask_make(folder: Path, view: PrivateView, cache: Path, log: Log) -> Answer:
+def ask_make(folder: Path, view: PrivateView, cache: Path, log: Log) -> MakeAnswer:
     """Ask the tree in `folder`, in its view, or take what it said last time if nothing that it read changed.
 
     ProgramError if make fails, IncompleteTreeError if it cannot work; neither is kept.
@@ -85,7 +92,7 @@ def ask_make(folder: Path, view: PrivateView, cache: Path, log: Log) -> Answer:
     return answer
 
 
-def parse_answer(stdout: str, stderr: str) -> tuple[Answer, tuple[str, ...]]:
+def parse_answer(stdout: str, stderr: str) -> tuple[MakeAnswer, tuple[str, ...]]:
     """What make printed, taken apart; and the makefiles that it read."""
     lines, found = [], {}
     for line in stdout.splitlines():
@@ -96,7 +103,7 @@ def parse_answer(stdout: str, stderr: str) -> tuple[Answer, tuple[str, ...]]:
         else:
             lines.append(line)
     read = tuple(found.pop(_READ, "").split())
-    return Answer("\n".join(lines), stderr, found), read
+    return MakeAnswer("\n".join(lines), stderr, found), read
 
 
 def _read_files(makefiles: Iterable[str], top: str) -> list[str]:
@@ -120,7 +127,7 @@ def _state(folder: Path, names: Iterable[str]) -> dict[str, list[int] | None]:
     return found
 
 
-def _kept_answer(place: Path, folder: Path) -> Answer | None:
+def _kept_answer(place: Path, folder: Path) -> MakeAnswer | None:
     """What was kept for a tree, if nothing of what it depends on changed; None for anything else."""
     try:
         facts = json.loads(place.read_bytes())
@@ -134,4 +141,75 @@ def _kept_answer(place: Path, folder: Path) -> Answer | None:
     if not all(isinstance(text, str) for text in texts):
         return None
     os.utime(place)  # last used now
-    return Answer(info, complaints, variables)
+    return MakeAnswer(info, complaints, variables)
+
+
+_PROGRAMS = Path("staging_dir/host/bin")
+# the loaders that OpenWrt's wrappers start these programs with (scripts/bundle-libraries.sh)
+_LOADERS = ("staging_dir/host/lib", "staging_dir/host/bin/bundled/lib")
+# scripts that every series has there and calls by themselves; others are sourced, and need no execute bit
+_CALLED_SCRIPTS = tuple(
+    Path("scripts", name)
+    for name in ("target-metadata.pl", "metadata.pl", "ipkg-make-index.sh", "opkg-key", "getver.sh")
+)
+_WITH_PROGRAMS = ("scripts", "staging_dir", "target", "build_dir")  # the last one: dtc
+_HEADS = (ELF_MAGIC, b"#!")
+_LONGEST_LINK = 200  # bytes: longer files are not looked at
+SHOWN = 3
+
+
+class IncompleteTreeError(UserError):
+    """A tree that lost something on its way here."""
+
+
+def check_whole(folder: Path) -> None:
+    """IncompleteTreeError for a tree whose programs cannot be run, or whose links became files that hold the
+    path."""
+    stuck = [path for path in _programs(folder) if not path.stat().st_mode & 0o111 and _is_program(path)]
+    if stuck:
+        places = shlex.join(str(folder / name) for name in _WITH_PROGRAMS if (folder / name).is_dir())
+        raise IncompleteTreeError(
+            f"{len(stuck)} programs of {folder} have lost their execute bit: {_named(folder, stuck)}",
+            hint="unpack the archive with tar, not through a zip file or a repository; or mend it:"
+            f" find {places} -type f -exec chmod +x {{}} +",
+        )
+    links = [path for path in _programs(folder) if _is_lost_link(path)]
+    if links:
+        raise IncompleteTreeError(
+            f"{len(links)} symbolic links of {folder} have become files: {_named(folder, links)}",
+            hint="unpack the archive with tar, on a file system that has symbolic links",
+        )
+
+
+def _programs(folder: Path) -> Iterator[Path]:
+    place = folder / _PROGRAMS
+    if place.is_dir():
+        yield from sorted(Path(entry.path) for entry in os.scandir(place) if _is_plain(entry))
+    for loaders in _LOADERS:
+        yield from sorted((folder / loaders).glob("ld-linux*"))
+    yield from (folder / name for name in _CALLED_SCRIPTS if (folder / name).is_file())
+
+
+def _is_plain(entry: os.DirEntry[str]) -> bool:
+    return stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode)
+
+
+def _is_program(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4).startswith(_HEADS)
+
+
+def _is_lost_link(path: Path) -> bool:
+    """Whether a file's whole content is the path of another one."""
+    if not 0 < path.stat().st_size < _LONGEST_LINK:
+        return False
+    text = os.fsdecode(path.read_bytes())
+    if any(character in text for character in "\0\n\r") or text.startswith("#!"):
+        return False
+    return (path.parent / text).is_file()
+
+
+def _named(folder: Path, paths: list[Path]) -> str:
+    more = len(paths) - SHOWN
+    shown = ", ".join(str(path.relative_to(folder)) for path in paths[:SHOWN])
+    return f"{shown} and {more} more" if more > 0 else shown

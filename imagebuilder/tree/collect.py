@@ -1,22 +1,183 @@
-"""What `make image` left in BIN_DIR: the images that a board knows, the manifest, and what is missing."""
+"""What `make image` said and left: packages that did not go in, images that did not fit; in BIN_DIR the
+images that a board knows and the manifest; in the tree the root file system.
+
+make exits 0 when an image was too big, and buries the reason for a failure far above its last lines. The
+texts are those of OpenWrt's tools, 17.01 to 24.10 (see the project's notes on the ImageBuilder).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from imagebuilder.config.board import TAKEN_APART, Board, Image
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.model.result import ImageFile, InstalledPackage
 from imagebuilder.model.size import human_size
-from imagebuilder.tree.output import MakeReport
+from imagebuilder.model.tree import Places
 from imagebuilder.tree.plan import Plan
+
+T = TypeVar("T")
+
+_STAGES = (
+    ("Building package index", "building the package index"),
+    ("Installing packages", "installing packages"),
+    ("Copying extra files", "copying files"),
+    ("Finalizing root filesystem", "finishing the root file system"),
+    ("Cleaning up", "finishing the root file system"),
+    ("Activating init scripts", "activating services"),
+    ("Building images", "building images"),
+    ("Calculating checksums", "calculating checksums"),
+)
+_INSTALLING = re.compile(r"^Installing (\S+) \(\S+\) to root")
+# opkg's standard output and error meet in one line now and then, so nothing is anchored to its beginning
+_UNKNOWN = re.compile(r"Unknown package '([^']+)'")
+_CANNOT_INSTALL = re.compile(r"opkg_install_cmd: Cannot install package ([^\s]+?)\.?$")
+_NOT_FETCHED = re.compile(r"opkg_install_pkg: Failed to download ([^\s]+?)\. ")
+_UNSATISFIED = re.compile(r"Cannot satisfy the following dependencies for ([^\s:]+):$")
+_DEPENDENCY = re.compile(r"^ \*\s(?!\S*:)\s*(\S.*)$")
+_TOO_BIG_BY = re.compile(r"images are too big by (\d+) bytes")
+_TOO_BIG_FILE = re.compile(r"WARNING: Image file (\S+) is too big: (\d+) > (\d+)")
+_NO_SPACE = re.compile(r"No space left on device")
+
+
+@dataclass(frozen=True)
+class TooBig:
+    """An image that make left out. image: its name where make says it. excess, limit: bytes."""
+
+    excess: int
+    image: str | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Unsatisfied:
+    """A dependency that no feed can fulfil, and the package that has it."""
+
+    dependency: str
+    package: str
+
+
+@dataclass(frozen=True)
+class MakeReport:
+    """What went wrong in a run of make.
+
+    unknown: packages that no feed has. not_fetched: those that could not be downloaded.
+    not_installed: those that were asked for and did not go in.
+    """
+
+    too_big: tuple[TooBig, ...] = ()
+    unknown: tuple[str, ...] = ()
+    unsatisfied: tuple[Unsatisfied, ...] = ()
+    not_fetched: tuple[str, ...] = ()
+    not_installed: tuple[str, ...] = ()
+    no_space: bool = False
+
+
+def stage_of(line: str) -> str | None:
+    """What make begins with this line, in words, if it begins anything."""
+    installing = _INSTALLING.match(line)
+    if installing:
+        return f"installing {installing[1]}"
+    return next((text for start, text in _STAGES if line.startswith(start)), None)
+
+
+def read_output(lines: Iterable[str]) -> MakeReport:
+    """All that the output complains of; the order is that of the output, each thing once."""
+    text = list(lines)
+    return MakeReport(
+        too_big=_each_once(filter(None, map(_too_big, text))),
+        unknown=_names(_UNKNOWN, text),
+        unsatisfied=_each_once(_unsatisfied(text)),
+        not_fetched=_names(_NOT_FETCHED, text),
+        not_installed=_names(_CANNOT_INSTALL, text),
+        no_space=any(_NO_SPACE.search(line) for line in text),
+    )
+
+
+def _each_once(items: Iterable[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+def _names(pattern: re.Pattern[str], lines: Iterable[str]) -> tuple[str, ...]:
+    return _each_once(match[1] for match in map(pattern.search, lines) if match)
+
+
+def _too_big(line: str) -> TooBig | None:
+    if match := _TOO_BIG_FILE.search(line):
+        size, limit = int(match[2]), int(match[3])
+        return TooBig(size - limit, match[1].rpartition("/")[2], limit)
+    match = _TOO_BIG_BY.search(line)
+    return TooBig(int(match[1])) if match else None
+
+
+def _unsatisfied(lines: Iterable[str]) -> Iterator[Unsatisfied]:
+    """opkg names the package in one line and its missing dependencies in the ones after it."""
+    package = None
+    for line in lines:
+        if match := _UNSATISFIED.search(line):
+            package = match[1]
+        elif package and (item := _DEPENDENCY.match(line)):
+            for name in re.sub(r"\([^)]*\)|\*", " ", item[1]).split():
+                yield Unsatisfied(name, package)
+        else:
+            package = None
+
+
+OVERLAY_FILES = "files from overlays"
+
+
+def find_rootfs(tree: Path, places: Places) -> Path | None:
+    """The folder of the root file system (TARGET_DIR), where make has made one."""
+    root = tree / places.root
+    return root if places.root and root.is_dir() else None
+
+
+def package_files(rootfs: Path, names: Collection[str]) -> set[str]:
+    """The paths of these packages' files, by the package manager's lists in a root file system."""
+    found: set[str] = set()
+    for folder in ("usr/lib/opkg/info", "lib/apk/packages"):
+        for name in names:
+            listing = rootfs / folder / f"{name}.list"
+            if listing.is_file() and not listing.is_symlink():
+                found.update(line.strip() for line in listing.read_text("utf-8", "replace").splitlines())
+    return found
+
+
+def sizes_by_package(tree: Path, places: Places) -> list[tuple[str, int]]:
+    """(package, bytes of its files before compression), the largest first, by opkg's lists of files.
+    What no package owns came from overlays (or was made by package scripts)."""
+    rootfs = find_rootfs(tree, places)
+    if rootfs is None:
+        return []
+    owners: dict[str, str] = {}
+    for listing in rootfs.glob("usr/lib/opkg/info/*.list"):
+        if listing.is_symlink() or not listing.is_file():
+            continue  # a package's script can make anything of that name
+        for line in listing.read_text("utf-8", "replace").splitlines():
+            owners[line.strip()] = listing.stem
+    sizes: Counter[str] = Counter()
+    for path in rootfs.rglob("*"):
+        if path.is_file() and not path.is_symlink() and not path.is_relative_to(rootfs / "usr/lib/opkg"):
+            sizes[owners.get(f"/{path.relative_to(rootfs)}", OVERLAY_FILES)] += path.stat().st_size
+    return sizes.most_common()
+
+
+def services(tree: Path, places: Places) -> set[str]:
+    """The names of the root file system's init scripts."""
+    rootfs = find_rootfs(tree, places)
+    return set() if rootfs is None else {path.name for path in rootfs.glob("etc/init.d/*")}
+
 
 # squashfs first: a sysupgrade keeps its settings only there
 _FILESYSTEMS = ("squashfs", "ubifs", "ext4", "jffs2-64k", "jffs2-128k", "initramfs")
 LARGEST_SHOWN = 5
+_PASSED_OVER = re.compile(r"Package (\S+) version (\S+) has no valid architecture, ignoring\.")
 
 
 class BuildError(UserError):
@@ -78,12 +239,20 @@ def named_image(
 
 
 def read_manifest(bin_dir: Path) -> tuple[Path, tuple[InstalledPackage, ...]]:
-    """The manifest and its `name - version` lines. BuildError if make wrote none, or more than one."""
+    """The manifest and its `name - version` lines. BuildError if make wrote none, or more than one.
+
+    opkg lists without the tree's repositories.conf (include/image.mk): of a package whose architecture that
+    file adds it says in the manifest itself that it passes over it (libopkg/pkg_hash.c). The package is in
+    the image.
+    """
     manifests = sorted(bin_dir.glob("*.manifest"))
     if len(manifests) != 1:
         raise BuildError(f"make wrote {len(manifests)} manifests where one was expected")
     packages = []
     for line in manifests[0].read_text("utf-8", "replace").splitlines():
+        if passed_over := _PASSED_OVER.fullmatch(line):
+            packages.append(InstalledPackage(name=passed_over[1], version=passed_over[2]))
+            continue
         name, separator, version = line.partition(" - ")
         if not separator:
             raise BuildError(f"{manifests[0].name} has a line that names no package: {line!r}")
@@ -118,7 +287,7 @@ def check_packages(plan: Plan, report: MakeReport) -> None:
         for missing in report.unsatisfied
     ]
     for name in report.not_fetched:
-        if name in plan.reasons:
+        if name in plan.wanted.add:
             lines.append(f"package '{name}' could not be downloaded; {_asked(plan, name)}")
         else:
             dependents = [f"'{other}'" for other in report.not_installed if other != name]
@@ -140,20 +309,21 @@ def check_packages(plan: Plan, report: MakeReport) -> None:
 
 
 def _asked(plan: Plan, name: str) -> str:
-    return f"asked for by {plan.reasons.get(name, 'another package')}"
+    return f"asked for by {plan.wanted.add.get(name, 'another package')}"
 
 
 def check_images(
     board: Board,
     images: Sequence[ImageFile],
     report: MakeReport,
-    largest: Sequence[tuple[str, int]],
+    largest: Callable[[], Sequence[tuple[str, int]]],
     made: Sequence[str] = (),
 ) -> None:
     """BuildError for a required image that is missing or larger than its partition.
 
-    board: as the tree's releases know it (Board.for_profile). largest: what fills the root file system,
-    (name, bytes before compression), the largest first. made: the names of all files that make left.
+    board: as the tree's releases know it (Board.for_profile). largest: asked only where there is an
+    error, what fills the root file system, (name, bytes before compression), the largest first. made: the
+    names of all files that make left.
     """
     present = {image.type for image in images}
     missing = [name for name, image in board.images.items() if image.required and name not in present]
@@ -161,7 +331,7 @@ def check_images(
     if missing:
         lines.append(f"it made {', '.join(made)}" if made else "it made no file at all")
     if report.too_big and missing:
-        lines.append(_too_big(board, report))
+        lines.append(_worst(board, report))
     for image in images:
         stated = board.images[image.type]
         limit = stated.limit or (None if stated.format in TAKEN_APART else board.layout.firmware)
@@ -173,8 +343,8 @@ def check_images(
             )
     if not lines:
         return
-    if largest:
-        shown = ", ".join(f"{name} {human_size(size)}" for name, size in largest[:LARGEST_SHOWN])
+    if sizes := largest()[:LARGEST_SHOWN]:
+        shown = ", ".join(f"{name} {human_size(size)}" for name, size in sizes)
         lines.append(f"largest in the root file system, before compression: {shown}")
     fits = report.too_big or not missing
     raise BuildError(
@@ -183,7 +353,7 @@ def check_images(
     )
 
 
-def _too_big(board: Board, report: MakeReport) -> str:
+def _worst(board: Board, report: MakeReport) -> str:
     worst = max(report.too_big, key=lambda image: image.excess)
     limit = worst.limit if worst.limit is not None else board.layout.kernel_and_rootfs
     of_limit = f"the limit of {limit} bytes" if limit is not None else "the limit of the image tool"

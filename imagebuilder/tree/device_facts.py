@@ -1,24 +1,25 @@
 """What a tree says of one device, from four places: `make info`, profiles.json, .targetinfo, and the image
-makefiles' own figures."""
+makefiles' own figures; and whether a board's file says the same."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagebuilder.config.board import Partition, TplinkHeader
-from imagebuilder.config.device import DeviceFacts, ImageFacts
-from imagebuilder.config.partitions import make_size, parse_mtdparts
-from imagebuilder.model.tplink import FLASH_LAYOUTS
+from imagebuilder.config.board import Board, Partition, Profile, TplinkHeader
+from imagebuilder.config.device import DeviceFacts, ImageFacts, make_size, parse_mtdparts
+from imagebuilder.host.fs import text_of
+from imagebuilder.model.firmware import FLASH_LAYOUTS
 from imagebuilder.model.tree import ProfileError, Tree, TreeError, nearest_profiles
 from imagebuilder.tree.image_makefile import DeviceDefinition, read_image_makefiles
 from imagebuilder.tree.legacy_images import legacy_device
 from imagebuilder.tree.makefile_text import UNKNOWN
 from imagebuilder.tree.recipes import device_images
-from imagebuilder.tree.tree import settings_of
+from imagebuilder.tree.tree import choose_profile
 
 # of a flash layout the recipes keep 256K for the overlay (-X 0x40000), and the header needs 512 bytes
 TPLINK_KEPT = 0x40000 + 512
@@ -40,10 +41,9 @@ def known_profile(tree: Tree, name: str) -> str:
 def device_facts(tree: Tree, profile: str) -> DeviceFacts:
     """What the tree says of one of its profiles."""
     folder = Path(tree.folder)
-    settings = settings_of(folder)
-    makefiles = read_image_makefiles(folder, tree.target, {f"CONFIG_{k}": v for k, v in settings.items()})
+    makefiles = read_image_makefiles(folder, tree.target)
     definition = makefiles.device(profile) or DeviceDefinition({}, {})
-    info = parse_targetinfo(_text(folder / ".targetinfo"), tree.target, profile)
+    info = parse_targetinfo(text_of(folder / ".targetinfo"), tree.target, profile)
     made = _profile_json(folder, tree.places.bin or f"bin/targets/{tree.target}", profile)
     values = definition.values
     legacy = legacy_device(makefiles, profile) if not definition.recipes else None
@@ -152,7 +152,7 @@ def _profile_json(folder: Path, bin_dir: str, profile: str) -> Mapping[str, Any]
         if not path.is_file():
             continue
         try:
-            profiles = json.loads(_text(path))["profiles"]
+            profiles = json.loads(text_of(path))["profiles"]
             found = profiles.get(profile)
         except (json.JSONDecodeError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise TreeError(f"{path} is no profiles.json as OpenWrt writes it", hint="remove it") from error
@@ -173,5 +173,102 @@ def _json_images(made: Mapping[str, Any]) -> dict[str, ImageFacts]:
     }
 
 
-def _text(path: Path) -> str:
-    return path.read_text("utf-8", "replace") if path.is_file() else ""
+@dataclass(frozen=True)
+class Comparison:
+    """One fact of one board: what its file says and what the tree says, and whether that is the same."""
+
+    board: str
+    fact: str
+    expected: str
+    found: str
+    same: bool
+
+
+def check_boards(
+    boards: Iterable[Board], tree: Tree, *, all_of_them: bool
+) -> tuple[list[Comparison], list[str]]:
+    """All comparisons, and the names of the boards that the tree does not cover.
+
+    all_of_them: such a board is a fault (ProfileError says what it is known for).
+    """
+    found: list[Comparison] = []
+    not_covered: list[str] = []
+    for board in boards:
+        profile = covered(board, tree)
+        if profile is not None:
+            found += compare_board(board, profile, tree)
+        elif all_of_them:
+            choose_profile(board, tree)
+        else:
+            not_covered.append(board.id)
+    return found, not_covered
+
+
+def covered(board: Board, tree: Tree) -> Profile | None:
+    """The board's profile for the tree's release and target, the newest that the tree has; None if the
+    board's file names none."""
+    candidates = [each for each in board.profiles_for(tree.release) if each.target == tree.target]
+    there = [each for each in candidates if each.name in tree.profiles]
+    return next(iter(there or candidates), None)
+
+
+def compare_board(board: Board, profile: Profile, tree: Tree) -> list[Comparison]:
+    """Everything that both the board's file and the tree state. What only one of them states is left out."""
+    if profile.name not in tree.profiles:
+        return [Comparison(board.id, "profile", profile.name, "none of that name", False)]
+    facts = device_facts(tree, profile.name)
+    board = board.for_profile(profile)
+    rows = [("profile", profile.name, profile.name), ("package architecture", profile.arch, tree.arch)]
+    rows += [*_figures(board, facts), *_metadata(profile, facts), *_image_rows(board, facts)]
+    return [Comparison(board.id, fact, expected, found, expected == found) for fact, expected, found in rows]
+
+
+def _figures(board: Board, facts: DeviceFacts) -> Iterator[tuple[str, str, str]]:
+    layout = board.layout
+    limits = {limit for limit in (layout.firmware, *(each.limit for each in board.images.values())) if limit}
+    if facts.image_size is not None and limits:
+        nearest = min(limits, key=lambda limit: abs(limit - (facts.image_size or 0)))
+        yield "image size (IMAGE_SIZE)", _bytes(nearest), _bytes(facts.image_size)
+    if facts.kernel_size is not None and layout.kernel is not None:
+        yield "kernel size (KERNEL_SIZE)", _bytes(layout.kernel), _bytes(facts.kernel_size)
+    if facts.kernel_and_rootfs is not None and layout.kernel_and_rootfs is not None:
+        what = "kernel and rootfs (header tool)"
+        yield what, _bytes(layout.kernel_and_rootfs), _bytes(facts.kernel_and_rootfs)
+    if facts.tplink is not None and board.tplink is not None:
+        yield "hardware id", f"0x{board.tplink.hwid:08x}", f"0x{facts.tplink.hwid:08x}"
+        yield "hardware revision", f"0x{board.tplink.hwrev:x}", f"0x{facts.tplink.hwrev:x}"
+        yield "flash layout", board.tplink.flash_layout, facts.tplink.flash_layout
+    if facts.flash is not None and isinstance(board.flash, int):
+        yield "flash", _bytes(board.flash), _bytes(facts.flash)
+    stated = {part.name: part for part in layout.partitions}
+    for part in facts.partitions:
+        if stated:
+            there = stated.get(part.name)
+            expected = _place(there.offset, there.size) if there else "none"
+            yield f"partition {part.name}", expected, _place(part.offset, part.size)
+
+
+def _metadata(profile: Profile, facts: DeviceFacts) -> Iterator[tuple[str, str, str]]:
+    if facts.supported_devices is not None:
+        expected, found = sorted(profile.supported_devices), sorted(facts.supported_devices)
+        yield "supported devices", " ".join(expected) or "none", " ".join(found) or "none"
+    if facts.compat_version is not None:
+        yield "compat version", profile.compat_version, facts.compat_version
+
+
+def _image_rows(board: Board, facts: DeviceFacts) -> Iterator[tuple[str, str, str]]:
+    """Those that a target makes beside its devices (`file`) are in no device's list."""
+    for name, image in board.images.items():
+        made = facts.images.get(name)
+        found = made.format if made else "not made"
+        if facts.images and image.file is None:
+            unsaid = "unknown" in (found, image.format)
+            yield f"image {name}", image.format, image.format if unsaid else found
+
+
+def _bytes(size: int) -> str:
+    return f"{size} bytes"
+
+
+def _place(offset: int, size: int) -> str:
+    return f"{size} bytes at 0x{offset:x}"

@@ -23,6 +23,7 @@ from imagebuilder.tree.makefile_text import (
     split_arguments,
     statements,
 )
+from imagebuilder.tree.tree import settings_of
 
 MAX_LINES = 5000  # of one device, what it takes in included
 MAX_FILES = 100
@@ -231,13 +232,11 @@ def _assign(values: Values, name: str, operator: str, text: str, lookup: Callabl
     values[name] = (text, "$" in text)
 
 
-def read_image_makefiles(tree: Path, target: str, settings: Mapping[str, str]) -> ImageMakefiles:
-    """The makefiles of a target (`ar71xx/generic`) in a tree; nothing is in the result where there are none.
-
-    settings: the tree's .config, by whole names (CONFIG_…).
-    """
+def read_image_makefiles(tree: Path, target: str) -> ImageMakefiles:
+    """The makefiles of a target (`ar71xx/generic`) in a tree; empty where there are none."""
     board, _, subtarget = target.partition("/")
     folder = tree / "target/linux" / board / "image"
+    settings = {f"CONFIG_{name}": value for name, value in settings_of(tree).items()}
     makefiles = ImageMakefiles({**settings, "BOARD": board, "SUBTARGET": subtarget, "IB": "1"})
     # Device/Init, and what steps are; their own includes bring no devices
     for general in (tree / "include/image-commands.mk", tree / "include/image.mk"):

@@ -1,4 +1,13 @@
-"""`make image`: its arguments, and running it in a private view of the tree."""
+"""`make image`: its arguments, and running it in a private view of the tree.
+
+The tree's own check of host programs is passed: it asks for what no image needs. ImageBuilders come with the
+check of the whole build system: a C compiler, ncurses, git, and the Pythons that were there when the series
+began. 17.01 to 19.07 want Python 2, which current distributions no longer have; 21.02 knows Pythons up to
+3.10 only, and wants distutils; forks want more (OCaml, Go, texinfo). Making images takes none of that; what
+it does take is checked by host/tools.py. Without the check a build is some seconds faster, too. Source:
+include/prereq-build.mk, `.prereq-build` in the ImageBuilder's Makefile; links to host programs, which the
+check also makes, stand in for PATH only.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +18,7 @@ from imagebuilder.errors import HostError
 from imagebuilder.host.run import TAIL_LINES, clean_environment, stream
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
-from imagebuilder.tree.collect import BuildError, check_packages
-from imagebuilder.tree.host_check import pass_host_check
-from imagebuilder.tree.output import MakeReport, read_output, stage_of
+from imagebuilder.tree.collect import BuildError, MakeReport, check_packages, read_output, stage_of
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.reproducible import settle_makefile, source_date_epoch, steady_tools
 from imagebuilder.tree.tree import settings_of
@@ -69,7 +76,6 @@ def make_image(
     build_log: Path,
     log: Log,
     *,
-    keys: Path | None = None,
     cache: Path | None = None,
 ) -> MakeReport:
     """Run `make image` in the view and write all it prints to build_log; what it complains of.
@@ -77,8 +83,8 @@ def make_image(
     work: the folder that the view shows as view.work; FILES are taken from its `files`, and images go to
     its `bin`. If there is a `feed` in it (packages.opkg.feed), packages come from there and from the tree's
     own packages/ only; if there is a makefile GIVEN_HOOKS in its `make`, make reads it first.
-    Two builds of one plan give equal images (tree.reproducible), signed alike: keys is the folder in which
-    the user's signing keys are kept (trust.signing_key), by default user_keys(). cache: what was found out
+    Two builds of one plan give equal images (tree.reproducible), signed alike, by the user's signing keys
+    (trust.signing_key). cache: what was found out
     about the tree's tools is kept there. BuildError if make fails
     or a package does not go in; HostError if the disk is full; KeyFileError for a damaged signing key.
     """
@@ -88,7 +94,7 @@ def make_image(
     _write_hooks(plan, view, work / "make", hermetic=(work / "feed").exists())
     steady_tools(tree, view, log, cache)
     pass_host_check(tree, view)
-    keys = keys or user_keys()
+    keys = user_keys()
     settings = settings_of(tree)
     lay_signing_key(tree, settings, view, keys)
     environment = clean_environment(
@@ -157,3 +163,21 @@ def _paths(view: PrivateView, *, with_files: bool) -> list[str]:
     """The variables that are paths. FILES pointing nowhere would be skipped in silence."""
     paths = [f"BIN_DIR={view.work / 'bin'}"]
     return [*paths, f"FILES={view.work / 'files'}"] if with_files else paths
+
+
+_CHECK = Path("include/prereq-build.mk")
+_PASSED = Path("staging_dir/host/.prereq-build")
+_MORE = Path("include/prepare.mk")  # from 22.03 on the goal does that too, where a tree has it
+
+
+def pass_host_check(tree: Path, view: PrivateView) -> bool:
+    """Mark the check as passed in the view, if the tree has one that make would run; whether it did."""
+    check, passed = tree / _CHECK, tree / _PASSED
+    if not check.is_file() or (tree / _MORE).exists():
+        return False
+    if passed.exists() and passed.stat().st_mtime >= check.stat().st_mtime:
+        return False
+    stamp = view.changed / _PASSED
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.touch()
+    return True

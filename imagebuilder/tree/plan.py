@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, InstanceOf, model_serializer
 
 from imagebuilder.config.board import Profile
 from imagebuilder.model.base import Many, Model
+from imagebuilder.model.package import Selected, Wish
 from imagebuilder.model.result import ShakenPackage
 from imagebuilder.model.tree import Tree
-
-
-class PlannedPackage(Model):
-    """A package that the image will hold. feed: the feed's name, "" for the tree's own packages. size: bytes
-    of its file; installed_size: bytes, as the index states them. identity: what apk's index knows a package
-    by. why: who asked, then the names of packages from the one that was asked for down to this one."""
-
-    name: str
-    version: str
-    feed: str
-    filename: str
-    size: int
-    installed_size: int
-    sha256: str
-    identity: str
-    abi_version: str
-    section: str
-    why: Many[str]
 
 
 class Imports(Model):
@@ -40,11 +25,12 @@ class Imports(Model):
 
 
 class Plan(Model):
-    """One image to be.
+    """One image to be. Made once, when all of it is decided.
 
-    packages: what is passed to make, removals with a leading `-`. wanted: what make then asks the package
-    manager for, before dependencies. reasons: for each wanted package, who asked for it. make: the command,
-    all but its paths. unchecked: images of which neither board nor tree say what they are.
+    wish: what the config, its overlays and its Python ask for, which make gets as PACKAGES. wanted: what make
+    then asks the package manager for, before dependencies. install: all packages of the image, dependencies
+    first; back: names that were to stay out and are there all the same, and why. make: the command, all but
+    its paths. unchecked: images of which neither board nor tree say what they are.
     """
 
     config: str
@@ -52,14 +38,36 @@ class Plan(Model):
     tree: Tree
     profile: Profile
     python: str
-    packages: Many[str]
-    wanted: Many[str]
-    reasons: dict[str, str]
+    wish: InstanceOf[Wish]
+    wanted: InstanceOf[Wish]
     imports: Imports = Imports()
-    install: Many[PlannedPackage] = ()
+    install: Many[InstanceOf[Selected]]
     shaken: Many[ShakenPackage] = ()
     back: dict[str, Many[str]] = Field(default_factory=dict)
     disabled_services: Many[str]
     overlays: Many[str]
     make: Many[str]
     unchecked: Many[str] = ()
+
+    @model_serializer
+    def facts(self) -> dict[str, Any]:
+        """As `plan --json` shows it: packages are words of PACKAGES, and each package that goes in is one
+        table with why it does."""
+        facts = {name: getattr(self, name) for name in type(self).model_fields}
+        asked = {
+            "packages": self.wish.words,
+            "wanted": self.wanted.names,
+            "reasons": dict(self.wanted.add),
+            "install": tuple(map(_shown, self.install)),
+        }
+        order = (name for field in facts for name in _SHOWN.get(field, (field,)))
+        return {name: asked[name] if name in asked else facts[name] for name in order}
+
+
+_SHOWN = {"wish": ("packages",), "wanted": ("wanted", "reasons")}  # for fields that are shown as others
+_FIELDS = ("filename", "size", "installed_size", "sha256", "identity", "abi_version", "section")
+
+
+def _shown(selected: Selected) -> dict[str, Any]:
+    facts = {name: getattr(selected.package, name) for name in ("name", "version", "feed", *_FIELDS)}
+    return {**facts, "sha256": selected.package.sha256.lower(), "why": selected.why}

@@ -1,20 +1,31 @@
-"""Reading an ImageBuilder tree: what it was built for, and what `make info` says of it."""
+"""Reading an ImageBuilder tree: what it was built for, what `make info` says of it, and of which OpenWrt
+series it is.
+
+Where the version does not name the series, what is in the tree does: a fork calls its releases as it likes
+(`r460`, `4.1`, a commit's number), but its makefiles are OpenWrt's. Each series brought something that every
+later one has. Source: the branches lede-17.01 to openwrt-25.12 of OpenWrt's repository, and their releases
+from .0 on.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
 from imagebuilder.config.board import Board, Profile
+from imagebuilder.config.releases import shipped_releases
+from imagebuilder.host.fs import text_of
 from imagebuilder.host.run import ProgramError
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
-from imagebuilder.model.release import SNAPSHOT
+from imagebuilder.model.release import SNAPSHOT, Release, is_embedded
 from imagebuilder.model.tree import Places, ProfileError, Tree, TreeError, TreeProfile
-from imagebuilder.tree.ask_make import Answer, ask_make
-from imagebuilder.tree.series import OLDEST, known_series, names_a_series, series_by_parts
+from imagebuilder.tree.ask_make import MakeAnswer, ask_make
 
 # not packages/: from 21.02 on make does without, and git keeps no empty folder
 _NEEDED = ("Makefile", ".config", ".targetinfo")
@@ -53,9 +64,10 @@ def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series:
     if series is not None and not names_a_series(series):
         raise TreeError(
             f'series = "{series}": OpenWrt has none of that name that can be built',
-            hint=f"known: {', '.join(sorted(known_series()))}; or leave it out, and the makefiles tell",
+            hint=f"known: {', '.join(sorted(known_series(), key=Release))};"
+            " or leave it out, and the makefiles tell",
         )
-    settings, makefile = settings_of(folder), _text(folder / "Makefile")
+    settings, makefile = settings_of(folder), text_of(folder / "Makefile")
     try:
         answer = ask_make(folder, view, cache, log)
     except ProgramError as error:
@@ -69,10 +81,12 @@ def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series:
     arch = settings.get("TARGET_ARCH_PACKAGES")
     if not board or not arch:
         raise TreeError(f"{folder}/.config names no target: CONFIG_TARGET_BOARD or _ARCH_PACKAGES is missing")
-    version_mk, manager = _text(folder / "include/version.mk"), package_manager(folder)
+    version_mk, manager = text_of(folder / "include/version.mk"), package_manager(folder)
     version = answer.variables.get("VERSION_NUMBER") or settings.get("VERSION_NUMBER")
     version = _release_name(version or _default_of("VERSION_NUMBER", version_mk))
-    computed = "" if names_a_series(version) else _series(folder, makefile, apk=manager == "apk")
+    computed = (
+        "" if names_a_series(version) else _series(folder, makefile, apk=settings.get("USE_APK") == "y")
+    )
     return Tree(
         folder=str(folder),
         distribution=settings.get("VERSION_DIST") or _default_of("VERSION_DIST", version_mk) or "OpenWrt",
@@ -89,7 +103,7 @@ def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series:
     )
 
 
-def _places(answer: Answer) -> Places:
+def _places(answer: MakeAnswer) -> Places:
     return Places(
         kernel=answer.place("KERNEL_BUILD_DIR"),
         linux=answer.place("LINUX_DIR"),
@@ -162,10 +176,6 @@ def choose_profile(board: Board, tree: Tree) -> Profile:
     )
 
 
-def _text(path: Path) -> str:
-    return path.read_text("utf-8", "replace") if path.is_file() else ""
-
-
 def _release_name(version: str | None) -> str:
     """OpenWrt's main branch calls itself SNAPSHOT."""
     return SNAPSHOT if version in (None, "SNAPSHOT") else str(version)
@@ -177,11 +187,73 @@ def config_settings(text: str) -> dict[str, str]:
 
 
 def settings_of(tree: Path) -> dict[str, str]:
-    """The settings of a tree; none where it has no .config."""
-    return config_settings(_text(tree / ".config"))
+    """The settings of a tree; none where it has no .config. Read once as long as the file is the same: it has
+    ten thousand lines, and all that looks at a tree asks for some of it."""
+    place = tree / ".config"
+    if not place.is_file():
+        return {}
+    status = place.stat()
+    return dict(_settings(place, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=4)
+def _settings(place: Path, *_state: int) -> dict[str, str]:
+    return config_settings(text_of(place))
 
 
 def _default_of(name: str, version_mk: str) -> str | None:
     """`VERSION_NUMBER:=$(if $(VERSION_NUMBER),$(VERSION_NUMBER),17.01.7)` in include/version.mk."""
     match = re.search(rf"(?m)^{name}:=\$\(if \$\({name}\),\$\({name}\),(.*)\)$", version_mk)
     return match[1].strip() if match and match[1].strip() else None
+
+
+OLDEST = "17.01"
+_NAMED = re.compile(r"\d{2}\.\d{2}(\.\d{1,2})?(-rc\d{1,2}|-SNAPSHOT)?")
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What series are told apart by. makefile: the Makefile's text; apk: whether CONFIG_USE_APK is set."""
+
+    include: Path
+    makefile: str
+    apk: bool
+
+    def has(self, name: str) -> bool:
+        return (self.include / name).is_file()
+
+
+# the newest first: what a tree of the series has, and one of the series before has not
+_BROUGHT: tuple[tuple[str, Callable[[_Parts], bool]], ...] = (
+    ("25.12", lambda parts: parts.apk),
+    ("24.10", lambda parts: parts.has("default-packages.mk")),
+    ("23.05", lambda parts: parts.has("openssl-module.mk")),
+    ("22.03", lambda parts: parts.has("bpf.mk")),
+    ("21.02", lambda parts: "_check_keys:" in parts.makefile),
+    ("19.07", lambda parts: "DISABLED_SERVICES" in parts.makefile),
+    ("18.06", lambda parts: parts.has("image-commands.mk") and not parts.has("host.mk")),
+    (OLDEST, lambda parts: parts.has("image-commands.mk")),
+)
+
+
+@cache
+def known_series() -> frozenset[str]:
+    """The series of OpenWrt that trees are taken of: those with releases that this version knows."""
+    return frozenset(shipped_releases().series())
+
+
+def names_a_series(version: str) -> bool:
+    """Whether a version is OpenWrt's own way to name a release: of a series that is known, or of a newer one.
+    A fork may say 14.09 or 19.02, which OpenWrt never had."""
+    if version == SNAPSHOT or is_embedded(version):
+        return True
+    series, known = Release(version).series, known_series()
+    newer = Release(series) > max(map(Release, known))
+    return _NAMED.fullmatch(version) is not None and (series in known or newer)
+
+
+def series_by_parts(folder: Path, makefile: str, *, apk: bool) -> str | None:
+    """The series whose makefiles a tree has; None for one from before 17.01. makefile: the text of the tree's
+    Makefile; apk: whether it installs with apk."""
+    parts = _Parts(folder / "include", makefile, apk)
+    return next((series for series, brought in _BROUGHT if brought(parts)), None)

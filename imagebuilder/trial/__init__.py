@@ -1,7 +1,1 @@
-"""Runs what was built: an image under system emulation."""
-
-from imagebuilder.trial.errors import TrialError
-from imagebuilder.trial.guest import CommandResult, Guest
-from imagebuilder.trial.machine import BootMode, boot
-
-__all__ = ["BootMode", "CommandResult", "Guest", "TrialError", "boot"]
+"""Runs what was built: the start of its interpreter, commands, an image under system emulation."""

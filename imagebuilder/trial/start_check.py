@@ -46,10 +46,13 @@ def tried(
     if python is None:
         return ()
     # many images have no Python, and what tries it takes a while to load
-    from imagebuilder.python.shake.proof import CrashError, prove  # noqa: PLC0415
-    from imagebuilder.python.shake.run import Root  # noqa: PLC0415
-    from imagebuilder.python.shake.start import start_facts  # noqa: PLC0415
-    from imagebuilder.python.shake.trace import trace  # noqa: PLC0415
+    from imagebuilder.python.shake.commands import (  # noqa: PLC0415
+        CrashError,
+        Root,
+        prove,
+        start_facts,
+        trace,
+    )
 
     try:
         emulated = emulation(board, Path("/"))
@@ -61,7 +64,7 @@ def tried(
     whole = [f"/usr/bin/python{python} /dev/null", *commands]
     try:
         prove(place, commands, work, log, dropped=dropped)
-        facts = [start_facts(place, command, work, log, runs=RUNS) for command in whole]
+        return tuple(start_facts(place, command, work, log, runs=RUNS) for command in whole)
     except CrashError as error:
         (alone,) = trace(place, whole[:1], work, log)
         if not emulated or killed_by(alone.code) is None:
@@ -69,10 +72,6 @@ def tried(
         # that says nothing of the image: the emulated processor may lack instructions that the device has
         log.warn(f"the image's programs were not tried: {error.message}\n{error.hint}")
         return ()
-    return tuple(
-        Start(command=each.command, modules=each.modules, look_ups=each.look_ups, seconds=each.seconds)
-        for each in facts
-    )
 
 
 def loaded(root: Path, board: Board, wanted: Collection[str], work: Path, log: Log) -> LoadedBytecode | None:
@@ -82,8 +81,8 @@ def loaded(root: Path, board: Board, wanted: Collection[str], work: Path, log: L
     python = python_of(root)
     if python is None:
         return None
-    from imagebuilder.python.bytecode.load import load_bytecode  # noqa: PLC0415 - as tried()
-    from imagebuilder.python.shake.run import Root  # noqa: PLC0415
+    from imagebuilder.python.shake.commands import Root  # noqa: PLC0415
+    from imagebuilder.trial.load import load_bytecode  # noqa: PLC0415 - as tried()
 
     try:
         emulated = emulation(board, Path("/"))
@@ -97,8 +96,7 @@ def start_checks(image: Path, board: Board, log: Log) -> tuple[Check, ...]:
     found = inspect(image).root
     if found is None or found.python is None:
         return ()
-    from imagebuilder.python.shake.proof import ProofError  # noqa: PLC0415
-    from imagebuilder.python.shake.run import RootError  # noqa: PLC0415
+    from imagebuilder.python.shake.commands import ProofError, RootError  # noqa: PLC0415
 
     what, expected = "the interpreter starts", f"Python {found.python.version}"
     with tempfile.TemporaryDirectory(prefix="trying-") as folder:

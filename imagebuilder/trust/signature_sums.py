@@ -23,9 +23,9 @@ from imagebuilder.trust.signature import (
     UnknownKeyError,
     UsignLengthError,
     WrongSignatureError,
+    verify_gpg,
     verify_usign,
 )
-from imagebuilder.trust.signature_gpg import verify_gpg
 
 SUMS, USIGN, GPG = "sha256sums", "sha256sums.sig", "sha256sums.asc"
 

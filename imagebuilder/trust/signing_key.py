@@ -6,28 +6,32 @@ set: `key-build`, `.pub` and `.ucert` (usign, opkg), in trees with apk `keys/loc
 ADD_LOCAL_KEY's images and in the signatures after sysupgrade images. Older trees make none, and sign nothing
 as long as they have none: nothing is laid there. Source: target/imagebuilder/files/Makefile, rules.mk
 (BUILD_KEY), include/image-commands.mk.
+
+A tree whose apk checks signatures takes packages from indexes only that a key in its keys/ signed: for a
+hermetic feed the same pair, on the curve P-256, is made before make would.
 """
 
 from __future__ import annotations
 
 import errno
 import re
-import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from imagebuilder.host.fs import disk_errors_explained, remove_tree, user_data
+from imagebuilder.host.fs import disk_errors_explained, remove_tree, text_of, user_data
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.trust.keys import KeyFileError, parse_usign_key
 
+PRIVATE_NAME, PUBLIC_NAME = "local-private-key.pem", "local-public-key.pem"  # of apk
 _USIGN, _APK = "usign", "apk"
 # by the name of the folder that a set is kept in; the secret one first
 _SETS = {
     _USIGN: ("key-build", "key-build.pub", "key-build.ucert"),
-    _APK: ("keys/local-private-key.pem", "keys/local-public-key.pem"),
+    _APK: (f"keys/{PRIVATE_NAME}", f"keys/{PUBLIC_NAME}"),
 }
 _PUBLIC = _SETS[_USIGN][1]
+_APK_COMMENT = b"untrusted comment: Local build key\n"
 _MAKES_KEYS = re.compile(r"(?m)^_check_keys:")
 
 Settings = Mapping[str, str]  # SIGNATURE_CHECK, USE_APK: "y"
@@ -71,13 +75,12 @@ def keep_signing_key(tree: Path, settings: Settings, view: PrivateView, kept: Pa
     made = [path for name in _SETS[kind] if _plain(path := view.changed / name)]
     if len(made) < 2 or (kind == _USIGN and not _is_usign_key(view.changed / _PUBLIC)):
         return False
-    with disk_errors_explained(kept):
-        return _store(made, kept / kind)
+    return _store({file.name: file.read_bytes() for file in made}, kept / kind)
 
 
 def _missing_set(tree: Path, settings: Settings) -> str | None:
     """The set of keys that the tree's make makes, and that the tree does not have."""
-    if not _MAKES_KEYS.search(_text(tree / "Makefile")) or settings.get("SIGNATURE_CHECK") != "y":
+    if not _MAKES_KEYS.search(text_of(tree / "Makefile")) or settings.get("SIGNATURE_CHECK") != "y":
         return None
     kind = _APK if settings.get("USE_APK") == "y" else _USIGN
     return None if (tree / _SETS[kind][0]).exists() else kind
@@ -98,27 +101,53 @@ def _is_usign_key(path: Path) -> bool:
     return True
 
 
-def _text(path: Path) -> str:
-    return path.read_text("utf-8", "replace") if path.is_file() else ""
-
-
 def _plain(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 
 
-def _store(files: Sequence[Path], place: Path) -> bool:
+def _store(files: Mapping[str, bytes], place: Path) -> bool:
     """Keep a set of files whole, or not at all where another build was faster."""
-    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = Path(tempfile.mkdtemp(dir=place.parent, prefix=".new-"))
-    try:
-        for file in files:
-            shutil.copyfile(file, fresh / file.name)
-            (fresh / file.name).chmod(0o600)
-        fresh.rename(place)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
-        return False
-    finally:
-        remove_tree(fresh)
+    with disk_errors_explained(place.parent):
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = Path(tempfile.mkdtemp(dir=place.parent, prefix=".new-"))
+        try:
+            for name, data in files.items():
+                (fresh / name).write_bytes(data)
+                (fresh / name).chmod(0o600)
+            fresh.rename(place)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            return False
+        finally:
+            remove_tree(fresh)
     return True
+
+
+def ensure_apk_key(kept: Path) -> bool:
+    """Make the user's key pair for apk indexes if there is none; whether it did. kept: the folder of
+    user_keys(), which need not exist. HostError where it cannot be written, KeyFileError for half a pair in
+    it."""
+    # here: loading it takes a while, and few builds make a key
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+
+    place = kept / _APK
+    if place.exists():
+        missing = [name for name in (PRIVATE_NAME, PUBLIC_NAME) if not (place / name).is_file()]
+        if missing:
+            raise KeyFileError(
+                f"the signing key in {place} has no {missing[0]}",
+                hint="put the file back, or remove the folder: another key is made then",
+            )
+        return False
+    key = ec.generate_private_key(ec.SECP256R1())
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return _store({PRIVATE_NAME: _APK_COMMENT + private, PUBLIC_NAME: _APK_COMMENT + public}, place)

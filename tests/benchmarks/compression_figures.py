@@ -22,12 +22,12 @@ from pathlib import Path
 
 from imagebuilder.ask import look_at_tree
 from imagebuilder.budget.flash_kinds import Figure, Kind, kind_of
-from imagebuilder.budget.records import installed_tree
 from imagebuilder.host.fs import user_cache
-from imagebuilder.kit import prepare_kit
+from imagebuilder.kit.prepare import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.packages.opkg.ipk_reader import Ipk, read_ipk
+from imagebuilder.packages.opkg.records import installed_tree
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.tree import EMPTY, FileTree
 from imagebuilder.tree.measure import SquashfsOptions, measure_squashfs, squashfs_options

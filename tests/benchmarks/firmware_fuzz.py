@@ -29,8 +29,7 @@ import zstandard
 
 from imagebuilder.firmware.formats.formats import FORMATS
 from imagebuilder.firmware.formats.metadata import peel
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Format, Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View
 from imagebuilder.firmware.squashfs.index import read_index
 from imagebuilder.host.run import run
 from tests.support import firmware_writers as make

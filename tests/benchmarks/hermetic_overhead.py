@@ -18,14 +18,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from imagebuilder.choose import lay_packages, open_supply
+from imagebuilder.choose import lay_packages
 from imagebuilder.config.request import Request, requests
 from imagebuilder.decide import decided
 from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
-from imagebuilder.packages.opkg.hermetic import own_index
-from imagebuilder.packages.opkg.ipk_index import index_of
+from imagebuilder.packages.opkg.feed import own_index
 from imagebuilder.tree.make import make_image
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -41,10 +40,10 @@ def seconds(work: Callable[[], object]) -> float:
 
 def one_build(asked: Request, *, sandbox: bool, index: bool) -> tuple[float, float, float]:
     """Seconds for reading the indexes, for laying the feed and the index, and for make."""
-    with decided(replace(asked, sandbox=sandbox), Log()) as (inputs, found):
-        config, job = inputs.loaded.config, found.job
-        reading = seconds(lambda: open_supply(job, config, found.plan.tree))
-        laying = seconds(lambda: lay_packages(job, found.supply, found.plan, found.local, config))
+    with decided(replace(asked, sandbox=sandbox), Log()) as (_, found):
+        job = found.job
+        reading = seconds(lambda: job.manager.open(job))
+        laying = seconds(lambda: lay_packages(job, found.supply, found.plan.install, found.local))
         if not index:
             for name in ("Packages", "Packages.gz"):
                 (job.work / "make" / name).unlink()
@@ -69,7 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=tree.parent) as name:
         cache = Path(name)
         (asked,) = requests(PROJECT, "router", board=BOARD, imagebuilder=str(tree), cache=cache)
-        cold = seconds(lambda: own_index(tree, cache, index_of))
+        cold = seconds(lambda: own_index(tree, cache))
         rows = []
         for _ in range(options.rounds):
             reading, laying, make = one_build(asked, sandbox=True, index=True)

@@ -21,10 +21,12 @@ from typing import TypeVar
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imagebuilder.model import control
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import Package, Wish
 from imagebuilder.packages.index_cache import pack_index, unpack_index
 from imagebuilder.packages.opkg.opkg import parse_index
-from imagebuilder.packages.resolve import ResolutionError, Universe, resolve
+from imagebuilder.packages.opkg.resolve import resolve
+from imagebuilder.packages.resolution import ResolutionError
+from imagebuilder.packages.universe import Universe
 from tests.benchmarks.index_text import index_text
 
 T = TypeVar("T")
@@ -42,7 +44,8 @@ def best(action: Callable[[], T]) -> tuple[float, T]:
 
 
 def _once(action: Callable[[], T]) -> tuple[float, T]:
-    control.forget_dependencies()
+    for parsed_before in (control._dependency, control._alternatives):
+        parsed_before.cache_clear()
     began = time.perf_counter()
     result = action()
     return time.perf_counter() - began, result
@@ -56,10 +59,10 @@ def list_of(packages: tuple[Package, ...]) -> list[str]:
     asked: list[str] = []
     for name in names[:WANTED]:
         try:
-            found = resolve([*asked, name], (), universe)
+            found = resolve(Wish.of([*asked, name]), universe)
         except ResolutionError:
             continue
-        if len(found.chosen) > WANTED:
+        if len(found.selected) > WANTED:
             break
         asked.append(name)
     return asked
@@ -77,13 +80,13 @@ def main() -> None:
     assert again == packages
     index, universe = best(lambda: Universe(packages))
     asked = list_of(packages)
-    solve, found = best(lambda: resolve(asked, (), universe))
+    solve, found = best(lambda: resolve(Wish.of(asked), universe))
     tracemalloc.start()
     held = parse_index(text)
     memory, peak = tracemalloc.get_traced_memory()
     print(f"{len(held)} packages, {len(text) / 1e6:.1f} MB of text, {len(kept) / 1e6:.1f} MB cached")
     rows = [("parse the text", cold), ("load the cached form", cached), ("index by name", index)]
-    rows.append((f"resolve {len(asked)} names to {len(found.chosen)} packages", solve))
+    rows.append((f"resolve {len(asked)} names to {len(found.selected)} packages", solve))
     for what, seconds in rows:
         print(f"{what:<42} {seconds:7.3f} s {seconds / cold:6.2f} of parsing")
     print(

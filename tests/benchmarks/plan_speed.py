@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from imagebuilder.ask import plan_image
+from imagebuilder.ask import plan_and_budgets
 from imagebuilder.config.request import requests
 from imagebuilder.log import Log
 from imagebuilder.packages.opkg.feed import used_indexes
@@ -51,7 +51,7 @@ def planned(tree: Path, cache: Path) -> float:
     """Seconds for one plan in this process."""
     (asked,) = requests(PROJECT, "router", board=BOARD, imagebuilder=str(tree), cache=cache)
     began = time.perf_counter()
-    plan_image(asked, Log())
+    plan_and_budgets(asked, Log())
     return time.perf_counter() - began
 
 

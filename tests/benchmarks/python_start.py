@@ -19,13 +19,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imagebuilder.host.fs import user_cache
-from imagebuilder.kit import prepare_kit
+from imagebuilder.kit.prepare import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
-from imagebuilder.python.shake.run import Root
+from imagebuilder.model.result import Start
+from imagebuilder.python.shake.commands import Root, start_facts, trace
 from imagebuilder.python.shake.shake import standard_packages
-from imagebuilder.python.shake.start import StartFacts, start_facts
-from imagebuilder.python.shake.trace import trace, traced_modules
 from imagebuilder.rootfs.tree import FileTree
 from tests.benchmarks.shake_sizes import APPS, XZ, library_part, squashfs
 from tests.support.shake_kit import Contents, Shaker, left_of, root_of
@@ -61,7 +60,10 @@ def roots(shaker: Shaker, program: str, work: Path) -> dict[str, tuple[Root, Map
     whole = {name: each.tree for name, each in contents.items()}
     full = Root(root_of(whole.values(), work / "bytecode"), catalogue.python)
     runs = trace(full, [program], work, Log())
-    left = left_of(contents, shaker.shaken(contents, work / "read", traced=traced_modules(runs)))
+    left = left_of(
+        contents,
+        shaker.shaken(contents, work / "read", traced={name for run in runs for name in run.modules}),
+    )
     lean = {**left, "app-mine": plain.tree}
     forms = {"source": sources, "bytecode": whole, "shaken": left, "shaken, -I -S": lean}
     return {
@@ -70,10 +72,10 @@ def roots(shaker: Shaker, program: str, work: Path) -> dict[str, tuple[Root, Map
     }
 
 
-def measure(shaker: Shaker, program: str, work: Path) -> dict[str, tuple[StartFacts, float, int, int]]:
+def measure(shaker: Shaker, program: str, work: Path) -> dict[str, tuple[Start, float, int, int]]:
     """By form: facts, seconds, bytes of the library part and of the root in a squashfs."""
     there = roots(shaker, program, work)
-    facts: dict[str, StartFacts] = {}
+    facts: dict[str, Start] = {}
     seconds: dict[str, list[float]] = {form: [] for form in there}
     for _ in range(ROUNDS):
         for form, (root, _) in there.items():
@@ -104,18 +106,17 @@ def main() -> None:
         "of source",
         "modules",
         "look-ups",
-        "opened",
         "library bytes",
         "root bytes",
     )
-    print("{:9}{:15}{:>8}{:>11}{:>9}{:>10}{:>8}{:>15}{:>12}".format(*head))
+    print("{:9}{:15}{:>8}{:>11}{:>9}{:>10}{:>15}{:>12}".format(*head))
     for program, rows in found.items():
         for form, (facts, seconds, library, root) in rows.items():
             ratio = seconds / rows["source"][1]
             line = (
                 f"{program:9}{form:15}{seconds * 1000:8.1f}{ratio:11.2f}{facts.modules:9}{facts.look_ups:10}"
             )
-            print(f"{line}{facts.opened:8}{library:15,}{root:12,}")
+            print(f"{line}{library:15,}{root:12,}")
     source, bytecode = (
         found["imports"][form][1] - found["hello"][form][1] for form in ("source", "bytecode")
     )

@@ -29,7 +29,7 @@ from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Log
 from imagebuilder.model.release import covers
 from imagebuilder.packages.opkg.resolve import OpkgRules, opkg_rules
-from imagebuilder.packages.resolve import Universe
+from imagebuilder.packages.universe import Universe
 from tests.support.budget_making import index
 from tests.support.opkg_oracle import (
     FORCED,

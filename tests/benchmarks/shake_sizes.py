@@ -20,15 +20,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imagebuilder.host.fs import user_cache
-from imagebuilder.kit import prepare_kit
+from imagebuilder.kit.prepare import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.tree import Places
 from imagebuilder.python.catalogue.catalogue import Catalogue
-from imagebuilder.python.shake.proof import prove
-from imagebuilder.python.shake.run import Root
+from imagebuilder.python.shake.commands import Root, prove, trace
 from imagebuilder.python.shake.shake import standard_packages
-from imagebuilder.python.shake.trace import trace, traced_modules
 from imagebuilder.rootfs.tree import FileTree
 from imagebuilder.tree.measure import SquashfsOptions, measure_squashfs, squashfs_options
 from tests.support.shake_kit import Shaker, left_of, root_of
@@ -72,7 +70,8 @@ def measure(shaker: Shaker, case: Case, work: Path) -> None:
     full = Root(root_of(whole.values(), work / "full"), catalogue.python)
     runs = trace(full, case.commands, work, Log())
     assert all(run.code == 0 for run in runs), runs
-    result = shaker.shaken(contents, work / "read", traced=traced_modules(runs))
+    traced = {name for run in runs for name in run.modules}
+    result = shaker.shaken(contents, work / "read", traced=traced)
     left = left_of(contents, result)
     root = Root(root_of(left.values(), work / "left"), catalogue.python)
     proved = prove(root, case.commands, work, Log(), dropped=result.dropped)
@@ -97,9 +96,8 @@ def measure(shaker: Shaker, case: Case, work: Path) -> None:
     estimate = sum(each.saved_compressed for each in result.packages)
     print(f"modules left {kept}, gone {gone}; estimated to save {estimate:,} bytes (xz)")
     print(f"packages that go: {', '.join(result.removable) or 'none'}")
-    print(
-        f"looked for and not there: {', '.join(name for each in proved for name in each.missed) or 'nothing'}"
-    )
+    missed = sorted({name for run in proved for name in run.modules} & result.dropped)
+    print(f"looked for and not there: {', '.join(missed) or 'nothing'}")
 
 
 def main() -> None:

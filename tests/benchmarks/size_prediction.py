@@ -21,26 +21,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.ask import look_at_tree
-from imagebuilder.budget.flash import Tree, predict_rootfs
+from imagebuilder.budget.flash import FlashFacts, predict_rootfs
 from imagebuilder.budget.flash_known import compressed_files
-from imagebuilder.budget.records import installed_tree
 from imagebuilder.host.fs import user_cache
 from imagebuilder.host.run import clean_environment
 from imagebuilder.host.sandbox import PrivateView
-from imagebuilder.kit import prepare_kit
+from imagebuilder.kit.prepare import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Places
-from imagebuilder.packages.opkg.hermetic import base_packages, own_packages
-from imagebuilder.packages.opkg.ipk_index import index_of
+from imagebuilder.packages.opkg.feed import base_packages, index_of, own_packages
 from imagebuilder.packages.opkg.ipk_reader import read_control, read_ipk
 from imagebuilder.packages.opkg.opkg import parse_index
-from imagebuilder.packages.resolve import package_list, resolve
+from imagebuilder.packages.opkg.records import installed_tree
+from imagebuilder.packages.opkg.resolve import resolve
+from imagebuilder.packages.package_list import package_list, read_list
 from imagebuilder.rootfs.files import content, read_tree, write_tree
 from imagebuilder.rootfs.tree import EMPTY, FileTree
-from imagebuilder.tree.measure import measure_squashfs, squashfs_options
-from imagebuilder.tree.measure_image import ImageSize, image_facts, image_sizes
+from imagebuilder.tree.measure import ImageSize, image_facts, image_sizes, measure_squashfs, squashfs_options
 from imagebuilder.tree.reproducible import settle_makefile, source_date_epoch, steady_tools
 from imagebuilder.tree.tree import parse_info, settings_of
 
@@ -76,7 +75,7 @@ class Place:
     tree: Path
     places: Places
     target: str
-    said: Tree
+    said: FlashFacts
     files: dict[str, Path]
     offered: Sequence[Package]
     defaults: tuple[str, ...]
@@ -111,7 +110,7 @@ def open_place(original: Path, folder: Path) -> Place:
     settings = settings_of(tree)
     defaults, profiles = parse_info(quietly(["make", "--no-print-directory", "info"], tree))
     target = f"{settings['TARGET_BOARD']}/{settings.get('TARGET_SUBTARGET') or 'generic'}"
-    said = Tree(
+    said = FlashFacts(
         squashfs=squashfs_options(tree, places),
         arch=settings["TARGET_ARCH_PACKAGES"],
         version="17.01.7" if target.startswith("ar71xx") else "embedded",
@@ -122,11 +121,8 @@ def open_place(original: Path, folder: Path) -> Place:
 
 
 def wanted(place: Place, profile: str, packages: str) -> tuple[Package, ...]:
-    words = packages.split()
-    added = [word for word in words if not word.startswith("-")]
-    removed = [word[1:] for word in words if word.startswith("-")]
-    listed = package_list((*place.defaults, "kernel"), place.profiles[profile], added, removed)
-    return resolve(listed.names, listed.removed, place.offered).packages
+    trees = dict.fromkeys((*place.defaults, "kernel", *place.profiles[profile]), "")
+    return resolve(package_list(trees, read_list(packages.split())), place.offered).packages
 
 
 def measured(place: Place, packages: Iterable[Package], over: FileTree, work: Path) -> int:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from imagebuilder.budget.advice import advise
 from imagebuilder.budget.fit import fit, with_value
+from imagebuilder.model.package import Wish
 from tests.support.budget_making import VARIANTS, predictor, resolved, situation
 
 CONFIG = """\
@@ -22,7 +23,7 @@ variant = "full"   # everything
 
 def test_a_wr740n_with_full_python_is_refused_with_numbers_and_advice() -> None:
     asked = situation("full")
-    budget = predictor()(resolved(asked.requested, ()))
+    budget = predictor()(resolved(asked.wish))
     assert budget.verdict == "too big"
     assert 4_500_000 < budget.excess < 6_000_000
     advice = advise(asked, resolved, predictor())
@@ -48,10 +49,10 @@ def test_following_the_advice_fits_and_keeps_the_interpreter() -> None:
     assert '-variant = "full"   # everything' in found.diff
     assert '+variant = "base"   # everything' in found.diff
     removed = values["packages"]["remove"]
-    names = {each.name for each in resolved([*situation("base").requested], removed)}
+    names = {each.name for each in resolved(Wish.of(situation("base").wish.add, removed))}
     assert "python3-base" in names
-    asked = [name for name in situation("base").requested if name not in removed]
-    after = resolved(asked, removed)
+    asked = [name for name in situation("base").wish.add if name not in removed]
+    after = resolved(Wish.of(asked, removed))
     assert not {each.name for each in after} & set(removed)
     # the very plan that the new text asks for fits, whether or not the uncertainty is counted
     assert predictor()(after).verdict == "fits"
@@ -91,7 +92,7 @@ def test_a_plan_that_fits_is_left_alone() -> None:
 
 def test_what_settings_need_counts() -> None:
     wanted = predictor(wanted_free=850 << 10)
-    assert wanted(resolved(situation("none").requested, ())).verdict == "too little left"
+    assert wanted(resolved(situation("none").wish)).verdict == "too little left"
     found = fit(situation("none"), resolved, wanted, text="[python]\n", file="x.toml")
     assert found.fits
     assert (found.budget.free or 0) >= 850 << 10
@@ -118,7 +119,8 @@ def test_packages_that_the_config_adds_are_taken_out_of_its_list() -> None:
 
 def test_sources_are_the_first_to_go() -> None:
     asked = situation("base", sources=("python3-light",))
-    asked = type(asked)((*asked.requested, "python3-light"), sources=("python3-light",), variants=VARIANTS)
+    wish = Wish.of((*asked.wish.add, "python3-light"))
+    asked = type(asked)(wish, sources=("python3-light",), variants=VARIANTS)
     found = next(each for each in advise(asked, resolved, predictor()) if each.kind == "source")
     assert found.change is not None
     assert found.change.source is False

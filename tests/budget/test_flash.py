@@ -26,20 +26,30 @@ from imagebuilder.budget.flash_known import compressed_files
 from imagebuilder.budget.ram import ram_budget
 from imagebuilder.config.board import Board
 from imagebuilder.model.budget import Amount, Budgets, FlashBudget, RamNeed
+from imagebuilder.model.package import Package, Wish
 from imagebuilder.report.flash_bar import flash_bar, flash_picture, segments
-from imagebuilder.tree.measure_image import ImageFacts, erase_block, image_sizes, recipe_size
-from tests.support.budget_making import SQUASHFS, TPLINK, TREE, Offered, board, predictor, resolved, situation
+from imagebuilder.tree.measure import ProfileImages, erase_block, image_sizes, recipe_size
+from tests.support.budget_making import (
+    SQUASHFS,
+    TPLINK,
+    TREE,
+    board,
+    packages_for,
+    predictor,
+    resolved,
+    situation,
+)
 
 KERNEL = 1276413
 UIMAGE = "append-kernel | pad-to $(BLOCKSIZE) | append-rootfs | pad-rootfs | check-size 16000k"
-NOR = ImageFacts(
+NOR = ProfileImages(
     kernel=Amount(bytes=KERNEL, source="a kernel"),
     recipes={"sysupgrade.bin": UIMAGE.replace("$(BLOCKSIZE)", "64k")},
     values={"BLOCKSIZE": "64k"},
     partition=None,
     block=0x10000,
 )
-NAND = ImageFacts(
+NAND = ProfileImages(
     kernel=Amount(bytes=2_000_000, source="a kernel"),
     recipes={
         "sysupgrade.bin": "sysupgrade-tar | append-metadata",
@@ -107,15 +117,21 @@ def test_every_figure_says_what_was_measured() -> None:
 
 
 def test_packed_bytes_are_known_whatever_the_index_states() -> None:
-    assert packed_bytes(Offered("a", "", 10_900, 10_000)) == 10_000  # 17.01: the data archive
-    assert packed_bytes(Offered("a", "", 10_900, 30_000)) == 10_900  # 24.10: the unpacked files
-    assert packed_bytes(Offered("libc", "", 0, 10_000)) == 10_000  # in no index
-    assert packed_bytes(Offered("a", "", 10_900, 0)) == 10_900
+    assert (
+        packed_bytes(Package("a", "1", section="", size=10_900, installed_size=10_000)) == 10_000
+    )  # 17.01: the data archive
+    assert (
+        packed_bytes(Package("a", "1", section="", size=10_900, installed_size=30_000)) == 10_900
+    )  # 24.10: the unpacked files
+    assert (
+        packed_bytes(Package("libc", "1", section="", size=0, installed_size=10_000)) == 10_000
+    )  # in no index
+    assert packed_bytes(Package("a", "1", section="", size=10_900, installed_size=0)) == 10_900
 
 
 def test_the_real_default_image_is_predicted_within_five_percent() -> None:
     # 17.01.7, tl-wr740n-v4, as built: 1,873,000 bytes of root.squashfs
-    predicted = predict_rootfs(resolved(situation("none").requested, ()), TREE)
+    predicted = predict_rootfs(packages_for(situation("none").wish), TREE)
     assert predicted.amount.bytes == pytest.approx(1_873_000, rel=0.05)
     assert abs(predicted.amount.bytes - 1_873_000) <= predicted.amount.uncertainty
     assert predicted.packages[0].name == "libc"
@@ -128,7 +144,7 @@ def test_the_real_default_image_is_predicted_within_five_percent() -> None:
 def test_interpreters_that_were_measured_elsewhere(packed: int, measured: int) -> None:
     """python3-base and python-base of a vendor's mt7621 tree, alone in a squashfs with xz, 256 KiB blocks."""
     cost = package_cost(
-        Offered("python3-base", "lang", packed + 900, packed),
+        Package("python3-base", "1", section="lang", size=packed + 900, installed_size=packed),
         replace(TREE, arch="mipsel_1004kc_dsp", version="18.06.8"),
     )
     assert cost.bytes == pytest.approx(measured, rel=0.05)
@@ -139,7 +155,7 @@ def test_interpreters_that_were_measured_elsewhere(packed: int, measured: int) -
 def test_bytecode_that_was_measured_elsewhere(packed: int, measured: int) -> None:
     """python3-light of the same tree."""
     cost = package_cost(
-        Offered("python3-light", "lang", packed + 900, packed),
+        Package("python3-light", "1", section="lang", size=packed + 900, installed_size=packed),
         replace(TREE, arch="mipsel_1004kc_dsp", version="18.06.8"),
     )
     assert cost.bytes == pytest.approx(measured, rel=0.05)
@@ -219,8 +235,8 @@ def test_nand_images() -> None:
 
 def test_a_board_with_nand_has_room_for_settings() -> None:
     tree = replace(TREE, images=NAND, arch="arm_cortex-a9_vfpv3-d16", version="23.05.5")
-    packages = resolved(situation("none").requested, ())
-    budget = flash_budget(predict_rootfs(packages, tree), tree, board("linksys-wrt1200ac", "23.05.5"))
+    rootfs = predict_rootfs(packages_for(situation("none").wish), tree)
+    budget = flash_budget(rootfs, tree, board("linksys-wrt1200ac", "23.05.5"))
     assert budget.verdict == "fits"
     # 34 MiB of UBI less 20 of 1024 blocks of a 128 MiB chip, UBI's own four, and what the image takes
     assert budget.free is not None
@@ -229,7 +245,7 @@ def test_a_board_with_nand_has_room_for_settings() -> None:
 
 
 def test_what_stays_free_is_whole_erase_blocks() -> None:
-    budget = predictor()(resolved(situation("none").requested, ()))
+    budget = predictor()(resolved(situation("none").wish))
     assert budget.verdict == "fits"
     assert budget.partition == 3904 << 10
     assert budget.used is not None
@@ -292,7 +308,10 @@ def test_fewer_than_five_erase_blocks_for_settings_are_told(blocks: int, said: b
 
 
 def test_kinds_of_packages_are_wrong_independently_of_each_other() -> None:
-    kinds = [Offered("kmod-x", "kernel", 900_000, 900_000), Offered("libx", "libs", 700_000, 700_000)]
+    kinds = [
+        Package("kmod-x", "1", section="kernel", size=900_000, installed_size=900_000),
+        Package("libx", "1", section="libs", size=700_000, installed_size=700_000),
+    ]
     same = [kinds[0], replace(kinds[0], name="kmod-y")]
     for packages, together in ((kinds, False), (same, True)):
         first, second = (each.uncertainty for each in predict_rootfs(packages, TREE).packages)
@@ -307,7 +326,7 @@ def test_kinds_of_packages_are_wrong_independently_of_each_other() -> None:
 
 def budgets_of(*, flash_excess: int = 0, ram_excess: int = 0) -> Budgets:
     """Budgets that are over by so many bytes, each with an uncertainty of 1000."""
-    flash = predictor()(resolved(["busybox"], ())).model_copy(
+    flash = predictor()(resolved(Wish.of(["busybox"]))).model_copy(
         update={
             "excess": flash_excess,
             "verdict": "too big" if flash_excess else "fits",
@@ -334,11 +353,11 @@ def test_what_may_still_fit_is_not_refused(flash: int, ram: int, refused: bool) 
 
 
 def test_an_image_that_fits_but_leaves_too_little() -> None:
-    packages = resolved(situation("none").requested, ())
-    budget = predictor(wanted_free=800 << 10)(packages)
+    selected = resolved(situation("none").wish)
+    budget = predictor(wanted_free=800 << 10)(selected)
     assert budget.verdict == "too little left"
     assert budget.excess == (800 << 10) - 786432
-    assert predictor(wanted_free=768 << 10)(packages).verdict == "fits"
+    assert predictor(wanted_free=768 << 10)(selected).verdict == "fits"
 
 
 @pytest.mark.parametrize(
@@ -354,7 +373,7 @@ def test_a_baked_image_needs_one_erase_block_and_says_what_becomes_of_changes(
     free: int, verdict: str, said: str
 ) -> None:
     tree = replace(TREE, images=replace(TPLINK, recipes={}))  # the header tool itself keeps five blocks
-    rootfs = predict_rootfs(resolved(situation("none").requested, ()), tree)
+    rootfs = predict_rootfs(packages_for(situation("none").wish), tree)
     assert tree.images.kernel is not None
     size = (3904 << 10) - free - tree.images.kernel.bytes
     rootfs = replace(rootfs, amount=rootfs.amount.model_copy(update={"bytes": size}))
@@ -371,13 +390,13 @@ def test_a_baked_image_needs_one_erase_block_and_says_what_becomes_of_changes(
 def test_a_board_of_unknown_flash_gets_no_verdict() -> None:
     unknown = Board.model_validate({**board().model_dump(mode="python"), "flash": None, "layout": {}})
     tree = replace(TREE, images=replace(TPLINK, recipes={}))
-    budget = flash_budget(predict_rootfs(resolved(["busybox"], ()), tree), tree, unknown)
+    budget = flash_budget(predict_rootfs(packages_for(Wish.of(["busybox"])), tree), tree, unknown)
     assert (budget.verdict, budget.free, budget.partition) == ("unknown", None, None)
 
 
 def test_a_disk_is_limited_by_its_partition() -> None:
     disk = replace(TREE, images=replace(TPLINK, recipes={}, kernel=None, partition=104 << 20))
-    packages = predict_rootfs(resolved(situation("none").requested, ()), disk)
+    packages = predict_rootfs(packages_for(situation("none").wish), disk)
     pc = board("x86-64", "23.05.5")
     assert flash_budget(packages, disk, pc).verdict == "fits"
     small = flash_budget(packages, disk, pc, rootfs_partsize=1 << 20)
@@ -387,9 +406,11 @@ def test_a_disk_is_limited_by_its_partition() -> None:
 
 def test_a_kit_image_has_one_size_and_its_overlay_another_partition() -> None:
     disks = {"combined-efi": 102780928}
-    facts = ImageFacts(None, {}, {}, 48 << 20, 0x10000, overlay=32 << 20, disks=disks)
+    facts = ProfileImages(None, {}, {}, 48 << 20, 0x10000, overlay=32 << 20, disks=disks)
     tree = replace(TREE, images=facts, squashfs=replace(SQUASHFS, compressor="zstd"), version="embedded")
-    rootfs = predict_rootfs([Offered("busybox", "base", 1_000_000, 1_000_000)], tree)
+    rootfs = predict_rootfs(
+        [Package("busybox", "1", section="base", size=1_000_000, installed_size=1_000_000)], tree
+    )
     budget = flash_budget(rootfs, tree, board("qemu-x86-64", "embedded"))
     assert [(image.type, image.bytes) for image in budget.images] == [("combined-efi", 102780928)]
     assert budget.free == 32 << 20
@@ -400,8 +421,8 @@ def test_overlay_files_count_by_what_they_compress_to() -> None:
     text = b"one line and another\n" * 20_000
     added = compressed_files([noise, text], SQUASHFS)
     assert 300_000 < added < 310_000
-    with_files = predict_rootfs(resolved(["busybox"], ()), TREE, added)
-    without = predict_rootfs(resolved(["busybox"], ()), TREE)
+    with_files = predict_rootfs(packages_for(Wish.of(["busybox"])), TREE, added)
+    without = predict_rootfs(packages_for(Wish.of(["busybox"])), TREE)
     assert with_files.amount.bytes - without.amount.bytes == added
     assert with_files.amount.uncertainty > without.amount.uncertainty
 
@@ -413,7 +434,7 @@ def test_files_never_become_larger(contents: list[bytes], compressor: str) -> No
 
 
 def test_measured_figures_replace_predicted_ones() -> None:
-    predicted = predict_rootfs(resolved(situation("base").requested, ()), TREE)
+    predicted = predict_rootfs(packages_for(situation("base").wish), TREE)
     measured = measured_rootfs(predicted, 2_000_000)
     assert measured.amount.bytes == 2_000_000
     assert measured.amount.uncertainty <= 20_000
@@ -423,13 +444,13 @@ def test_measured_figures_replace_predicted_ones() -> None:
 
 
 def test_near_the_limit_it_says_that_it_is_not_sure() -> None:
-    packages = resolved(situation("none").requested, ())
-    assert any("sure" in note for note in predictor(wanted_free=768 << 10)(packages).notes)
-    assert not any("sure" in note for note in predictor(wanted_free=300 << 10)(packages).notes)
+    selected = resolved(situation("none").wish)
+    assert any("sure" in note for note in predictor(wanted_free=768 << 10)(selected).notes)
+    assert not any("sure" in note for note in predictor(wanted_free=300 << 10)(selected).notes)
 
 
 def test_the_bar_has_its_width_and_all_that_there_is() -> None:
-    budget = predictor()(resolved(situation("none").requested, ()))
+    budget = predictor()(resolved(situation("none").wish))
     line = flash_bar(budget, 40)
     bar = line[1 : line.index("]")]
     assert len(bar) == 40
@@ -439,7 +460,7 @@ def test_the_bar_has_its_width_and_all_that_there_is() -> None:
 
 
 def test_the_bar_of_an_image_that_is_too_big() -> None:
-    budget = predictor()(resolved(situation("full").requested, ()))
+    budget = predictor()(resolved(situation("full").wish))
     line = flash_bar(budget, 40)
     bar = line[1 : line.index("]")]
     assert len(bar) == 40
@@ -450,6 +471,6 @@ def test_the_bar_of_an_image_that_is_too_big() -> None:
 
 @given(st.integers(0, 200))
 def test_any_width_is_kept(width: int) -> None:
-    budget = predictor()(resolved(["busybox"], ()))
+    budget = predictor()(resolved(Wish.of(["busybox"])))
     line = flash_bar(budget, width)
     assert len(line[1 : line.index("]")]) == max(width, 10)

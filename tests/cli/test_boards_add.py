@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.ask import look_at_tree, plan_image
+from imagebuilder.ask import look_at_tree
 from imagebuilder.config.board import Partition, TplinkHeader
 from imagebuilder.config.boards_write import FILL_IN, _emulation, board_text, places_to_fill_in, write_board
 from imagebuilder.config.device import DeviceFacts, ImageFacts
@@ -25,6 +25,7 @@ from imagebuilder.host.run import run
 from imagebuilder.log import Log
 from imagebuilder.model.tree import TreeError
 from imagebuilder.tree.device_facts import device_facts
+from tests.support.planning import plan_image
 
 PROJECT = Path(__file__).resolve().parents[2]
 Cli = Callable[..., subprocess.CompletedProcess[str]]

@@ -17,8 +17,8 @@ from imagebuilder.config.library import Library
 from imagebuilder.config.request import requests
 from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.log import Log
-from imagebuilder.tree.board_check import covered
 from imagebuilder.tree.collect import find_images, named_image
+from imagebuilder.tree.device_facts import covered
 
 PROJECT = Path(__file__).resolve().parents[2]
 REFERENCE = PROJECT / "tests/data/boards.json"

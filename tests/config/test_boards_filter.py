@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.config.boards_filter import BoardFilter, SizeBound, parse_bound
-from imagebuilder.config.library import Library
+from imagebuilder.config.library import BoardFilter, Library, SizeBound, parse_bound
 from imagebuilder.errors import UserError
 
 LIBRARY = Library(Path(__file__).resolve().parents[2])

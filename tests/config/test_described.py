@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from imagebuilder.config.board import UnsupportedFile
-from imagebuilder.config.reference import reference_text
-from imagebuilder.config.schema import KINDS, schema_of
+from imagebuilder.config.schema import KINDS, reference_text, schema_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 Key = tuple[str, dict[str, Any], bool]

@@ -12,8 +12,7 @@ import pytest
 from imagebuilder.errors import UserError
 from imagebuilder.firmware.formats.formats import FORMATS, read_image
 from imagebuilder.firmware.formats.metadata import read_metadata
-from imagebuilder.firmware.reader import ImageFormatError, View, open_view
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View, open_view
 from imagebuilder.firmware.rootfs import RootFs
 from imagebuilder.firmware.squashfs.index import read_index
 from imagebuilder.host.run import run

@@ -13,9 +13,8 @@ import pytest
 from imagebuilder.ask import look_at_tree
 from imagebuilder.config.boards_write import write_board
 from imagebuilder.config.library import Library
-from imagebuilder.firmware.difference import diff
 from imagebuilder.firmware.extract import extract
-from imagebuilder.firmware.inspection import inspect
+from imagebuilder.firmware.inspection import diff, inspect
 from imagebuilder.firmware.verify import verify
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.log import Log

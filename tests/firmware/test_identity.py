@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.config.board import Board
+from imagebuilder.firmware.rootfs import SystemRules, cases_of
 from imagebuilder.firmware.verify import verify
 from imagebuilder.firmware.verify_machine import Machine, code_machine
-from imagebuilder.firmware.verify_system import SystemRules, cases_of
 from imagebuilder.model.firmware import Check, Outcome, outcome_of
 from tests.support import firmware_images as images
 from tests.support import firmware_writers as make

@@ -13,16 +13,14 @@ import typer
 
 from imagebuilder.cli.firmware import extract as extract_command
 from imagebuilder.errors import UserError
-from imagebuilder.firmware.difference import diff
 from imagebuilder.firmware.extract import extract, list_files, read_file
-from imagebuilder.firmware.inspection import inspect
+from imagebuilder.firmware.inspection import diff, inspect
 from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.rootfs_facts import parse_apk, python_inside
+from imagebuilder.firmware.rootfs import parse_apk, python_inside
 from imagebuilder.firmware.squashfs.index import read_index
 from imagebuilder.host.run import run
 from imagebuilder.model.firmware import PythonInside, RootFile
-from imagebuilder.report.firmware_json import plain
-from imagebuilder.report.firmware_text import checks_text, difference_text, inspection_text, strip_text
+from imagebuilder.report.firmware import checks_text, difference_text, inspection_text, plain, strip_text
 from tests.support import firmware_images as images
 from tests.support import firmware_writers as make
 

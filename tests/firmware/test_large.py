@@ -10,14 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.firmware import spool
 from imagebuilder.firmware.extract import extract
 from imagebuilder.firmware.formats import compressed
 from imagebuilder.firmware.formats.formats import FORMATS
 from imagebuilder.firmware.formats.padding import run_length
-from imagebuilder.firmware.reader import View
-from imagebuilder.firmware.reading import MOST_UNPACKED, Reading
-from imagebuilder.firmware.spool import Spool
+from imagebuilder.firmware.reader import MOST_UNPACKED, Reading, Spool, View
 from imagebuilder.firmware.verify import verify
 from imagebuilder.model.firmware import Part
 from tests.support import firmware_images as images
@@ -120,7 +117,7 @@ def test_large_files_go_where_tmpdir_says(tmp_path: Path, monkeypatch: pytest.Mo
         made.append(str(settings["dir"]))
         return real(**settings)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(spool.tempfile, "TemporaryFile", noted)
+    monkeypatch.setattr(tempfile, "TemporaryFile", noted)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for value in (str(tmp_path), None):
         if value is None:

@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from imagebuilder.firmware.formats.formats import FORMATS, read_image
 from imagebuilder.firmware.formats.metadata import peel, read_metadata
 from imagebuilder.firmware.inspection import strip_of
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
-from imagebuilder.firmware.rootfs import RootFs
-from imagebuilder.firmware.rootfs_facts import parse_apk, parse_release, parse_status
+from imagebuilder.firmware.reader import ImageFormatError, Reading, View
+from imagebuilder.firmware.rootfs import RootFs, parse_apk, parse_release, parse_status
 from imagebuilder.firmware.squashfs.index import read_index
 from imagebuilder.firmware.squashfs.squashfs import SUPERBLOCK_BYTES
 from tests.support import firmware_images as images

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -11,12 +13,21 @@ import pytest
 
 from imagebuilder.config.board import Board, Image
 from imagebuilder.errors import UserError
-from imagebuilder.firmware.handed_over import UnsafeImageError, check_flashable, passed, rootfs_sizes
+from imagebuilder.firmware.reader import View
+from imagebuilder.firmware.rootfs import NO_RULES, RootFs
 from imagebuilder.firmware.subject import Subject
-from imagebuilder.firmware.verify import verify
+from imagebuilder.firmware.verify import (
+    SeenRoot,
+    UnsafeImageError,
+    check_flashable,
+    look_ahead,
+    passed,
+    rootfs_sizes,
+    verify,
+    verify_all,
+)
 from imagebuilder.firmware.verify_device import metadata_checks, name_checks
 from imagebuilder.firmware.verify_machine import machine_of
-from imagebuilder.firmware.verify_system import NO_RULES
 from imagebuilder.log import Event, Log, Note, Warned
 from imagebuilder.model.firmware import Check, outcome_of
 from imagebuilder.model.result import ImageFile
@@ -589,3 +600,78 @@ def test_every_image_for_nor_flash_ends_with_its_marker(tmp_path: Path, form: st
     assert not any("end" in line.partition(":")[0] for line in whole), whole
     cut = images.refusing(checks_of(tmp_path, image[:-4], board))
     assert any(line.startswith("end marker") for line in cut), cut
+
+
+def look_while(folder: Path, *packings: bytes) -> tuple[dict[bytes, SeenRoot], int]:
+    """What is seen of a root.squashfs that is written over and over, once for each of these contents, and how
+    often one was read."""
+    reads, first = 0, RootFs.__init__
+    read = threading.Event()
+
+    def count(root: RootFs, view: View) -> None:
+        nonlocal reads
+        first(root, view)
+        reads += 1
+        read.set()
+
+    ended = threading.Event()
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        patch.setattr(RootFs, "__init__", count)
+        looking = pool.submit(look_ahead, folder, ended)
+        for content in packings:
+            read.clear()
+            (folder / "root.squashfs").write_bytes(content)
+            read.wait(0.5 if content[:4] != b"hsqs" else 20)
+        ended.set()
+        return looking.result(timeout=30), reads
+
+
+def test_what_make_packs_is_read_while_it_goes_on_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "kernel"
+    folder.mkdir()
+    root = make.squashfs(target="ar71xx/generic")
+    padded = root + bytes(4096) + b"\xde\xad\xc0\xde"
+    seen, reads = look_while(folder, bytes(96) + root[96:], root, padded)
+    assert reads == 2  # what mksquashfs has not ended is not read, and what is padded is the same
+    (found,) = seen.values()
+    assert found.facts is not None
+    image = tmp_path / "x-sysupgrade.bin"
+    image.write_bytes(make.tplink_v1(make.kernel(), root))
+    alone = verify_all({image: "sysupgrade"}, images.board(WR740))
+    assert alone[0].root == found.facts
+    monkeypatch.setattr(RootFs, "unpacked", lambda *_: pytest.fail("read once more"))
+    assert verify_all({image: "sysupgrade"}, images.board(WR740), ahead=seen) == alone
+
+
+def test_another_root_than_the_one_that_was_seen_is_read(tmp_path: Path) -> None:
+    seen, _ = look_while(tmp_path, make.squashfs(target="ar71xx/generic", release="19.07.1"))
+    image = tmp_path / "x-sysupgrade.bin"
+    image.write_bytes(
+        make.tplink_v1(make.kernel(), make.squashfs(target="ar71xx/generic", release="17.01.7"))
+    )
+    (found,) = verify_all({image: "sysupgrade"}, images.board(WR740), ahead=seen)
+    assert len(seen) == 1
+    assert found.root is not None
+    assert found.root.release["RELEASE"] != "19.07.1"
+
+
+def test_a_damaged_root_is_left_to_who_can_say_so(tmp_path: Path) -> None:
+    root = make.squashfs(target="ar71xx/generic")
+    damaged = root[:200] + bytes(400) + root[600:]
+    seen, _ = look_while(tmp_path, damaged)
+    assert seen == {}
+    image = tmp_path / "x-sysupgrade.bin"
+    image.write_bytes(make.tplink_v1(make.kernel(), damaged))
+    (found,) = verify_all({image: "sysupgrade"}, images.board(WR740), ahead=seen)
+    assert any(check.what == "root filesystem" and check.refuses for check in found.checks)
+
+
+def test_nothing_is_looked_at_where_make_packs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "root.squashfs").symlink_to("/dev/zero")
+    (tmp_path / "root.ext4").write_bytes(make.squashfs())
+    ended = threading.Event()
+    threading.Timer(0.2, ended.set).start()
+    assert look_ahead(tmp_path, ended) == {}
+    assert look_ahead(tmp_path / "nowhere", ended) == {}

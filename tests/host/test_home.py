@@ -12,7 +12,7 @@ from imagebuilder.config.init import read_public_key
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.fs import expand_home, user_cache
 from imagebuilder.log import Log
-from imagebuilder.server.given import given_tree
+from imagebuilder.server.archive import given_tree
 from imagebuilder.server.mirror import parse_mirror
 from imagebuilder.trust.signing_key import user_keys
 

@@ -15,8 +15,7 @@ from imagebuilder.config.library import Library
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import HostError
 from imagebuilder.host.architecture import require_host_programs, require_x86_64, runs_x86_64
-from imagebuilder.host.namespaces import sandbox_error
-from imagebuilder.host.sandbox import check_sandbox
+from imagebuilder.host.sandbox import check_sandbox, sandbox_error
 from imagebuilder.log import Log
 
 X86_64, AARCH64 = 62, 183

@@ -26,7 +26,7 @@ from imagebuilder.model.tree import Places
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.opkg import compressed_index, format_index, read_index
 from imagebuilder.rootfs.tree import EMPTY
-from imagebuilder.tree.rootfs import find_rootfs
+from imagebuilder.tree.collect import find_rootfs
 
 
 @pytest.fixture

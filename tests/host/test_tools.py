@@ -14,7 +14,7 @@ from imagebuilder.host import package_manager, tools
 from imagebuilder.host.diagnosis import diagnose
 from imagebuilder.host.package_manager import MANAGERS, find_manager, install_packages, system_ids
 from imagebuilder.host.refusals import explain_refusal
-from imagebuilder.host.tools import Packages, Tool
+from imagebuilder.host.tools import Tool, ToolPackages
 from imagebuilder.log import CommandRun, Event, Log
 
 APT, DNF, PACMAN, ZYPPER, APK = MANAGERS
@@ -39,7 +39,7 @@ def add_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AddProgram:
 
 
 def tool(name: str = "mksquashfs", **more: object) -> Tool:
-    same = Packages("p-apt", "p-dnf", "p-pacman", "", "p-apk", "build it")
+    same = ToolPackages("p-apt", "p-dnf", "p-pacman", "", "p-apk", "build it")
     return Tool(name, same, "makes", ("kit",), **more)  # type: ignore[arg-type]
 
 
@@ -113,7 +113,8 @@ def test_the_one_command_of_each_manager() -> None:
     assert tools.install_command(wanted, ZYPPER) == "a: build it; and b: build it"
     zypper = "sudo zypper install --no-recommends bash; and a: build it"
     assert (
-        tools.install_command([Tool("bash", tools._all("bash"), "", ("build",)), tool("a")], ZYPPER) == zypper
+        tools.install_command([Tool("bash", tools._called("bash"), "", ("build",)), tool("a")], ZYPPER)
+        == zypper
     )
     assert tools.install_command(wanted, None).endswith("what Debian calls: p-apt")
 
@@ -155,10 +156,10 @@ def test_a_system_that_says_nothing(tmp_path: Path) -> None:
 
 def fake_manager(
     add_program: AddProgram, monkeypatch: pytest.MonkeyPatch, script: str
-) -> package_manager.PackageManager:
+) -> package_manager.HostPackageManager:
     """apt by another name, so that no real one is ever called."""
     place = add_program("fake-apt", script)
-    return package_manager.PackageManager("apt", str(place), (), APT.install, ("-q",), ("update",))
+    return package_manager.HostPackageManager("apt", str(place), (), APT.install, ("-q",), ("update",))
 
 
 def test_installing_passes_the_proxies_on_and_nothing_else(
@@ -214,11 +215,11 @@ def test_nothing_is_installed_without_root(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_has_no_package_is_said_before_anything_is_installed(
     add_program: AddProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manager = package_manager.PackageManager(
+    manager = package_manager.HostPackageManager(
         "zypper", str(add_program("fake", "echo $@ >> $0.log")), (), ("install",), (), ()
     )
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    other = Tool("no-such-2", tools._all("other"), "", ("build",))
+    other = Tool("no-such-2", tools._called("other"), "", ("build",))
     with pytest.raises(HostError, match="zypper has no package that brings: no-such-1") as error:
         tools.install([tool("no-such-1"), other], Log(), manager)
     assert "build it" in (error.value.hint or "")

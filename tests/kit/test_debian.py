@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.host.cache import Cache
-from imagebuilder.kit.debian import fetch, sources
+from imagebuilder.kit.debian import fetch
 from imagebuilder.kit.debian.archive import (
     Deb,
     DebianError,
@@ -42,7 +42,7 @@ BUSYBOX, KERNEL, META = deb_of({"./bin/busybox": b"b"}), deb_of({"./boot/k": b"k
 NAMES = ["busybox-static", "libc6"]
 WAYS = [
     pytest.param(
-        "apt", marks=pytest.mark.skipif(not sources.has_apt(), reason="this machine has no apt"), id="apt"
+        "apt", marks=pytest.mark.skipif(not fetch.has_apt(), reason="this machine has no apt"), id="apt"
     ),
     "direct",
 ]
@@ -90,9 +90,9 @@ def way(
 ) -> str:
     """One of the two ways, with the tests' mirror and key."""
     keys = Keys(gpg=(parse_gpg_key(signer.key_file(), "test"),))
-    monkeypatch.setattr(sources, "release_keys", lambda _edition: keys)
-    monkeypatch.setattr(sources, "has_apt", lambda: request.param == "apt")
-    monkeypatch.setenv(sources.MIRROR_VARIABLE, f"{server.url}/debian/")
+    monkeypatch.setattr(fetch, "release_keys", lambda _edition: keys)
+    monkeypatch.setattr(fetch, "has_apt", lambda: request.param == "apt")
+    monkeypatch.setenv(fetch.MIRROR_VARIABLE, f"{server.url}/debian/")
     return str(request.param)
 
 
@@ -119,13 +119,13 @@ def test_a_cache_may_be_called_anything(way: str, tmp_path: Path) -> None:
 def test_both_ways_find_the_same(
     server: Server, signer: GpgSigner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not sources.has_apt():
+    if not fetch.has_apt():
         pytest.skip("this machine has no apt")
     keys = Keys(gpg=(parse_gpg_key(signer.key_file(), "test"),))
-    monkeypatch.setattr(sources, "release_keys", lambda _edition: keys)
-    monkeypatch.setenv(sources.MIRROR_VARIABLE, f"{server.url}/debian")
+    monkeypatch.setattr(fetch, "release_keys", lambda _edition: keys)
+    monkeypatch.setenv(fetch.MIRROR_VARIABLE, f"{server.url}/debian")
     by_apt = fetched(tmp_path / "apt")
-    monkeypatch.setattr(sources, "has_apt", lambda: False)
+    monkeypatch.setattr(fetch, "has_apt", lambda: False)
     assert list(fetched(tmp_path / "direct")) == list(by_apt)
 
 
@@ -190,13 +190,13 @@ def test_a_release_that_moved_away_says_where_to_point(
     with pytest.raises(DebianError, match=r"Debian 12 \(bookworm\)") as caught:
         fetched(tmp_path)
     assert caught.value.hint is not None
-    assert f"{sources.MIRROR_VARIABLE}=http://archive.debian.org/debian" in caught.value.hint
+    assert f"{fetch.MIRROR_VARIABLE}=http://archive.debian.org/debian" in caught.value.hint
 
 
 def test_a_server_that_is_not_there_is_another_matter(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(sources.MIRROR_VARIABLE, "http://127.0.0.1:9/debian")
+    monkeypatch.setenv(fetch.MIRROR_VARIABLE, "http://127.0.0.1:9/debian")
     with pytest.raises(DebianError) as caught:
         fetched(tmp_path)
     assert caught.value.hint is not None
@@ -227,9 +227,9 @@ def test_by_hash_is_asked_for_first(
     server: Server, signer: GpgSigner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = Keys(gpg=(parse_gpg_key(signer.key_file(), "test"),))
-    monkeypatch.setattr(sources, "release_keys", lambda _edition: keys)
-    monkeypatch.setattr(sources, "has_apt", lambda: False)
-    monkeypatch.setenv(sources.MIRROR_VARIABLE, f"{server.url}/debian")
+    monkeypatch.setattr(fetch, "release_keys", lambda _edition: keys)
+    monkeypatch.setattr(fetch, "has_apt", lambda: False)
+    monkeypatch.setenv(fetch.MIRROR_VARIABLE, f"{server.url}/debian")
     server.always["Packages.xz"] = Fault(status=404)
     assert fetched(tmp_path)
 
@@ -243,12 +243,12 @@ def test_the_mirrors_of_this_machines_apt_are_taken(monkeypatch: pytest.MonkeyPa
         "https://download.example.com/linux/debian/ stable\nhttp://u:p@mirror.example.org/debian main\n"
         "file:/srv/debian main\nhttp://ports.example.org/ubuntu/ main\n"
     )
-    assert list(sources._named(named, "debian")) == ["http://ftp.example.org/pub/debian"]
-    assert list(sources._named(named, "debian-security")) == ["http://deb.example.org/debian-security"]
-    monkeypatch.setattr(sources, "has_apt", lambda: False)
-    assert sources.find_mirrors({}) == sources.DEFAULT
-    given = {sources.MIRROR_VARIABLE: "https://mirror.example.org/debian/"}
-    assert sources.find_mirrors(given) == Mirrors(
+    assert list(fetch._named(named, "debian")) == ["http://ftp.example.org/pub/debian"]
+    assert list(fetch._named(named, "debian-security")) == ["http://deb.example.org/debian-security"]
+    monkeypatch.setattr(fetch, "has_apt", lambda: False)
+    assert fetch.find_mirrors({}) == fetch.DEFAULT_MIRRORS
+    given = {fetch.MIRROR_VARIABLE: "https://mirror.example.org/debian/"}
+    assert fetch.find_mirrors(given) == Mirrors(
         "https://mirror.example.org/debian", "https://mirror.example.org/debian-security"
     )
 
@@ -257,15 +257,15 @@ def test_the_mirrors_of_this_machines_apt_are_taken(monkeypatch: pytest.MonkeyPa
     "text", ["mirror", "ftp://x/debian", "http://x", "http://x/a b", "file:///srv/debian"]
 )
 def test_no_address_is_refused(text: str) -> None:
-    with pytest.raises(DebianError, match=sources.MIRROR_VARIABLE):
-        sources.find_mirrors({sources.MIRROR_VARIABLE: text})
+    with pytest.raises(DebianError, match=fetch.MIRROR_VARIABLE):
+        fetch.find_mirrors({fetch.MIRROR_VARIABLE: text})
 
 
 @pytest.mark.parametrize("edition", EDITIONS.values(), ids=lambda edition: edition.release)
 def test_each_edition_has_its_debians_keys(edition: object) -> None:
-    keys = sources.release_keys(edition)  # type: ignore[arg-type]
+    keys = fetch.release_keys(edition)  # type: ignore[arg-type]
     assert len(keys.gpg) == 3
-    listed = (sources.KEYS / "README").read_text("utf-8")
+    listed = (fetch.KEYS / "README").read_text("utf-8")
     for key in keys.gpg:
         assert key.fingerprints[0] in listed
 

@@ -12,9 +12,9 @@ import pytest
 
 from imagebuilder.host.cache import Cache
 from imagebuilder.host.fs import sha256_of, user_cache
-from imagebuilder.kit.debian import sources
+from imagebuilder.kit.debian import fetch
 from imagebuilder.kit.layout import LINUX_DIR, PACKAGES_DIR
-from imagebuilder.kit.prepare import kit_digest, prepare
+from imagebuilder.kit.prepare import kit_digest, prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import Edition
 from imagebuilder.model.package import Dependency, Package
@@ -299,13 +299,13 @@ def anew(kit: Path, edition: Edition, cache: Path) -> Path:
         blob.parent.mkdir(parents=True, exist_ok=True)
         if known.exists():
             shutil.copy(known, blob)
-    return prepare(edition, cache, Log())
+    return prepare_kit(edition, cache, Log())
 
 
 def test_equal_kits_are_equal(
     kit: Path, edition: Edition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "has_apt", lambda: False)  # the user's was made with apt, where there is one
+    monkeypatch.setattr(fetch, "has_apt", lambda: False)  # the user's was made with apt, where there is one
     one, other = kit, anew(kit, edition, tmp_path / "other")
     if kit_digest(one) != kit_digest(other):  # Debian has newer packages than the kit in the cache
         monkeypatch.undo()

@@ -19,29 +19,29 @@ from imagebuilder.host import architecture
 from imagebuilder.host.cache import OfflineError
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.kit import prepare
-from imagebuilder.kit.cpio import initramfs
 from imagebuilder.kit.debian import fetch
 from imagebuilder.kit.debian.archive import Deb
-from imagebuilder.kit.deviations import (
+from imagebuilder.kit.feed import KitFeedError, offered, refresh_index
+from imagebuilder.kit.image import with_files, with_services
+from imagebuilder.kit.layout import KitTreeError, TreeConfig, config_text, read_config
+from imagebuilder.kit.materials import KernelError, load_order, module_file, read_kernel
+from imagebuilder.kit.packages import guest_tree
+from imagebuilder.kit.prepare import CODE, recipe_digest
+from imagebuilder.kit.recipe import (
+    GUEST,
     Absent,
     DeviationError,
     Deviations,
     Drop,
     Edit,
-    Move,
+    PathMove,
     adapted,
     deviations,
     present_rules,
     recipe,
 )
-from imagebuilder.kit.feed import FeedError, offered, refresh_index
-from imagebuilder.kit.install import with_files, with_services
-from imagebuilder.kit.kernel import KernelError, load_order, module_file, read_kernel
-from imagebuilder.kit.layout import TreeConfig, TreeError, config_text, read_config
-from imagebuilder.kit.prepare import CODE, recipe_digest
-from imagebuilder.kit.recipe import GUEST
 from imagebuilder.kit.request import RequestError, read_request
-from imagebuilder.kit.system_packages import guest_tree
+from imagebuilder.kit.tree import initramfs
 from imagebuilder.log import Log, Note
 from imagebuilder.model.edition import EDITIONS, Edition
 from imagebuilder.model.package import Package
@@ -176,7 +176,7 @@ def test_moves_drops_and_edits_make_openwrts_layout() -> None:
     tree = adapted(
         {"main": STAGE},
         changes(
-            move=[Move(old="/lib/x86_64-linux-gnu", new="/lib", reason="")],
+            move=[PathMove(old="/lib/x86_64-linux-gnu", new="/lib", reason="")],
             drop=[Drop(path="/lib/libz.so.1", reason="")],
             edit=[Edit(path="/usr/lib/python3.11/site.py", old="b", new="B", reason="")],
         ),
@@ -192,9 +192,9 @@ def test_moves_drops_and_edits_make_openwrts_layout() -> None:
 
 
 def test_a_move_may_take_some_of_a_folder() -> None:
-    only = Move(old="/lib", new="/usr/lib", only=("libz.so.*", "kept"), reason="")
+    only = PathMove(old="/lib", new="/usr/lib", only=("libz.so.*", "kept"), reason="")
     flat = adapted(
-        {"main": STAGE}, changes(move=[Move(old="/lib/x86_64-linux-gnu", new="/lib", reason=""), only])
+        {"main": STAGE}, changes(move=[PathMove(old="/lib/x86_64-linux-gnu", new="/lib", reason=""), only])
     )
     assert [path for path in flat["main"] if flat["main"][path].kind != "dir"] == [
         "/lib64/ld.so",
@@ -208,8 +208,8 @@ def test_a_move_may_take_some_of_a_folder() -> None:
 @pytest.mark.parametrize(
     "entries",
     [
-        {"move": [Move(old="/opt", new="/usr", reason="")]},
-        {"move": [Move(old="/lib", new="/usr", only=("libx.so.*",), reason="")]},
+        {"move": [PathMove(old="/opt", new="/usr", reason="")]},
+        {"move": [PathMove(old="/lib", new="/usr", only=("libx.so.*",), reason="")]},
         {"drop": [Drop(path="/usr/lib/*.a", reason="")]},
         {"edit": [Edit(path="/usr/lib/python3.11/os.py", old="b", new="B", reason="")]},
         {"edit": [Edit(path="/usr/lib/python3.11/site.py", old=" ", new="", reason="")]},
@@ -248,9 +248,9 @@ def test_the_config_is_read_as_it_was_written(tmp_path: Path) -> None:
     (tmp_path / ".config").write_text(config_text(CONFIG))
     assert read_config(tmp_path) == CONFIG
     (tmp_path / ".config").write_text("CONFIG_VERSION_DIST=x\n")
-    with pytest.raises(TreeError, match="does not say CONFIG_VERSION_NUMBER"):
+    with pytest.raises(KitTreeError, match="does not say CONFIG_VERSION_NUMBER"):
         read_config(tmp_path)
-    with pytest.raises(TreeError, match="no tree of the embedded kit"):
+    with pytest.raises(KitTreeError, match="no tree of the embedded kit"):
         read_config(tmp_path / "nowhere")
 
 
@@ -339,7 +339,7 @@ def test_feeds_are_folders_and_the_first_of_equals_counts(tmp_path: Path) -> Non
     assert offer.file_of(offer.packages[0]) == tmp_path / "packages/one_1_all.ipk"
     assert any("feed empty" in line for line in lines)
     (tmp_path / "repositories.conf").write_text("src/gz far https://feed.invalid/x\n")
-    with pytest.raises(FeedError, match="from folders only"):
+    with pytest.raises(KitFeedError, match="from folders only"):
         offered(tmp_path, silent)
 
 
@@ -350,7 +350,7 @@ def test_files_do_not_turn_a_link_into_a_folder(tmp_path: Path) -> None:
     assert content(merged["/etc/a"]) == b"2"
     assert merged["/etc/b"].target == "a"
     (tmp_path / "var/run").mkdir(parents=True)
-    with pytest.raises(FeedError, match="cannot overwrite non-directory"):
+    with pytest.raises(KitFeedError, match="cannot overwrite non-directory"):
         with_files(tree, tmp_path)
 
 
@@ -387,7 +387,9 @@ def test_one_process_makes_the_kit_and_others_wait(tmp_path: Path, monkeypatch: 
     notes: list[object] = []
     found: list[Path] = []
     threads = [
-        threading.Thread(target=lambda: found.append(prepare.prepare(EDITION, tmp_path, Log([notes.append]))))
+        threading.Thread(
+            target=lambda: found.append(prepare.prepare_kit(EDITION, tmp_path, Log([notes.append])))
+        )
         for _ in range(3)
     ]
     for thread in threads:
@@ -407,13 +409,13 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(fetch, "fetch", refuse)
     with pytest.raises(HostError, match="no network"):
-        prepare.prepare(EDITION, tmp_path, Log())
+        prepare.prepare_kit(EDITION, tmp_path, Log())
     assert [path.name for path in (tmp_path / "kits").iterdir()] == [".lock"]
 
 
 def test_offline_a_kit_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(OfflineError, match="the embedded kit of Debian 12"):
-        prepare.prepare(EDITION, tmp_path, Log(), offline=True)
+        prepare.prepare_kit(EDITION, tmp_path, Log(), offline=True)
     assert not (tmp_path / "kits").exists()
 
 
@@ -423,7 +425,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=300 << 20))
     with pytest.raises(HostError, match=r"the embedded kit needs \d+ MiB below .*, where 300 MiB are free"):
-        prepare.prepare(EDITION, tmp_path, Log())
+        prepare.prepare_kit(EDITION, tmp_path, Log())
 
 
 def test_newer_packages_make_a_new_kit_only_where_they_are_asked_for(
@@ -445,22 +447,22 @@ def test_newer_packages_make_a_new_kit_only_where_they_are_asked_for(
     monkeypatch.setattr(fetch, "fetch", fetched)
     monkeypatch.setattr(prepare, "gather", gathered)
     monkeypatch.setattr(prepare, "_make", make)
-    place = prepare.prepare(EDITION, tmp_path, Log())
+    place = prepare.prepare_kit(EDITION, tmp_path, Log())
     first = prepare.kit_digest(place)
     offered["version"] = "2"
-    assert prepare.prepare(EDITION, tmp_path, Log()) == place
+    assert prepare.prepare_kit(EDITION, tmp_path, Log()) == place
     assert (made, prepare.kit_digest(place)) == (["1"], first)
-    assert prepare.prepare(EDITION, tmp_path, Log(), fresh=True) == place
+    assert prepare.prepare_kit(EDITION, tmp_path, Log(), fresh=True) == place
     assert made == ["1", "2"]
     assert prepare.kit_digest(place) != first
-    prepare.prepare(EDITION, tmp_path, Log(), fresh=True)
+    prepare.prepare_kit(EDITION, tmp_path, Log(), fresh=True)
     assert made == ["1", "2"]
 
 
 def test_another_machine_cannot_have_the_kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(architecture.platform, "machine", lambda: "riscv64")
     with pytest.raises(HostError, match="x86-64"):
-        prepare.prepare(EDITION, tmp_path, Log())
+        prepare.prepare_kit(EDITION, tmp_path, Log())
 
 
 def test_the_digest_depends_on_every_package() -> None:

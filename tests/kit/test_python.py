@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.host.run import clean_environment, run
-from imagebuilder.kit.deviations import deviations
 from imagebuilder.kit.layout import PACKAGES_DIR
+from imagebuilder.kit.recipe import deviations
 from imagebuilder.model.edition import EDITIONS, Edition
+from imagebuilder.model.filespec import site_packages
 from imagebuilder.packages.opkg.ipk_reader import read_ipk
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
 from imagebuilder.rootfs.tree import FileTree
@@ -62,7 +63,9 @@ def test_a_package_has_openwrts_modules_apart_from_the_deviations(
 ) -> None:
     changes, facts = deviations(edition), catalogue.package(package)
     added = {Path(path).stem for path in changes.added_to(package)}
-    expected = set(facts.modules) - changes.builtin_of(package)
+    expected = set(facts.modules) - {
+        name for entry in changes.builtin if entry.package == package for name in entry.modules
+    }
     assert modules_of(tree_of(kit, facts.name_in_index), catalogue.library) == expected | added
 
 
@@ -114,7 +117,9 @@ print(failed)
 def test_a_variant_imports_all_that_it_should(make: Make, catalogue: Catalogue, variant: str) -> None:
     made = make(PACKAGES=catalogue.variants[variant])
     assert made.code == 0, made.stderr
-    there = {name for each in catalogue.variant_packages(variant) for name in each.modules}
+    there = {
+        name for each in catalogue.closure([catalogue.variant_package(variant).name]) for name in each.modules
+    }
     there |= set(catalogue.builtin_modules)
     failed = ask(made.root, IMPORT_ALL.format(names=sorted(there - NOT_IMPORTED)))
     assert isinstance(failed, dict)
@@ -136,7 +141,7 @@ def test_a_smaller_variant_lacks_what_openwrts_lacks(make: Make) -> None:
 def test_python_looks_in_site_packages_and_writes_no_bytecode(
     make: Make, catalogue: Catalogue, tmp_path: Path
 ) -> None:
-    module = tmp_path / f"files{catalogue.site_packages}/mine.py"
+    module = tmp_path / f"files{site_packages(catalogue.python)}/mine.py"
     module.parent.mkdir(parents=True)
     module.write_text("ANSWER = 42\n")
     root = make(PACKAGES="python3-light", FILES=str(tmp_path / "files")).root
@@ -146,11 +151,11 @@ def test_python_looks_in_site_packages_and_writes_no_bytecode(
         " 'silent': sys.dont_write_bytecode, 'purelib': sysconfig.get_path('purelib')})",
     )
     assert isinstance(said, dict)
-    site_packages = f"{root}{catalogue.site_packages}"
+    installed = f"{root}{site_packages(catalogue.python)}"
     assert said["answer"] == 42
-    assert said["path"][-1] == site_packages
+    assert said["path"][-1] == installed
     assert said["silent"] is True
-    assert said["purelib"] == site_packages
+    assert said["purelib"] == installed
     assert not list(root.rglob("__pycache__"))
 
 

@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 
-from imagebuilder.model.release import check_release, check_release_range, covers, lower_bound
+from imagebuilder.config.releases import shipped_releases
+from imagebuilder.model.release import (
+    SNAPSHOT,
+    Release,
+    check_release,
+    check_release_range,
+    covers,
+    lower_bound,
+)
 from imagebuilder.model.size import format_size, human_size, parse_size
 
 
@@ -52,7 +61,10 @@ def test_human_sizes() -> None:
         ("17.01", "18.06.0", False),
         (">=19.07,<23.05.6", "23.05.5", True),
         (">=19.07,<23.05.6", "23.05.6", False),
-        (">=24.10", "24.10.0-rc1", False),
+        (">=24.10", "24.10.0-rc1", True),  # built from its series' branch
+        ("<24.10", "24.10.0-rc1", False),
+        ("24.10", "24.10.0-rc1", True),
+        ("<24.10", "23.05.0-rc1", True),
         (">=24.10", "24.10-SNAPSHOT", True),
         (">=24.10", "snapshot", True),
         ("<25.12", "snapshot", False),
@@ -68,6 +80,60 @@ def test_human_sizes() -> None:
 )
 def test_release_ranges(expression: str, release: str, expected: bool) -> None:
     assert covers(check_release_range(expression), release) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "series", "candidate", "since"),
+    [
+        ("24.10.4", "24.10", False, True),
+        ("24.10.0-rc1", "24.10", True, True),
+        ("23.05.6", "23.05", False, False),
+        ("25.12-SNAPSHOT", "25.12", False, True),
+        ("19.07.8-vendor", "19.07", False, False),
+        ("25.12_vendor", "25.12", False, True),
+        ("snapshot", "snapshot", False, True),
+        ("embedded-3.13", "embedded-3.13", False, False),
+        ("r460", "r460", False, False),
+        ("4.1.2", "4.1.2", False, False),
+        ("24.101", "24.101", False, False),
+        ("", "", False, False),
+    ],
+)
+def test_what_a_release_is_of(name: str, series: str, candidate: bool, since: bool) -> None:
+    release = Release(name)
+    assert (release.series, release.candidate, release.since("24.10")) == (series, candidate, since)
+
+
+def test_releases_are_in_the_order_in_which_they_came() -> None:
+    """The numbered, then snapshot, then what has no place among them."""
+    newest_first = ["embedded-3.13", "embedded", "PandoraBox", SNAPSHOT, *shipped_releases().versions]
+    assert sorted(newest_first, key=Release) == newest_first[::-1]
+    numbered = [Release(version) for version in shipped_releases().versions]
+    assert [release.series for release in numbered] == sorted(
+        (release.series for release in numbered), reverse=True
+    )
+    assert all(release.number == Version(release.name) for release in numbered)
+    assert Release("24.10.0-rc7") < Release("24.10.0") < Release("24.10.1") < Release("24.10.10")
+
+
+NAMES = st.one_of(
+    st.sampled_from([*shipped_releases().versions, SNAPSHOT, "embedded", "embedded-3.13", "24.10"]),
+    st.from_regex(r"[0-9]{2}\.[0-9]{2}(\.[0-9]{1,2})?(-rc[0-9]{1,2}|-SNAPSHOT|-[0-9]|_x)?", fullmatch=True),
+    st.text(max_size=12),
+)
+
+
+@given(NAMES, NAMES, NAMES)
+def test_releases_have_one_order(one: str, two: str, three: str) -> None:
+    a, b, c = sorted([Release(one), Release(two), Release(three)])
+    assert a <= b <= c
+    assert a <= c
+    assert [a < b, a == b, a > b].count(True) == 1
+    assert (a == b) == (a.name == b.name)
+    assert {a.name, b.name, c.name} == {one, two, three}
+    if a.numbered and b.numbered:
+        assert Release(a.series) <= Release(b.series)
+        assert b.since(a.series)
 
 
 @pytest.mark.parametrize("expression", ["", "new", ">=", "24", ">=x", "24.10 or so"])

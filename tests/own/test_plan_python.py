@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import plan_image
 from imagebuilder.config.model_config import Python
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.log import Log, Warned
 from imagebuilder.model.package import Package
-from imagebuilder.own.choice import choose_python
+from imagebuilder.own.own import choose_python
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.python.catalogue.catalogue import load_catalogue
 from imagebuilder.python.catalogue.variants import source_packages
 from imagebuilder.rootfs.tree import EMPTY
+from tests.support.planning import plan_image
 
 BOARD = "tplink-tl-wr740n-v4"
 AddConfig = Callable[[str, str], str]
@@ -54,8 +54,8 @@ def asked(project: Path, small_tree: Path, tmp_path: Path, add_config: AddConfig
 def test_auto_takes_what_the_apps_import(asked: Callable[..., Request], app: Path) -> None:
     plan = plan_image(asked('variant = "auto"\napps = ["apps/sensor"]'), Log())
     assert {each.name for each in plan.install} >= {"python3-base", "python3-light", "python3-sqlite3"}
-    assert plan.reasons["python3-sqlite3"] == "apps/sensor/sensor/__init__.py:2 imports sqlite3"
-    assert plan.reasons["python3-base"].startswith('python.variant = "auto" in ')
+    assert plan.wanted.add["python3-sqlite3"] == "apps/sensor/sensor/__init__.py:2 imports sqlite3"
+    assert plan.wanted.add["python3-base"].startswith('python.variant = "auto" in ')
     assert plan.imports.wanted["python3-sqlite3"] == ("apps/sensor/sensor/__init__.py:2 imports sqlite3",)
     (left,) = plan.imports.left_out
     assert left.startswith("apps/sensor/sensor/__main__.py:3 imports curses, which may be missing; python3-")
@@ -74,8 +74,8 @@ def test_a_module_that_no_package_has(asked: Callable[..., Request], app: Path) 
 
 def test_switches_and_reasons(asked: Callable[..., Request], project: Path) -> None:
     plan = plan_image(asked('variant = "base"\npip = true\nsource = true'), Log())
-    assert {"python3-base", "python3-pip", "python3-base-src"} <= set(plan.wanted)
-    assert plan.reasons["python3-pip"] == f"python.pip = true in {project}/configs/mine.toml"
+    assert {"python3-base", "python3-pip", "python3-base-src"} <= set(plan.wanted.add)
+    assert plan.wanted.add["python3-pip"] == f"python.pip = true in {project}/configs/mine.toml"
     with pytest.raises(UserError, match=r"python\.pip = true needs CPython"):
         plan_image(asked('variant = "none"\npip = true'), Log())
 

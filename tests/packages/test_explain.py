@@ -5,11 +5,12 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagebuilder.model.package import Package
-from imagebuilder.packages.explain import shortest_conflict
-from imagebuilder.packages.fixed import first_packages, fixed_packages, removed_in_vain
+from imagebuilder.model.package import Package, Wish
+from imagebuilder.packages.opkg.explain import shortest_conflict
 from imagebuilder.packages.opkg.opkg import parse_index
-from imagebuilder.packages.resolve import ResolutionError, resolve
+from imagebuilder.packages.opkg.resolve import resolve
+from imagebuilder.packages.package_list import first_packages, fixed_packages, removed_in_vain
+from imagebuilder.packages.resolution import ResolutionError
 
 
 def feed(*lines: str) -> tuple[Package, ...]:
@@ -84,7 +85,7 @@ def packages_of(draw: st.DrawFn) -> tuple[Package, ...]:
 def test_no_name_of_a_conflict_can_be_left_out(packages: tuple[Package, ...], requested: list[str]) -> None:
     def works(names: tuple[str, ...] | list[str]) -> bool:
         try:
-            resolve(names, (), packages)
+            resolve(Wish.of(names), packages)
         except ResolutionError:
             return False
         return True
@@ -114,11 +115,12 @@ def test_what_cannot_be_removed() -> None:
     old = {each.name: each.stays for each in fixed_packages("17.01.7")}
     assert old == {"libc": True, "kernel": True, "base-files": False}
     assert {each.name: each.stays for each in fixed_packages("24.10.4")} == old
-    assert all(each.stays for each in fixed_packages("25.12.0"))
+    for release in ("25.12.0-rc1", "25.12.0", "25.12-SNAPSHOT", "snapshot"):
+        assert all(each.stays for each in fixed_packages(release))
     assert fixed_packages("snapshot") == fixed_packages("25.12.0")
-    (only,) = removed_in_vain("23.05.5", ["dnsmasq", "-libc"])
+    (only,) = removed_in_vain("23.05.5", Wish.of((), ["dnsmasq", "libc"]))
     assert only.reason == "ImageBuilder installs its own libc before the list, whatever the list says"
-    assert removed_in_vain("23.05.5", ["dnsmasq"]) == ()
+    assert removed_in_vain("23.05.5", Wish.of((), ["dnsmasq"])) == ()
 
 
 def test_libc_and_kernel_are_installed_first() -> None:

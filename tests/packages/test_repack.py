@@ -11,18 +11,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from imagebuilder.model.control import parse_depends, parse_names
-from imagebuilder.model.filespec import FilespecUse, overlay_rules, package_rules, with_python
-from imagebuilder.model.filespec_rules import FilespecError
-from imagebuilder.model.package import Package
+from imagebuilder.model.filespec import FilespecError, FilespecUse, overlay_rules, package_rules, with_python
+from imagebuilder.model.package import LOCAL, Package
 from imagebuilder.packages.apk import version as apk_version
 from imagebuilder.packages.apk.lists import for_apk, with_lists
+from imagebuilder.packages.apk.manager import Apk
+from imagebuilder.packages.manager import RepackError
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.ipk_reader import read_ipk
+from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.packages.opkg.version import compare_versions
-from imagebuilder.packages.repack import RepackError, content_of, declare, repack, repacked_version
+from imagebuilder.packages.repack import declare, repack, repacked_version
 from imagebuilder.rootfs.files import content
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree, file_of, folder, symlink
+from imagebuilder.rootfs.tree import FileTree, LocalPackage, file_of, folder, symlink
 from imagebuilder.rootfs.trim import cut, trim
 
 FACTS = Package(
@@ -180,7 +181,7 @@ def test_opkg_takes_the_repacked_version_before_its_own_and_the_next_before_both
     begin: str, number: str, rules: list[str]
 ) -> None:
     version, following = begin + number, begin + str(int(number) + 1)
-    made = repacked_version(version, rules, "opkg")
+    made = repacked_version(version, rules, Opkg())
     assert compare_versions(version, made) < 0
     assert compare_versions(made, following) < 0
 
@@ -195,21 +196,21 @@ APK_VERSIONS = st.builds(
 
 @given(APK_VERSIONS, SOME_RULES)
 def test_apk_takes_the_repacked_version_before_its_own(version: str, rules: list[str]) -> None:
-    made = repacked_version(version, rules, "apk")
+    made = repacked_version(version, rules, Apk())
     assert apk_version.is_valid(made)
     assert apk_version.compare(version, made) < 0
     assert apk_version.compare(made, "9999999") < 0
 
 
 def test_versions_as_people_see_them() -> None:
-    tag = repacked_version("1-1", ["-|/a"], "opkg").rpartition(".")[2]
+    tag = repacked_version("1-1", ["-|/a"], Opkg()).rpartition(".")[2]
     assert len(tag) == 8
-    assert repacked_version("1.4.21-3", ["# why", " -|/a "], "opkg") == f"1.4.21-3+rules.{tag}"
-    assert repacked_version("1.4.21-r3", ["-|/a"], "apk") == f"1.4.21~{tag}-r3"
-    assert repacked_version("1.4~abc-r3", ["-|/a"], "apk") == f"1.4~abc{tag}-r3"
-    assert repacked_version("1-1", ["-|/b"], "opkg") != repacked_version("1-1", ["-|/a"], "opkg")
+    assert repacked_version("1.4.21-3", ["# why", " -|/a "], Opkg()) == f"1.4.21-3+rules.{tag}"
+    assert repacked_version("1.4.21-r3", ["-|/a"], Apk()) == f"1.4.21~{tag}-r3"
+    assert repacked_version("1.4~abc-r3", ["-|/a"], Apk()) == f"1.4~abc{tag}-r3"
+    assert repacked_version("1-1", ["-|/b"], Opkg()) != repacked_version("1-1", ["-|/a"], Opkg())
     with pytest.raises(RepackError, match="'v1' is no version of apk"):
-        repacked_version("v1", ["-|/a"], "apk")
+        repacked_version("v1", ["-|/a"], Apk())
 
 
 # --- repacking
@@ -219,7 +220,7 @@ def test_everything_but_files_and_version_stays(tmp_path: Path) -> None:
     written = write_ipk(
         tmp_path, FACTS, TREE, epoch=1, scripts=SCRIPTS, conffiles=["/etc/config/demo", "/etc/demo.conf"]
     )
-    done = repack(content_of(read_ipk(written.path)), RULES, "opkg")
+    done = repack(Opkg().read(written.path, written.package), RULES, Opkg())
     made = done.content
     assert set(TREE) - set(made.tree) == {
         "/usr/share",
@@ -230,7 +231,8 @@ def test_everything_but_files_and_version_stays(tmp_path: Path) -> None:
     assert made.tree["/usr/bin/demo"].mode == 0o700
     assert made.conffiles == ("/etc/config/demo",)
     assert made.scripts == SCRIPTS
-    assert replace(made.package, version=FACTS.version, installed_size=0) == FACTS
+    assert made.package.feed == LOCAL
+    assert replace(made.package, version=FACTS.version, installed_size=0, feed="") == FACTS
     assert made.package.extra == FACTS.extra
     assert done.record.owner == "package libdemo12"
     again = read_ipk(
@@ -248,33 +250,33 @@ def test_everything_but_files_and_version_stays(tmp_path: Path) -> None:
 
 def test_what_a_plan_was_told_is_what_is_made(tmp_path: Path) -> None:
     written = write_ipk(tmp_path, FACTS, TREE, epoch=1)
-    planned = declare(written.package, RULES, "opkg")
-    assert repack(content_of(read_ipk(written.path)), RULES, "opkg").content.package == planned
+    planned = declare(written.package, RULES, Opkg())
+    assert repack(Opkg().read(written.path, written.package), RULES, Opkg()).content.package == planned
     assert (planned.filename, planned.size, planned.sha256, planned.identity) == ("", 0, "", "")
-    assert planned.version == repacked_version(FACTS.version, RULES, "opkg")
+    assert planned.version == repacked_version(FACTS.version, RULES, Opkg())
 
 
 def test_a_plan_refuses_what_cannot_be_repacked() -> None:
     for name in ("libc", "kernel"):
         with pytest.raises(RepackError, match=f"the package {name} cannot have a filespec"):
-            declare(Package(name, "1"), RULES, "opkg")
-    assert declare(Package("base-files", "1"), RULES, "opkg").version.startswith("1+rules.")
+            declare(Package(name, "1"), RULES, Opkg())
+    assert declare(Package("base-files", "1"), RULES, Opkg()).version.startswith("1+rules.")
     with pytest.raises(RepackError, match="the package base-files cannot have a filespec"):
-        declare(Package("base-files", "1"), RULES, "apk")
+        declare(Package("base-files", "1"), RULES, Apk())
     with pytest.raises(FilespecError, match=r"the filespec of package x, rule 1 `\?\|/`"):
-        declare(Package("x", "1"), ["?|/"], "opkg")
+        declare(Package("x", "1"), ["?|/"], Opkg())
 
 
 def test_a_rule_without_match_is_an_error_of_the_repacking() -> None:
     with pytest.raises(FilespecError, match=r"the filespec of package libdemo12, rule 1 `-\|/opt`"):
-        repack(CONTENT, ["-|/opt"], "opkg")
+        repack(CONTENT, ["-|/opt"], Opkg())
 
 
 def test_apk_packages_say_anew_what_they_hold() -> None:
     lists = "/lib/apk/packages/libdemo12"
     tree = with_lists(TREE, "libdemo12", ("/etc/config/demo", "/etc/demo.conf", "/etc/made-later"))
     facts = replace(FACTS, version="1.4.21-r3", depends=parse_depends("libc"))
-    made = repack(LocalPackage(facts, tree), RULES, "apk").content
+    made = repack(LocalPackage(facts, tree), RULES, Apk()).content
     assert content(made.tree[f"{lists}.list"]).decode().splitlines() == [
         *("/etc/config/demo", "/usr/bin/d", "/usr/bin/demo"),
     ]
@@ -306,8 +308,8 @@ def test_a_package_in_opkgs_terms_becomes_one_in_apks() -> None:
 def test_repacking_loses_nothing_that_no_rule_names(dropped: set[str], data: st.DataObject) -> None:
     tops = [path for path in dropped if not any(path.startswith(f"{other}/") for other in dropped)]
     rules = [f"-|{path}" for path in data.draw(st.permutations(sorted(tops)))]
-    made = repack(CONTENT, rules, "opkg").content
+    made = repack(CONTENT, rules, Opkg()).content
     gone = {below for path in tops for below in (path, *TREE.below(path))}
     assert dict(made.tree) == {path: entry for path, entry in TREE.items() if path not in gone}
     assert made.conffiles == tuple(path for path in CONTENT.conffiles if path not in gone)
-    assert repack(CONTENT, rules, "opkg").content == made
+    assert repack(CONTENT, rules, Opkg()).content == made

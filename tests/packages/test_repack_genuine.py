@@ -9,31 +9,39 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import look_at_tree, plan_image
+from imagebuilder.ask import look_at_tree
 from imagebuilder.config.request import requests
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
 from imagebuilder.model.control import parse_fields
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import Package, Selected
 from imagebuilder.packages.apk.apk import parse_index as parse_apk_index
 from imagebuilder.packages.apk.feed import own_apk_index
 from imagebuilder.packages.apk.file import check_apk_file
+from imagebuilder.packages.apk.manager import Apk
 from imagebuilder.packages.apk.reader import read_apk
 from imagebuilder.packages.apk.tool import make_index, plan_install
 from imagebuilder.packages.apk.writer import write_apk
-from imagebuilder.packages.opkg.feed import FEED, Wanted, in_folder, lay_feed, lay_repositories, used_indexes
-from imagebuilder.packages.opkg.hermetic import base_packages, lay_own_index, own_index
+from imagebuilder.packages.feed import FEED, in_folder
+from imagebuilder.packages.opkg.feed import (
+    base_packages,
+    lay_feed,
+    lay_own_index,
+    lay_repositories,
+    own_index,
+    used_indexes,
+)
 from imagebuilder.packages.opkg.ipk import write_ipk
-from imagebuilder.packages.opkg.ipk_index import index_of
-from imagebuilder.packages.opkg.ipk_reader import read_control, read_ipk
-from imagebuilder.packages.opkg.opkg import format_index, read_index
-from imagebuilder.packages.repack import Repacked, content_of, declare, repack
+from imagebuilder.packages.opkg.ipk_reader import read_control
+from imagebuilder.packages.opkg.manager import Opkg
+from imagebuilder.packages.opkg.opkg import read_index
+from imagebuilder.packages.repack import Repacked, declare, repack
 from imagebuilder.rootfs.tree import folder, symlink
-from imagebuilder.tree.collect import read_manifest
+from imagebuilder.tree.collect import find_rootfs, read_manifest
 from imagebuilder.tree.make import make_image
 from imagebuilder.tree.plan import Plan
-from imagebuilder.tree.rootfs import find_rootfs
 from tests.support.apk_tree import ARCH, make_tree
+from tests.support.planning import plan_image
 from tests.support.wanted_making import from_feeds
 
 EPOCH = 1_561_119_851
@@ -47,7 +55,7 @@ RULES = {
 
 def indexes(tree: Path, cache: Path) -> tuple[list[Package], list[Package]]:
     """What the tree has itself, and what its feeds have."""
-    own = read_index(own_index(tree, cache, index_of))
+    own = read_index(own_index(tree, cache))
     places = look_at_tree(str(tree), cache, Log()).places
     mine = [*own, *(read_control(path).control for path in base_packages(tree, places))]
     return mine, [package for index in used_indexes(tree).values() for package in read_index(index)]
@@ -57,17 +65,17 @@ def repacked(tree: Path, package: Package) -> Repacked:
     """With its content, from where the tree has it."""
     places = [in_folder(tree / "dl"), in_folder(tree / "packages")]
     file = next(path for path in (find(package) for find in places) if path is not None)
-    return repack(content_of(read_ipk(file)), RULES[package.name], "opkg")
+    return repack(Opkg().read(file, package), RULES[package.name], Opkg())
 
 
-def build(tree: Path, work: Path, plan: Plan, wanted: Sequence[Wanted], local: Path) -> Path:
+def build(tree: Path, work: Path, plan: Plan, wanted: Sequence[Selected], local: Path) -> Path:
     """`make image` from exactly these packages and the tree's own; the root file system that it made."""
     work.mkdir()
     view = open_view(tree, work, Log())
     finders = [in_folder(folder) for folder in (tree / "dl", tree / "packages", local)]
-    lay_feed(work / FEED, wanted, finders, format_index)
+    lay_feed(work / FEED, wanted, finders)
     lay_repositories(tree, view)
-    lay_own_index(own_index(tree, work.parent / "cache", index_of), tree, view, work)
+    lay_own_index(own_index(tree, work.parent / "cache"), tree, view, work)
     make_image(view, plan, work, work / "build.log", Log())
     root = find_rootfs(view.changed, plan.tree.places)
     assert root is not None
@@ -88,9 +96,9 @@ def test_genuine_opkg_installs_repacked_packages_and_the_manifest_says_so(
     plan = plan_image(asked, Log())
     mine, feeds = indexes(genuine_tree, tmp_path / "cache")
     indexed = {name: next(each for each in (*mine, *feeds) if each.name == name) for name in RULES}
-    declared = {name: declare(package, RULES[name], "opkg") for name, package in indexed.items()}
+    declared = {name: declare(package, RULES[name], Opkg()) for name, package in indexed.items()}
     planned = {
-        each.package.name: each for each in from_feeds(plan.wanted, mine, [*declared.values(), *feeds])
+        each.package.name: each for each in from_feeds(plan.wanted.add, mine, [*declared.values(), *feeds])
     }
     assert {name: planned[name].package for name in RULES} == declared
 
@@ -154,8 +162,8 @@ def test_a_genuine_apk_makes_and_installs_a_repacked_package(apk_program: Path, 
     assert content.scripts == {"post-install": b"#!/bin/sh\necho installed\n"}
 
     rules = ("-|/usr/share", "=|/usr/bin/demo|750")
-    done = repack(content, rules, "apk").content
-    assert done.package == declare(package, rules, "apk")
+    done = repack(content, rules, Apk()).content
+    assert done.package == declare(package, rules, Apk())
     tree_made = done.tree.merged({"/usr/bin/d": symlink("demo"), "/var/lib/demo": folder(0o700)})
     done = replace(done, tree=tree_made)
     files = [write_apk(tmp_path / name, done, view, work, Log(), epoch=EPOCH) for name in ("1", "2")]
@@ -167,10 +175,10 @@ def test_a_genuine_apk_makes_and_installs_a_repacked_package(apk_program: Path, 
     (again,) = parse_apk_index(indexed)
     check_apk_file(files[0].path, again)
     sizes = {"identity": "", "filename": "", "size": 0, "installed_size": 0}
-    assert replace(again, **sizes) == replace(declare(package, rules, "apk"), **sizes)
+    assert replace(again, **sizes) == replace(declare(package, rules, Apk()), **sizes)
     assert again.extra == package.extra
     assert again.installed_size == files[0].installed_size
     assert read_apk(files[0].path, again) == replace(done, package=again)
 
     asked = plan_install(view, work, [index, indexed], ["libdemo7"], Log(), arch=ARCH)
-    assert (asked[-1].name, asked[-1].version) == ("libdemo7", done.package.version)
+    assert asked[-1] == ("libdemo7", done.package.version)

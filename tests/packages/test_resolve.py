@@ -9,21 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagebuilder.model.package import Dependency, Package
+from imagebuilder.model.package import Dependency, Package, Wish
+from imagebuilder.packages.apk.resolve import resolve as apk_resolve
 from imagebuilder.packages.opkg.opkg import parse_index
-from imagebuilder.packages.opkg.resolve import opkg_rules
-from imagebuilder.packages.resolve import (
-    NEWEST,
-    Resolution,
-    ResolutionError,
-    Rules,
-    Universe,
-    clash,
-    every_chain,
-    package_list,
-    resolve,
-    rules_of,
-)
+from imagebuilder.packages.opkg.resolve import NEWEST, OpkgRules, opkg_rules, resolve
+from imagebuilder.packages.package_list import package_list, read_list
+from imagebuilder.packages.resolution import Resolution, ResolutionError, every_chain
+from imagebuilder.packages.universe import Universe, clash
 
 
 def feed(*lines: str) -> tuple[Package, ...]:
@@ -40,9 +32,16 @@ def names(resolution: Resolution) -> list[str]:
     return [package.name for package in resolution.packages]
 
 
-def failing(requested: list[str], packages: tuple[Package, ...], rules: Rules = NEWEST) -> ResolutionError:
+def why(resolution: Resolution, name: str) -> tuple[str, ...]:
+    """The names from what was asked for down to a package."""
+    return {each.name: each.why[1:] for each in resolution.selected}[name]
+
+
+def failing(
+    requested: list[str], packages: tuple[Package, ...], rules: OpkgRules = NEWEST
+) -> ResolutionError:
     with pytest.raises(ResolutionError) as caught:
-        resolve(requested, (), packages, rules)
+        resolve(Wish.of(requested), packages, rules)
     return caught.value
 
 
@@ -62,23 +61,23 @@ PYTHON = feed(
 
 
 def test_the_list_is_the_users_packages_and_then_the_others_sorted() -> None:
-    made = package_list(["busybox", "base-files", "kernel"], ["kmod-usb", "base-files"], ["zlib", "a"])
-    assert made.names == ("zlib", "a", "base-files", "busybox", "kernel", "kmod-usb")
-    assert made.removed == ()
+    trees = {"busybox": "t", "base-files": "t", "kernel": "t", "kmod-usb": "p"}
+    made = package_list(trees, Wish({"zlib": "u", "busybox": "u"}))
+    assert made == Wish({"zlib": "u", "busybox": "u", "base-files": "t", "kernel": "t", "kmod-usb": "p"})
+    assert made.names == ("zlib", "busybox", "base-files", "kernel", "kmod-usb")
 
 
 def test_a_minus_removes_the_literal_name_from_all_lists() -> None:
-    made = package_list(
-        ["dnsmasq", "ppp"], ["-dnsmasq", "rssileds"], ["dnsmasq-full", "-ppp", "ppp"], ["rssileds"]
-    )
-    assert made.names == ("dnsmasq-full",)
-    assert made.removed == ("dnsmasq", "ppp", "rssileds")
+    wish = read_list(["dnsmasq-full", "-ppp", "ppp", "-rssileds"])
+    assert wish == Wish.of(["dnsmasq-full", "ppp"], ["ppp", "rssileds"])
+    made = package_list(dict.fromkeys(["dnsmasq", "ppp", "-dnsmasq", "rssileds"], "t"), wish)
+    assert made == Wish({"dnsmasq-full": ""}, ("ppp", "rssileds"))
+    assert made.words == ("dnsmasq-full", "-ppp", "-rssileds")
 
 
 def test_a_removed_name_need_not_be_there_and_doubles_go() -> None:
-    made = package_list(["a"], [], ["b", "b", "a"], ["none", "-c"])
+    made = package_list({"a": "t"}, Wish.of(["b", "b", "a"], ["none", "c"]))
     assert made.names == ("b", "a")
-    assert made.removed == ("c", "none")
 
 
 @pytest.mark.parametrize(
@@ -86,48 +85,50 @@ def test_a_removed_name_need_not_be_there_and_doubles_go() -> None:
     [("17.01.7", False), ("19.07.10", False), ("21.02.0", True), ("22.03.7", True), ("23.05.5", True)],
 )
 def test_what_a_profile_removes_a_user_can_have_from_21_02_on(release: str, there: bool) -> None:
-    made = package_list(["dnsmasq", "ppp"], ["-dnsmasq", "-ppp"], ["dnsmasq"], release=release)
+    trees = dict.fromkeys(["dnsmasq", "ppp", "-dnsmasq", "-ppp"], "t")
+    made = package_list(trees, Wish.of(["dnsmasq"]), release=release)
     assert made.names == (("dnsmasq",) if there else ())
-    assert made.removed == (("ppp",) if there else ("dnsmasq", "ppp"))
 
 
 # what goes in
 
 
 def test_dependencies_come_first_and_each_says_why() -> None:
-    resolution = resolve(["python3"], [], PYTHON)
+    resolution = resolve(Wish.of(["python3"]), PYTHON)
     assert names(resolution) == [
         *["libc", "libpython3-3.11", "python3-base", "zlib", "python3-light", "python3-email"],
         *["python3-nossl", "python3"],
     ]
-    assert resolution.why("libpython3-3.11") == (
+    assert why(resolution, "libpython3-3.11") == (
         "python3",
         "python3-light",
         "python3-base",
         "libpython3-3.11",
     )
-    assert resolution.why("python3") == ("python3",)
-    by_name = {each.package.name: each for each in resolution.chosen}
+    assert why(resolution, "python3") == ("python3",)
+    by_name = {each.package.name: each for each in resolution.selected}
     assert (by_name["python3"].by, by_name["python3"].wanted) == (None, "python3")
     assert (by_name["zlib"].by, by_name["zlib"].wanted) == ("python3-light", "zlib (>= 1.1)")
     assert by_name["python3-nossl"].wanted == "python3-ssl | python3-nossl"
     with pytest.raises(KeyError):
-        resolution.why("python3-ssl")
+        why(resolution, "python3-ssl")
 
 
 def test_a_removed_name_is_not_asked_for_but_a_dependency_brings_it_back() -> None:
-    resolution = resolve(["python3-email", "zlib", "libc"], ["zlib", "python3-email", "libc"], PYTHON)
+    resolution = resolve(
+        Wish.of(["python3-email", "zlib", "libc"], ["zlib", "python3-email", "libc"]), PYTHON
+    )
     assert names(resolution) == []
-    resolution = resolve(["python3-light", "zlib"], ["zlib"], PYTHON)
+    resolution = resolve(Wish.of(["python3-light", "zlib"], ["zlib"]), PYTHON)
     assert "zlib" in names(resolution)
-    assert resolution.back == ("zlib",)
+    assert resolution.back == {"zlib": ("", "python3-light", "zlib")}
 
 
 def test_the_newest_version_that_fits_is_taken() -> None:
     packages = feed("a 1.9", "a 1.10", "a 1.2", "b 1; Depends: a (<= 1.9)", "c 1; Depends: a (= 1.2)")
-    assert resolve(["a"], [], packages).packages[0].version == "1.10"
-    assert resolve(["b"], [], packages).packages[0].version == "1.9"
-    assert resolve(["c"], [], packages).packages[0].version == "1.2"
+    assert resolve(Wish.of(["a"]), packages).packages[0].version == "1.10"
+    assert resolve(Wish.of(["b"]), packages).packages[0].version == "1.9"
+    assert resolve(Wish.of(["c"]), packages).packages[0].version == "1.2"
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -138,7 +139,7 @@ def test_of_equal_versions_the_one_for_the_boards_architecture_goes_before_all(o
         *["b 1; Architecture: mips_24kc; Provides: any", "b 1; Architecture: all; Provides: any"],
     )[::order]
     for wanted in ("a", "x", "y"):
-        assert resolve([wanted], [], packages).packages[0].architecture == "mips_24kc", wanted
+        assert resolve(Wish.of([wanted]), packages).packages[0].architecture == "mips_24kc", wanted
 
 
 def test_two_versions_of_one_package_cannot_be_in_one_image() -> None:
@@ -150,18 +151,19 @@ def test_two_versions_of_one_package_cannot_be_in_one_image() -> None:
     error = failing(["c", "b"], packages)
     assert error.message == "c wants a (<= 1), but c -> a is there with version 2"
     assert (
-        resolve(["c", "c2"], [], (*packages, *feed("c2 1; Depends: a (<= 1.5)"))).packages[0].version == "1"
+        resolve(Wish.of(["c", "c2"]), (*packages, *feed("c2 1; Depends: a (<= 1.5)"))).packages[0].version
+        == "1"
     )
 
 
 def test_strictly_older_means_as_old_too_to_opkg() -> None:
     packages = feed("a 1", "a 2", "x 1; Depends: a (<< 2)")
-    assert resolve(["x"], [], packages).packages[0].version == "2"
+    assert resolve(Wish.of(["x"]), packages).packages[0].version == "2"
 
 
 def test_a_version_is_tested_against_the_providers_own() -> None:
     packages = feed("new 3; Provides: lib", "old 1; Provides: lib", "x 1; Depends: lib (>= 2)")
-    assert names(resolve(["x"], [], packages)) == ["new", "x"]
+    assert names(resolve(Wish.of(["x"]), packages)) == ["new", "x"]
 
 
 ANY = feed(
@@ -171,25 +173,25 @@ ANY = feed(
 
 
 def test_of_providers_the_last_by_name_is_taken_and_later_ones_prefer_the_package_of_the_name() -> None:
-    assert names(resolve(["x"], [], ANY)) == ["net", "b-any", "x"]
-    assert names(resolve(["x"], [], ANY, opkg_rules("21.02.7"))) == ["net", "b-any", "x"]
-    assert names(resolve(["x"], [], ANY, opkg_rules("19.07.10"))) == ["z-any", "b-any", "x"]
+    assert names(resolve(Wish.of(["x"]), ANY)) == ["net", "b-any", "x"]
+    assert names(resolve(Wish.of(["x"]), ANY, opkg_rules("21.02.7"))) == ["net", "b-any", "x"]
+    assert names(resolve(Wish.of(["x"]), ANY, opkg_rules("19.07.10"))) == ["z-any", "b-any", "x"]
 
 
 def test_what_is_on_the_command_line_is_preferred_from_22_03() -> None:
-    assert names(resolve(["x", "a-any"], [], ANY)) == ["net", "a-any", "x"]
-    assert names(resolve(["x", "a-any"], [], ANY, opkg_rules("21.02"))) == ["net", "b-any", "x", "a-any"]
-    assert names(resolve(["a-any", "x"], [], ANY, opkg_rules("17.01.7"))) == ["a-any", "x"]
+    assert names(resolve(Wish.of(["x", "a-any"]), ANY)) == ["net", "a-any", "x"]
+    assert names(resolve(Wish.of(["x", "a-any"]), ANY, opkg_rules("21.02"))) == ["net", "b-any", "x", "a-any"]
+    assert names(resolve(Wish.of(["a-any", "x"]), ANY, opkg_rules("17.01.7"))) == ["a-any", "x"]
 
 
 def test_a_provided_name_that_is_asked_for_means_the_first_provider() -> None:
     packages = feed("b 1; Provides: web", "a 2; Provides: web", "a 1; Provides: web", "c 1; Provides: web")
-    assert [str((each.name, each.version)) for each in resolve(["web"], [], packages).packages] == [
+    assert [str((each.name, each.version)) for each in resolve(Wish.of(["web"]), packages).packages] == [
         "('a', '1')"
     ]
     own = feed("b 1; Provides: web; Architecture: mips", "a 1; Provides: web; Architecture: all")
-    assert names(resolve(["web"], [], own)) == ["b"]
-    assert names(resolve(["a", "web"], [], own)) == ["a"]
+    assert names(resolve(Wish.of(["web"]), own)) == ["b"]
+    assert names(resolve(Wish.of(["a", "web"]), own)) == ["a"]
 
 
 def test_asking_for_a_name_means_the_package_of_that_name() -> None:
@@ -198,19 +200,19 @@ def test_asking_for_a_name_means_the_package_of_that_name() -> None:
     assert error.message == "dnsmasq-full and dnsmasq cannot be in one image"
     assert error.hint == "remove one of them: -dnsmasq in the packages"
     assert error.facts == ("dnsmasq", "dnsmasq-full, which conflicts with dnsmasq")
-    made = package_list(["dnsmasq"], [], ["dnsmasq-full"], ["dnsmasq"])
-    assert names(resolve(made.names, made.removed, packages)) == ["dnsmasq-full"]
+    made = package_list({"dnsmasq": "t"}, Wish.of(["dnsmasq-full"], ["dnsmasq"]))
+    assert names(resolve(made, packages)) == ["dnsmasq-full"]
 
 
 def test_the_first_alternative_that_has_a_candidate_is_taken() -> None:
     packages = feed("b 1; Depends: d", "c 1", "d 1; Conflicts: x", "x 1; Depends: none | b | c")
     assert failing(["x"], packages).message == "x -> b -> d and x cannot be in one image"
-    assert names(resolve(["c", "x"], [], packages)) == ["c", "x"]
+    assert names(resolve(Wish.of(["c", "x"]), packages)) == ["c", "x"]
 
 
 def test_looking_ahead_passes_over_a_version_that_lacks_something() -> None:
     packages = feed("a 2; Depends: gone", "a 1", "x 1; Depends: a")
-    assert resolve(["a"], [], packages[::-1]).packages[0].version == "1"
+    assert resolve(Wish.of(["a"]), packages[::-1]).packages[0].version == "1"
     # read the other way round, opkg looks at the good one alone
     assert "gone" in failing(["a"], packages).message
     assert "gone" in failing(["a"], packages, opkg_rules("19.07")).message
@@ -218,19 +220,19 @@ def test_looking_ahead_passes_over_a_version_that_lacks_something() -> None:
 
 def test_a_package_that_conflicts_and_replaces_stands_in() -> None:
     packages = feed("old 1", "new 1; Provides: old; Conflicts: old; Replaces: old", "x 1; Depends: old")
-    assert names(resolve(["x"], [], packages)) == ["new", "x"]
-    assert names(resolve(["old"], [], packages)) == ["new"]
+    assert names(resolve(Wish.of(["x"]), packages)) == ["new", "x"]
+    assert names(resolve(Wish.of(["old"]), packages)) == ["new"]
     unread = feed("old 1", "new 1; Conflicts: old; Replaces: old")
     assert "no feed has old" in failing(["old"], unread).message
 
 
 def test_what_is_given_is_installed_first() -> None:
     packages = feed("kernel 1; Depends: libc", "libc 1", "libc 2", "x 1; Depends: libc, kernel")
-    resolution = resolve(["x", "kernel"], [], packages, given=(packages[1], packages[0]))
+    resolution = resolve(Wish.of(["x", "kernel"]), packages, given=(packages[1], packages[0]))
     assert [(each.name, each.version) for each in resolution.packages] == [
         *[("libc", "1"), ("kernel", "1"), ("x", "1")],
     ]
-    assert resolution.why("libc") == ("libc",)
+    assert why(resolution, "libc") == ("libc",)
 
 
 def test_conflicts_mean_packages_by_name_and_replaces_lifts_them() -> None:
@@ -253,8 +255,8 @@ def test_conflicts_mean_packages_by_name_and_replaces_lifts_them() -> None:
 
 def test_packages_may_need_one_another() -> None:
     packages = feed("a 1; Depends: b", "b 1; Depends: c", "c 1; Depends: a", "self 1; Depends: self")
-    assert sorted(names(resolve(["a"], [], packages))) == ["a", "b", "c"]
-    assert names(resolve(["self"], [], packages)) == ["self"]
+    assert sorted(names(resolve(Wish.of(["a"]), packages))) == ["a", "b", "c"]
+    assert names(resolve(Wish.of(["self"]), packages)) == ["self"]
 
 
 # what cannot be
@@ -316,7 +318,7 @@ def test_every_chain_shortest_first() -> None:
         ],
         "f 1; Depends: any",
     )
-    resolution = resolve(["app", "f", "d"], [], packages)
+    resolution = resolve(Wish.of(["app", "f", "d"]), packages)
     chains = every_chain(resolution, "d")
     assert chains[0] == ("d",)
     assert set(chains) == {
@@ -333,7 +335,7 @@ def test_chains_through_circles_end() -> None:
     circle = feed(
         *[f"p{a} 1; Depends: " + ", ".join(f"p{b}" for b in range(12) if b != a) for a in range(12)]
     )
-    chains = every_chain(resolve(["p0"], [], circle), "p11")
+    chains = every_chain(resolve(Wish.of(["p0"]), circle), "p11")
     assert len(chains) == 100
     assert chains[0] == ("p0", "p11")
     assert all(len(set(chain)) == len(chain) for chain in chains)
@@ -343,17 +345,17 @@ def test_chains_through_circles_end() -> None:
 
 
 def test_which_rules_a_tree_has() -> None:
-    assert rules_of("apk", "25.12.0") is None
-    assert rules_of("opkg", "24.10.4") == rules_of("opkg", "snapshot") == rules_of("opkg", "embedded")
-    assert rules_of("opkg", "17.01.7") != rules_of("opkg", "18.06.9") != rules_of("opkg", "21.02.0")
-    assert rules_of("opkg", "18.06.9") == rules_of("opkg", "19.07.10")
+    assert opkg_rules("24.10.4") == opkg_rules("snapshot") == opkg_rules("embedded")
+    assert opkg_rules("17.01.7") != opkg_rules("18.06.9") != opkg_rules("21.02.0")
+    assert opkg_rules("18.06.9") == opkg_rules("19.07.10")
 
 
 def test_what_a_profile_removes_a_user_can_have_from_21_02() -> None:
-    default, profile, add = ["ath10k-ct", "busybox"], ["-ath10k-ct", "ath10k"], ["ath10k-ct"]
-    assert package_list(default, profile, add).names == ("ath10k-ct", "ath10k", "busybox")
-    assert package_list(default, profile, []) == package_list(default, profile, [], release="19.07")
-    assert package_list(default, profile, add, release="19.07.10").names == ("ath10k", "busybox")
+    trees = dict.fromkeys(["ath10k-ct", "busybox", "-ath10k-ct", "ath10k"], "t")
+    wish, nothing = Wish.of(["ath10k-ct"]), Wish({})
+    assert package_list(trees, wish).names == ("ath10k-ct", "ath10k", "busybox")
+    assert package_list(trees, nothing) == package_list(trees, nothing, release="19.07")
+    assert package_list(trees, wish, release="19.07.10").names == ("ath10k", "busybox")
 
 
 # properties
@@ -379,16 +381,16 @@ def feeds(draw: st.DrawFn) -> tuple[Package, ...]:
     return feed(*lines)
 
 
-RULES: list[Rules] = [*map(opkg_rules, ("17.01.7", "19.07.10", "21.02.7", "24.10.4"))]
+RULES: list[OpkgRules] = [*map(opkg_rules, ("17.01.7", "19.07.10", "21.02.7", "24.10.4"))]
 
 
 @settings(deadline=None, max_examples=400)
 @given(feeds(), st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=3), st.sampled_from(RULES))
 def test_what_goes_in_is_complete_peaceful_ordered_and_explained(
-    packages: tuple[Package, ...], requested: list[str], rules: Rules
+    packages: tuple[Package, ...], requested: list[str], rules: OpkgRules
 ) -> None:
     with contextlib.suppress(ResolutionError):
-        resolution = resolve(requested, [], packages, rules)
+        resolution = resolve(Wish.of(requested), packages, rules)
         chosen = resolution.packages
         assert len({package.name for package in chosen}) == len(chosen)
         for package in chosen:
@@ -396,11 +398,11 @@ def test_what_goes_in_is_complete_peaceful_ordered_and_explained(
                 universe = Universe(chosen)
                 assert any(list(universe.candidates(term)) for term in alternatives)
             assert not any(clash(package, other) for other in chosen)
-            assert resolution.why(package.name)[-1] == package.name
+            assert why(resolution, package.name)[-1] == package.name
         for name in requested:  # for opkg all versions of a package provide what one of them does
             providers = {name} | {package.name for package in packages if name in package.provides}
             assert any(package.name in providers for package in chosen)
-        assert resolve(requested, [], packages, rules) == resolution
+        assert resolve(Wish.of(requested), packages, rules) == resolution
 
 
 @settings(deadline=None)
@@ -409,7 +411,7 @@ def test_a_missing_package_is_one_that_nothing_provides(packages: tuple[Package,
     universe = Universe(packages)
     missing = None
     try:
-        resolve([name], [], universe)
+        resolve(Wish.of([name]), universe)
     except ResolutionError as error:
         missing = error.missing
     groups = [group for package in packages for group in package.depends]
@@ -420,34 +422,33 @@ def test_a_missing_package_is_one_that_nothing_provides(packages: tuple[Package,
 
 def test_long_chains_end() -> None:
     chain = feed(*[f"p{number} 1; Depends: p{number + 1}" for number in range(5000)], "p5000 1")
-    resolution = resolve(["p0"], [], chain)
+    resolution = resolve(Wish.of(["p0"]), chain)
     assert names(resolution)[0] == "p5000"
-    assert len(resolution.chosen) == 5001
-    assert len(resolution.why("p5000")) == 5001
+    assert len(resolution.selected) == 5001
+    assert len(why(resolution, "p5000")) == 5001
 
 
 def test_apk_chooses_by_its_own_rules() -> None:
     liba = Package("liba2", "2.0-r1", provides=("liba",), provided_versions=(("liba", "2.0-r1"),))
     older = replace(liba, name="liba1", provided_versions=(("liba", "1.0-r1"),))
-    rules = rules_of("apk", "25.12.0")
 
     def wanting(operator: str, version: str) -> Package:
         return Package("x", "1-r0", depends=((Dependency("liba", operator, version),),))
 
     def found(*packages: Package) -> list[str]:
-        return names(resolve(["x"], (), packages, rules))
+        return names(apk_resolve(Wish.of(["x"]), packages))
 
     assert found(wanting("~", "2.0"), liba, older) == ["liba2", "x"]
     assert found(wanting("<", "2"), liba, older) == ["liba1", "x"]
     assert found(wanting("~", "1.0"), liba, older) == ["liba1", "x"]
     with pytest.raises(ResolutionError, match=r"no feed has liba \(> 3\), which x needs"):
-        resolve(["x"], (), (wanting(">", "3"), liba), rules)
+        apk_resolve(Wish.of(["x"]), (wanting(">", "3"), liba))
     with pytest.raises(ResolutionError, match="liba1 and liba2 cannot be in one image") as both:
-        resolve(["liba2", "liba1"], (), (liba, older), rules)
+        apk_resolve(Wish.of(["liba2", "liba1"]), (liba, older))
     assert both.value.facts == ("liba2", "liba1", "both provide a name that only one can have")
     high = replace(older, extra={"Provider-Priority": "10"})
     either = Package("x", "1-r0", depends=((Dependency("liba"),),))
     assert found(either, liba, high) == ["liba1", "x"]
-    assert names(resolve(["x", "liba2"], (), (either, liba, high), rules)) == ["liba2", "x"]
+    assert names(apk_resolve(Wish.of(["x", "liba2"]), (either, liba, high))) == ["liba2", "x"]
     against = replace(either, conflicts=(Dependency("liba", "<", "2"),))
     assert found(against, liba, high) == ["liba2", "x"]

@@ -17,10 +17,12 @@ from imagebuilder.config.app import AppUse, PinnedRequirement, ResolvedRequireme
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.log import Event, Log, Warned
+from imagebuilder.packages.apk.manager import Apk
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.ipk_reader import read_ipk
+from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.python.apps.bytecode import Compiler
-from imagebuilder.python.apps.launcher import LauncherError, Service, Start, init_script
+from imagebuilder.python.apps.launcher import LauncherError, Service, StartOptions, init_script
 from imagebuilder.python.apps.package import (
     App,
     AppPackageError,
@@ -33,16 +35,14 @@ from imagebuilder.python.apps.package import (
     wheel_package,
 )
 from imagebuilder.python.apps.script import ScriptError, read_script
-from imagebuilder.python.bytecode.bytecode import CompileError, Interpreter
-from imagebuilder.python.bytecode.check import Uncompiled, uncompiled
+from imagebuilder.python.bytecode.bytecode import CompileError, Interpreter, Uncompiled, uncompiled
 from imagebuilder.python.imports.imports import SourceError
 from imagebuilder.python.requirements.index import PackageIndex
 from imagebuilder.python.wheels.target import wheel_target
 from imagebuilder.python.wheels.tree import NativeCodeError
 from imagebuilder.python.wheels.wheels import read_wheel
 from imagebuilder.rootfs.files import content, digest, write_tree
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree, file_of
+from imagebuilder.rootfs.tree import FileTree, LocalPackage, file_of
 from tests.support.wheel_maker import make_elf, make_project, make_wheel
 
 EPOCH = 1_700_000_000
@@ -75,8 +75,8 @@ def opened(tmp_path: Path, path: Path, **options: object) -> App:
 
 
 def made(tmp_path: Path, app: App, depends: tuple[str, ...] = ("python3-light",)) -> LocalPackage:
-    package = declare_app(app, depends, "opkg", TARGET)
-    return app_package(app, package, TARGET, compiler(tmp_path / "pyc"), "opkg")
+    package = declare_app(app, depends, Opkg(), TARGET)
+    return app_package(app, package, TARGET, compiler(tmp_path / "pyc"))
 
 
 def files(tree: FileTree) -> list[str]:
@@ -182,10 +182,8 @@ def test_a_service(tmp_path: Path) -> None:
     assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
     assert set(local.scripts) == {"postinst", "prerm"}
     assert local.package.extra == {"Require-User": "sensor:sensor"}
-    package = declare_app(app, (), "apk", TARGET)
-    apk = app_package(app, package, TARGET, compiler(tmp_path / "apk"), "apk")
+    package = declare_app(app, (), Apk(), TARGET)
     assert (package.architecture, package.version) == ("noarch", "1.0-r1")
-    assert set(apk.scripts) == {"post-install", "pre-deinstall"}
 
 
 def test_which_program_a_service_runs_must_be_clear(tmp_path: Path) -> None:
@@ -262,14 +260,14 @@ def test_requirements_become_packages(tmp_path: Path) -> None:
         make_wheel(tmp_path, "bottle", "0.13", files={"bottle.py": b"", "old.py": b"print 1\n"})
     )
     said: list[Event] = []
-    package = declare_wheel("python3-bottle", wheel, ["python3-light"], "opkg", TARGET)
+    package = declare_wheel("python3-bottle", wheel, ["python3-light"], Opkg(), TARGET)
     local = wheel_package(wheel, package, TARGET, compiler(tmp_path / "pyc", Log([said.append])))
     assert f"{SITE}/bottle.pyc" in local.tree
     assert f"{SITE}/old.py" in local.tree
     assert [event.text for event in said if isinstance(event, Warned)] == [
         f"python3-bottle: not compiled, for it does not compile: {SITE}/old.py"
     ]
-    assert declare_wheel("pypi-bottle", wheel, [], "opkg", TARGET).provides == ("python3-bottle",)
+    assert declare_wheel("pypi-bottle", wheel, [], Opkg(), TARGET).provides == ("python3-bottle",)
     with pytest.raises(CompileError):
         made(tmp_path, opened(tmp_path, wheel.path))
 
@@ -289,12 +287,12 @@ def test_names_of_local_packages() -> None:
 def test_native_wheels_are_for_one_architecture(tmp_path: Path) -> None:
     tag = "cp311-cp311-musllinux_1_1_x86_64"
     good = make_wheel(tmp_path, "fast", files={"fast.so": make_elf(["libstdc++.so.6"])}, tag=tag, pure=False)
-    package = declare_wheel("python3-fast", read_wheel(good), [], "opkg", TARGET)
+    package = declare_wheel("python3-fast", read_wheel(good), [], Opkg(), TARGET)
     assert package.architecture == "x86_64"
     assert [str(each[0]) for each in package.depends] == ["libc", "libstdcpp6"]
     bad = make_wheel(tmp_path, "slow", files={"slow.so": make_elf(["libc.so.6"])}, tag=tag, pure=False)
     with pytest.raises(NativeCodeError, match="slow"):
-        declare_wheel("python3-slow", read_wheel(bad), [], "opkg", TARGET)
+        declare_wheel("python3-slow", read_wheel(bad), [], Opkg(), TARGET)
 
 
 def test_the_same_app_gives_the_same_package(tmp_path: Path) -> None:
@@ -349,5 +347,5 @@ def test_any_script_is_read_or_one_clear_error(tmp_path_factory: pytest.TempPath
 
 
 def test_flags_of_a_start() -> None:
-    assert Start("/s").flags() == "-B"
-    assert Start("/s", site=False, isolated=True, optimize=2).flags() == "-BISOO"
+    assert StartOptions("/s").flags() == "-B"
+    assert StartOptions("/s", site=False, isolated=True, optimize=2).flags() == "-BISOO"

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.log import Event, Log, Warned
-from imagebuilder.python.bytecode import load as bytecode_load
-from imagebuilder.python.bytecode.load import LoadError, load_bytecode, modules_of, parse_answer
-from imagebuilder.python.shake.run import Root
+from imagebuilder.python.shake.commands import Root
 from imagebuilder.rootfs.files import read_tree, write_tree
 from imagebuilder.rootfs.tree import FileTree, file_of
+from imagebuilder.trial import load as bytecode_load
+from imagebuilder.trial.load import LoadError, load_bytecode, modules_of, parse_answer
 
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 LIB = f"/usr/lib/python{VERSION}"

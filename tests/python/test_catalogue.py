@@ -19,14 +19,15 @@ def test_the_series_states_where_its_facts_come_from() -> None:
     )
     assert re.fullmatch(r"[0-9a-f]{40}", BOOK.commit)
     assert (BOOK.python, BOOK.version, BOOK.magic_number) == ("3.11", "3.11.7", 3495)
-    assert BOOK.site_packages == "/usr/lib/python3.11/site-packages"
+    assert BOOK.library == "/usr/lib/python3.11"
     with pytest.raises(CatalogueError, match="no Python catalogue for OpenWrt 19"):
         load_catalogue("19")
 
 
 def test_variants_grow_from_base_to_full() -> None:
     base, light, full = (
-        [package.name for package in BOOK.variant_packages(variant)] for variant in ("base", "light", "full")
+        [package.name for package in BOOK.closure([BOOK.variant_package(variant).name])]
+        for variant in ("base", "light", "full")
     )
     assert base == ["libpython3", "python3-base"]
     assert light == [*base, "python3-light"]
@@ -75,7 +76,7 @@ def test_what_light_drops_is_what_others_take_or_what_nobody_ships() -> None:
     }
     dropped = {path for op, path in BOOK.package("python3-light").filespec if op == "-"}
     nobody = {path.rpartition("/")[2].removesuffix(".py") for path in dropped - taken}
-    assert nobody == {*BOOK.unpackaged, "cygwinccompiler"}
+    assert nobody == {*BOOK.shipped_in_no_package, "cygwinccompiler"}
 
 
 def test_hooks_and_names() -> None:

@@ -18,9 +18,9 @@ from imagebuilder.python.catalogue.catalogue import (
     load_catalogue,
     load_micropython,
 )
-from imagebuilder.python.catalogue.sizes import flash_need
+from imagebuilder.python.catalogue.overview import flash_need
 from imagebuilder.python.catalogue.variants import available_variants
-from imagebuilder.python.imports.graph import import_graph
+from imagebuilder.python.imports.imports import import_graph
 from imagebuilder.rootfs.filespec import parse
 
 BOOKS = [load_catalogue(series, family) for series in known_series() for family in families(series)]
@@ -55,7 +55,7 @@ def test_every_dependency_is_known(book: Catalogue) -> None:
 def test_no_module_is_in_two_places(book: Catalogue) -> None:
     modules = [
         *book.builtin_modules,
-        *book.unpackaged,
+        *book.shipped_in_no_package,
         *(name for package in book.packages.values() for name in (*package.modules, *package.site_modules)),
     ]
     assert len(modules) == len(set(modules)) > 250
@@ -65,7 +65,8 @@ def test_no_module_is_in_two_places(book: Catalogue) -> None:
 @each_book
 def test_variants_nest(book: Catalogue) -> None:
     base, light, full = (
-        {package.name for package in book.variant_packages(variant)} for variant in ("base", "light", "full")
+        {package.name for package in book.closure([book.variant_package(variant).name])}
+        for variant in ("base", "light", "full")
     )
     assert base < light < full
     assert book.variants["base"] in base

@@ -12,8 +12,7 @@ import pytest
 from imagebuilder.errors import FaultsError
 from imagebuilder.python.apps.apps import AppScan, scan_app
 from imagebuilder.python.catalogue.catalogue import Catalogue, known_series, load_catalogue
-from imagebuilder.python.catalogue.choose import Choice, choose_packages
-from imagebuilder.python.catalogue.feed_names import DIFFERENT, feed_package
+from imagebuilder.python.catalogue.choose import DIFFERENT, Choice, choose_packages, feed_package
 from imagebuilder.python.imports.imports import Import
 
 BOOK = load_catalogue("23.05")

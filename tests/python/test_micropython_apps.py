@@ -9,6 +9,7 @@ import pytest
 from imagebuilder.config.app import AppUse
 from imagebuilder.errors import FaultsError
 from imagebuilder.log import Log
+from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.python.apps.package import AppPackageError
 from imagebuilder.python.catalogue.catalogue import CatalogueError, known_series, load_micropython
 from imagebuilder.python.micropython.micropython import (
@@ -16,11 +17,12 @@ from imagebuilder.python.micropython.micropython import (
     MpyCross,
     MpyCrossError,
     app_package,
+    check_imports,
     declare_app,
     find_mpy_cross,
+    load_modules,
     open_app,
 )
-from imagebuilder.python.micropython.modules import check_imports, load_modules
 from imagebuilder.rootfs.files import content
 
 FAKE_MPY_CROSS = """#!/bin/sh
@@ -126,17 +128,17 @@ def test_apps_see_their_own_modules_and_one_anothers(tmp_path: Path) -> None:
 
 def test_a_script_is_a_program(tmp_path: Path) -> None:
     app = opened(script(tmp_path, "#!/usr/bin/env micropython\nprint(1)\n"))
-    package = declare_app(app, ["micropython-mbedtls"], "opkg")
+    package = declare_app(app, ["micropython-mbedtls"], Opkg())
     assert (package.name, package.version, package.architecture) == ("app-my-app", "0-1", "all")
     assert [str(each[0]) for each in package.depends] == ["libc", "micropython-mbedtls"]
-    local = app_package(app, package, "opkg")
+    local = app_package(app, package)
     assert [path for path, entry in local.tree.items() if entry.kind == "file"] == ["/usr/bin/my-app"]
     assert content(local.tree["/usr/bin/my-app"]) == b"#!/usr/bin/micropython\nprint(1)\n"
 
 
 def test_a_script_as_bytecode_and_a_service(tmp_path: Path, mpy_cross: MpyCross) -> None:
     app = opened(script(tmp_path, "print(1)\n"), service=True, optimize=2, arguments=("-v",))
-    local = app_package(app, declare_app(app, [], "opkg"), "opkg", mpy_cross)
+    local = app_package(app, declare_app(app, [], Opkg()), mpy_cross)
     assert (
         content(local.tree["/usr/lib/micropython/my_app.mpy"]) == b"mpy -O2 /usr/lib/micropython/my_app.py\n"
     )
@@ -144,7 +146,7 @@ def test_a_script_as_bytecode_and_a_service(tmp_path: Path, mpy_cross: MpyCross)
     assert b"command /usr/bin/my-app -v\n" in content(local.tree["/etc/init.d/my-app"])
     assert set(local.scripts) == {"postinst", "prerm"}
     source = opened(script(tmp_path, "print(1)\n"), source=True)
-    kept = app_package(source, declare_app(source, [], "opkg"), "opkg", mpy_cross)
+    kept = app_package(source, declare_app(source, [], Opkg()), mpy_cross)
     assert list(kept.tree) == ["/usr", "/usr/bin", "/usr/bin/my-app"]
 
 
@@ -154,14 +156,14 @@ def test_a_project(tmp_path: Path) -> None:
     (folder / "sensor/__init__.py").write_text("def main(): pass\n")
     app = opened(folder)
     with pytest.raises(AppPackageError, match="no telling which of its modules is run"):
-        app_package(app, declare_app(app, [], "opkg"), "opkg")
+        app_package(app, declare_app(app, [], Opkg()))
     (folder / "sensor/__main__.py").write_text("print(2)\n")
     app = opened(folder)
-    local = app_package(app, declare_app(app, [], "opkg"), "opkg")
+    local = app_package(app, declare_app(app, [], Opkg()))
     assert content(local.tree["/usr/bin/sensor"]).endswith(b'micropython -m sensor.__main__ "$@"\n')
     assert content(local.tree["/usr/lib/micropython/sensor/__main__.py"]) == b"print(2)\n"
     (folder / "pyproject.toml").write_text('[project.scripts]\nsense = "sensor:main"\n')
-    local = app_package(app, declare_app(app, [], "opkg"), "opkg")
+    local = app_package(app, declare_app(app, [], Opkg()))
     assert content(local.tree["/usr/bin/sense"]).startswith(b"#!/usr/bin/micropython\nimport sys\n")
 
 

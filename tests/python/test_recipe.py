@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 from packaging.version import Version
 from pydantic import ValidationError
 
-from imagebuilder.config.python_package import PythonPackageUse
+from imagebuilder.config.app import PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.log import Log
-from imagebuilder.model.filespec import FilespecUse
-from imagebuilder.model.filespec_rules import FilespecError
+from imagebuilder.model.filespec import FilespecError, FilespecUse
 from imagebuilder.packages.apk import version as apk_version
+from imagebuilder.packages.apk.manager import Apk
+from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.packages.opkg.version import compare_versions
 from imagebuilder.python.build import host_build_source
 from imagebuilder.python.build.host_build import (
@@ -37,14 +38,14 @@ from imagebuilder.python.build.host_build import (
 )
 from imagebuilder.python.build.host_build_source import SourceTreeError, lay_source, stated_version
 from imagebuilder.python.build.recipe import RecipeError, build, declare, declare_source
-from imagebuilder.python.catalogue.package_version import PackageVersionError, package_version
+from imagebuilder.python.catalogue.package_version import PackageVersionError
 from imagebuilder.python.requirements.index_pip import NoMatchError
 from imagebuilder.python.wheels.target import WheelTarget
 from imagebuilder.python.wheels.tree import NativeCodeError
 from imagebuilder.python.wheels.wheels import read_wheel
 from imagebuilder.rootfs.files import content, read_tree
-from imagebuilder.rootfs.python_package import RecipeFileError, recipe_tree
 from imagebuilder.rootfs.tree import FileTree, file_of
+from imagebuilder.rootfs.trim import RecipeFileError, recipe_tree
 
 TARGET = WheelTarget("3.11.7", "mips_24kc", "musl", (1, 2))
 SITE = "/usr/lib/python3.11/site-packages"
@@ -144,15 +145,15 @@ def test_a_recipe_that_cannot_be_followed_is_a_fault_of_the_config(keys: dict[st
 
 def test_a_plan_knows_the_package_before_it_is_built(project: Path) -> None:
     recipe = use(depends=["python3-light", "python3-asyncio"], provides=["demo"], license="MIT", src=True)
-    package = declare(recipe, project, "opkg")
+    package = declare(recipe, project, Opkg())
     assert (package.name, package.version, package.architecture) == ("python3-demo", "1.5-1", "all")
     assert [str(group[0]) for group in package.depends] == ["libc", "python3-light", "python3-asyncio"]
     assert (package.provides, package.extra) == (("demo",), {"License": "MIT"})
     source = declare_source(recipe, package)
     assert (source.name, source.version, source.depends) == ("python3-demo-src", "1.5-1", ())
-    apk = declare(recipe.model_copy(update={"release": 3}), project, "apk")
+    apk = declare(recipe.model_copy(update={"release": 3}), project, Apk())
     assert (apk.version, apk.architecture) == ("1.5-r3", "noarch")
-    assert declare(use(version="2.0rc1"), project, "opkg").version == "2.0~rc1-1"
+    assert declare(use(version="2.0rc1"), project, Opkg()).version == "2.0~rc1-1"
 
 
 def test_where_a_version_stands(project: Path, tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_where_a_version_stands(project: Path, tmp_path: Path) -> None:
     (folder / "setup.cfg").write_text("[metadata]\nversion = attr: demo.version\n")
     assert stated_version(folder) is None
     with pytest.raises(RecipeError, match=r"'python3-demo': .*/demo does not say its version without"):
-        declare(use(), project, "opkg")
+        declare(use(), project, Opkg())
     (folder / "setup.cfg").write_text("[metadata]\nversion = 1.6\n")
     assert stated_version(folder) == Version("1.6")
     (folder / "setup.cfg").unlink()
@@ -175,7 +176,7 @@ def test_where_a_version_stands(project: Path, tmp_path: Path) -> None:
         with pytest.raises(SourceTreeError):
             stated_version(Path(wrong))
     with pytest.raises(RecipeError, match="there is no"):
-        declare(use(source="none"), project, "opkg")
+        declare(use(source="none"), project, Opkg())
 
 
 PARTS = st.builds(
@@ -190,21 +191,18 @@ PARTS = st.builds(
 @given(PARTS, PARTS, st.sampled_from([1, 2]))
 def test_package_managers_order_versions_as_python_does(one: Version, other: Version, release: int) -> None:
     order = (one > other) - (one < other)
-    assert compare_versions(*(package_version(each, 1, "opkg") for each in (one, other))) == order
-    in_apk = [package_version(each, 1, "apk") for each in (one, other)]
+    assert compare_versions(*(Opkg().version(each, 1) for each in (one, other))) == order
+    in_apk = [Apk().version(each, 1) for each in (one, other)]
     assert apk_version.compare(*in_apk) == order
     assert all(map(apk_version.is_valid, in_apk))
-    assert (
-        compare_versions(package_version(one, release, "opkg"), package_version(one, 2, "opkg"))
-        == release - 2
-    )
+    assert compare_versions(Opkg().version(one, release), Opkg().version(one, 2)) == release - 2
 
 
 def test_versions_that_apk_cannot_have() -> None:
-    assert package_version(Version("1!2+local.1"), 1, "opkg") == "1:2+local.1-1"
+    assert Opkg().version(Version("1!2+local.1"), 1) == "1:2+local.1-1"
     for version in ("1!2", "2+local"):
         with pytest.raises(PackageVersionError, match="apk has no place for the version"):
-            package_version(Version(version), 1, "apk")
+            Apk().version(Version(version), 1)
 
 
 # --- what the documentation says
@@ -367,6 +365,10 @@ def test_a_build_within_a_folder_and_from_an_sdist_gives_the_same(
     assert one.name == other.name == "demo-1.5-py3-none-any.whl"
 
 
+# a project that writes over what the hook said
+AT_EXIT = "import atexit, sys; p = pathlib.Path(sys.argv[2], 'output.json'); atexit.register(lambda: ({}))"
+
+
 @pytest.mark.parametrize(
     ("code", "why", "hint"),
     [
@@ -376,6 +378,10 @@ def test_a_build_within_a_folder_and_from_an_sdist_gives_the_same(
         ("raise SystemExit(\"error: command 'false' failed\")", "command 'false' failed", "it has C code"),
         ("def build_wheel(*_): return '../x'", "made no wheel", None),
         ("def get_requires_for_build_wheel(_): return [1]", "asks for", None),
+        (AT_EXIT.format("p.write_text('no JSON')"), "cannot be built", "put right"),
+        (AT_EXIT.format("p.write_text('[1]')"), "cannot be built", "put right"),
+        (AT_EXIT.format("p.unlink(), p.symlink_to('/etc/passwd')"), "cannot be built", "put right"),
+        ("import os; os._exit(0)", "cannot be built", "put right"),
         ("def get_requires_for_build_wheel(_): return ['y==1']", "building needs y==1", "without --offline"),
     ],
 )
@@ -412,6 +418,45 @@ def test_a_project_that_asks_for_what_it_cannot_have(
     (project / "demo/pyproject.toml").unlink()
     with pytest.raises(HostBuildError, match=r"neither a pyproject.toml nor a setup.py"):
         build_wheel(project / "demo", BuildOptions(), bench, Log())
+
+
+@pytest.mark.parametrize(
+    ("backend", "path", "why"),
+    [
+        ("backend", '"../tools"', "its backend-path is not within it: paths must be inside source tree"),
+        ("backend", '"/tools"', "its backend-path is not within it: paths must be relative"),
+        ("no_such_backend", '"tools"', "no_such_backend"),
+        ("no_such_backend", "", "No module named 'no_such_backend'"),
+    ],
+)
+def test_a_backend_that_is_not_there_is_named(
+    project: Path, bench: Bench, backend: str, path: str, why: str
+) -> None:
+    text = PYPROJECT.replace('"backend"', f'"{backend}"').replace('"tools"', path)
+    (project / "demo/pyproject.toml").write_text(text)
+    with pytest.raises(HostBuildError) as caught:
+        build_wheel(project / "demo", BuildOptions(), bench, Log())
+    assert why in caught.value.message
+
+
+def test_a_build_finds_no_way_out_of_its_sandbox(
+    project: Path, bench: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = f"""
+import os, sys, warnings
+warnings.warn("shown to nobody", UserWarning)
+def get_requires_for_build_wheel(settings=None):
+    for name in ("input.json", "hook.py"):
+        os.unlink(sys.argv[2] + "/" + name)
+        os.symlink({str(tmp_path / "mine")!r}, sys.argv[2] + "/" + name)
+    return []
+"""
+    with (project / "demo/tools/backend.py").open("a") as stream:
+        stream.write(code)
+    (tmp_path / "mine").write_text("mine")
+    assert build_wheel(project / "demo", BuildOptions(), bench, Log()).is_file()
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert capfd.readouterr().err == ""
 
 
 def test_what_is_built_must_run_on_the_target(project: Path, bench: Bench, tmp_path: Path) -> None:

@@ -14,11 +14,15 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
-from imagebuilder.python.requirements.feed import feed_distributions, satisfying
-from imagebuilder.python.requirements.index import PackageIndex
-from imagebuilder.python.requirements.index_pip import NoMatchError, PackageIndexError, UnreachableIndexError
-from imagebuilder.python.requirements.index_source import NativeSourceError
-from imagebuilder.python.requirements.requirements import RequirementError, resolve_requirements, wheels_of
+from imagebuilder.python.requirements.index import NativeSourceError, PackageIndex
+from imagebuilder.python.requirements.index_pip import NoMatchError, PythonIndexError, UnreachableIndexError
+from imagebuilder.python.requirements.requirements import (
+    RequirementError,
+    feed_distributions,
+    resolve_requirements,
+    satisfying,
+    wheels_of,
+)
 from imagebuilder.python.wheels.target import wheel_target
 from imagebuilder.python.wheels.wheels import read_wheel
 from tests.support.wheel_maker import make_elf, make_index, make_project, make_sdist, make_wheel
@@ -181,7 +185,7 @@ def test_another_file_than_the_locked_one_is_refused(tmp_path: Path, use_index: 
     (pin,) = resolve_requirements(["demo"], MUSL, {}, index).pins
     assert wheels_of(ResolvedRequirements(pins=(pin,)), MUSL, index)["demo"].name == "demo"
     wrong = pin.model_copy(update={"sha256": "0" * 64})
-    with pytest.raises(PackageIndexError, match="(?i)hash"):
+    with pytest.raises(PythonIndexError, match="(?i)hash"):
         wheels_of(ResolvedRequirements(pins=(wrong,)), MUSL, index)
     with pytest.raises(OfflineError) as caught:
         wheels_of(ResolvedRequirements(pins=(wrong,)), MUSL, PackageIndex(index.cache, Log(), offline=True))
@@ -198,7 +202,7 @@ def test_requirements_that_do_not_go_together_are_told(tmp_path: Path, use_index
             make_wheel(files, "c", "2"),
         ]
     )
-    with pytest.raises(PackageIndexError) as caught:
+    with pytest.raises(PythonIndexError) as caught:
         resolve_requirements(["a", "b"], MUSL, {}, index)
     assert "a 1.0 depends on c<2" in caught.value.message
     assert "b 1.0 depends on c>=2" in caught.value.message

@@ -19,6 +19,7 @@ from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.ipk_reader import read_ipk
+from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.python.apps.bytecode import Compiler
 from imagebuilder.python.apps.package import (
     app_package,
@@ -29,15 +30,12 @@ from imagebuilder.python.apps.package import (
     packages_of,
     wheel_package,
 )
-from imagebuilder.python.bytecode.bytecode import Interpreter
-from imagebuilder.python.bytecode.check import uncompiled
+from imagebuilder.python.bytecode.bytecode import Interpreter, uncompiled
 from imagebuilder.python.bytecode.interpreter import emulator, sandboxed, target_interpreter
 from imagebuilder.python.catalogue.catalogue import load_catalogue
-from imagebuilder.python.requirements.feed import feed_distributions
-from imagebuilder.python.requirements.index import PackageIndex
-from imagebuilder.python.requirements.index_pip import PackageIndexError
-from imagebuilder.python.requirements.index_source import NativeSourceError
-from imagebuilder.python.requirements.requirements import resolve_requirements, wheels_of
+from imagebuilder.python.requirements.index import NativeSourceError, PackageIndex
+from imagebuilder.python.requirements.index_pip import PythonIndexError
+from imagebuilder.python.requirements.requirements import feed_distributions, resolve_requirements, wheels_of
 from imagebuilder.python.wheels.target import WheelTarget, wheel_target
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.tree import FileTree, file_of
@@ -73,7 +71,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> PackageIndex:
     index = PackageIndex(Cache(tmp_path_factory.mktemp("cache")), Log())
     try:
         index.resolve(["bottle"], target_of("3.11.2"))
-    except PackageIndexError as error:
+    except PythonIndexError as error:
         pytest.skip(f"no package registry can be reached: {error.message.splitlines()[0]}")
     return index
 
@@ -148,12 +146,12 @@ def test_requirements_import_and_work_on_the_kit(
     made = []
     for name, wheel in wheels_of(resolved, target, index).items():
         depends = ["python3", *packages_of(pins[name].requires, resolved, names, {})]
-        package = declare_wheel(names[name], wheel, depends, "opkg", target)
+        package = declare_wheel(names[name], wheel, depends, Opkg(), target)
         # myhdl reads the sources of what it converts, its own among them
         source = "both" if name == "myhdl" else "bytecode"
         made.append(wheel_package(wheel, package, target, compiler, source=source))
-    package = declare_app(app, ["python3", *packages_of(pins, resolved, names, {})], "opkg", target)
-    made.append(app_package(app, package, target, compiler, "opkg"))
+    package = declare_app(app, ["python3", *packages_of(pins, resolved, names, {})], Opkg(), target)
+    made.append(app_package(app, package, target, compiler))
     device = tmp_path / "device"
     subprocess.run(["cp", "-a", str(root), str(device)], check=True)
     for local in made:
@@ -189,6 +187,6 @@ def test_a_native_wheel_fits_musl_where_it_is_for_musl(index: PackageIndex) -> N
     (pin,) = resolved.pins
     assert "musllinux" in pin.filename
     package = declare_wheel(
-        "python3-markupsafe", wheels_of(resolved, musl, index)["markupsafe"], [], "opkg", musl
+        "python3-markupsafe", wheels_of(resolved, musl, index)["markupsafe"], [], Opkg(), musl
     )
     assert package.architecture == "x86_64"

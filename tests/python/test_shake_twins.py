@@ -11,8 +11,8 @@ import pytest
 
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.python.catalogue.catalogue import PythonPackage, load_catalogue
-from imagebuilder.python.shake.files import builtin_modules, frozen_modules
-from imagebuilder.python.shake.run import Root, run_in
+from imagebuilder.python.shake.commands import Root, run_in
+from imagebuilder.python.shake.shake import builtin_modules, frozen_modules
 from tests.kit.test_python import NOT_IMPORTED, modules_of
 from tests.support.kit_fixtures import EVERY_EDITION
 from tests.support.shake_kit import Contents, Shaker, root_of

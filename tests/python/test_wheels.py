@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.elf import MAX_ENTRIES, ElfError, read_elf, read_header
 from imagebuilder.model.edition import EDITIONS
-from imagebuilder.python.apps.launcher import Start
-from imagebuilder.python.wheels.elf import ElfError, read_elf
+from imagebuilder.python.apps.launcher import StartOptions
 from imagebuilder.python.wheels.entry_points import EntryPoint, EntryPointError, read_entry_points
 from imagebuilder.python.wheels.target import TargetError, WheelTarget, wheel_target
 from imagebuilder.python.wheels.tree import NativeCodeError, wheel_tree
@@ -21,7 +21,7 @@ from imagebuilder.python.wheels.wheels import WheelError, read_wheel
 from tests.support.wheel_maker import make_elf, make_wheel, record_line
 
 SITE = "/usr/lib/python3.11/site-packages"
-START = Start(SITE)
+START = StartOptions(SITE)
 X86 = wheel_target("3.11.7", "x86_64", "23.05")
 KIT = wheel_target("3.11.2", "x86_64", "23.05", glibc=EDITIONS["embedded"].glibc)
 MIPS = wheel_target("3.11.7", "mips_24kc", "23.05")
@@ -76,17 +76,7 @@ def test_its_files_get_their_places(tmp_path: Path) -> None:
     program = made.programs["/usr/bin/demo"].data or b""
     assert b"from demo import main\n" in program
     assert b"sys.exit(main.run())" in program
-    whole = wheel_tree(read_wheel(tmp_path / "demo-1.0-py3-none-any.whl"), X86, START, headers=True)
-    assert "/usr/include/python3.11/demo/demo.h" in whole.tree
-
-
-def test_dist_info_can_be_whole_or_left_out(tmp_path: Path) -> None:
-    wheel = read_wheel(make_wheel(tmp_path))
-    info = f"{SITE}/demo-1.0.dist-info"
-    full = wheel_tree(wheel, X86, START, dist_info="full").tree
-    assert [path.rpartition("/")[2] for path in full.below(info)] == ["LICENSE", "METADATA", "WHEEL"]
-    assert b"A long description" in (full[f"{info}/METADATA"].data or b"")
-    assert info not in wheel_tree(wheel, X86, START, dist_info="none").tree
+    assert not [path for path in made.tree if path.startswith("/usr/include")]
 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
@@ -159,6 +149,62 @@ def test_any_bytes_are_a_wheel_or_one_clear_error(
         assert str(path) in error.message
 
 
+FIELDS = [b"Name", b"Requires-Dist", b"Requires-Python", b"Summary", b"Wheel-Version", b"Content-Type"]
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example("METADATA", [(b"Content-Type", b"message/rfc822"), (b"Name", b"demo")])
+@example("METADATA", [(b"Content-Type", b"multipart/mixed; boundary=a\nName: demo\n--a\n\n--a--")])
+@given(
+    st.sampled_from(["METADATA", "WHEEL", "RECORD"]),
+    st.lists(st.tuples(st.sampled_from(FIELDS), st.binary(max_size=40)), max_size=6),
+)
+def test_any_text_of_dist_info_is_read_or_one_clear_error(
+    tmp_path: Path, name: str, fields: list[tuple[bytes, bytes]]
+) -> None:
+    text = b"".join(b"%s: %s\n" % field for field in fields)
+    try:
+        wheel = read_wheel(make_wheel(tmp_path, more={f"demo-1.0.dist-info/{name}": text}, known=True))
+    except WheelError as error:
+        assert "demo-1.0-py3-none-any.whl: " in error.message
+    else:
+        assert wheel.name == "demo"
+
+
+def test_what_metadata_says_is_read(tmp_path: Path) -> None:
+    def made(metadata: str, encoding: str = "utf-8") -> Path:
+        return make_wheel(
+            tmp_path, more={"demo-1.0.dist-info/METADATA": metadata.encode(encoding)}, known=True
+        )
+
+    wheel = read_wheel(made("Name: demo\nSummary: Größe\n  und mehr\nRequires-Python: >=3\n\nName: other\n"))
+    assert (wheel.summary, wheel.requires_python, wheel.requires) == ("Größe und mehr", ">=3", ())
+    with pytest.raises(WheelError, match="it requires 'a b', which is no requirement"):
+        read_wheel(made("Name: demo\nRequires-Dist: a\nRequires-Dist: a b\n"))
+    with pytest.raises(WheelError, match="requires-dist of its METADATA is repeated or no UTF-8"):
+        read_wheel(made("Name: demo\nRequires-Dist: Größe\n", "latin-1"))
+    with pytest.raises(WheelError, match="requires-python of its METADATA is repeated"):
+        read_wheel(made("Name: demo\nRequires-Python: >=3\nRequires-Python: >=3.20\n"))
+    with pytest.raises(WheelError, match="its METADATA is that of 'other'"):
+        read_wheel(made("Name: other\n"))
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("demo.py,sha256=aa\n", "a line of its RECORD has not three parts: demo.py,sha256=aa"),
+        ("demo.py,md5=aa,1\n", "its RECORD has no SHA-256 of demo.py"),
+        ("gone.py,sha256=aa,1\n", "it lacks gone.py, which its RECORD names"),
+        ("\0,,\n\xff", "RECORD"),
+    ],
+)
+def test_a_record_that_is_none_is_refused(tmp_path: Path, record: str, message: str) -> None:
+    with pytest.raises(WheelError, match=message):
+        read_wheel(
+            make_wheel(tmp_path, record=False, more={"demo-1.0.dist-info/RECORD": record.encode("latin-1")})
+        )
+
+
 @given(st.text(max_size=200))
 def test_any_entry_points_are_programs_or_one_clear_error(text: str) -> None:
     try:
@@ -176,12 +222,12 @@ def test_entry_points_that_are_none(line: str) -> None:
 
 def test_an_elf_files_facts() -> None:
     elf = read_elf(make_elf(["libc.so", "libz.so.1"], soname="libx.so.1", runpath="$ORIGIN/../x.libs:/y"))
-    assert (elf.machine, elf.bits, elf.little_endian) == (62, 64, True)
+    assert (elf.header.machine, elf.header.bits, elf.header.little_endian) == (62, 64, True)
     assert elf.needed == ("libc.so", "libz.so.1")
     assert elf.soname == "libx.so.1"
     assert elf.runpath == ("$ORIGIN/../x.libs", "/y")
     big = read_elf(make_elf(["libc.so"], machine=8, bits=32, little=False, flags=0x1007))
-    assert (big.machine, big.bits, big.little_endian, big.flags, big.needed) == (
+    assert (big.header.machine, big.header.bits, big.header.little_endian, big.header.flags, big.needed) == (
         8,
         32,
         False,
@@ -189,7 +235,7 @@ def test_an_elf_files_facts() -> None:
         ("libc.so",),
     )
     real = read_elf(Path("/usr/bin/env").read_bytes())
-    assert real.bits == 64
+    assert real.header.bits == 64
     assert any(name.startswith("libc.") for name in real.needed)
 
 
@@ -202,6 +248,7 @@ def test_any_bytes_are_an_elf_file_or_one_clear_error(junk: bytes, at: int, chan
     for each in (b"\x7fELF" + junk, bytes(data), junk):
         try:
             read_elf(each)
+            assert len(read_header(each).sections(each)) <= MAX_ENTRIES
         except ElfError as error:
             assert error.message
 

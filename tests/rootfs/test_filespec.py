@@ -1,5 +1,5 @@
 """Filespecs. The numbers are those of OpenWrt rules in the notes of this project: 11-18 entries, 19-27 `+`,
-28-31 `-`, 32-35 `=` and `==`, 36 and 37 errors. Generation C unless the test says otherwise."""
+28-31 `-`, 32-35 `=` and `==`, 36 and 37 errors; all as from 23.05 on."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.rootfs.filespec import Applied, FilespecError, Generation, apply, from_triples, parse
+from imagebuilder.rootfs.filespec import Applied, FilespecError, apply, from_triples, parse
 from imagebuilder.rootfs.shellglob import expand
 from imagebuilder.rootfs.tree import EMPTY, FileTree, file_of, folder, symlink
-
-A, B, C = Generation.A, Generation.B, Generation.C
-LENIENT = pytest.mark.parametrize("generation", [A, B])
-ALL = pytest.mark.parametrize("generation", [A, B, C])
 
 STAGE = FileTree(
     {
@@ -40,24 +36,24 @@ STAGE = FileTree(
 )
 
 
-def run(text: str, package: FileTree = EMPTY, generation: Generation = C, stage: FileTree = STAGE) -> Applied:
-    return apply(parse(text, generation=generation), stage, package, generation=generation)
+def run(text: str, package: FileTree = EMPTY, stage: FileTree = STAGE) -> Applied:
+    return apply(parse(text), stage, package)
 
 
 def files(tree: FileTree) -> set[str]:
     return {path for path, entry in tree.items() if entry.kind != "dir"}
 
 
-def refused(text: str, package: FileTree = EMPTY, generation: Generation = C) -> FilespecError:
+def refused(text: str, package: FileTree = EMPTY) -> FilespecError:
     with pytest.raises(FilespecError) as caught:
-        run(text, package, generation)
+        run(text, package)
     return caught.value
 
 
 # section 3: the entries
 
 
-def test_11_c_has_two_modes_and_both_are_optional() -> None:
+def test_11_there_are_two_modes_and_both_are_optional() -> None:
     (rule,) = parse("=|/p|640|750")
     assert (rule.file_mode, rule.dir_mode) == (0o640, 0o750)
     (rule,) = parse("=|/p||750")
@@ -66,99 +62,71 @@ def test_11_c_has_two_modes_and_both_are_optional() -> None:
     assert (rule.op, rule.path, rule.file_mode, rule.dir_mode, rule.number) == ("+", "/p", None, None, 1)
 
 
-def test_12_the_same_path_mode_is_an_operation_of_c_alone() -> None:
+def test_12_the_mode_of_the_named_path_alone() -> None:
     package = run("+|/p/pkg").tree
     assert run("==|/p/pkg||711", package).tree["/p/pkg"].mode == 0o711
-    assert run("==|/p/pkg|711", package, A).tree == package
 
 
 def test_13_lines_run_from_top_to_bottom_and_only_plus_reads_the_stage() -> None:
     assert files(run("+|/p/one.so\n-|/p/one.so").tree) == set()
-    assert files(run("-|/p/one.so\n+|/p/one.so", generation=A).tree) == {"/p/one.so"}
-    assert files(run("-|/p/one.so\n+|/p/one.so", generation=B).tree) == {"/p/one.so"}
     assert refused("-|/p/one.so\n+|/p/one.so").number == 1
 
 
-def test_14_c_strips_all_fields() -> None:
+def test_14_all_fields_are_stripped() -> None:
     tree = run("  = | /p/pkg/a.py\t| 600 | \n", run("\t+ |  /p/pkg ").tree).tree
     assert tree["/p/pkg/a.py"].mode == 0o600
 
 
-@LENIENT
-def test_14_a_and_b_strip_the_operation_alone(generation: Generation) -> None:
-    assert files(run(" + |/p/one.so", generation=generation).tree) == {"/p/one.so"}
-    assert "has nothing that is named  /p/one.so " in refused("+ | /p/one.so ", generation=generation).message
-    package = FileTree({"/x": file_of(b"")})
-    assert run("-| /x\n+|/p/one.so", package, A).tree["/x"] == package["/x"]
-
-
-@ALL
-def test_15_blank_lines_and_comments_are_skipped(generation: Generation) -> None:
+def test_15_blank_lines_and_comments_are_skipped() -> None:
     text = "\n   \n# + all of it|/p\n  #x\n+|/p/one.so\n"
-    applied = run(text, generation=generation)
+    applied = run(text)
     assert files(applied.tree) == {"/p/one.so"}
     assert [effect.rule.number for effect in applied.effects] == [5]
 
 
-def test_16_c_refuses_an_unknown_operation() -> None:
+def test_16_an_unknown_operation_is_refused() -> None:
     error = refused("+|/p\n$(if x)|/p")
     assert error.number == 2
     assert "'$(if x)' is not an operation" in error.message
 
 
-@LENIENT
-def test_16_a_and_b_ignore_an_unknown_operation(generation: Generation) -> None:
-    applied = run("$(if x)\n+|/p/one.so\n==|/p|700", generation=generation)
-    assert files(applied.tree) == {"/p/one.so"}
-    assert [len(effect.warnings) for effect in applied.effects] == [1, 0, 1]
-
-
 @pytest.mark.parametrize("text", ["+", "-|", "=||644", "==| |644"])
-def test_17_c_refuses_an_operation_without_a_path(text: str) -> None:
+def test_17_an_operation_without_a_path_is_refused(text: str) -> None:
     assert "there is no path" in refused(text).message
 
 
-def test_18_backslashes_are_plain_in_c_and_escape_in_a_and_b() -> None:
-    stage = FileTree({"/a\\b": file_of(b""), "/ab": file_of(b""), "/c|d": file_of(b"")})
+def test_18_backslashes_are_plain() -> None:
+    stage = FileTree({"/a\\b": file_of(b""), "/ab": file_of(b"")})
     assert files(run("+|/a\\b", stage=stage).tree) == {"/a\\b"}
-    for generation in (A, B):
-        assert files(run("+|/a\\b", generation=generation, stage=stage).tree) == {"/ab"}
-        assert files(run("+|/c\\|d", generation=generation, stage=stage).tree) == {"/c|d"}
-        assert files(run("+|/\\\nab", generation=generation, stage=stage).tree) == {"/ab"}
 
 
 # section 4: take
 
 
-@ALL
-def test_19_a_folder_comes_with_all_below_and_keeps_modes_and_links(generation: Generation) -> None:
-    tree = run("+|/p/pkg", generation=generation).tree
+def test_19_a_folder_comes_with_all_below_and_keeps_modes_and_links() -> None:
+    tree = run("+|/p/pkg").tree
     assert {path: tree[path] for path in tree if path != "/p"} == {
         path: STAGE[path] for path in ["/p/pkg", *STAGE.below("/p/pkg")]
     }
 
 
-@ALL
-def test_19_copying_onto_a_folder_merges(generation: Generation) -> None:
+def test_19_copying_onto_a_folder_merges() -> None:
     hook = FileTree({"/p/pkg/own": file_of(b"own"), "/p/pkg/a.py": file_of(b"old")})
-    tree = run("+|/p/pkg", hook, generation).tree
+    tree = run("+|/p/pkg", hook).tree
     assert tree["/p/pkg/own"].data == b"own"
     assert tree["/p/pkg/a.py"].data == b"a"
 
 
-@ALL
-def test_20_a_missing_path_stops_at_once(generation: Generation) -> None:
-    error = refused("+|/p/none\n+|/p/one.so", generation=generation)
+def test_20_a_missing_path_stops_at_once() -> None:
+    error = refused("+|/p/none\n+|/p/one.so")
     assert error.number == 1
     assert "the stage has nothing that is named /p/none" in error.message
     assert error.hint
 
 
-def test_21_globs_are_for_c_and_need_a_match() -> None:
+def test_21_globs_need_a_match() -> None:
     assert files(run("+|/p/*.so").tree) == {"/p/one.so", "/p/two.so"}
     assert refused("+|/p/*.dll").number == 1
-    for generation in (A, B):
-        assert refused("+|/p/*.so", generation=generation).number == 1
 
 
 def test_21_a_glob_in_a_folders_name_makes_a_folder_named_so() -> None:
@@ -190,44 +158,23 @@ def test_22_globs_are_the_shells() -> None:
     assert expand(FileTree({"/d/[x]": file_of(b"")}), "/d/[x]") == ["/d/[x]"]
 
 
-def test_23_blanks_inside_a_path_work_in_a_and_b_and_fail_in_c() -> None:
-    for generation in (A, B):
-        assert files(run("+|/with blank", generation=generation).tree) == {"/with blank"}
+def test_23_blanks_inside_a_path_are_refused() -> None:
     assert "a blank in it" in refused("+|/with blank").message
 
 
-def test_24_a_trailing_slash_is_ignored_in_a_and_b_and_misleads_c() -> None:
-    for generation in (A, B):
-        assert run("+|/p/pkg/", generation=generation).tree == run("+|/p/pkg", generation=generation).tree
+def test_24_a_trailing_slash_misleads() -> None:
     applied = run("+|/p/pkg/")
     assert "/p/pkg/pkg/a.py" in applied.tree
     assert "/p/pkg/a.py" not in applied.tree
     assert "trailing slash" in applied.effects[0].warnings[0]
 
 
-@pytest.mark.parametrize("generation", [A, C])
-def test_25_a_and_c_make_parents_with_the_default_mode(generation: Generation) -> None:
-    assert run("+|/secret/key", generation=generation).tree["/secret"].mode == 0o755
+def test_25_parents_are_made_with_the_default_mode() -> None:
+    assert run("+|/secret/key").tree["/secret"].mode == 0o755
+    assert run("+|/p/one.so|600").tree["/p/one.so"].mode == 0o600
 
 
-def test_25_b_gives_the_last_parent_the_stages_mode() -> None:
-    stage = FileTree({"/x": folder(0o711), "/x/y": folder(0o700), "/x/y/f": file_of(b"")})
-    tree = run("+|/x/y/f", generation=B, stage=stage).tree
-    assert (tree["/x"].mode, tree["/x/y"].mode) == (0o755, 0o700)
-
-
-def test_25_b_with_a_mode_uses_what_an_earlier_line_found_or_fails() -> None:
-    tree = run("+|/secret/key\n+|/p/one.so|600", generation=B).tree
-    assert (tree["/p"].mode, tree["/p/one.so"].mode) == (0o700, 0o600)
-    assert "cannot be made" in refused("+|/p/one.so|600", generation=B).message
-    passed = run("+|/p/one.so|600\n+|/q/one.so", generation=B)
-    assert files(passed.tree) == {"/q/one.so"}
-    assert "cannot be made" in passed.effects[0].warnings[0]
-    for generation in (A, C):
-        assert run("+|/p/one.so|600", generation=generation).tree["/p/one.so"].mode == 0o600
-
-
-def test_26_modes_in_c_are_for_files_and_folders_apart() -> None:
+def test_26_modes_are_for_files_and_folders_apart() -> None:
     tree = run("+|/p/pkg|640|750").tree
     modes = {path: tree[path].mode for path in tree.below("/p/pkg")}
     assert modes["/p/pkg/run"] == modes["/p/pkg/sub/test/t.py"] == 0o640
@@ -237,53 +184,35 @@ def test_26_modes_in_c_are_for_files_and_folders_apart() -> None:
     assert run("+|/p/pkg|640").tree["/p/pkg/sub"].mode == 0o711
 
 
-def test_26_a_mode_in_a_is_for_files_and_folders_alike() -> None:
-    tree = run("+|/p/pkg|640", generation=A).tree
-    assert {entry.mode for path, entry in tree.items() if path != "/p" and entry.kind != "symlink"} == {0o640}
-
-
 def test_26_a_glob_sets_the_modes_of_what_was_there_before() -> None:
     package = FileTree({"/p/own.so": file_of(b"", 0o755)})
     tree = run("+|/p/*.so|600", package).tree
     assert tree["/p/own.so"].mode == tree["/p/one.so"].mode == 0o600
 
 
-@LENIENT
-def test_27_a_fourth_field_breaks_the_mode_change_in_a_and_b(generation: Generation) -> None:
-    passed = run("+|/p/pkg|640|750\n+|/p/one.so", run("+|/q").tree, A)
-    assert passed.tree["/p/pkg/run"].mode == 0o755
-    assert passed.effects[0].warnings
-    assert "cannot be read" in refused("+|/secret/key\n+|/p/pkg|640|750", generation=generation).message
-
-
 # section 5: drop
 
 
-@ALL
-def test_28_files_folders_and_globs_are_dropped_from_the_package(generation: Generation) -> None:
+def test_28_files_folders_and_globs_are_dropped_from_the_package() -> None:
     package = run("+|/p").tree
-    tree = run("-|/p/pkg\n-|/p/*.so", package, generation).tree
+    tree = run("-|/p/pkg\n-|/p/*.so", package).tree
     assert files(tree) == {"/p/.hidden.so"}
 
 
-def test_29_nothing_to_drop_is_fatal_in_c_alone() -> None:
+def test_29_nothing_to_drop_is_fatal() -> None:
     package = run("+|/p/one.so").tree
-    for generation in (A, B):
-        assert run("-|/p/none\n-|/p/*.dll", package, generation).tree == package
     for rule in ("-|/p/none", "-|/p/*.dll"):
         error = refused(rule, package)
         assert "the package has nothing" in error.message
         assert rule in error.message
 
 
-@ALL
-def test_30_a_mode_with_minus_is_ignored(generation: Generation) -> None:
-    assert files(run("-|/p/one.so|644", run("+|/p/one.so").tree, generation).tree) == set()
+def test_30_a_mode_with_minus_is_ignored() -> None:
+    assert files(run("-|/p/one.so|644", run("+|/p/one.so").tree).tree) == set()
 
 
-@ALL
-def test_31_a_glob_reaches_one_level(generation: Generation) -> None:
-    tree = run("-|/p/pkg/*/test", run("+|/p/pkg").tree, generation).tree
+def test_31_a_glob_reaches_one_level() -> None:
+    tree = run("-|/p/pkg/*/test", run("+|/p/pkg").tree).tree
     assert "/p/pkg/sub/test" not in tree
     assert "/p/pkg/sub/deep/test/u.py" in tree
 
@@ -291,18 +220,12 @@ def test_31_a_glob_reaches_one_level(generation: Generation) -> None:
 # section 6: modes
 
 
-def test_32_equals_is_recursive_and_in_c_keeps_kinds_apart() -> None:
+def test_32_equals_is_recursive_and_keeps_kinds_apart() -> None:
     package = run("+|/p/pkg").tree
     tree = run("=|/p/pkg|700", package).tree
     assert tree["/p/pkg/sub/test/t.py"].mode == 0o700
     assert tree["/p/pkg/sub"].mode == 0o711
     assert run("=|/p/pkg||700", package).tree["/p/pkg/sub/test"].mode == 0o700
-
-
-@LENIENT
-def test_32_a_and_b_have_one_mode_for_all(generation: Generation) -> None:
-    tree = run("=|/p/pkg|700", run("+|/p/pkg").tree, generation).tree
-    assert {tree[path].mode for path in ["/p/pkg", "/p/pkg/sub", "/p/pkg/a.py"]} == {0o700}
 
 
 def test_33_two_equals_change_the_named_path_alone() -> None:
@@ -313,32 +236,20 @@ def test_33_two_equals_change_the_named_path_alone() -> None:
     assert run("==|/p/*.so|600", package).effects[0].paths == ("/p/one.so", "/p/two.so")
 
 
-def test_34_a_missing_path_is_fatal_in_c_and_as_the_last_line_elsewhere() -> None:
+def test_34_a_missing_path_is_fatal() -> None:
     for op in ("=", "=="):
         assert refused(f"{op}|/none|644").number == 1
-    for generation in (A, B):
-        passed = run("=|/none|644\n+|/p/one.so", generation=generation)
-        assert "nothing that is named /none" in passed.effects[0].warnings[0]
-        assert refused("+|/p/one.so\n=|/none|644", generation=generation).number == 2
 
 
 @pytest.mark.parametrize("text", ["=|/p", "==|/p||", "= | /p | | "])
-def test_35_c_needs_a_mode_to_set(text: str) -> None:
+def test_35_a_mode_is_needed_to_set(text: str) -> None:
     assert "neither a file mode nor a folder mode" in refused(text, run("+|/p").tree).message
 
 
 # section 7 and what is ours
 
 
-@LENIENT
-def test_36_other_failures_count_in_the_last_line_only(generation: Generation) -> None:
-    package = run("+|/p").tree
-    assert run("=|/p|rwx\n=|/p/one.so|600", package, generation).tree["/p/one.so"].mode == 0o600
-    assert refused("=|/p/one.so|600\n=|/p|rwx", package, generation).number == 2
-    assert refused("=|/p", package, generation).number == 1
-
-
-def test_37_a_copy_that_clashes_does_not_stop_c() -> None:
+def test_37_a_copy_that_clashes_does_not_stop_it() -> None:
     hook = FileTree({"/p/pkg/sub": file_of(b"in the way"), "/p/one.so": folder()})
     applied = run("+|/p/pkg\n+|/p/one.so", hook)
     assert applied.tree["/p/pkg/sub"].data == b"in the way"
@@ -358,7 +269,7 @@ def test_a_mode_is_octal(mode: str) -> None:
     assert "is not octal" in refused(f"=|/p|{mode}").message
 
 
-def test_c_has_four_fields() -> None:
+def test_there_are_four_fields() -> None:
     assert "more than four fields" in refused("=|/p|644|755|x").message
 
 
@@ -439,7 +350,7 @@ def test_the_same_rules_give_the_same_result(
     assert outcome() == outcome()
 
 
-@given(st.text(max_size=60), st.sampled_from(list(Generation)))
-def test_any_text_is_rules_or_one_error(text: str, generation: Generation) -> None:
+@given(st.text(max_size=60))
+def test_any_text_is_rules_or_one_error(text: str) -> None:
     with contextlib.suppress(FilespecError):
-        apply(parse(text, generation=generation), STAGE, generation=generation)
+        apply(parse(text), STAGE)

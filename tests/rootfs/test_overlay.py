@@ -13,9 +13,15 @@ from hypothesis import strategies as st
 from imagebuilder.config.config import load_config
 from imagebuilder.config.library import Library
 from imagebuilder.config.model_config import OverlayUse
-from imagebuilder.config.model_overlay import Overlay, OverlayError, Variable
-from imagebuilder.config.overlay import load_overlay, load_overlays
-from imagebuilder.config.secrets import SecretError, find_secret
+from imagebuilder.config.overlay import (
+    Overlay,
+    OverlayError,
+    SecretError,
+    Variable,
+    find_secret,
+    load_overlay,
+    load_overlays,
+)
 from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.host.run import run
 from imagebuilder.rootfs.files import content
@@ -233,20 +239,17 @@ def test_a_wrong_declaration(library: Library, project: Path) -> None:
 SECRET = Variable(secret=True)
 
 
-def test_where_secrets_come_from(tmp_path: Path) -> None:
+def test_where_secrets_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "secrets.toml").write_text(
         'FILE_KEY = "from the file"\nRUN_KEY = { command = ["printf", "from %s\\n", "a command"] }\n'
         'BOTH = "from the file"\nEMPTY = ""\nQUIET = { command = ["true"] }\n'
         'FAILS = { command = ["sh", "-c", "echo hunter2; exit 7"] }\n'
     )
-    environment = {
-        "ENV_KEY": "from the environment",
-        "BOTH": "from the environment",
-        "PATH": os.environ["PATH"],
-    }
+    monkeypatch.setenv("ENV_KEY", "from the environment")
+    monkeypatch.setenv("BOTH", "from the environment")
 
     def find(name: str, variable: Variable = SECRET) -> str:
-        return find_secret(tmp_path, name, variable, environment)
+        return find_secret(tmp_path, name, variable)
 
     assert find("ENV_KEY") == find("BOTH") == "from the environment"
     assert find("FILE_KEY") == "from the file"
@@ -265,9 +268,9 @@ def test_where_secrets_come_from(tmp_path: Path) -> None:
 
 
 def test_a_wrong_secrets_file(tmp_path: Path) -> None:
-    (tmp_path / "secrets.toml").write_text("KEY = { cmd = ['x'] }\n")
-    with pytest.raises(FaultsError, match=r"secrets\.toml:1: KEY"):
-        find_secret(tmp_path, "KEY", SECRET, {})
+    (tmp_path / "secrets.toml").write_text("SOME_KEY = { cmd = ['x'] }\n")
+    with pytest.raises(FaultsError, match=r"secrets\.toml:1: SOME_KEY"):
+        find_secret(tmp_path, "SOME_KEY", SECRET)
 
 
 def test_secrets_are_named_and_not_shown(

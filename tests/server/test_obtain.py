@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,16 +26,16 @@ from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.host.download import Downloads, WrongContentError
 from imagebuilder.host.transfer_part import DownloadError, NotThereError
 from imagebuilder.log import Event, Log, Progress
+from imagebuilder.model.package import Package
 from imagebuilder.packages.opkg.obtain import (
-    FeedFile,
     IndexFormatError,
     SignedIndex,
-    feed_files,
     signed_index,
     unpacked_index,
+    wanted_file,
 )
 from imagebuilder.server import archive as archive_module
-from imagebuilder.server.mirror import TargetPlace, layout_path, parse_mirrors
+from imagebuilder.server.mirror import Mirror, TargetPlace, layout_path, parse_mirrors
 from imagebuilder.server.obtain import Obtained, obtain_tree, parse_pin
 from imagebuilder.server.obtain_sums import (
     CACHED,
@@ -803,12 +803,20 @@ def test_a_feeds_index_that_is_cut_short_is_not_trusted(feed: Feed, cache: Cache
     assert left_in(cache.folder) == []
 
 
+def offered(filename: str, sha256: str, size: int) -> Package:
+    return Package("p", "1", filename=filename, sha256=sha256, size=size)
+
+
+def fetched(downloads: Downloads, mirrors: Sequence[Mirror], packages: Sequence[Package]) -> list[Path]:
+    return downloads.get_all([wanted_file(mirrors, FEED, each) for each in packages], "packages")
+
+
 def test_a_swapped_package_is_not_kept(feed: Feed, cache: Cache, server: Server) -> None:
     good, swapped = b"the package", b"another one"
     (feed.folder / "p_1.ipk").write_bytes(swapped)
-    wanted = FeedFile("p_1.ipk", hashlib.sha256(good).hexdigest(), len(good))
+    wanted = offered("p_1.ipk", hashlib.sha256(good).hexdigest(), len(good))
     with pytest.raises(WrongContentError, match=r"p_1\.ipk is not the file it should be"):
-        feed_files(feed.downloads, parse_mirrors([server.url]), FEED, [wanted])
+        fetched(feed.downloads, parse_mirrors([server.url]), [wanted])
     assert left_in(cache.folder) == []
 
 
@@ -829,13 +837,13 @@ def test_packages_of_a_feed(feed: Feed, server: Server) -> None:
     for number in range(5):
         data = f"package {number}".encode()
         (feed.folder / f"p_{number}+a~b.ipk").write_bytes(data)
-        files.append(FeedFile(f"p_{number}+a~b.ipk", hashlib.sha256(data).hexdigest(), len(data)))
+        files.append(offered(f"p_{number}+a~b.ipk", hashlib.sha256(data).hexdigest(), len(data)))
     mirrors = parse_mirrors([server.url])
-    paths = feed_files(feed.downloads, mirrors, FEED, files)
+    paths = fetched(feed.downloads, mirrors, files)
     assert [path.read_text() for path in paths] == [f"package {number}" for number in range(5)]
     with pytest.raises(DownloadError, match="more than the 8"):
         (feed.folder / "p_0+a~b.ipk").write_bytes(b"x" * 100)
-        feed_files(feed.downloads, mirrors, FEED, [FeedFile("p_0+a~b.ipk", "0" * 64, 8)])
+        fetched(feed.downloads, mirrors, [offered("p_0+a~b.ipk", "0" * 64, 8)])
 
 
 @pytest.mark.parametrize(

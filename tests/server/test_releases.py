@@ -18,7 +18,6 @@ from imagebuilder.config.releases import (
     parse_versions,
     profile_for_release,
     resolve_release,
-    series_of,
     shipped_releases,
 )
 from imagebuilder.errors import UserError
@@ -203,7 +202,6 @@ def test_where_an_imagebuilder_lies(release: str, target: str, path: str) -> Non
 def test_a_target_without_subtargets_may_leave_generic_out() -> None:
     names = TargetPlace("17.01.7", "mvebu/generic").archive_names()
     assert "lede-imagebuilder-17.01.7-mvebu.Linux-x86_64.tar.xz" in names
-    assert series_of("24.10.0-rc1") == "24.10"
 
 
 def test_mirrors(tmp_path: Path) -> None:

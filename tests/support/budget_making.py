@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.budget.advice_moves import Situation
-from imagebuilder.budget.flash import Tree, at_most, flash_budget, predict_rootfs
+from imagebuilder.budget.advice import Situation
+from imagebuilder.budget.flash import FlashFacts, at_most, flash_budget, predict_rootfs
 from imagebuilder.config.board import Board
 from imagebuilder.config.library import Library
 from imagebuilder.model.budget import Amount, FlashBudget
-from imagebuilder.model.package import Dependency, Package
-from imagebuilder.packages.resolve import package_list, resolve
-from imagebuilder.tree.measure import SquashfsOptions
-from imagebuilder.tree.measure_image import ImageFacts
+from imagebuilder.model.package import Dependency, Package, Selected, Wish
+from imagebuilder.packages.opkg.resolve import resolve
+from imagebuilder.packages.package_list import package_list
+from imagebuilder.tree.measure import ProfileImages, SquashfsOptions
 
 PROJECT = Path(__file__).resolve().parents[2]
 SQUASHFS = SquashfsOptions("mksquashfs4", "xz", 256 << 10, False, ())
-TPLINK = ImageFacts(
+TPLINK = ProfileImages(
     kernel=Amount(bytes=1276388, source="tl-wr740n-v4-kernel.bin"),
     recipes={
         "sysupgrade.bin": "append-rootfs | mktplinkfw sysupgrade",
@@ -29,7 +28,7 @@ TPLINK = ImageFacts(
     partition=None,
     block=0x10000,
 )
-TREE = Tree(SQUASHFS, "mips_24kc", "17.01.7", TPLINK)
+TREE = FlashFacts(SQUASHFS, "mips_24kc", "17.01.7", TPLINK)
 DEFAULTS = (
     *("base-files", "libc", "libgcc", "busybox", "dropbear", "mtd", "uci", "opkg", "netifd", "fstools"),
     *("uclient-fetch", "logd", "kmod-gpio-button-hotplug", "swconfig", "kmod-ath9k", "wpad-mini", "kernel"),
@@ -43,17 +42,6 @@ VARIANTS = {
     "base": ("python3-base",),
     "micropython": ("micropython",),
 }
-
-
-@dataclass(frozen=True)
-class Offered:
-    """A package of a plan, as planning sees it."""
-
-    name: str
-    section: str
-    size: int
-    installed_size: int
-    why: tuple[str, ...] = ()
 
 
 def index() -> list[Package]:
@@ -77,18 +65,18 @@ def board(name: str = "tplink-tl-wr740n-v4", release: str = "17.01.7") -> Board:
     return found.for_profile(found.profiles_for(release)[0])
 
 
-def resolved(requested: Sequence[str], removed: Sequence[str]) -> list[Offered]:
-    found = resolve(list(requested), list(removed), index())
-    return [
-        Offered(each.name, each.section, each.size, each.installed_size, ("asked", *found.why(each.name)))
-        for each in found.packages
-    ]
+def resolved(wish: Wish) -> Sequence[Selected]:
+    return resolve(wish, index()).selected
 
 
-def predictor(*, wanted_free: int = 0, sure: bool = False) -> Callable[[Sequence[Offered]], FlashBudget]:
-    def predict(packages: Sequence[Offered]) -> FlashBudget:
-        rootfs = predict_rootfs(packages, TREE)
-        python = [each.name for each in packages if each.name.startswith(("python", "micropython"))]
+def packages_for(wish: Wish) -> list[Package]:
+    return [each.package for each in resolved(wish)]
+
+
+def predictor(*, wanted_free: int = 0, sure: bool = False) -> Callable[[Sequence[Selected]], FlashBudget]:
+    def predict(selected: Sequence[Selected]) -> FlashBudget:
+        rootfs = predict_rootfs((each.package for each in selected), TREE)
+        python = [each.name for each in selected if each.name.startswith(("python", "micropython"))]
         rootfs = at_most(rootfs) if sure else rootfs
         return flash_budget(rootfs, TREE, board(), wanted_free=wanted_free, python=python)
 
@@ -97,5 +85,6 @@ def predictor(*, wanted_free: int = 0, sure: bool = False) -> Callable[[Sequence
 
 def situation(variant: str, **more: object) -> Situation:
     added = more.pop("added", frozenset())
-    requested = package_list(DEFAULTS, (), (*VARIANTS[variant], *sorted(added))).names  # type: ignore[call-overload]
-    return Situation(requested, variant=variant, variants=VARIANTS, added=added, **more)  # type: ignore[arg-type]
+    wish = Wish.of((*VARIANTS[variant], *sorted(added)), more.pop("removed", ()))  # type: ignore[call-overload, arg-type]
+    wanted = package_list(dict.fromkeys(DEFAULTS, ""), wish)
+    return Situation(wanted, variant=variant, variants=VARIANTS, added=added, **more)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.host.fs import user_cache
-from imagebuilder.kit import prepare_kit
+from imagebuilder.kit.prepare import prepare_kit
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS, Edition
 from tests.support.kit_making import Made, Make, call_make

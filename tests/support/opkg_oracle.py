@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.model.control import parse_depends
-from imagebuilder.model.package import Dependency, Package
+from imagebuilder.model.package import Dependency, Package, Wish
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.opkg import format_index
-from imagebuilder.packages.opkg.resolve import OpkgRules
-from imagebuilder.packages.resolve import ResolutionError, Universe, resolve
-from imagebuilder.packages.universe import clash, fits
+from imagebuilder.packages.opkg.resolve import OpkgRules, resolve
+from imagebuilder.packages.resolution import ResolutionError
+from imagebuilder.packages.universe import Universe, clash, fits
 from imagebuilder.rootfs.tree import FileTree, file_of
 
 ARCH = "mips_24kc"
@@ -86,7 +86,7 @@ def digest_of(cases: Iterable[Case]) -> str:
 def answer(case: Case, universe: Universe, rules: OpkgRules) -> frozenset[tuple[str, str]] | None:
     """What the resolver installs, names and versions; None for an error."""
     try:
-        found = resolve(case.requested, (), universe, rules)
+        found = resolve(Wish.of(case.requested), universe, rules)
     except ResolutionError:
         return None
     return frozenset((package.name, package.version) for package in found.packages)

@@ -15,8 +15,7 @@ from imagebuilder.kit.layout import PACKAGES_DIR
 from imagebuilder.log import Log
 from imagebuilder.model.edition import Edition
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.packages.opkg.ipk_reader import read_ipk
-from imagebuilder.packages.repack import content_of
+from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.python.apps.apps import scan_app
 from imagebuilder.python.apps.bytecode import Compiler
 from imagebuilder.python.apps.package import app_package, declare_app, open_app
@@ -28,8 +27,7 @@ from imagebuilder.python.requirements.index import PackageIndex
 from imagebuilder.python.shake.shake import Shaken, ShakeRequest, shake
 from imagebuilder.python.wheels.target import wheel_target
 from imagebuilder.rootfs.files import write_tree
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree, file_of
+from imagebuilder.rootfs.tree import FileTree, LocalPackage, file_of
 
 SYSTEM = ("base-files", "busybox", "libc")
 
@@ -62,7 +60,7 @@ class Shaker:
     def package_of(self, name: str) -> LocalPackage:
         """One of the kit's packages."""
         (file,) = (self.kit / PACKAGES_DIR).glob(f"{name}_*.ipk")
-        return content_of(read_ipk(file))
+        return Opkg().read(file, Package("", ""))
 
     def packages_of(self, names: Iterable[str]) -> Contents:
         """Packages of the kit with all that they depend on, and what any system has."""
@@ -93,7 +91,7 @@ class Shaker:
         index = PackageIndex(Cache(work / "cache"), Log(), offline=True)
         app = open_app(AppUse(path=str(path), name="app-mine", **use), path.parent, target, index)  # type: ignore[arg-type]
         compiler = Compiler(self.interpreter, work / "pyc", 0, self.catalogue.python, Log())
-        return app_package(app, declare_app(app, ["python3-base"], "opkg", target), target, compiler, "opkg")
+        return app_package(app, declare_app(app, ["python3-base"], Opkg(), target), target, compiler)
 
     def chosen_packages(self, path: Path) -> tuple[str, ...]:
         """What `auto` installs for a script, besides what that depends on."""

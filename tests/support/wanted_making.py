@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from imagebuilder.model.package import Package
-from imagebuilder.packages.opkg.feed import Wanted
-from imagebuilder.packages.resolve import NEWEST, Rules, resolve
+from imagebuilder.model.package import Package, Selected, Wish
+from imagebuilder.packages.opkg.resolve import NEWEST, OpkgRules, resolve
 
 
 def from_feeds(
-    requested: Iterable[str], own: Sequence[Package], feeds: Iterable[Package], rules: Rules = NEWEST
-) -> tuple[Wanted, ...]:
+    requested: Iterable[str], own: Sequence[Package], feeds: Iterable[Package], rules: OpkgRules = NEWEST
+) -> tuple[Selected, ...]:
     """What is not among the tree's own packages, dependencies first."""
-    resolution = resolve(requested, (), [*own, *feeds], rules)
+    resolution = resolve(Wish.of(requested), [*own, *feeds], rules)
     here = {(package.name, package.version) for package in own}
     return tuple(
-        Wanted(package, resolution.why(package.name))
-        for package in resolution.packages
-        if (package.name, package.version) not in here
+        Selected(each.package, each.why[1:])
+        for each in resolution.selected
+        if (each.name, each.version) not in here
     )

@@ -33,9 +33,10 @@ def make_wheel(
     record: bool = True,
     more: Mapping[str, bytes] | None = None,
     executable: Iterable[str] = (),
+    known: bool = False,
 ) -> Path:
-    """A wheel. scripts: console entry points; record: whether RECORD is right; more: files that RECORD does
-    not know."""
+    """A wheel. scripts: console entry points; record: whether RECORD is right; more: other files, or the same
+    in place of the wheel's own; known: whether RECORD knows these."""
     stem = f"{name.replace('-', '_')}-{version}"
     info = f"{stem}.dist-info"
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", "Summary: A demonstration"]
@@ -51,9 +52,11 @@ def make_wheel(
     if scripts:
         text = "[console_scripts]\n" + "".join(f"{key} = {value}\n" for key, value in scripts.items())
         content[f"{info}/entry_points.txt"] = text.encode()
+    if known:
+        content |= more or {}
     if record:
         rows = [record_line(path, data) for path, data in content.items()]
-        content[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,", ""]).encode()
+        content.setdefault(f"{info}/RECORD", "\n".join([*rows, f"{info}/RECORD,,", ""]).encode())
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / f"{stem}-{tag}.whl"
     with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:

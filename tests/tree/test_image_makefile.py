@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.config.board import ImageFormat
-from imagebuilder.config.partitions import make_size, parse_mtdparts
+from imagebuilder.config.device import make_size, parse_mtdparts
 from imagebuilder.tree.device_facts import parse_targetinfo
 from imagebuilder.tree.image_makefile import DeviceDefinition, ImageMakefiles, read_image_makefiles
 from imagebuilder.tree.recipes import device_images, recipe_image
@@ -209,12 +209,12 @@ def test_files_and_what_they_include(tmp_path: Path) -> None:
     )
     (tmp_path.parent / "outside.mk").write_text("define Device/x\n  OUTSIDE := 1\nendef\n")
     (folder / "big.mk").write_text("define Device/x\n  IMAGE_SIZE := 1m\nendef\nTARGET_DEVICES += x\n")
-    found = read_image_makefiles(tmp_path, "acme/big", {})
+    found = read_image_makefiles(tmp_path, "acme/big")
     assert found.files == ["target/linux/acme/image/Makefile", "target/linux/acme/image/big.mk"]
     definition = found.device("x")
     assert definition is not None
     assert definition.values == {"INIT": "1", "IMAGE_SIZE": "1m"}
-    assert read_image_makefiles(tmp_path, "other/generic", {}).devices == []
+    assert read_image_makefiles(tmp_path, "other/generic").devices == []
 
 
 @given(

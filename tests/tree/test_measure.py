@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.ask import look_at_tree
-from imagebuilder.budget.records import installed_tree
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Places
+from imagebuilder.packages.opkg.ipk_reader import Ipk
+from imagebuilder.packages.opkg.records import installed_tree
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.tree import EMPTY, FileTree, file_of, symlink
-from imagebuilder.tree.measure import MeasureError, measure_squashfs, squashfs_options
-from imagebuilder.tree.measure_image import image_facts
+from imagebuilder.tree.measure import MeasureError, image_facts, measure_squashfs, squashfs_options
 
 IMAGE_MK = """\
 SQUASHFS_BLOCKSIZE := $(CONFIG_TARGET_SQUASHFS_BLOCK_SIZE)k
@@ -39,17 +38,6 @@ define Image/mkfs/squashfs-common
 		-comp $(SQUASHFSCOMP) $(SQUASHFSOPT)
 endef
 """
-
-
-@dataclass(frozen=True)
-class Read:
-    """A package as packages.opkg.ipk_reader gives it."""
-
-    control: Package
-    tree: FileTree
-    fields: dict[str, str] = field(default_factory=dict)
-    scripts: dict[str, bytes] = field(default_factory=dict)
-    conffiles: tuple[str, ...] = ()
 
 
 PLACES = Places(kernel="build_dir/target-x/linux-x", linux="build_dir/target-x/linux-x/linux-5.15")
@@ -135,10 +123,15 @@ def test_any_makefile_gives_options_or_one_error(
         assert error.hint
 
 
-def package(name: str, files: dict[str, bytes], **more: object) -> Read:
+def package(
+    name: str,
+    files: dict[str, bytes],
+    scripts: dict[str, bytes] | None = None,
+    conffiles: tuple[str, ...] = (),
+) -> Ipk:
     tree = FileTree({path: file_of(data) for path, data in files.items()})
     control = Package(name=name, version="1", installed_size=10)
-    return Read(control, tree, {"Package": name, "Version": "1"}, **more)  # type: ignore[arg-type]
+    return Ipk(control, {"Package": name, "Version": "1"}, scripts or {}, conffiles, tree)
 
 
 def test_records_are_those_of_opkg() -> None:
@@ -158,12 +151,6 @@ def test_records_are_those_of_opkg() -> None:
     assert tree["/etc/rc.d/S50a"] == symlink("../init.d/a")
     assert "/etc/rc.d/K10a" in tree
     assert tree["/etc/motd"].data == b"hello"
-
-
-def test_records_are_those_of_apk() -> None:
-    tree = installed_tree([package("a", {"/bin/a": b"x"})], EMPTY, apk=True)
-    assert b"P:a\n" in (tree["/lib/apk/db/installed"].data or b"")
-    assert "/usr/lib/opkg/status" not in tree
 
 
 def test_of_two_packages_with_one_file_the_later_counts() -> None:

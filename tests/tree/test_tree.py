@@ -20,13 +20,24 @@ from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import CommandRun, Log
 from imagebuilder.model.tree import ProfileError, Tree, TreeError, TreeProfile
-from imagebuilder.server.archive import ArchiveError, check_member, unpack, unpacked_tree
-from imagebuilder.server.given import given_tree
-from imagebuilder.tree.ask_make import VARIABLES, Answer, ask_make, parse_answer
-from imagebuilder.tree.output import TooBig, Unsatisfied, read_output, stage_of
-from imagebuilder.tree.series import names_a_series
-from imagebuilder.tree.tree import check_tree, choose_profile, parse_info, read_tree
-from imagebuilder.tree.whole import IncompleteTreeError, check_whole
+from imagebuilder.server.archive import ArchiveError, check_member, given_tree, unpack, unpacked_tree
+from imagebuilder.tree.ask_make import (
+    VARIABLES,
+    IncompleteTreeError,
+    MakeAnswer,
+    ask_make,
+    check_whole,
+    parse_answer,
+)
+from imagebuilder.tree.collect import TooBig, Unsatisfied, read_output, stage_of
+from imagebuilder.tree.tree import (
+    check_tree,
+    choose_profile,
+    names_a_series,
+    parse_info,
+    read_tree,
+    settings_of,
+)
 
 INFO_24 = """\
 Current Target: "ath79/generic"
@@ -316,11 +327,30 @@ def test_any_output_gives_a_report(lines: list[str]) -> None:
 # --- what its make says
 
 
-def answer_of(tree: Path, work: Path, cache: Path, commands: list[str]) -> Answer:
+def answer_of(tree: Path, work: Path, cache: Path, commands: list[str]) -> MakeAnswer:
     """What make says in a fresh view of the tree; commands: gets what was run to know it."""
     log = Log([lambda event: commands.append("make") if isinstance(event, CommandRun) else None])
     with view_of(tree, work) as view:
         return ask_make(tree, view, cache, log)
+
+
+def test_settings_are_read_once_until_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings_of(tmp_path) == {}
+    read: list[Path] = []
+
+    def text(place: Path) -> str:
+        read.append(place)
+        return place.read_text()
+
+    monkeypatch.setattr("imagebuilder.tree.tree.text_of", text)
+    (tmp_path / ".config").write_text('CONFIG_TARGET_BOARD="ath79"\n')
+    found = settings_of(tmp_path)
+    found["TARGET_BOARD"] = "changed by who asked"
+    assert settings_of(tmp_path) == {"TARGET_BOARD": "ath79"}
+    assert len(read) == 1
+    (tmp_path / ".config").write_text("CONFIG_USE_APK=y\n")
+    assert settings_of(tmp_path) == {"USE_APK": "y"}
+    assert len(read) == 2
 
 
 def test_where_things_are_is_what_make_says(small_tree: Path, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from imagebuilder.host.fs import sha256_of
 from imagebuilder.log import Log
 from imagebuilder.model.edition import Edition
 from imagebuilder.python.catalogue.catalogue import load_catalogue
-from imagebuilder.trial import TrialError, boot
-from imagebuilder.trial.esp import SECTOR
+from imagebuilder.trial.guest import TrialError
+from imagebuilder.trial.machine import SECTOR, boot
 from tests.support.kit_fixtures import EVERY_EDITION
 from tests.support.kit_making import Made, call_make
 

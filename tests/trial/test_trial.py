@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.log import Log
-from imagebuilder.trial import TrialError, boot
-from imagebuilder.trial.console import Console, ConsoleClosedError
-from imagebuilder.trial.esp import ESP_TYPE, SECTOR, esp_offset, take_boot_files
+from imagebuilder.trial.guest import Console, ConsoleClosedError, TrialError
+from imagebuilder.trial.machine import ESP_TYPE, SECTOR, boot, esp_offset, take_boot_files
 
 LINUX_TYPE = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 ENTRY = """\

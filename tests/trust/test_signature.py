@@ -34,9 +34,10 @@ from imagebuilder.trust.signature import (
     UnknownKeyError,
     UsignLengthError,
     WrongSignatureError,
+    read_status,
+    verify_gpg,
     verify_usign,
 )
-from imagebuilder.trust.signature_gpg import read_status, verify_gpg
 from imagebuilder.trust.signature_seen import OlderIndexError, SeenRecordError, accept_index
 from imagebuilder.trust.signature_sums import SUMS, SumsError, TruncatedSumsError, parse_sums, verify_sums
 from tests.support.download_server import GpgSigner, Signer, Told, usign_file

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import fetch_image, lock_image, plan_image
+from imagebuilder.ask import fetch_image, lock_image
 from imagebuilder.build import build_image, build_twice
 from imagebuilder.config.lock import write_lock
 from imagebuilder.config.request import Request, requests
 from imagebuilder.log import Log, Warned
 from imagebuilder.packages.apk.tool import ApkRefusalError
-from imagebuilder.packages.opkg.feed import FeedError
+from imagebuilder.packages.feed import FeedError
 from imagebuilder.trust.signature import UnknownKeyError
 from tests.support import firmware_images
 from tests.support.apk_tree import BOARD, FEED_PATH, RELEASE, VERSIONS, Feed, fill_feed, make_key, make_tree
 from tests.support.download_server import Server
+from tests.support.planning import plan_image
 
 pytestmark = pytest.mark.genuine
 AddConfig = Callable[[str, str], str]
@@ -56,10 +57,9 @@ def world(apk_program: Path, server: Server, project: Path, tmp_path: Path, add_
             "mine",
             board=BOARD,
             imagebuilder=tree,
-            offline=offline,
             **places,  # type: ignore[arg-type]
         )
-        return asked
+        return replace(asked, offline=offline)
 
     return World(tmp_path / "tree", server, feed, ask)
 
@@ -79,7 +79,7 @@ PYTHON = '[python]\nvariant = "full"\n'
 
 def test_from_a_config_to_an_image_and_offline_after_that(world: World) -> None:
     fetched, _ = fetch_image(world.ask(PYTHON), Log())
-    assert {each.filename for each in fetched.install if each.feed} == {
+    assert {each.package.filename for each in fetched.install if each.feed} == {
         path.rpartition("/")[2].replace("%2B", "+") for path in world.server.paths(".apk")
     }
     world.server.close()

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import plan_and_budgets, plan_image
+from imagebuilder.ask import plan_and_budgets
 from imagebuilder.build import build_image
 from imagebuilder.config.config import load_config
 from imagebuilder.config.library import Library
 from imagebuilder.config.request import requests
 from imagebuilder.host.fs import user_cache
 from imagebuilder.log import Log
-from imagebuilder.trial import boot
+from imagebuilder.trial.machine import boot
+from tests.support.planning import plan_image
 
 PROJECT = Path(__file__).resolve().parents[2]
 LIBRARY = Library(PROJECT)
@@ -83,7 +84,7 @@ def test_it_is_planned_for_each_of_its_boards(
     plan = plan_image(asked, Log())
     assert plan.profile == profile
     wanted = PYTHON[load_config(LIBRARY, name, board).config.python.variant]
-    assert wanted & set(plan.wanted)
+    assert wanted & set(plan.wanted.add)
     assert f"PROFILE={profile.name}" in plan.make
 
 
@@ -124,9 +125,9 @@ def test_micropython_is_planned_on_the_genuine_tree(genuine_tree: Path, board: s
         PROJECT, "micropython-wr740n", board=board, imagebuilder=str(genuine_tree), cache=tmp_path
     )
     plan = plan_image(asked, Log())
-    assert "micropython" in plan.wanted
-    assert not {"ppp", "ppp-mod-pppoe"} & set(plan.wanted)
-    assert plan.reasons["micropython"].startswith('python.variant = "micropython" in ')
+    assert "micropython" in plan.wanted.add
+    assert not {"ppp", "ppp-mod-pppoe"} & set(plan.wanted.add)
+    assert plan.wanted.add["micropython"].startswith('python.variant = "micropython" in ')
 
 
 @pytest.mark.genuine

@@ -10,11 +10,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import plan_image
 from imagebuilder.budget.budget import BudgetError
 from imagebuilder.build import build_image
 from imagebuilder.config.request import requests
@@ -22,6 +22,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.log import Log
+from tests.support.planning import plan_image
 
 pytestmark = pytest.mark.genuine
 
@@ -144,10 +145,9 @@ def test_packages_that_are_nowhere_are_named(
             imagebuilder=str(genuine_tree),
             output=tmp_path / "out",
             cache=tmp_path,
-            offline=True,
         )
         with pytest.raises(UserError) as error:
-            build_image(asked, Log())
+            build_image(replace(asked, offline=True), Log())
         for word in words:
             assert word in error.value.message
 
@@ -164,7 +164,7 @@ def test_the_plan_of_a_genuine_tree(unchanged_tree: Path, project: Path, tmp_pat
     )
     assert plan.profile.name == "tl-wr740n-v4"
     assert len(plan.tree.profiles) == 296
-    assert "kmod-ath9k" in plan.wanted
+    assert "kmod-ath9k" in plan.wanted.add
     assert not plan.tree.disables_services
 
 

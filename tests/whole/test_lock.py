@@ -21,10 +21,10 @@ from imagebuilder.config.request import Request, requests
 from imagebuilder.decide import decided
 from imagebuilder.errors import FaultsError
 from imagebuilder.log import Log
-from imagebuilder.model.package import Package
-from imagebuilder.packages.install import planned
+from imagebuilder.model.package import Package, Selected
 from imagebuilder.packages.lock import LockError, differences, lock_entry, only_locked
 from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.packages.supply import Offers
 from imagebuilder.rootfs.tree import EMPTY, FileTree, file_of
 
 BOARD = "tplink-tl-wr740n-v4"
@@ -143,16 +143,16 @@ def test_what_is_removed_and_the_profile_are_locked(asked: Request, add_config: 
 
 def test_what_apk_knows_a_package_by_is_locked(asked: Request) -> None:
     """A package of apk's index has no SHA-256 of its file: its identity alone tells two builds apart."""
-    package = Package("x", "1", filename="x-1.apk", identity="ab" * 20)
+    package = Package("x", "1", filename="x-1.apk", identity="ab" * 20, feed="f")
     other = replace(package, identity="cd" * 20)
     with decided(asked, Log()) as (_, decision):
-        plan = decision.plan.model_copy(update={"install": (planned(package, "f", ("a test", "x")),)})
+        plan = decision.plan.model_copy(update={"install": (Selected(package, ("a test", "x")),)})
     facts = {"release": "", "sha256": "0" * 64, "feeds": {"f": "1" * 64}, "overlays": {}, "apps": {}}
     made = lock_entry(plan, requirements=ResolvedRequirements(), **facts)  # type: ignore[arg-type]
     assert [(each.sha256, each.identity) for each in made.package] == [("", "ab" * 20)]
-    assert only_locked({"f": (package, other)}, made, {"f": "1" * 64}) == {"f": (package,)}
+    assert only_locked(Offers((package, other)), made, {"f": "1" * 64}) == Offers((package,))
     with pytest.raises(LockError, match=r"x 1: another build of it$"):
-        only_locked({"f": (other,)}, made, {"f": "1" * 64})
+        only_locked(Offers((other,)), made, {"f": "1" * 64})
     changed = made.package[0].model_copy(update={"identity": "cd" * 20})
     assert differences(made, made.model_copy(update={"package": (changed,)})) == (
         "package x 1 is another build of the same version",
@@ -205,17 +205,17 @@ def test_entries_of_other_boards_stay(tmp_path: Path) -> None:
 
 
 def test_an_index_that_is_not_the_locks_is_said() -> None:
-    package = Package("x", "1", filename="x.ipk", sha256="A" * 64)
+    package = Package("x", "1", filename="x.ipk", sha256="A" * 64, feed="f")
     wanted = LockedPackage(name="x", version="1", feed="f", filename="x.ipk", sha256="a" * 64)
     one = entry(wanted, feeds={"f": "1" * 64})
     other = replace(package, name="y")
-    assert only_locked({"": (), "f": (package, other)}, one, {"f": "2" * 64})["f"] == (package,)
+    assert only_locked(Offers((package, other)), one, {"f": "2" * 64}).packages == (package,)
     with pytest.raises(
         LockError, match=r"x 1: it is gone \(the index of feed f is not the one that the lock"
     ):
-        only_locked({"": (), "f": ()}, one, {"f": "2" * 64})
+        only_locked(Offers(()), one, {"f": "2" * 64})
     with pytest.raises(LockError, match=r"x 1: another build of it$"):
-        only_locked({"": (), "f": (replace(package, sha256="b" * 64),)}, one, {"f": "1" * 64})
+        only_locked(Offers((replace(package, sha256="b" * 64),)), one, {"f": "1" * 64})
 
 
 @given(

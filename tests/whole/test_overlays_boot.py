@@ -20,7 +20,8 @@ from imagebuilder.host.run import run
 from imagebuilder.log import Log
 from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.overlay import overlay_tree
-from imagebuilder.trial import Guest, boot
+from imagebuilder.trial.guest import Guest
+from imagebuilder.trial.machine import boot
 
 BOARD = "qemu-x86-64"
 AddConfig = Callable[[str, str], str]

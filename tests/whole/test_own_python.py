@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import fetch_image, lock_image, plan_and_budgets, plan_image
+from imagebuilder.ask import fetch_image, lock_image, plan_and_budgets
 from imagebuilder.build import build_image, build_twice
 from imagebuilder.config.board import Board
 from imagebuilder.config.lock import write_lock
@@ -25,6 +25,7 @@ from imagebuilder.packages.lock import LockError
 from imagebuilder.python.requirements.index_pip import UnreachableIndexError
 from imagebuilder.trial.machine import boot
 from imagebuilder.trial.start_check import start_checks
+from tests.support.planning import plan_image
 
 pytestmark = pytest.mark.kit
 
@@ -68,8 +69,8 @@ def ask(project: Path, tmp_path: Path) -> Callable[..., Request]:
     def make(text: str, *, offline: bool = False) -> Request:
         (project / "configs/mine.toml").write_text(HEAD + text)
         output = tmp_path / "out"
-        (asked,) = requests(project, "mine", output=output, cache=user_cache(), offline=offline)
-        return asked
+        (asked,) = requests(project, "mine", output=output, cache=user_cache())
+        return replace(asked, offline=offline)
 
     return make
 

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import plan_image
 from imagebuilder.build import build_image, build_twice
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.firmware.handed_over import UnsafeImageError
+from imagebuilder.firmware.verify import UnsafeImageError
 from imagebuilder.host.run import run
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import TreeError
-from imagebuilder.packages.install import PlanError
 from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.packages.resolution import PlanError
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree.collect import BuildError
-from imagebuilder.tree.reproducible_check import ReproducibilityError
+from imagebuilder.tree.reproducible import ReproducibilityError
+from tests.support.planning import plan_image
 
 AddConfig = Callable[[str, str], str]
 BOARD = "tplink-tl-wr740n-v4"
@@ -153,13 +153,38 @@ def test_plan_and_make_command(
         "EXTRA_IMAGE_NAME=x",
         "CONFIG_TARGET_ROOTFS_PARTSIZE=32",
     )
-    assert plan.wanted == ("python3-base", "tcpdump-mini", "base-files", "kernel", "rssileds")
-    assert plan.reasons["base-files"] == "the default packages of ath79/tiny"
-    assert plan.reasons["rssileds"] == "the profile tplink_tl-wr740n-v4"
-    assert plan.reasons["tcpdump-mini"].startswith("packages.add in ")
-    assert plan.reasons["python3-base"].startswith('python.variant = "base" in ')
+    assert plan.wanted.names == ("python3-base", "tcpdump-mini", "base-files", "kernel", "rssileds")
+    assert plan.wanted.add["base-files"] == "the default packages of ath79/tiny"
+    assert plan.wanted.add["rssileds"] == "the profile tplink_tl-wr740n-v4"
+    assert plan.wanted.add["tcpdump-mini"].startswith("packages.add in ")
+    assert plan.wanted.add["python3-base"].startswith('python.variant = "base" in ')
     assert not (tmp_path / "out").exists()
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["indexes"]
+    shown = plan.model_dump(mode="json")
+    assert list(shown) == [
+        *(
+            "config",
+            "board",
+            "tree",
+            "profile",
+            "python",
+            "packages",
+            "wanted",
+            "reasons",
+            "imports",
+            "install",
+        ),
+        *("shaken", "back", "disabled_services", "overlays", "make", "unchecked"),
+    ]
+    assert shown["packages"] == ["python3-base", "tcpdump-mini", "-busybox"]
+    assert (shown["wanted"], shown["reasons"]) == (list(plan.wanted.add), plan.wanted.add)
+    first, selected = shown["install"][0], plan.install[0]
+    assert list(first) == [
+        *("name", "version", "feed", "filename", "size", "installed_size", "sha256", "identity"),
+        *("abi_version", "section", "why"),
+    ]
+    assert first["name"] == selected.package.name
+    assert (first["sha256"], first["why"]) == (selected.package.sha256.lower(), list(selected.why))
 
 
 def test_a_recipe_with_a_make_of_its_own_writes_where_the_others_do(

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import plan_image
 from imagebuilder.build import build_image
 from imagebuilder.config.request import requests
 from imagebuilder.host.fs import user_cache
 from imagebuilder.log import Log, Warned
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.model.result import Result
-from imagebuilder.packages.install import PlanError
 from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.packages.resolution import PlanError
 from imagebuilder.rootfs.tree import FileTree, file_of
+from tests.support.planning import plan_image
 
 BOARD = "tplink-tl-wr740n-v4"
 AddConfig = Callable[[str, str], str]

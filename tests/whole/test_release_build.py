@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from imagebuilder.ask import plan_image
 from imagebuilder.build import build_image
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.log import Log
+from tests.support.planning import plan_image
 
 BOARD = "tplink-tl-wr740n-v4"
 AddConfig = Callable[[str, str], str]
@@ -42,10 +42,8 @@ def asking(project: Path, tmp_path: Path, add_config: AddConfig, mirror: Path) -
     ) -> Request:
         pin = f'trust = "sha256:{trust}"\n' if trust else ""
         add_config("mine", f'release = "{release}"\n{pin}[mirror]\nurls = ["{mirror}"]\n')
-        (asked,) = requests(
-            project, "mine", board=BOARD, output=tmp_path / "out", cache=tmp_path / "cache", offline=offline
-        )
-        return asked
+        (asked,) = requests(project, "mine", board=BOARD, output=tmp_path / "out", cache=tmp_path / "cache")
+        return replace(asked, offline=offline)
 
     return ask
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import fetch_image, lock_image, plan_image
+from imagebuilder.ask import fetch_image, lock_image
 from imagebuilder.build import build_image
 from imagebuilder.config.lock import write_lock
 from imagebuilder.config.request import Request, requests
@@ -21,11 +21,11 @@ from imagebuilder.host.cache import OfflineError
 from imagebuilder.kit.feed import write_index
 from imagebuilder.log import Log
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.packages.install import PlanError
+from imagebuilder.packages.feed import FeedError
 from imagebuilder.packages.lock import LockError
-from imagebuilder.packages.opkg.feed import FeedError
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.opkg import format_index, read_index
+from imagebuilder.packages.resolution import PlanError
 from imagebuilder.packages.supply import FeedUseError
 from imagebuilder.rootfs.tree import FileTree, file_of
 from imagebuilder.server.obtain_sums import SwappedFileError
@@ -33,6 +33,7 @@ from imagebuilder.trust.signature import NoSignatureError, TrustError, UnknownKe
 from imagebuilder.trust.signature_seen import OlderIndexError
 from imagebuilder.trust.signature_sums import TruncatedSumsError
 from tests.support.download_server import RELEASE, Server, Signer, Site, Told
+from tests.support.planning import plan_image
 
 pytestmark = pytest.mark.kit
 
@@ -138,8 +139,8 @@ def asking(project: Path, tmp_path: Path, mirror: Mirror, own_keys: Path) -> Ask
             f'[python]\nvariant = "base"\n{more}'
         )
         output, cache = tmp_path / "out", tmp_path / "cache"
-        (asked,) = requests(project, "mine", output=output, cache=cache, offline=offline)
-        return asked
+        (asked,) = requests(project, "mine", output=output, cache=cache)
+        return replace(asked, offline=offline)
 
     return ask
 
@@ -147,7 +148,7 @@ def asking(project: Path, tmp_path: Path, mirror: Mirror, own_keys: Path) -> Ask
 def test_a_release_its_feed_and_offline_after_that(asking: Asking, mirror: Mirror, tmp_path: Path) -> None:
     plan = plan_image(asking(), Log())
     python = next(each for each in plan.install if each.name == "python3-base")
-    assert (python.feed, python.sha256 != "") == ("openwrt_packages", True)
+    assert (python.feed, python.package.sha256 != "") == ("openwrt_packages", True)
     assert python.why[0].startswith('python.variant = "base" in ')
     assert mirror.server.paths(".ipk") == []
     place, result = build_image(asking(), Log())
@@ -158,7 +159,7 @@ def test_a_release_its_feed_and_offline_after_that(asking: Asking, mirror: Mirro
     assert result.feeds == {"openwrt_packages": f"signed by the key {mirror.site.signer.number}"}
     assert result.sandboxed
     fetched = {path.rpartition("/")[2] for path in mirror.server.paths(".ipk")}
-    assert fetched == {each.filename for each in plan.install if each.feed}
+    assert fetched == {each.package.filename for each in plan.install if each.feed}
     mirror.server.close()
     shutil.rmtree(place)
     _, again = build_image(asking(offline=True), Log())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import look_at_tree, plan_image
+from imagebuilder.ask import look_at_tree
 from imagebuilder.build import build_image
 from imagebuilder.config.board import ImageFormat
 from imagebuilder.config.request import Request, requests
@@ -22,6 +22,7 @@ from imagebuilder.seen import known_facts, looks_like
 from imagebuilder.tree.device_facts import known_profile
 from tests.conftest import small_images
 from tests.support import firmware_writers as writers
+from tests.support.planning import plan_image
 
 BOARD = "mine"
 PROFILE = "tplink_tl-wr740n-v4"

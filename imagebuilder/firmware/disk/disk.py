@@ -1,7 +1,11 @@
 """Disks: a partition table (MBR, or GPT as in the UEFI specification 2.10, chapter 5) and its partitions.
 
-OpenWrt's x86 script leaves no backup GPT, and many images end before their last partition does (disk_end):
-neither is a fault.
+OpenWrt's x86 script leaves no backup GPT, and many images end before their last partition does: neither is a
+fault. Each recipe writes its partitions with `dd` into a file that ptgen began, and few write the last one to
+its end (target/linux/*/image and scripts/gen_image_generic.sh). x86 up to 19.07 has 128 KiB of zeros behind
+the squashfs, so that no overlay of an older system is taken for this one's; sunxi, omap, zynq, mxs and RISC-V
+end with the root file system's last byte; Raspberry Pi fills its last sector, and from 24.10 on 1 MiB more.
+What a partition lacks there is not of the file system: sysupgrade and `dd` write what there is.
 """
 
 from __future__ import annotations
@@ -13,13 +17,48 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from imagebuilder.firmware.checks import hexadecimal, holds, same_number
-from imagebuilder.firmware.disk.disk_end import SECTOR, content_end, end_checks, is_card, is_recipe_end
 from imagebuilder.firmware.formats.fit import is_loader
 from imagebuilder.firmware.formats.metadata import MOST_BYTES, peel_own
 from imagebuilder.firmware.formats.padding import padding
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View
 from imagebuilder.model.firmware import Check, Field, Part
+
+SECTOR = 512
+OVERLAY_ZEROS = 128 << 10
+_WHOLE = ("squashfs", "ext4", "fat", "fit")  # what states its own length
+
+
+def content_end(partition: Part | None) -> int | None:
+    """Where the contents of a partition end, in bytes of what the partition lies in; None where they do not
+    say, or are cut."""
+    if partition is None or not partition.children or partition.children[0].kind not in _WHOLE:
+        return None
+    if partition.children[0].problems:
+        return None
+    return max(
+        part.offset + part.size for part in partition.children if part.kind not in ("padding", "end-marker")
+    )
+
+
+def is_recipe_end(end: int, contents: int | None) -> bool:
+    """Whether a recipe ends a file there that ends inside of its last partition. contents: where that
+    partition's contents end; all in bytes."""
+    return contents is not None and end in (contents, contents + OVERLAY_ZEROS)
+
+
+def is_card(view: View) -> bool:
+    """Whether nothing in the first sector is run: processors with a boot ROM of their own look elsewhere."""
+    return view.u8(0) == 0
+
+
+def end_checks(view: View, latest: int, *, recipe_end: bool) -> Iterator[Check]:
+    """The file's length. latest: where it may end at the latest, in bytes."""
+    size = f"{view.size} bytes"
+    whole = view.size % SECTOR == 0 or recipe_end
+    yield holds("length of the disk image", whole, expected="whole sectors", found=size)
+    ends = view.size <= latest
+    yield holds("end of the disk image", ends, expected=f"at {latest} bytes at the latest", found=size)
+
 
 GPT_MAGIC = b"EFI PART"
 GPT_HEADER_BYTES = 92
@@ -38,7 +77,7 @@ TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Partition:
+class DiskPartition:
     """An entry of a table. offset, size: bytes; they may lie outside of the file."""
 
     number: int
@@ -54,13 +93,13 @@ class Partition:
 class _Table:
     """A partition table. end: where the disk ends at the latest, in bytes."""
 
-    partitions: list[Partition]
+    partitions: list[DiskPartition]
     fields: dict[str, Field]
     checks: list[Check]
     end: int
 
 
-def _last(partitions: list[Partition]) -> int:
+def _last(partitions: list[DiskPartition]) -> int:
     return max((one.offset + one.size for one in partitions), default=0)
 
 
@@ -86,7 +125,7 @@ def stated_end(view: View) -> int:
     return table.end + sum(MOST_BYTES.values())
 
 
-def _mbr_partitions(view: View) -> list[Partition]:
+def _mbr_partitions(view: View) -> list[DiskPartition]:
     found = []
     for number in range(1, 5):
         entry = view.part(446 + 16 * (number - 1), 16)
@@ -98,13 +137,13 @@ def _mbr_partitions(view: View) -> list[Partition]:
         if kind:
             own, active = f"{view.le32(440):08x}-{number:02x}", entry.u8(0) == 0x80
             place, size = start * SECTOR, sectors * SECTOR
-            found.append(Partition(number, f"{kind:#04x}", "", place, size, active, own))
+            found.append(DiskPartition(number, f"{kind:#04x}", "", place, size, active, own))
         elif start or sectors:
             raise ImageFormatError(f"the partition {number} has a place and no type")
     return found
 
 
-def _gpt_entries(view: View, header: View) -> tuple[list[Partition], View]:
+def _gpt_entries(view: View, header: View) -> tuple[list[DiskPartition], View]:
     at, count, size = header.le64(72) * SECTOR, header.le32(80), header.le32(84)
     if count > _MOST_ENTRIES or not _SMALLEST_ENTRY <= size <= _LARGEST_ENTRY:
         raise ImageFormatError(f"the GPT has {count} entries of {size} bytes")
@@ -123,7 +162,7 @@ def _gpt_entries(view: View, header: View) -> tuple[list[Partition], View]:
         kind_name = TYPES.get(kind, str(kind))
         own = str(UUID(bytes_le=entry.take(16, 16)))
         size_bytes = (last - first + 1) * SECTOR
-        found.append(Partition(index + 1, kind_name, text, first * SECTOR, size_bytes, identifier=own))
+        found.append(DiskPartition(index + 1, kind_name, text, first * SECTOR, size_bytes, identifier=own))
     return found, table
 
 
@@ -205,7 +244,7 @@ def _table_checks(view: View, table: _Table, contents: int | None) -> Iterator[C
         yield holds(f"partition {one.number} lies in the file", inside, expected="inside of it", found=found)
 
 
-def _content(view: View, one: Partition, reading: Reading) -> Part:
+def _content(view: View, one: DiskPartition, reading: Reading) -> Part:
     name = f"partition {one.number}" + (f" {one.name}" if one.name else "")
     place = view.part(one.offset, min(one.size, view.size - one.offset), name)
     fields = {
@@ -220,7 +259,7 @@ def _content(view: View, one: Partition, reading: Reading) -> Part:
     children: tuple[Part, ...] = () if content.kind == "data" or is_loader(content) else (content,)
     if content.kind == "squashfs" or (children and peeled.chunks):
         children = (content, *padding(peeled.body.part(content.size)), *peeled.chunks)
-    return Part("partition", name, place.start, place.size, fields, children, data=place.raw)
+    return place.to_part("partition", name, fields, children)
 
 
 def parse(view: View, reading: Reading) -> Part:
@@ -240,8 +279,20 @@ def parse(view: View, reading: Reading) -> Part:
     head = view.first(SECTOR * (_GPT_SECTORS if has_gpt else 1))
     inside = [one for one in table.partitions if SECTOR <= one.offset < view.size]
     contents = [_content(view, one, reading) for one in sorted(inside, key=lambda one: one.offset)]
-    table_part = Part("partition-table", "partition table", view.start, head.size, data=head.raw)
+    table_part = head.to_part("partition-table", "partition table")
     end = content_end(contents[-1]) if contents else None
     checks = (*table.checks, *_table_checks(view, table, None if end is None else end - view.start))
     kind = "gpt-disk" if has_gpt else "mbr-disk"
-    return Part(kind, "disk", view.start, view.size, fields, (table_part, *contents), checks, data=view.raw)
+    return view.to_part(kind, "disk", fields, (table_part, *contents), checks)
+
+
+DISK = Format(
+    "disk",
+    "disk with MBR or GPT",
+    detect,
+    parse,
+    steps="sdcard-img sdcard-img-ext4 sunxi-sdcard at91-sdcard omap-sdcard tegra-sdcard riscv-sdcard "
+    "zynq-sdcard mxs-sdcard-vfat-ext4 mxs-sdcard-ext4-ext4 imx-sdcard pine64-img combined "
+    "qemu-image hdd-img mt798x-gpt mt7622-gpt mt7623-mbr mt7988-mozart-gpt lan969x-gpt-emmc "
+    "methode-gpt-emmc",
+)

@@ -11,21 +11,19 @@ from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats.fit import is_loader
-from imagebuilder.firmware.reader import ImageFormatError, View, printable
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Check, Field, Part
 
-KIND = "fat"
 ENTRY_BYTES = 32
 _DEEPEST, _MOST_FILES = 8, 4096
 _FOLDER, _LABEL, _LONG = 0x10, 0x08, 0x0F
 _SECTORS = (512, 1024, 2048, 4096)
-_FAT12_CLUSTERS, _FAT16_CLUSTERS = 4085, 65525
+_FAT12_CLUSTERS = 4085
 _UNSURE = ("lzma", "jffs2", "ext4", "disk", "tplink-v2")  # two bytes or three tell them
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
+class BootSector:
     """What the boot sector says. All in bytes, but clusters and bits (of a table's entry)."""
 
     view: View
@@ -49,7 +47,7 @@ def detect(view: View) -> bool:
     return view.has(b"FAT", 54) or view.has(b"FAT32", 82)
 
 
-def read_volume(view: View) -> Volume:
+def read_volume(view: View) -> BootSector:
     """The boot sector. ImageFormatError where it contradicts itself or the view is shorter than it says."""
     sector, per_cluster, reserved = view.le16(11), view.u8(13), view.le16(14)
     tables, roots = view.u8(16), view.le16(17)
@@ -77,7 +75,7 @@ def read_volume(view: View) -> Volume:
     bits = 32 if wide else 12 if clusters < _FAT12_CLUSTERS else 16
     if (clusters + 2) * bits > table_sectors * sector * 8 or wide != (roots == 0):
         raise ImageFormatError(f"the boot sector of {view.what} is damaged: its tables are too small")
-    return Volume(
+    return BootSector(
         view,
         bits,
         per_cluster * sector,
@@ -96,7 +94,7 @@ def read_volume(view: View) -> Volume:
 class _Files:
     """Walks the folders of a volume. Each cluster may belong to one file only, which also bounds the walk."""
 
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: BootSector) -> None:
         self.volume = volume
         self.taken: set[int] = set()
         self.label = ""
@@ -187,7 +185,7 @@ def _name(entry: View, long_name: list[bytes], sums: set[int]) -> str:
     return f"{base}.{extension}" if extension else base
 
 
-def _files(volume: Volume) -> tuple[list[tuple[str, View]], str]:
+def _files(volume: BootSector) -> tuple[list[tuple[str, View]], str]:
     files = _Files(volume)
     if volume.bits == 32:
         clusters = files.chain(volume.root_cluster, "the root folder")
@@ -202,7 +200,7 @@ def _files(volume: Volume) -> tuple[list[tuple[str, View]], str]:
     return found, files.label
 
 
-def _checks(volume: Volume) -> tuple[Check, ...]:
+def _checks(volume: BootSector) -> tuple[Check, ...]:
     view = volume.view
     copies = [
         view.part(volume.table_at + index * volume.table_bytes, volume.table_bytes).raw
@@ -221,7 +219,7 @@ def _checks(volume: Volume) -> tuple[Check, ...]:
 def _matters(part: Part) -> bool:
     """Whether what a file holds is looked into. Programs that are no kernel are for whatever processor the
     board has besides (Raspberry Pi's start.elf, for the VideoCore), and a beginning that tells little is
-    believed only where the rest agrees."""
+    trusted only where the rest agrees."""
     if part.kind in ("data", "gzip") or (part.kind == "elf" and "version" not in part.fields):
         return False
     if is_loader(part):
@@ -237,7 +235,7 @@ def parse(view: View, reading: Reading) -> Part:
     for path, content in files:
         inner = reading.inside(content, path) if content.size else None
         nested = (inner,) if inner is not None and _matters(inner) else ()
-        children.append(Part("file", path, content.start, content.size, {}, nested, data=content.raw))
+        children.append(content.to_part("file", path, {}, nested))
     fields = {
         "type": Field(f"FAT{volume.bits}"),
         "label": Field(label),
@@ -245,6 +243,7 @@ def parse(view: View, reading: Reading) -> Part:
         "files": Field(len(files)),
     }
     whole = view.first(volume.size)
-    return Part(
-        KIND, "FAT", view.start, volume.size, fields, tuple(children), _checks(volume), data=whole.raw
-    )
+    return whole.to_part(FAT.kind, "FAT", fields, children, _checks(volume))
+
+
+FAT = Format("fat", "FAT", detect, parse, steps="boot-img boot-common boot-2708 boot-2711")

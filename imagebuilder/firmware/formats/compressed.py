@@ -5,18 +5,26 @@ from __future__ import annotations
 import lzma
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import zstandard
 
 from imagebuilder.firmware.checks import equal
 from imagebuilder.firmware.disk.disk import stated_end
-from imagebuilder.firmware.formats.filesystems import detect_ext4
 from imagebuilder.firmware.formats.kernel import KERNEL_KINDS, loose_kernel
 from imagebuilder.firmware.formats.metadata import Peeled, peel_own
+from imagebuilder.firmware.formats.named import detect_ext4
 from imagebuilder.firmware.formats.padding import padding
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import MOST_UNPACKED, Reading
-from imagebuilder.firmware.spool import Spool
+from imagebuilder.firmware.reader import (
+    MOST_UNPACKED,
+    Format,
+    ImageFormatError,
+    Reading,
+    Spool,
+    View,
+    begins_with,
+)
 from imagebuilder.firmware.squashfs.squashfs import is_squashfs
 from imagebuilder.model.firmware import Field, Part
 
@@ -74,7 +82,7 @@ def _gunzip(view: View, most: int, *, outermost: bool) -> tuple[Spool, int]:
     return spool, at - len(decoder.unused_data)
 
 
-def _unlzma(view: View, most: int, form: int) -> Unpacked:
+def _unlzma(view: View, most: int, *, form: int) -> Unpacked:
     decoder = lzma.LZMADecompressor(form, memlimit=_DECODER_BYTES)
     data, at = bytearray(), 0
     try:
@@ -96,14 +104,6 @@ def _unlzma(view: View, most: int, form: int) -> Unpacked:
     return memoryview(data), at - len(decoder.unused_data)
 
 
-def _unxz(view: View, most: int) -> Unpacked:
-    return _unlzma(view, most, lzma.FORMAT_XZ)
-
-
-def _unlzma_alone(view: View, most: int) -> Unpacked:
-    return _unlzma(view, most, lzma.FORMAT_ALONE)
-
-
 def _unzstd(view: View, most: int) -> Unpacked:
     decoder = zstandard.ZstdDecompressor(max_window_size=_DECODER_BYTES).decompressobj()
     data, at = bytearray(), 0
@@ -121,10 +121,8 @@ def _unzstd(view: View, most: int) -> Unpacked:
     return memoryview(data), at - len(decoder.unused_data)
 
 
-def _part(
-    view: View, reading: Reading, kind: str, most: int, unpack: Callable[[View, int], Unpacked]
-) -> Part:
-    data, used = unpack(view, min(most, reading.unpack_left))
+def _kernel(view: View, reading: Reading, kind: str, unpack: Callable[[View, int], Unpacked]) -> Part:
+    data, used = unpack(view, min(_LARGEST_KERNEL, reading.unpack_left))
     inner = reading.unpacked(data, f"what {kind} unpacks")
     return _unpacked_part(view.first(used), reading, kind, Peeled(inner, (), None, ()))
 
@@ -138,19 +136,11 @@ def _unpacked_part(whole: View, reading: Reading, kind: str, peeled: Peeled) -> 
     rest: tuple[Part, ...] = ()
     if content.size < body.size:
         tail = body.part(content.size)
-        if content.kind in KERNEL_KINDS:
-            rest = (Part("data", "behind the kernel", tail.start, tail.size, data=tail.raw),)
-        else:
-            rest = padding(tail)
+        rest = (tail.to_part("data", "behind the kernel"),) if content.kind in KERNEL_KINDS else padding(tail)
     size = body.size + sum(chunk.size for chunk in peeled.chunks)
     fields = {"unpacked": Field(size, "bytes")}
     children = (content, *rest, *peeled.chunks)
-    return Part(kind, kind, whole.start, whole.size, fields, children, (), size, whole.raw)
-
-
-def detect_gzip(view: View) -> bool:
-    """The magic, and deflate."""
-    return view.has(b"\x1f\x8b\x08")
+    return whole.to_part(kind, kind, fields, children, unpacked_size=size)
 
 
 def parse_gzip(view: View, reading: Reading) -> Part:
@@ -167,24 +157,14 @@ def parse_gzip(view: View, reading: Reading) -> Part:
     return _unpacked_part(view.first(used), reading, "gzip", peel_own(inner))
 
 
-def detect_xz(view: View) -> bool:
-    """The magic."""
-    return view.has(XZ_MAGIC)
-
-
 def parse_xz(view: View, reading: Reading) -> Part:
     """One stream."""
-    return _part(view, reading, "xz", _LARGEST_KERNEL, _unxz)
-
-
-def detect_zstd(view: View) -> bool:
-    """The magic of a frame."""
-    return view.has(ZSTD_MAGIC)
+    return _kernel(view, reading, "xz", partial(_unlzma, form=lzma.FORMAT_XZ))
 
 
 def parse_zstd(view: View, reading: Reading) -> Part:
     """One frame."""
-    return _part(view, reading, "zstd", _LARGEST_KERNEL, _unzstd)
+    return _kernel(view, reading, "zstd", _unzstd)
 
 
 def detect_lzma(view: View) -> bool:
@@ -199,20 +179,16 @@ def detect_lzma(view: View) -> bool:
 
 def parse_lzma(view: View, reading: Reading) -> Part:
     """A stream of LZMA with its 13-byte header; what pads it is the caller's."""
-    part = _part(view, reading, "lzma", _LARGEST_KERNEL, _unlzma_alone)
+    part = _kernel(view, reading, "lzma", partial(_unlzma, form=lzma.FORMAT_ALONE))
     stated = view.le64(5)
     checks = (
         () if stated == _UNKNOWN_SIZE else (equal("unpacked size of the kernel", stated, part.unpacked_size),)
     )
     fields = {**part.fields, "dictionary": Field(view.le32(1), "bytes")}
-    return Part(
-        part.kind,
-        part.name,
-        part.offset,
-        part.size,
-        fields,
-        part.children,
-        checks,
-        part.unpacked_size,
-        part.data,
-    )
+    return replace(part, fields=fields, checks=checks)
+
+
+GZIP = Format("gzip", "gzip", begins_with(b"\x1f\x8b\x08"), parse_gzip)
+XZ = Format("xz", "xz", begins_with(XZ_MAGIC), parse_xz)
+ZSTD = Format("zstd", "zstd", begins_with(ZSTD_MAGIC), parse_zstd)
+LZMA = Format("lzma", "LZMA", detect_lzma, parse_lzma)

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from imagebuilder.firmware.reader import ImageFormatError, View, printable
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Field, Part
 
 _T = TypeVar("_T")
@@ -133,4 +132,7 @@ def parse(view: View, _reading: Reading) -> Part:
     root = read_tree(view)
     fields = {"model": Field(root.text("model")), "compatible": Field(root.texts("compatible"))}
     total = view.u32(4)
-    return Part("device-tree", "device tree", view.start, total, fields, data=view.first(total).raw)
+    return view.first(total).to_part("device-tree", "device tree", fields)
+
+
+DEVICE_TREE = Format("device-tree", "device tree", detect, parse)

@@ -14,11 +14,9 @@ from imagebuilder.firmware.checks import equal, holds
 from imagebuilder.firmware.formats.fdt import Node, read_tree
 from imagebuilder.firmware.formats.fdt import detect as detect_tree
 from imagebuilder.firmware.formats.padding import padding
-from imagebuilder.firmware.reader import ImageFormatError, View, printable
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Check, Field, Part
 
-KIND = "fit"
 _ALIGN = 3
 _REFERENCES = ("kernel", "fdt", "loadables", "ramdisk", "firmware")
 
@@ -37,7 +35,7 @@ def detect(view: View) -> bool:
 def is_loader(part: Part) -> bool:
     """Whether a part is a FIT without a kernel: U-Boot itself, on its way to its SPL, which asks for no hash
     and no kernel. OMAP's u-boot.img and the second partition of RISC-V's cards are such."""
-    return part.kind == KIND and part.find("fit-kernel") is None
+    return part.kind == FIT.kind and part.find("fit-kernel") is None
 
 
 def _digest(algorithm: str, data: View) -> str | None:
@@ -103,20 +101,10 @@ def _configuration_checks(root: Node) -> Iterator[Check]:
                     expected=image,
                     found=", ".join(sorted(images)),
                 )
-        yield (
-            holds(
-                f"kernel of the configuration {name}",
-                bool(configuration.texts("kernel")),
-                expected="one",
-                found="none",
-            )
-            if not configuration.texts("kernel")
-            else holds(
-                f"kernel of the configuration {name}",
-                True,
-                expected="one",
-                found=configuration.text("kernel"),
-            )
+        kernel = configuration.text("kernel")
+        named = bool(configuration.texts("kernel"))
+        yield holds(
+            f"kernel of the configuration {name}", named, expected="one", found=kernel if named else "none"
         )
 
 
@@ -131,9 +119,7 @@ def _image(name: str, node: Node, view: View, reading: Reading) -> Part:
         if number is not None:
             fields[key] = Field(number, hex(number))
     checks = tuple(_hash_checks(node, name, data))
-    return Part(
-        f"fit-{kind or 'image'}", name, data.start, data.size, fields, (content, *rest), checks, data=data.raw
-    )
+    return data.to_part(f"fit-{kind or 'image'}", name, fields, (content, *rest), checks)
 
 
 def _all_of(view: View, images: list[Part]) -> int:
@@ -160,13 +146,15 @@ def parse(view: View, reading: Reading) -> Part:
         fields["compatible"] = Field(tuple(devices))
         fields["configurations"] = Field(tuple(printable(name.encode()) for name in configurations.children))
     size = _all_of(view, images)
-    return Part(
-        KIND,
-        "FIT image",
-        view.start,
-        size,
-        fields,
-        tuple(images),
-        tuple(_configuration_checks(root)),
-        data=view.first(size).raw,
-    )
+    return view.first(size).to_part(FIT.kind, "FIT image", fields, images, _configuration_checks(root))
+
+
+FIT = Format(
+    "fit",
+    "FIT",
+    detect,
+    parse,
+    steps="fit fit-image simplefit traverse-fit traverse-fit-ls1088 uboot-fit qsdk-ipq-factory-nand "
+    "qsdk-ipq-factory-nor gl-qsdk-factory zyxel-nwa-fit zyxel-nwa-fit-filogic "
+    "fit-with-netgear-top-level-rootfs-node",
+)

@@ -1,4 +1,11 @@
-"""The table of formats, and the reading of a file with it. A new format is one module and one line here."""
+"""The table of formats: how each is told and read, what boards call it, and which steps of OpenWrt's recipes
+make it; and the reading of a file with it. A new format is one module, or a value in one, and a line here.
+
+The steps of a format are those of `define Build/…` in OpenWrt's target/linux/*/image and
+include/image-commands.mk, branches lede-17.01 to openwrt-25.12 and master, which put a header or a container
+around what they are given. Steps that pad, append, patch or compress leave the format as it is, and are not
+listed.
+"""
 
 from __future__ import annotations
 
@@ -7,97 +14,132 @@ from dataclasses import dataclass
 from imagebuilder.firmware.disk import disk, fat
 from imagebuilder.firmware.formats import (
     compressed,
-    dni,
     fdt,
-    filesystems,
     fit,
     jffs2,
     kernel,
     named,
-    safeloader,
     sysupgrade_tar,
     tplink,
     trx,
     ubi,
     uimage,
-    vendor,
-    vendor_blocks,
-    vendor_files,
+    vendor_headers,
+    vendor_parts,
 )
 from imagebuilder.firmware.formats.metadata import Metadata, metadata_of, peel
-from imagebuilder.firmware.formats.padding import KERNELS, followed, padding, root_first, run_length
-from imagebuilder.firmware.formats.vendor import alfa_trailer, is_alfa
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Format, Reading
-from imagebuilder.firmware.squashfs import old as squashfs_old
+from imagebuilder.firmware.formats.padding import (
+    COMPOSED,
+    HEADED,
+    KERNELS,
+    ROOT_FIRST,
+    followed,
+    padding,
+    root_first,
+    run_length,
+)
+from imagebuilder.firmware.formats.vendor_headers import alfa_trailer, is_alfa
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View
 from imagebuilder.firmware.squashfs import squashfs
-from imagebuilder.model.firmware import Check, Part
+from imagebuilder.model.firmware import Check, FormatRow, Part
 
 # In the order in which they are tried: the surer a beginning is told, the earlier.
 FORMATS = (
-    Format(tplink.KIND, "TP-Link header, version 1", tplink.detect, tplink.parse),
-    Format(vendor.TPLINK_V2, "TP-Link header, version 2 and 3", tplink.detect_v2, vendor.parse_tplink_v2),
-    Format(safeloader.KIND, "TP-Link SafeLoader", safeloader.detect, safeloader.parse),
-    Format(uimage.KIND, "U-Boot's legacy image", uimage.detect, uimage.parse_with_rootfs),
-    Format(
-        uimage.VENDOR_KIND, "uImage with a vendor's magic", uimage.detect_vendor, uimage.parse_with_rootfs
+    tplink.V1,
+    tplink.V2,
+    tplink.SAFELOADER,
+    uimage.UIMAGE,
+    uimage.VENDOR_UIMAGE,
+    vendor_headers.NETGEAR_DNI,
+    fit.FIT,
+    vendor_headers.NETGEAR_CHK,
+    vendor_headers.CYBERTAN,
+    vendor_headers.BUFFALO_TFTP,
+    vendor_headers.EDIMAX,
+    vendor_headers.BUFFALO,
+    vendor_parts.COMBINED,
+    vendor_parts.OPENMESH,
+    vendor_parts.SEAMA,
+    vendor_parts.UBIQUITI,
+    vendor_parts.XIAOMI,
+    vendor_parts.MYLOADER,
+    vendor_parts.ZCOMAX,
+    fdt.DEVICE_TREE,
+    ubi.UBI,
+    trx.TRX,
+    sysupgrade_tar.SYSUPGRADE_TAR,
+    squashfs.OLD,
+    squashfs.SQUASHFS,
+    named.UBIFS,
+    compressed.GZIP,
+    compressed.XZ,
+    compressed.ZSTD,
+    kernel.ELF,
+    kernel.ZIMAGE,
+    kernel.ARM64,
+    kernel.BZIMAGE,
+    fat.FAT,
+    disk.DISK,
+    named.EXT4,
+    compressed.LZMA,
+    jffs2.JFFS2,
+    vendor_headers.MODEL,
+    *(
+        Format(one.kind, one.about, one.detect, one.parse, opened=False, steps=one.steps)
+        for one in named.NAMED
     ),
-    Format(dni.KIND, "NETGEAR's factory header", dni.detect, dni.parse),
-    Format(fit.KIND, "FIT", fit.detect, fit.parse),
-    Format(vendor.CHK, "NETGEAR CHK", vendor.detect_chk, vendor.parse_chk),
-    Format(vendor.CYBERTAN, "Linksys BIN header", vendor.detect_cybertan, vendor.parse_cybertan),
-    Format(vendor.TFTP, "Buffalo TFTP header", vendor.detect_tftp, vendor.parse_tftp),
-    Format(vendor.EDIMAX, "Edimax header", vendor.detect_edimax, vendor.parse_edimax),
-    Format(vendor.BUFFALO, "Buffalo tag", vendor.detect_buffalo, vendor.parse_buffalo),
-    Format(
-        vendor_files.COMBINED,
-        "combined image (CI)",
-        vendor_files.detect_combined,
-        vendor_files.parse_combined,
-    ),
-    Format(
-        vendor_files.OPENMESH, "OpenMesh (CE01)", vendor_files.detect_openmesh, vendor_files.parse_openmesh
-    ),
-    Format(vendor_files.SEAMA, "SEAMA", vendor_files.detect_seama, vendor_files.parse_seama),
-    Format(
-        vendor_files.UBIQUITI,
-        "Ubiquiti (OPEN, UBNT)",
-        vendor_files.detect_ubiquiti,
-        vendor_files.parse_ubiquiti,
-    ),
-    Format(vendor_files.XIAOMI, "Xiaomi HDR1", vendor_files.detect_xiaomi, vendor_files.parse_xiaomi),
-    Format(
-        vendor_blocks.MYLOADER, "Compex MyLoader", vendor_blocks.detect_myloader, vendor_blocks.parse_myloader
-    ),
-    Format(vendor_blocks.ZCOMAX, "ZComax", vendor_blocks.detect_zcomax, vendor_blocks.parse_zcomax),
-    Format("device-tree", "device tree", fdt.detect, fdt.parse),
-    Format(ubi.KIND, "UBI", ubi.detect, ubi.parse),
-    Format(trx.KIND, "TRX", trx.detect, trx.parse),
-    Format(sysupgrade_tar.KIND, "sysupgrade archive", sysupgrade_tar.detect, sysupgrade_tar.parse),
-    Format(
-        squashfs_old.KIND,
-        "squashfs before 4.0, or a vendor's",
-        squashfs_old.detect,
-        squashfs_old.parse,
-        opened=False,
-    ),
-    Format(squashfs.KIND, "squashfs 4.0", squashfs.detect, squashfs.parse),
-    Format("ubifs", "UBIFS", filesystems.detect_ubifs, filesystems.parse_ubifs, opened=False),
-    Format("gzip", "gzip", compressed.detect_gzip, compressed.parse_gzip),
-    Format("xz", "xz", compressed.detect_xz, compressed.parse_xz),
-    Format("zstd", "zstd", compressed.detect_zstd, compressed.parse_zstd),
-    Format("elf", "ELF kernel or loader", kernel.detect_elf, kernel.parse_elf),
-    Format("zimage", "ARM zImage", kernel.detect_zimage, kernel.parse_zimage),
-    Format("arm64-image", "arm64 Image", kernel.detect_arm64, kernel.parse_arm64),
-    Format("bzimage", "x86 bzImage", kernel.detect_bzimage, kernel.parse_bzimage),
-    Format(fat.KIND, "FAT", fat.detect, fat.parse),
-    Format("disk", "disk with MBR or GPT", disk.detect, disk.parse),
-    Format("ext4", "ext4", filesystems.detect_ext4, filesystems.parse_ext4, opened=False),
-    Format("lzma", "LZMA", compressed.detect_lzma, compressed.parse_lzma),
-    Format(jffs2.KIND, "JFFS2", jffs2.detect, jffs2.parse),
-    Format(vendor.MODEL, "model and checksum", vendor.detect_model, vendor.parse_model),
-    *(Format(one.kind, one.about, one.detect, one.parse, opened=False) for one in named.NAMED),
 )
+# the formats of boards to the kinds of parts that such a file is
+CONTAINERS: dict[str, tuple[str, ...]] = {
+    "tplink-v1": ("tplink-v1",),
+    "uimage-squashfs": ("uimage-image",),
+    "sysupgrade-tar": ("sysupgrade-tar",),
+    "ubi-factory": ("uimage-image",),
+    "uimage": ("uimage",),
+    "ubi": ("ubi",),
+    "sd-card": ("mbr-disk", "gpt-disk"),
+    "bios-disk": ("mbr-disk",),
+    "efi-disk": ("gpt-disk",),
+    "kernel": ("elf", "bzimage", "zimage", "arm64-image", "uimage", "kernel", "lzma", "xz", "gzip", "zstd"),
+    "filesystem": ("squashfs", "ext4", "ubifs"),
+    "vendor-uimage-squashfs": ("vendor-uimage-image",),
+    "kernel-squashfs": tuple(COMPOSED[kind] for kind in KERNELS if kind not in HEADED),
+    "kernel-ubi": ("vendor-uimage-image", *(COMPOSED[kind] for kind in KERNELS if kind not in HEADED)),
+    "squashfs-kernel": (ROOT_FIRST,),
+    "fit": ("fit",),
+    "trx": ("trx",),
+    "safeloader": ("safeloader",),
+    "tplink-v2": ("tplink-v2",),
+    "netgear-dni": ("dni",),
+    "netgear-chk": ("netgear-chk",),
+    "model-header": ("model-header",),
+    "cybertan": ("cybertan",),
+    "combined": ("combined",),
+    "edimax": ("edimax",),
+    "seama": ("seama",),
+    "ubiquiti": ("ubiquiti",),
+    "openmesh": ("openmesh",),
+    "xiaomi": ("xiaomi",),
+    "buffalo": ("buffalo",),
+    "myloader": ("myloader",),
+    "zcomax": ("zcomax",),
+}
+# what these make is not known here by any name: `boards add` leaves such an image's format unknown
+_UNKNOWN = (
+    "apboot-addfwhdr arcadyan-trx bcm4908img bcm4908asus bcm4908kernel belkin-header buffalo-dhp-image "
+    "buffalo-tag-dhp buffalo-wzr-header cameo-headers cameo-tag cetron-header cros-vboot ctera-firmware "
+    "dap-header dgn3500-sercom-footer dlink-ai-recovery-header dlink-cameo dongwon-header dwl8610ap-image "
+    "elecom-header elecom-product-header elecom-wrc-factory elecom-wrc-gs-factory elx-header "
+    "fortigate-header gemtek-header h3c-image h3c-vfs hcs-initramfs hilink-header huawei-bin "
+    "inteno-y3-header iodata-mstc-header iptime-crc32 kernel-pack-npk linksys-image mkbrnimg mkbuffaloimg "
+    "mkdapimg2 mkrtn56uimg motorola-bin moxa-encode-fw nec-enc nec-fw nec-usbaterm-fw "
+    "netgear-encrypted-factory netgear-header netis-tail onie-installer pkgtb poray-header qding-header "
+    "scatterfile seama-nand seil-header senao-header sercom-footer sercomm-crypto sercomm-kernel-factory "
+    "sercomm-part-tag tclinux-trx teltonika-v1-header tplink-image-2022 uDPU-firmware uimage-padhdr "
+    "uimage-sgehdr umedia-header watchguard-cksum wiligear-image xikestor-nosimg xor-image "
+    "yuncore-tftp-header-16m zip znet-header zyimage "
+)
+UNKNOWN_STEPS = tuple(_UNKNOWN.split())
 SMALLEST_IMAGE = 512
 # what people hand in as firmware and what it is instead
 _STRANGERS = (
@@ -160,7 +202,7 @@ def read_image(view: View) -> Read:
     image = reading.inside(peeled.body, "image")
     if image.kind in KERNELS and image.size < peeled.body.size:
         image = followed(image, peeled.body, reading).renamed("image")
-    if image.kind == squashfs.KIND and image.size < peeled.body.size:
+    if image.kind == squashfs.SQUASHFS.kind and image.size < peeled.body.size:
         image = root_first(image, peeled.body, reading).renamed("image")
     if image.kind == "data":
         raise _stranger(view)
@@ -172,8 +214,20 @@ def read_image(view: View) -> Read:
         checks = (*peeled.checks, check)
     else:
         checks = peeled.checks
-    whole = Part(
-        "file", view.what, view.start, view.size, {}, (image, *rest, *peeled.chunks), checks, data=view.raw
-    )
+    whole = view.to_part("file", view.what, {}, (image, *rest, *peeled.chunks), checks)
     packed = metadata_of(image) if image.kind == "gzip" and peeled.metadata is None else None
     return Read(whole, peeled.body.size, peeled.metadata or packed, packed is not None)
+
+
+def format_rows() -> tuple[FormatRow, ...]:
+    """A row for each format of the table, in its order."""
+    rows = []
+    for form in FORMATS:
+        kinds = {form.kind, COMPOSED.get(form.kind, "")}
+        if form.kind == "disk":
+            kinds = {"mbr-disk", "gpt-disk"}
+        if form.kind == squashfs.SQUASHFS.kind:
+            kinds.add(ROOT_FIRST)
+        boards = tuple(name for name, row in CONTAINERS.items() if kinds & set(row))
+        rows.append(FormatRow(form.kind, form.about, form.opened, boards, tuple(form.steps.split())))
+    return tuple(rows)

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats.padding import run_length
-from imagebuilder.firmware.reader import ImageFormatError, View, printable
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Field, Part
 
-KIND = "jffs2"
 _MAGICS = {b"\x19\x85": "big", b"\x85\x19": "little"}
 _DIRENT, _INODE = 0xE001, 0xE002
 _OTHERS = (0x2003, 0x2004, 0x2006, 0xE008, 0xE009)  # clean marker, padding, summary, attributes
@@ -41,17 +39,16 @@ class _Node:
     kind: int
 
     def number(self, at: int, size: int = 4) -> int:
-        return int.from_bytes(self.view.take(at, size), "little" if self.little else "big")
+        return self.view.number(at, size, little=self.little)
 
 
 def _node(view: View, little: bool) -> _Node | None:
     """The node at the beginning of a view; None where there is none, or its header's checksum is wrong."""
     if view.size < _HEAD or view.take(0, 2) != (b"\x85\x19" if little else b"\x19\x85"):
         return None
-    node = _Node(view, little, 0)
-    kind, length = node.number(2, 2), node.number(4)
+    kind, length, stored = (view.number(at, size, little=little) for at, size in ((2, 2), (4, 4), (8, 4)))
     sane = kind in (_DIRENT, _INODE, *_OTHERS) and _HEAD <= length <= view.size
-    if not sane or node.number(8) != crc(view.raw[:8]):
+    if not sane or stored != crc(view.raw[:8]):
         return None
     return _Node(view.first(length), little, kind)
 
@@ -165,4 +162,13 @@ def parse(view: View, reading: Reading) -> Part:
     check = holds("checksums of the JFFS2's nodes", not wrong, expected="right", found=found)
     fields = {"order": Field("little endian" if little else "big endian"), "nodes": Field(len(nodes))}
     children = () if wrong else tuple(_files(nodes, reading, view.start))
-    return Part(KIND, "JFFS2", view.start, end, fields, children, (check,), data=view.first(end).raw)
+    return view.first(end).to_part(JFFS2.kind, "JFFS2", fields, children, (check,))
+
+
+JFFS2 = Format(
+    "jffs2",
+    "JFFS2",
+    detect,
+    parse,
+    steps="jffs2 cfe-jffs2 cfe-jffs2-kernel buffalo-kernel-jffs2 zyxel-buildkerneljffs",
+)

@@ -11,8 +11,22 @@ import re
 
 from imagebuilder.firmware.checks import holds
 from imagebuilder.firmware.formats.fdt import MAGIC as TREE_MAGIC
-from imagebuilder.firmware.reader import ImageFormatError, View, printable
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, begins_with, printable
+from imagebuilder.host.elf import (
+    ELF_MAGIC,
+    HEADER_BYTES,
+    MACHINES,
+    MAX_ENTRIES,
+    PT_LOAD,
+    SECTION_BYTES,
+    SEGMENT_BYTES,
+    SHT_NOBITS,
+    ElfError,
+    ElfHeader,
+    Section,
+    Segment,
+    read_header,
+)
 from imagebuilder.model.firmware import Field, Part
 
 KERNEL_KINDS = ("kernel", "elf", "zimage", "arm64-image", "bzimage")
@@ -21,21 +35,6 @@ _VERSION = re.compile(rb"Linux version ([0-9][!-~]{2,80}) \(")
 # ar71xx names its device in the built-in command line
 _BOARD = re.compile(rb"CMDLINE:board=([A-Za-z0-9._-]{2,40})")
 _MTDPARTS = re.compile(rb"CMDLINE:[ -~]{0,400}?mtdparts=([!-~]{2,400})")
-ELF_MACHINES = {
-    3: "x86",
-    8: "mips",
-    20: "powerpc",
-    40: "arm",
-    62: "x86_64",
-    93: "arc",
-    183: "aarch64",
-    195: "arc",
-    243: "riscv",
-    258: "loongarch",
-}
-_ELF_HEADERS = {1: (52, 32, 40), 2: (64, 56, 64)}  # bytes of the header, a program header, a section header
-_MOST_HEADERS = 4096
-_NO_BITS = 8
 _SECTOR = 512
 _TREE = re.compile(re.escape(TREE_MAGIC))
 
@@ -69,77 +68,61 @@ def loose_kernel(view: View, reading: Reading) -> Part:
     tree = appended_tree(view) if "version" in fields else None
     children = () if tree is None else (reading.inside(tree, "device tree"),)
     kind = "kernel" if "version" in fields else "data"
-    return Part(kind, "kernel code", view.start, view.size, fields, children, data=view.raw)
+    return view.to_part(kind, "kernel code", fields, children)
 
 
-def detect_elf(view: View) -> bool:
-    """The magic."""
-    return view.has(b"\x7fELF")
-
-
-def _elf_number(view: View, at: int, size: int, little: bool) -> int:
-    return int.from_bytes(view.take(at, size), "little" if little else "big")
+def _elf_tables(view: View) -> tuple[ElfHeader, list[Segment], list[Section]]:
+    bits, order, version = view.u8(4), view.u8(5), view.u8(6)
+    if bits not in (1, 2) or order not in (1, 2) or version != 1:
+        raise ImageFormatError(f"the ELF header is damaged: class {bits}, order {order}, version {version}")
+    try:
+        header = read_header(view.raw)
+        size, segments, sections = header.size, header.segment_table, header.section_table
+        if size != HEADER_BYTES[header.bits] or max(segments.entries, sections.entries) > MAX_ENTRIES:
+            raise ImageFormatError(f"the ELF header is damaged: it says it has {size} bytes")
+        if (segments.entries and segments.entry_size != SEGMENT_BYTES[header.bits]) or (
+            sections.entries and sections.entry_size != SECTION_BYTES[header.bits]
+        ):
+            raise ImageFormatError("the ELF header is damaged: sizes of its tables")
+        return header, header.segments(view.raw), header.sections(view.raw)
+    except ElfError as error:
+        raise ImageFormatError(f"{view.what} is no whole ELF file: {error.message}") from error
 
 
 def parse_elf(view: View, _reading: Reading) -> Part:
     """An ELF kernel or loader: ends with the last of its headers and contents."""
-    bits, order = view.u8(4), view.u8(5)
-    if bits not in _ELF_HEADERS or order not in (1, 2) or view.u8(6) != 1:
-        raise ImageFormatError(
-            f"the ELF header is damaged: class {bits}, order {order}, version {view.u8(6)}"
-        )
-    little, word = order == 1, 4 * bits
-    header, program, section = _ELF_HEADERS[bits]
-
-    def number(at: int, size: int) -> int:
-        return _elf_number(view, at, size, little)
-
-    machine, entry = number(18, 2), number(24, word)
-    programs_at, sections_at = number(24 + word, word), number(24 + 2 * word, word)
-    sizes = [number(28 + 3 * word + 2 * index, 2) for index in range(6)]
-    if sizes[0] != header or sizes[2] > _MOST_HEADERS or sizes[4] > _MOST_HEADERS:
-        raise ImageFormatError(f"the ELF header is damaged: it says it has {sizes[0]} bytes")
-    if (sizes[2] and sizes[1] != program) or (sizes[4] and sizes[3] != section):
-        raise ImageFormatError("the ELF header is damaged: sizes of its tables")
-    end = max(header, programs_at + sizes[1] * sizes[2], sections_at + sizes[3] * sizes[4])
-    loaded = []
-    for index in range(sizes[2]):
-        at = programs_at + index * program
-        places = (4, 8, 16) if bits == 1 else (8, 16, 32)
-        offset, address, length = (number(at + place, word) for place in places)
-        memory = number(at + (20 if bits == 1 else 40), word)
-        end = max(end, offset + length)
-        if number(at, 4) == 1:
-            loaded.append((address, address + memory))
-    for index in range(sizes[4]):
-        at = sections_at + index * section
-        if number(at + 4, 4) != _NO_BITS:  # contents may lie behind the table that lists them
-            place = at + (16 if bits == 1 else 24)
-            end = max(end, number(place, word) + number(place + word, word))
+    header, segments, sections = _elf_tables(view)
+    # contents may lie behind the tables that list them
+    end = max(
+        *(header.size, header.segment_table.end, header.section_table.end),
+        *(segment.offset + segment.size for segment in segments),
+        *(section.offset + section.size for section in sections if section.kind != SHT_NOBITS),
+    )
     if end > view.size:
         raise ImageFormatError(f"the ELF file is cut: it needs {end} bytes, {view.size} are there")
+    loaded = [(part.address, part.address + part.memory) for part in segments if part.kind == PT_LOAD]
     # kernels may state a physical entry for virtual addresses; their last bits agree
-    mask = 0x1FFFFFFF
+    mask, entry = 0x1FFFFFFF, header.entry
     starts = any(low <= entry < high or low & mask <= entry & mask < high & mask for low, high in loaded)
     checks = (
         holds("entry point of the ELF", starts, expected="in a part that is loaded", found=hex(entry)),
         holds(
             "machine of the ELF",
-            machine in ELF_MACHINES,
+            header.machine in MACHINES,
             expected="one that is known",
-            found=str(machine),
+            found=str(header.machine),
             level="warning",
         ),
     )
     whole = view.first(end)
     fields = {
-        "machine": Field(machine, ELF_MACHINES.get(machine, "unknown")),
+        "machine": Field(header.machine, MACHINES.get(header.machine, "unknown")),
         "entry point": Field(entry, hex(entry)),
-        "order": Field(order, "little endian" if little else "big endian"),
+        "order": Field(view.u8(5), header.order),
         "loaded": Field(tuple(f"{low:#x}-{high:#x}" for low, high in loaded)),
         **code_fields(whole),
     }
-    return Part("elf", "ELF", view.start, end, fields, (), checks, data=whole.raw)
+    return whole.to_part("elf", "ELF", fields, (), checks)
 
 
 def detect_zimage(view: View) -> bool:
@@ -157,20 +140,7 @@ def parse_zimage(view: View, reading: Reading) -> Part:
     if rest.has(TREE_MAGIC):
         children = (reading.inside(rest, "device tree"),)
     end = size + sum(child.size for child in children)
-    return Part(
-        "zimage",
-        "ARM zImage",
-        view.start,
-        end,
-        {"zImage": Field(size, "bytes")},
-        children,
-        data=view.first(end).raw,
-    )
-
-
-def detect_arm64(view: View) -> bool:
-    """The magic of an arm64 Image."""
-    return view.has(b"ARM\x64", 0x38)
+    return view.first(end).to_part("zimage", "ARM zImage", {"zImage": Field(size, "bytes")}, children)
 
 
 def parse_arm64(view: View, _reading: Reading) -> Part:
@@ -179,7 +149,7 @@ def parse_arm64(view: View, _reading: Reading) -> Part:
     if not 0 < stated <= 1 << 32:
         raise ImageFormatError(f"the arm64 Image states a size of {stated} bytes")
     fields = {"image size": Field(stated, "bytes of memory"), **code_fields(view)}
-    return Part("arm64-image", "arm64 Image", view.start, view.size, fields, data=view.raw)
+    return view.to_part("arm64-image", "arm64 Image", fields)
 
 
 def detect_bzimage(view: View) -> bool:
@@ -200,4 +170,17 @@ def parse_bzimage(view: View, _reading: Reading) -> Part:
         "protocol": Field(view.le16(0x206), f"{view.u8(0x207)}.{view.u8(0x206):02}"),
         "code": Field(needed, "bytes"),
     }
-    return Part("bzimage", "x86 bzImage", view.start, view.size, fields, data=view.raw)
+    return view.to_part("bzimage", "x86 bzImage", fields)
+
+
+ELF = Format(
+    "elf",
+    "ELF kernel or loader",
+    begins_with(ELF_MAGIC),
+    parse_elf,
+    steps="loader-kernel loader-lzma loader-kernel-cmdline lzma-loader-elf prepend-with-elf elf-kernel "
+    "rt-loader",
+)
+ZIMAGE = Format("zimage", "ARM zImage", detect_zimage, parse_zimage)
+ARM64 = Format("arm64-image", "arm64 Image", begins_with(b"ARM\x64", at=0x38), parse_arm64)
+BZIMAGE = Format("bzimage", "x86 bzImage", detect_bzimage, parse_bzimage)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from imagebuilder.firmware.checks import holds
-from imagebuilder.firmware.reader import View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Reading, View
 from imagebuilder.model.firmware import Check, Part
 
 MARKER = bytes.fromhex("deadc0de")
@@ -54,7 +53,7 @@ def padding(view: View) -> tuple[Part, ...]:
         marker = next((one for one in MARKERS if rest.has(one)), None)
         if marker is not None:
             size = len(marker)
-            parts.append(Part("end-marker", "end marker", rest.start, size, data=rest.first(size).raw))
+            parts.append(rest.first(size).to_part("end-marker", "end marker"))
             at += size
             continue
         length = run_length(rest)
@@ -62,7 +61,7 @@ def padding(view: View) -> tuple[Part, ...]:
             parts.append(_foreign(rest))
             break
         name = f"padding ({FILLS[rest.u8(0)]})"
-        parts.append(Part("padding", name, rest.start, length, data=rest.first(length).raw))
+        parts.append(rest.first(length).to_part("padding", name))
         at += length
     return tuple(parts)
 
@@ -71,7 +70,7 @@ def _foreign(view: View) -> Part:
     check = holds(
         "padding", False, expected="only padding and end markers", found=f"other bytes at {view.start:#x}"
     )
-    return Part("data", "unknown bytes", view.start, view.size, checks=(check,), data=view.raw)
+    return view.to_part("data", "unknown bytes", checks=(check,))
 
 
 def _gap(view: View) -> int:
@@ -151,7 +150,7 @@ def followed(kernel: Part, view: View, reading: Reading) -> Part:
         return kernel
     kind, about = COMPOSED[kernel.kind], "kernel with what it starts"
     children = (replace(kernel, name="kernel"), *tail)
-    return Part(kind, about, view.start, view.size, {}, children, data=view.raw)
+    return view.to_part(kind, about, {}, children)
 
 
 def marker_checks(parts: tuple[Part, ...], start: int, erase_block: int) -> tuple[Check, ...]:
@@ -175,4 +174,4 @@ def root_first(root: Part, view: View, reading: Reading) -> Part:
         return root
     children = (root.renamed("rootfs"), *fill, kernel, *padding(area.part(kernel.size)))
     name = "root filesystem with the kernel behind it"
-    return Part(ROOT_FIRST, name, view.start, view.size, {}, children, data=view.raw)
+    return view.to_part(ROOT_FIRST, name, {}, children)

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import equal, holds
 from imagebuilder.firmware.formats.padding import padding
-from imagebuilder.firmware.reader import ImageFormatError, View, printable
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, printable
 from imagebuilder.model.firmware import Check, Field, Part
 
-KIND = "sysupgrade-tar"
 RECORD = 512
 MEMBERS = ("CONTROL", "dtb", "kernel", "root")
 _PREFIX = b"sysupgrade-"
@@ -112,12 +110,12 @@ def _part(member: Member, data: View, reading: Reading) -> Part:
     base = member.name.partition("/")[2]
     name = _PADDED.get(base, base)
     if base not in ("kernel", "root", "dtb") or data.size == 0:
-        return Part("tar-member", name, data.start, data.size, data=data.raw)
+        return data.to_part("tar-member", name)
     content = reading.inside(data, name)
     if content.size == data.size:
         return content
     rest = padding(data.part(content.size))
-    return Part("tar-member", name, data.start, data.size, {}, (content, *rest), data=data.raw)
+    return data.to_part("tar-member", name, {}, (content, *rest))
 
 
 def parse(view: View, reading: Reading) -> Part:
@@ -139,13 +137,9 @@ def parse(view: View, reading: Reading) -> Part:
         checks.append(holds(f"{name} in the archive", size > 0, expected="not empty", found=f"{size} bytes"))
     children = [_part(member, member.data, reading) for member in members if member.data is not None]
     fields = {"board": Field(board), "control": Field(text)}
-    return Part(
-        KIND,
-        "sysupgrade archive",
-        view.start,
-        view.size,
-        fields,
-        tuple(children),
-        tuple(checks),
-        data=view.raw,
-    )
+    return view.to_part(SYSUPGRADE_TAR.kind, "sysupgrade archive", fields, children, checks)
+
+
+SYSUPGRADE_TAR = Format(
+    "sysupgrade-tar", "sysupgrade archive", detect, parse, steps="sysupgrade-tar sysupgrade-emmc"
+)

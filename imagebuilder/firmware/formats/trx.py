@@ -6,20 +6,13 @@ import zlib
 
 from imagebuilder.firmware.checks import hexadecimal, holds, same_number
 from imagebuilder.firmware.formats.padding import filled, padding
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, begins_with
 from imagebuilder.model.firmware import Field, Part
 
-KIND = "trx"
 MAGIC = b"HDR0"
 _CHECKED_FROM = 12
 _HEADERS = {1: 28, 2: 32}
 _NO_INVERSION = 0xFFFFFFFF
-
-
-def detect(view: View) -> bool:
-    """The magic."""
-    return view.has(MAGIC) and view.size >= _HEADERS[1]
 
 
 def parse(view: View, reading: Reading) -> Part:
@@ -47,7 +40,7 @@ def parse(view: View, reading: Reading) -> Part:
             found=", ".join(hex(at) for at in offsets),
         ),
     )
-    children = [Part("trx-header", "TRX header", view.start, header, data=view.first(header).raw)]
+    children = [view.first(header).to_part("trx-header", "TRX header")]
     end = length
     if inside and in_order:
         for at, to in zip(inside, [*inside[1:], length], strict=True):
@@ -64,4 +57,14 @@ def parse(view: View, reading: Reading) -> Part:
         "flags": Field(view.le16(12)),
         "offsets": Field(tuple(hex(at) for at in offsets)),
     }
-    return Part(KIND, "TRX image", view.start, end, fields, tuple(children), checks, data=view.first(end).raw)
+    return view.first(end).to_part(TRX.kind, "TRX image", fields, children, checks)
+
+
+TRX = Format(
+    "trx",
+    "TRX",
+    begins_with(MAGIC, least=_HEADERS[1]),
+    parse,
+    steps="trx trx-nand trx-serial trx-with-loader trx-without-loader trx-v2-with-loader kernel-trx "
+    "buffalo-trx asus-trx buffalo-kernel-trx",
+)

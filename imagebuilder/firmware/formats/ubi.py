@@ -13,11 +13,9 @@ from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import equal, hexadecimal, holds
 from imagebuilder.firmware.formats.padding import padding
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View, begins_with
 from imagebuilder.model.firmware import Check, Field, Part
 
-KIND = "ubi"
 EC_MAGIC, VID_MAGIC = b"UBI#", b"UBI!"
 HEADER_BYTES = 64
 TABLE_VOLUME = 0x7FFFEFFF
@@ -35,7 +33,7 @@ def crc(data: bytes | memoryview) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class EraseBlock:
     """An erase block that belongs to a volume. number: its place in the image; logical: its place in the
     volume."""
 
@@ -60,11 +58,6 @@ class Volume:
     autoresize: bool
 
 
-def detect(view: View) -> bool:
-    """The magic of an EC header."""
-    return view.has(EC_MAGIC) and view.size >= HEADER_BYTES
-
-
 def block_size(view: View) -> int:
     """Bytes of an erase block: the distance of the first two EC headers, or all of an image of one block."""
     size = _SMALLEST_BLOCK
@@ -79,7 +72,7 @@ def _crc_ok(header: View) -> bool:
     return header.u32(_CRC_AT) == crc(header.raw[:_CRC_AT])
 
 
-def _block(block: View, number: int) -> Block | None:
+def _block(block: View, number: int) -> EraseBlock | None:
     """What a block holds; None for a free one. ImageFormatError for a damaged header."""
     header = block.part(0, HEADER_BYTES)
     if not header.has(EC_MAGIC) or not _crc_ok(header):
@@ -92,7 +85,7 @@ def _block(block: View, number: int) -> Block | None:
         return None
     if not vid.has(VID_MAGIC) or not _crc_ok(vid):
         raise ImageFormatError(f"erase block {number}: the checksum of its VID header does not match")
-    return Block(
+    return EraseBlock(
         number,
         vid.u32(8),
         vid.u32(12),
@@ -116,7 +109,7 @@ def _records(table: View) -> tuple[Volume, ...]:
     return tuple(volumes)
 
 
-def _table(blocks: list[Block]) -> tuple[tuple[Volume, ...], Check]:
+def _table(blocks: list[EraseBlock]) -> tuple[tuple[Volume, ...], Check]:
     copies = {block.logical: block for block in blocks if block.volume == TABLE_VOLUME}
     if not copies:
         numbers = sorted({block.volume for block in blocks})
@@ -130,13 +123,13 @@ def _table(blocks: list[Block]) -> tuple[tuple[Volume, ...], Check]:
     return _records(View(tables[0], what="the volume table")), check
 
 
-def _unlisted(number: int, blocks: list[Block]) -> Volume:
+def _unlisted(number: int, blocks: list[EraseBlock]) -> Volume:
     """A volume that the table does not have, which only its number names."""
     own = [block for block in blocks if block.volume == number]
     return Volume(number, f"volume {number}", len(own), own[0].kind, False)
 
 
-def _volume_checks(volume: Volume, blocks: list[Block]) -> Iterator[Check]:
+def _volume_checks(volume: Volume, blocks: list[EraseBlock]) -> Iterator[Check]:
     numbers = sorted(block.logical for block in blocks)
     missing = sorted(set(range(len(numbers))) - set(numbers))
     name = f"blocks of the volume {volume.name}"
@@ -172,7 +165,7 @@ def _volume_checks(volume: Volume, blocks: list[Block]) -> Iterator[Check]:
             )
 
 
-def _volume(volume: Volume, blocks: list[Block], reading: Reading) -> Part:
+def _volume(volume: Volume, blocks: list[EraseBlock], reading: Reading) -> Part:
     ordered = sorted(blocks, key=lambda block: block.logical)
     checks = tuple(_volume_checks(volume, ordered))
     size = sum(block.data.size for block in ordered)
@@ -203,7 +196,7 @@ def _volume(volume: Volume, blocks: list[Block], reading: Reading) -> Part:
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
-    blocks: list[Block]
+    blocks: list[EraseBlock]
     headers: list[View]
     ends: int
 
@@ -248,7 +241,7 @@ def parse(view: View, reading: Reading) -> Part:
             f"the UBI image is no whole number of {size}-byte blocks: {view.size - used} are left"
         )
     volumes, table_check = _table(scan.blocks)
-    by_volume: dict[int, list[Block]] = {}
+    by_volume: dict[int, list[EraseBlock]] = {}
     for block in scan.blocks:
         by_volume.setdefault(block.volume, []).append(block)
     strangers = sorted(by_volume.keys() - {volume.number for volume in volumes} - {TABLE_VOLUME})
@@ -273,4 +266,13 @@ def parse(view: View, reading: Reading) -> Part:
     }
     shown = (*volumes, *(_unlisted(number, scan.blocks) for number in strangers))
     parts = tuple(_volume(volume, by_volume.get(volume.number, []), reading) for volume in shown)
-    return Part(KIND, "UBI image", view.start, used, fields, parts, tuple(checks), data=view.first(used).raw)
+    return view.first(used).to_part(UBI.kind, "UBI image", fields, parts, checks)
+
+
+UBI = Format(
+    "ubi",
+    "UBI",
+    begins_with(EC_MAGIC, least=HEADER_BYTES),
+    parse,
+    steps="append-ubi ubinize-image ubinize-kernel",
+)

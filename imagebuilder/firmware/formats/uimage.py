@@ -10,12 +10,9 @@ import zlib
 
 from imagebuilder.firmware.checks import hexadecimal, holds, same_number
 from imagebuilder.firmware.formats.padding import followed, kernel_area
-from imagebuilder.firmware.reader import ImageFormatError, View
-from imagebuilder.firmware.reading import Reading
+from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View
 from imagebuilder.model.firmware import Check, Field, Part
 
-KIND = "uimage"
-VENDOR_KIND = "vendor-uimage"
 MAGIC = bytes.fromhex("27051956")
 HEADER_BYTES = 64
 SYSTEMS = {5: "Linux"}
@@ -94,22 +91,17 @@ def parse(view: View, reading: Reading) -> Part:
             f"the kernel is cut: its header says {length} bytes, {view.size - HEADER_BYTES} are there"
         )
     data = view.part(HEADER_BYTES, length, "the kernel data")
-    header = Part(
-        "uimage-header", "uImage header", view.start, HEADER_BYTES, data=view.first(HEADER_BYTES).raw
-    )
+    header = view.first(HEADER_BYTES).to_part("uimage-header", "uImage header")
     inner = kernel_area(data, reading)
     if len(inner) == 1:
         inner = (inner[0].renamed("kernel data"),)
     whole = view.first(HEADER_BYTES + length)
-    return Part(
-        KIND if view.has(MAGIC) else VENDOR_KIND,
+    return whole.to_part(
+        UIMAGE.kind if view.has(MAGIC) else VENDOR_UIMAGE.kind,
         "uImage",
-        view.start,
-        whole.size,
         _fields(view),
         (header, *inner),
         _checks(view, data),
-        data=whole.raw,
     )
 
 
@@ -117,3 +109,20 @@ def parse_with_rootfs(view: View, reading: Reading) -> Part:
     """A uImage and what an image file has behind it: padding, a root file system (squashfs or UBI), end
     markers."""
     return followed(parse(view, reading), view, reading)
+
+
+UIMAGE = Format(
+    "uimage",
+    "U-Boot's legacy image",
+    detect,
+    parse_with_rootfs,
+    steps="uImage multiImage MultiImage MuImage-initramfs uImage-tplink-c9 uImageHiWiFi "
+    "create-uImage-dtb prepend-dtb-uImage",
+)
+VENDOR_UIMAGE = Format(
+    "vendor-uimage",
+    "uImage with a vendor's magic",
+    detect_vendor,
+    parse_with_rootfs,
+    steps="loader-okli append-loader-okli append-loader-okli-uimage netgear-uImage uImageArcher",
+)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from imagebuilder.model.adb import AdbError, Values, database, index_container
+from imagebuilder.model.adb import Values, database, index_container
 from imagebuilder.model.package import Dependency, Package, PackageList, UnusablePackage
 
 MAX_PACKAGES = 500_000
@@ -44,21 +43,12 @@ class _UnusableError(Exception):
     """What an index says of one package makes no sense."""
 
 
-def parse_index(data: bytes, *, origin: str = "the package index") -> PackageList:
+def parse_index(data: bytes, *, origin: str = "the package index", feed: str = "") -> PackageList:
     """The packages of a `packages.adb`, in its order; one of which it says what cannot be costs that package.
-    origin: whose it is, for messages. Nothing is verified (see trust/signature_adb.py). Raises AdbError for
-    values that are damaged."""
+    origin: whose it is, for messages; feed: its name. Nothing is verified (see trust/signature_adb.py).
+    Raises AdbError for values that are damaged."""
     values = Values(database(index_container(data, origin))[0], origin)
-    return _Index(values).packages()
-
-
-def read_index(path: Path) -> PackageList:
-    """The packages of a `packages.adb` file. Raises AdbError."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise AdbError(f"cannot read the package index {path}: {error.strerror}", hint=None) from error
-    return parse_index(data, origin=str(path))
+    return _Index(values, feed).packages()
 
 
 def with_abi_suffixes(names: Iterable[str], packages: Iterable[Package]) -> tuple[str, ...]:
@@ -110,8 +100,8 @@ def chains(asked: Sequence[str], chosen: Sequence[Package]) -> dict[str, tuple[s
 class _Index:
     """What has been read of an index: values that several packages name are read once."""
 
-    def __init__(self, values: Values) -> None:
-        self._values = values
+    def __init__(self, values: Values, feed: str) -> None:
+        self._values, self._feed = values, feed
         self._texts: dict[int, str] = {0: ""}
         self._dependency: dict[int, tuple[Dependency, bool]] = {}
         self._dependencies: dict[int, _Dependencies] = {0: ((), ())}
@@ -165,6 +155,7 @@ class _Index:
             abi_version=self._abi_version(slots[20]),
             extra=extra,
             identity=identity,
+            feed=self._feed,
         )
 
     def _text(self, value: int) -> str:

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import Package, Selected
 from imagebuilder.model.tree import TreeError
 from imagebuilder.packages.apk.file import WrongPackageError, check_apk_file
 from imagebuilder.packages.apk.tool import INDEX, OWN_PACKAGES, PRIVATE_KEY, ApkError, make_index
-from imagebuilder.packages.opkg.feed import FEED, Finder, Wanted, first_right, in_folder, lay_files
+from imagebuilder.packages.feed import FEED, Finder, first_right, in_folder, lay_files
 from imagebuilder.tree.tree import settings_of
 
 REPOSITORIES = "repositories"
@@ -93,7 +93,7 @@ def in_used_tree(folder: Path) -> Finder:
 
 
 def lay_apk_feed(
-    folder: Path, wanted: Sequence[Wanted], finders: Sequence[Finder], make_index: IndexMaker
+    folder: Path, wanted: Sequence[Selected], finders: Sequence[Finder], make_index: IndexMaker
 ) -> tuple[Path, ...]:
     """Lay the wanted packages and their index (packages.adb) into `folder`, which is made; the package files,
     in the order of `wanted`.
@@ -126,7 +126,7 @@ def checked_apk(package: Package, finders: Sequence[Finder]) -> tuple[Path | Non
 
 def feed_indexer(view: PrivateView, tree: Path, work: Path, log: Log) -> IndexMaker:
     """Makes indexes of folders below `work` that programs in the view can read, signed with the key that
-    make signs its own index with, which must be laid before (trust.apk_key, trust.signing_key).
+    make signs its own index with, which must be laid before (trust.signing_key).
 
     A tree whose apk checks no signatures needs no key.
     """

@@ -8,8 +8,7 @@ import hashlib
 from dataclasses import replace
 
 from imagebuilder.rootfs.files import content
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree, file_of
+from imagebuilder.rootfs.tree import FileTree, LocalPackage, file_of
 
 LISTS = "/lib/apk/packages"
 _LIST, _CONFFILES, _STATIC = ".list", ".conffiles", ".conffiles_static"

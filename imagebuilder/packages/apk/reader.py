@@ -23,8 +23,7 @@ from imagebuilder.model.adb import (
 from imagebuilder.model.package import Package
 from imagebuilder.packages.opkg.ipk import PackageFileError
 from imagebuilder.packages.opkg.ipk_reader import Limits, check_link
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import Entry, FileTree, FileTreeError, file_of, folder, symlink
+from imagebuilder.rootfs.tree import Entry, FileTree, FileTreeError, LocalPackage, file_of, folder, symlink
 
 SCRIPTS = (
     *("trigger", "pre-install", "post-install", "pre-deinstall", "post-deinstall"),

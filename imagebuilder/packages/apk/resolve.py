@@ -7,6 +7,9 @@ has all that it needs. A version is tested against what a package provides the n
 without one satisfies no wish for a version. With several versions of one package in the feeds a later asker
 may fail where apk would have taken another.
 
+What goes into an image is for the tree's own apk to say (tool.py); this stands in for it where advice and
+--fit compare hundreds of lists, each of which would cost a start of apk in the sandbox.
+
 Source: apk-tools 3, src/solver.c (compare_providers) and doc/apk-package.5.
 """
 
@@ -14,10 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from imagebuilder.model.package import Dependency, Package
+from imagebuilder.model.package import Dependency, Package, Wish
 from imagebuilder.packages.apk import version as apk_version
-from imagebuilder.packages.refusal import clashing, missing, trail, version_gap
-from imagebuilder.packages.resolution import Chosen, ResolutionError
+from imagebuilder.packages.refusal import clashing, missing, version_gap
+from imagebuilder.packages.resolution import Resolution, ResolutionError, resolution_of, trail
 from imagebuilder.packages.universe import Universe
 
 PRIORITY = "Provider-Priority"
@@ -54,12 +57,14 @@ def _clash(one: Package, other: Package) -> bool:
     return any(name in theirs for name, _ in one.provided_versions) or one.name in theirs
 
 
-def install(requested: Iterable[str], universe: Universe) -> tuple[Chosen, ...]:
-    """What apk installs for a list of names, every package after those that it depends on. Raises
-    ResolutionError."""
-    solver = _Solver(universe)
+def resolve(wish: Wish, packages: Iterable[Package] | Universe) -> Resolution:
+    """What apk installs for what is asked for, every package after those that it depends on, and why.
+    packages: what the feeds hold. Raises ResolutionError."""
+    solver = _Solver(packages if isinstance(packages, Universe) else Universe(packages))
     waiting: list[Package] = []
-    for name in dict.fromkeys(requested):
+    for name in wish.add:
+        if name in wish.remove:
+            continue
         package = solver.choose((Dependency(name),), None)
         if package is not None:
             waiting.append(package)
@@ -68,7 +73,7 @@ def install(requested: Iterable[str], universe: Universe) -> tuple[Chosen, ...]:
             found = solver.choose(group, package.name)
             if found is not None:
                 waiting.append(found)
-    return tuple(Chosen(solver.chosen[name], *solver.origin[name]) for name in solver.order())
+    return resolution_of([solver.chosen[name] for name in solver.order()], solver.origin, wish)
 
 
 class _Solver:

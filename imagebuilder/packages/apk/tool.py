@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.errors import UserError
@@ -18,6 +17,7 @@ from imagebuilder.host.run import Completed, clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, scratch_folder
 from imagebuilder.log import Log
 from imagebuilder.model.tree import TreeError
+from imagebuilder.packages.resolution import PlanError
 
 PROGRAM = "staging_dir/host/bin/apk"
 INDEX = "packages.adb"
@@ -44,7 +44,7 @@ class ApkError(UserError):
     """The tree's apk did not do what it was asked for."""
 
 
-class ApkRefusalError(ApkError):
+class ApkRefusalError(ApkError, PlanError):
     """apk cannot install these packages together. words: what it says of that."""
 
     def __init__(self, words: str) -> None:
@@ -53,14 +53,6 @@ class ApkRefusalError(ApkError):
             f"the tree's apk cannot install these packages together:\n{words}",
             hint="take one of those that it names out of the packages, or look whether a feed is missing",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Installing:
-    """One package that apk would install. name: with its ABI version."""
-
-    name: str
-    version: str
 
 
 def pinned_versions(tree: Path) -> dict[str, str]:
@@ -112,8 +104,9 @@ def make_index(
 
 def plan_install(
     view: PrivateView, work: Path, indexes: Sequence[bytes], words: Sequence[str], log: Log, *, arch: str
-) -> tuple[Installing, ...]:
-    """What apk would install into an empty root for these words, in its order, dependencies first.
+) -> tuple[tuple[str, str], ...]:
+    """Names and versions of what apk would install into an empty root for these words, in its order,
+    dependencies first. Names have their ABI version.
 
     indexes: of the tree's own packages, then of the feeds; trusted by whoever gives them, so apk looks at no
     signature. work: the folder that the view shows as view.work. ApkRefusalError where the words cannot be
@@ -143,7 +136,7 @@ def plan_install(
     return _planned(done)
 
 
-def _planned(done: Completed) -> tuple[Installing, ...]:
+def _planned(done: Completed) -> tuple[tuple[str, str], ...]:
     """What `apk add --simulate` says that it would do."""
     said = _words(done)
     if done.code != 0:
@@ -159,7 +152,7 @@ def _planned(done: Completed) -> tuple[Installing, ...]:
         match[2] != str(len(found)) for match in found
     ):
         raise ApkError(f"the tree's apk says something that is not understood:\n{said}")
-    return tuple(Installing(match[3], match[4]) for match in found)
+    return tuple((match[3], match[4]) for match in found)
 
 
 def _plain(word: str) -> str:

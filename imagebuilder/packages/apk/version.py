@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from packaging.version import Version
+
+from imagebuilder.python.catalogue.package_version import PackageVersionError
+
 # what can come next, by the rank that decides where two versions go on in different ways: the one with the
 # lower rank is older. Before a version's end come only suffixes that mean a version to be
 _TO_BE, _INVALID, _END, _REVISION, _COMMIT, _SUFFIX_NUMBER, _SUFFIX, _LETTER, _NUMBER, _FIRST = range(10)
@@ -19,6 +23,8 @@ _TOKEN = re.compile(
     r"|~(?P<commit>[0-9a-f]+)|-r(?P<revision>[0-9]+)"
 )
 _NUMBER_BITS = (1 << 64) - 1  # apk counts in 64 bits, and so do dates with a time in a version
+
+_PYTHON_PRE = {"a": "_alpha", "b": "_beta", "rc": "_rc"}
 
 Token = tuple[int, int, str]
 Key = tuple[Token, ...]
@@ -114,3 +120,25 @@ def satisfies(version: str, operator: str, wanted: str) -> bool:
         ">=": newer or same,
         ">~": newer or same,
     }[operator]
+
+
+def python_version(version: Version, release: int) -> str:
+    """The version of a Python distribution (PEP 440) as a package's, in the same order: 1.0rc2 as 1.0_rc2-r1.
+    release: counts packages of one version. PackageVersionError for an epoch or a local part, for which apk
+    has no place."""
+    if version.epoch or version.local:
+        raise PackageVersionError(
+            f"apk has no place for the version {version}: no epoch, and nothing behind a +",
+            hint="give its package another: version = …",
+        )
+    text = ".".join(map(str, version.release))
+    if version.pre is not None:
+        kind, number = version.pre
+        text += f"{_PYTHON_PRE[kind]}{number}"
+    if version.post is not None:
+        text += f"_p{version.post}"
+    if version.dev is not None:  # before all pre-releases, also 0a0.dev0, if it is of none
+        text += (
+            f"_pre{version.dev}" if version.pre or version.post is not None else f"_alpha0_alpha{version.dev}"
+        )
+    return f"{text}-r{release}"

@@ -18,7 +18,7 @@ from imagebuilder.model.package import Dependency, Package
 from imagebuilder.packages.apk.reader import SCRIPTS
 from imagebuilder.packages.opkg.ipk import NAME, PackageFile, PackageFileError
 from imagebuilder.rootfs.files import content_size, write_tree
-from imagebuilder.rootfs.local_package import LocalPackage
+from imagebuilder.rootfs.tree import LocalPackage
 
 PROGRAM = "staging_dir/host/bin/apk"
 MKPKG_SECONDS = 300.0

@@ -2,44 +2,39 @@
 
 With it and with its own packages/ the tree needs no network. Nobody else's files are looked at: opkg's
 download cache is an empty folder of the view (see tree.make).
+
+The index of the tree's own packages/ is kept in the cache, so that make need not make it again each time. A
+fresh or copied tree has an index that make calls out of date, whatever it holds: `find packages -cnewer
+packages/Packages.gz` looks at the time of the last change of a file's status, which unpacking and copying
+set (and mounting the view sets it too). On 17.01.7 making it takes 10 of a build's 15 seconds. An index that
+was made from the very files is put in its place by a goal of ours, just before make looks.
 """
 
 from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 
-from imagebuilder.errors import UserError
 from imagebuilder.host.fs import copy_file, disk_errors_explained, sha256_of
 from imagebuilder.host.sandbox import PrivateView
-from imagebuilder.model.package import Package
+from imagebuilder.model.control import format_fields
+from imagebuilder.model.package import Package, Selected
+from imagebuilder.model.tree import Places
+from imagebuilder.packages.feed import FEED, Finder, first_right, lay_files
+from imagebuilder.packages.index_cache import kept_index
+from imagebuilder.packages.opkg.ipk import PackageFileError
+from imagebuilder.packages.opkg.ipk_reader import read_control
+from imagebuilder.packages.opkg.opkg import format_index
+from imagebuilder.tree.make import GIVEN_HOOKS
 
-FEED = "feed"  # below the work folder: host/bubblewrap.py shows it by this name, tree/make.py asks for it
 FEED_NAME = "hermetic"
 OWN_FEED = "src imagebuilder file:packages"
 _SOURCE = re.compile(r"^\s*src(?:/gz)?\s+(\S+)\s+(\S+)")
 _ARCHITECTURE = re.compile(r"^\s*arch\s+(\S+)\s+\d+")
 ANY_ARCHITECTURE = "all"
 _SIGNED = re.compile(r"^\s*option\s+check_signature\b")
-
-Finder = Callable[[Package], Path | None]
-IndexFormat = Callable[[Iterable[Package]], str]
-Check = Callable[[Package, Sequence[Finder]], tuple[Path | None, str]]
-
-
-class FeedError(UserError):
-    """Packages of an image are nowhere to be had, or are not what their index says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A package that goes into an image from a feed. why: from what was asked for down to it, names."""
-
-    package: Package
-    why: tuple[str, ...]
 
 
 def feeds_of(tree: Path) -> dict[str, str]:
@@ -61,26 +56,7 @@ def used_indexes(tree: Path) -> dict[str, Path]:
     return {name: place for name, place in places.items() if place.is_file()}
 
 
-def in_folder(folder: Path) -> Finder:
-    """Looks for a package's file by its name in a folder, such as a used tree's dl/ or a feed's mirror: with
-    the folders that the index names, and without."""
-
-    def find(package: Package) -> Path | None:
-        names = dict.fromkeys((_inside(package.filename), PurePosixPath(package.filename).name))
-        return next((folder / name for name in names if name and (folder / name).is_file()), None)
-
-    return find
-
-
-def _inside(filename: str) -> str:
-    """An index's file name, if it stays below the index."""
-    path = PurePosixPath(filename)
-    return "" if path.is_absolute() or ".." in path.parts else str(path)
-
-
-def lay_feed(
-    folder: Path, wanted: Sequence[Wanted], finders: Sequence[Finder], format_index: IndexFormat
-) -> tuple[Path, ...]:
+def lay_feed(folder: Path, wanted: Sequence[Selected], finders: Sequence[Finder]) -> tuple[Path, ...]:
     """Lay the wanted packages and their index (Packages, Packages.gz) into `folder`, which is made; the
     package files, in the order of `wanted`.
 
@@ -95,30 +71,6 @@ def lay_feed(
     return tuple(folder / package.filename for package in laid)
 
 
-def lay_files(
-    folder: Path, wanted: Sequence[Wanted], finders: Sequence[Finder], checked: Check
-) -> list[Package]:
-    """Make `folder` and lay the wanted packages' files into it; the packages with their names there. checked
-    finds a package's right file. FeedError names every one that is missing or damaged."""
-    problems: list[str] = []
-    laid: list[Package] = []
-    folder.mkdir(parents=True)
-    for each in wanted:
-        file, problem = checked(each.package, finders)
-        if file is None:
-            problems.append(f"package '{each.package.name}' {problem}{_wanted_by(each)}")
-            continue
-        name = PurePosixPath(each.package.filename).name
-        copy_file(file, folder / name)
-        laid.append(replace(each.package, filename=name))
-    if problems:
-        raise FeedError(
-            "\n".join(problems),
-            hint="fetch them (build.py fetch), or put them into the tree's dl/ or into a mirror folder",
-        )
-    return laid
-
-
 def checked_file(package: Package, finders: Sequence[Finder]) -> tuple[Path | None, str]:
     """A file that is what the index says, or None and what is the matter."""
     if not package.sha256:
@@ -128,26 +80,6 @@ def checked_file(package: Package, finders: Sequence[Finder]) -> tuple[Path | No
         finders,
         lambda file: package.size in (0, file.stat().st_size) and sha256_of(file) == package.sha256.lower(),
     )
-
-
-def first_right(
-    package: Package, finders: Sequence[Finder], is_right: Callable[[Path], bool]
-) -> tuple[Path | None, str]:
-    """The first file that is found and is right, or None and what is the matter."""
-    damaged = ""
-    for find in finders:
-        file = find(package)
-        if file is None:
-            continue
-        if is_right(file):
-            return file, ""
-        damaged = damaged or f"is damaged: {file} is not the file that its index names"
-    return None, damaged or f"is missing: nothing has {PurePosixPath(package.filename).name}"
-
-
-def _wanted_by(wanted: Wanted) -> str:
-    chain = wanted.why[:-1]
-    return f" ({' -> '.join(chain)} needs it)" if chain else " (it was asked for)"
 
 
 def lay_lists(work: Path) -> None:
@@ -176,3 +108,89 @@ def lay_repositories(tree: Path, view: PrivateView) -> None:
 def _repositories(tree: Path) -> list[str]:
     text = (tree / "repositories.conf").read_text("utf-8", "replace")
     return [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+
+
+_BESIDE_KERNEL = b"$(LINUX_DIR)/kernel_"
+_NOT_LISTED = ("libc", "kernel")  # as ipkg-make-index.sh: make installs these two by their files, in order
+INDEX = "Packages"
+# reading a folder of an overlay can change its status, once: so it is read before the index's own is changed
+_INDEX_MK = """\
+{goal}: index_from_cache
+.PHONY: index_from_cache
+index_from_cache:
+\t@mkdir -p packages && cp -f {folder}/{index} {folder}/{index}.gz packages/ && \\
+\t\tls packages >/dev/null && touch packages/{index}.gz
+"""
+# where make looks whether the index is up to date: 17.01 and newer have a goal for it, some forks have not
+_LOOKS = re.compile(r"(?m)^package_reload:")
+_LOOKS_INLINE = "_call_image"
+
+
+def own_packages(tree: Path) -> tuple[Path, ...]:
+    """The package files in the tree's packages/, sorted, that its index lists."""
+    found = sorted((tree / "packages").rglob("*.ipk"))
+    return tuple(path for path in found if path.name.partition("_")[0] not in _NOT_LISTED)
+
+
+def base_packages(tree: Path, places: Places) -> tuple[Path, ...]:
+    """The files of libc and kernel, which no index lists, as make takes them: from 21.02 on beside the
+    kernel's .config if they lie there, else in packages/. Source: package_install of the ImageBuilder's
+    Makefile, which looks in these folders in turn and takes the first."""
+    makefile = tree / "Makefile"
+    beside = makefile.is_file() and _BESIDE_KERNEL in makefile.read_bytes()
+    folders = [places.linux] if beside and places.linux else []
+    folders += [places.packages, f"{places.packages}/base"]
+    found = (
+        next((path for folder in folders for path in sorted((tree / folder).glob(f"{name}_*.ipk"))), None)
+        for name in _NOT_LISTED
+    )
+    return tuple(path for path in found if path is not None)
+
+
+def own_index(tree: Path, cache: Path) -> Path:
+    """`Packages` of the tree's own packages, made or found in the cache."""
+    folder, files = tree / "packages", own_packages(tree)
+    return kept_index(folder, files, cache, lambda: index_of(folder, files).encode())
+
+
+def index_of(folder: Path, files: Sequence[Path]) -> str:
+    """`Packages` of a folder's .ipk files, as ipkg-make-index.sh writes it: each file's control fields as
+    they stand, with Filename (relative to the folder), Size and SHA256sum before the description. A file that
+    is no package has a paragraph without a name, as in OpenWrt's own indexes: opkg passes over it, and who
+    reads it is told which file it is."""
+    paragraphs = []
+    for file in files:
+        fields = _control(file)
+        described = {"Description": fields.pop("Description")} if "Description" in fields else {}
+        fields |= {
+            "Filename": str(file.relative_to(folder)),
+            "Size": str(file.stat().st_size),
+            "SHA256sum": sha256_of(file),
+        }
+        paragraphs.append(format_fields(fields | described))
+    return "".join(f"{paragraph}\n" for paragraph in paragraphs)
+
+
+def _control(file: Path) -> dict[str, str]:
+    try:
+        return dict(read_control(file).fields)
+    except PackageFileError:
+        return {}
+
+
+def lay_own_index(index: Path, tree: Path, view: PrivateView, work: Path) -> None:
+    """Have make take this index of packages/, in place of the one that it would make. work: the folder of the
+    build, of which make reads `make`."""
+    folder = work / "make"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = index.read_bytes()
+    (folder / INDEX).write_bytes(text)
+    (folder / f"{INDEX}.gz").write_bytes(gzip.compress(text, mtime=0))
+    (folder / GIVEN_HOOKS).write_text(_index_makefile(tree, view.work / folder.name), "utf-8")
+
+
+def _index_makefile(tree: Path, folder: Path) -> str:
+    """The makefile that puts the index from `folder`, as programs in the view see it, into packages/."""
+    makefile = (tree / "Makefile").read_text("utf-8", "replace")
+    goal = "package_reload" if _LOOKS.search(makefile) else _LOOKS_INLINE
+    return _INDEX_MK.format(goal=goal, folder=folder, index=INDEX)

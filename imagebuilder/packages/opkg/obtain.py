@@ -12,11 +12,11 @@ import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from imagebuilder.host.cache import OfflineError
 from imagebuilder.host.download import Downloads, Wanted, together
 from imagebuilder.host.transfer_part import DownloadError, NotThereError
+from imagebuilder.model.package import Package
 from imagebuilder.server.mirror import Mirror
 from imagebuilder.server.obtain_sums import CACHED, MAX_SIGNATURE_BYTES
 from imagebuilder.trust.keys import Keys
@@ -44,15 +44,6 @@ class SignedIndex:
     source: str
 
 
-@dataclass(frozen=True)
-class FeedFile:
-    """A package as an index lists it. name: its path from the feed's folder; size: bytes, None if unknown."""
-
-    name: str
-    sha256: str
-    size: int | None = None
-
-
 def signed_index(downloads: Downloads, mirrors: Sequence[Mirror], folder: str, keys: Keys) -> SignedIndex:
     """A feed's index, its signature verified, not older than any seen before; offline, the last one that was
     had.
@@ -72,21 +63,11 @@ def signed_index(downloads: Downloads, mirrors: Sequence[Mirror], folder: str, k
     return SignedIndex(folder, data, sha256, key.number, source)
 
 
-def feed_files(
-    downloads: Downloads, mirrors: Sequence[Mirror], folder: str, files: Sequence[FeedFile]
-) -> list[Path]:
-    """Packages of a feed, in the cache, in their order; fetched in parallel, each compared with its SHA-256.
-
-    OfflineError names all that is missing; WrongContentError, DownloadError, HostError.
-    """
-    return downloads.get_all([wanted_file(mirrors, folder, file) for file in files], "packages")
-
-
-def wanted_file(mirrors: Sequence[Mirror], folder: str, file: FeedFile) -> Wanted:
+def wanted_file(mirrors: Sequence[Mirror], folder: str, package: Package) -> Wanted:
     """What to ask for a package of the feed in this folder of the mirrors."""
-    path = _joined(folder, file.name)
-    limit = MAX_PACKAGE_BYTES if file.size is None else file.size
-    return Wanted(path, file.sha256, tuple(mirror.source(path) for mirror in mirrors), limit)
+    path = _joined(folder, package.filename)
+    sources = tuple(mirror.source(path) for mirror in mirrors)
+    return Wanted(path, package.sha256.lower(), sources, package.size or MAX_PACKAGE_BYTES)
 
 
 def _cached(downloads: Downloads, folder: str, name: str, keys: Keys) -> SignedIndex:

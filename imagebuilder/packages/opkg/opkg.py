@@ -18,7 +18,7 @@ from imagebuilder.model.control import (
     parse_fields,
 )
 from imagebuilder.model.package import Package, PackageList, UnusablePackage
-from imagebuilder.packages.bulk import collector_paused
+from imagebuilder.packages.index_cache import collector_paused
 
 _FIELD = re.compile(r"^(?:Package|Version|Architecture|Filename):", re.MULTILINE)
 GZIP_MAGIC = b"\x1f\x8b"
@@ -29,16 +29,16 @@ class PackageIndexError(UserError):
     """A package list that cannot be read: damaged, or something else."""
 
 
-def parse_index(text: str, *, origin: str = "the package list") -> PackageList:
+def parse_index(text: str, *, origin: str = "the package list", feed: str = "") -> PackageList:
     """The packages of a `Packages` text, in its order; a paragraph that cannot be read costs its own package.
-    origin: whose it is, for messages. Raises PackageIndexError for a text that is no package list: there is
-    something in it, and no package."""
+    origin: whose it is, for messages; feed: its name. Raises PackageIndexError for a text that is no package
+    list: there is something in it, and no package."""
     packages: list[Package] = []
     unusable: list[UnusablePackage] = []
     with collector_paused():
         for line, paragraph in paragraphs(text):
             try:
-                packages.append(package_of(parse_fields(paragraph, first_line=line)))
+                packages.append(package_of(parse_fields(paragraph, first_line=line), feed))
             except ControlError as error:
                 unusable.append(UnusablePackage(_name_in(paragraph), error.message, error.line or line))
     if unusable and not packages and _FIELD.search(text) is None:
@@ -93,14 +93,14 @@ def _unpacked(raw: bytes, origin: str) -> bytes:
     return data
 
 
-def read_index(path: Path) -> PackageList:
-    """The packages of a `Packages` or `Packages.gz` file; which it is, is seen from its content.
-    Raises PackageIndexError."""
+def read_index(path: Path, *, feed: str = "") -> PackageList:
+    """The packages of a `Packages` or `Packages.gz` file; which it is, is seen from its content. feed: its
+    name. Raises PackageIndexError."""
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise PackageIndexError(f"cannot read the package list {path}: {error.strerror}") from error
-    return parse_index(_unpacked(raw, str(path)).decode("utf-8", "replace"), origin=str(path))
+    return parse_index(_unpacked(raw, str(path)).decode("utf-8", "replace"), origin=str(path), feed=feed)
 
 
 def format_index(packages: Iterable[Package]) -> str:

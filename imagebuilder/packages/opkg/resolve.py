@@ -28,11 +28,11 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from imagebuilder.model.package import Dependency, Package
+from imagebuilder.model.package import Dependency, Package, Wish
 from imagebuilder.model.release import covers
 from imagebuilder.packages.opkg.version import compare_versions
-from imagebuilder.packages.refusal import check_whole, clashing, missing, trail, version_gap
-from imagebuilder.packages.resolution import Chosen, ResolutionError
+from imagebuilder.packages.refusal import check_whole, clashing, missing, version_gap
+from imagebuilder.packages.resolution import Resolution, ResolutionError, resolution_of, trail
 from imagebuilder.packages.universe import ANY_ARCHITECTURE, Universe, distinct, fits_version, quarrels, rank
 
 Alternatives = tuple[Dependency, ...]
@@ -67,12 +67,21 @@ def opkg_rules(release: str) -> OpkgRules:
     return next((rules for releases, rules in _GENERATIONS if covers(releases, release)), NEWEST)
 
 
-def install(
-    requested: Iterable[str], universe: Universe, rules: OpkgRules = NEWEST, given: Iterable[Package] = ()
-) -> tuple[Chosen, ...]:
-    """What opkg installs for a list of names, in its order. given: packages that are installed before, each
-    in a call of its own (the tree's libc and kernel). Raises ResolutionError."""
-    names = list(dict.fromkeys(requested))
+def resolve(
+    wish: Wish,
+    packages: Iterable[Package] | Universe,
+    rules: OpkgRules = NEWEST,
+    *,
+    given: Iterable[Package] = (),
+) -> Resolution:
+    """What opkg installs for what is asked for, in its order, and why.
+
+    packages: what the feeds hold, see Universe, which saves time where one set of feeds serves several
+    images. given: package files that ImageBuilder installs before, each in a call of its own (the tree's libc
+    and kernel, see first_packages()). Raises ResolutionError.
+    """
+    universe = packages if isinstance(packages, Universe) else Universe(packages)
+    names = [name for name in wish.add if name not in wish.remove]
     machine = _Opkg(universe, rules, names)
     for package in given:
         machine.origin.setdefault(package.name, (package.name, None))
@@ -81,8 +90,9 @@ def install(
         machine.looked.clear()
     for name in names:
         _drive(machine.request(name))
-    check_whole(universe, tuple(machine.installed.values()), machine.origin)
-    return tuple(Chosen(package, *machine.origin[package.name]) for package in machine.installed.values())
+    installed = tuple(machine.installed.values())
+    check_whole(universe, installed, machine.origin)
+    return resolution_of(installed, machine.origin, wish)
 
 
 def _drive(step: Step[T]) -> T:

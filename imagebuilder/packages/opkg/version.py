@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from packaging.version import Version
+
 RUNS = re.compile(r"([^0-9]*)([0-9]*)")
 OPERATORS = {"<<": "<", "<=": "<", "=": "=", ">=": ">", ">>": ">"}
 END = 0  # of a run of letters: after ~, before everything else
@@ -61,3 +63,18 @@ def satisfies(version: str, operator: str, wanted: str) -> bool:
     """
     order = compare_versions(version, wanted)
     return {"<": order <= 0, "=": order == 0, ">": order >= 0}[OPERATORS[operator]]
+
+
+def python_version(version: Version, release: int) -> str:
+    """The version of a Python distribution (PEP 440) as a package's, in the same order: 1.0rc2 as 1.0~rc2-1.
+    release: counts packages of one version."""
+    text = f"{version.epoch}:" if version.epoch else ""
+    text += ".".join(map(str, version.release))
+    if version.pre is not None:
+        text += "~{}{}".format(*version.pre)
+    if version.post is not None:
+        text += f".post{version.post}"
+    if version.dev is not None:  # before a pre-release of the same number, so one ~ more
+        text += f"~~dev{version.dev}"
+    text += f"+{version.local}" if version.local else ""
+    return f"{text}-{release}"

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from imagebuilder.errors import UserError
-from imagebuilder.python.imports.imports import Import, Place, Source, read_source
+from imagebuilder.python.imports.imports import Import, SourceLine, read_source
 
 MAX_ENTRIES = 20_000  # files and folders of one app
 MAX_SOURCE_BYTES = 2 << 20
@@ -49,7 +49,7 @@ class AppScan:
     kind: AppKind
     own: frozenset[str]
     imports: tuple[Import, ...]
-    computed: tuple[Place, ...]
+    computed: tuple[SourceLine, ...]
 
 
 @dataclass(slots=True)
@@ -183,10 +183,6 @@ def _own_modules(files: list[AppFile]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _package_of(place: PurePosixPath) -> str:
-    return ".".join(place.parent.parts)
-
-
 def app_files(path: Path) -> tuple[AppKind, list[AppFile]]:
     """An app's modules. path: a wheel (*.whl), a folder, or a script; of folders all but NOT_SHIPPED and
     NOT_SHIPPED_FILES at their top, hidden folders and virtual environments.
@@ -215,11 +211,11 @@ def scan_app(path: Path, *, python: tuple[int, int], implementation: str = "cpyt
     """
     kind, files = app_files(path)
     imports: list[Import] = []
-    computed: list[Place] = []
+    computed: list[SourceLine] = []
     for file in files:
         if file.data is not None:
-            source = Source(file.name, _package_of(file.place))
-            found = read_source(file.data, source, python=python, implementation=implementation)
+            package = ".".join(file.place.parent.parts)
+            found = read_source(file.data, file.name, package, python=python, implementation=implementation)
             imports += found.imports
             computed += found.computed
     return AppScan(path, kind, _own_modules(files), tuple(sorted(imports)), tuple(sorted(computed)))

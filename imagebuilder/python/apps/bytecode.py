@@ -9,15 +9,15 @@ from pathlib import Path
 from imagebuilder.config.app import Optimize, SourceKind
 from imagebuilder.log import Log
 from imagebuilder.python.bytecode.bytecode import (
-    CompileError,
     Form,
     Interpreter,
     Validity,
-    compile_each,
+    cached_path,
+    compile_sources,
+    is_source,
     shipped_tree,
     usual_validity,
 )
-from imagebuilder.python.bytecode.check import cached_path
 from imagebuilder.rootfs.tree import Entry, FileTree
 
 
@@ -48,27 +48,21 @@ class Compiler:
     def ship_all(
         self, trees: Mapping[str, FileTree], source: SourceKind, optimize: Optimize, *, lenient: bool = False
     ) -> dict[str, FileTree]:
-        """As ship(), for several packages, by their names: compiled together, for an interpreter under
-        emulation takes long to start."""
+        """The trees of several packages as they are shipped, by their names: compiled together, for an
+        interpreter under emulation takes long to start."""
         if source == "only":
             return {name: tree.without_empty_folders() for name, tree in trees.items()}
         sources = {
-            path: entry
-            for tree in trees.values()
-            for path, entry in tree.items()
-            if entry.kind == "file" and path.endswith(".py")
+            path: entry for tree in trees.values() for path, entry in tree.items() if is_source(path, entry)
         }
         name = next(iter(trees)) if len(trees) == 1 else "packages"
         form = Form(optimize, self.validity or usual_validity(self.python))
         place = self.into / f"{name}-{form.optimize}"
-        bytecode, failures = compile_each(
-            sources, self.interpreter, place, epoch=self.epoch, log=self.log, form=form
+        bytecode = compile_sources(
+            sources, self.interpreter, place, epoch=self.epoch, log=self.log, form=form, lenient=lenient
         )
-        if failures and not lenient:
-            raise CompileError(failures)
-        if failures:
-            listed = ", ".join(path for path, _ in failures)
-            self.log.warn(f"{name}: not compiled, for it does not compile: {listed}")
+        if failed := sorted(sources.keys() - bytecode.keys()):
+            self.log.warn(f"{name}: not compiled, for it does not compile: {', '.join(failed)}")
         return {name: self._shipped(tree, bytecode, source) for name, tree in trees.items()}
 
     def _shipped(self, tree: FileTree, bytecode: Mapping[str, Entry], source: SourceKind) -> FileTree:
@@ -77,8 +71,6 @@ class Compiler:
             cached = {cached_path(path, self.python): bytecode[path] for path in tree if path in bytecode}
             return tree.merged(cached).without_empty_folders()
         left = {
-            path: entry
-            for path, entry in tree.items()
-            if entry.kind == "file" and path.endswith(".py") and path not in bytecode
+            path: entry for path, entry in tree.items() if is_source(path, entry) and path not in bytecode
         }
         return shipped_tree(tree.without(left), bytecode).merged(left)

@@ -26,7 +26,7 @@ class LauncherError(UserError):
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartOptions:
     """How an interpreter is started. site: whether `site` is imported (without it sitecustomize, *.pth files
     and `exit` are not there); isolated: without the environment's PYTHON* and the current folder on the
     path; optimize: 0, 1 or 2, for what is compiled on the device; interpreter: its path there."""
@@ -61,7 +61,7 @@ class Service:
     respawn_seconds: int = 5
 
 
-def entry_point_program(entry: EntryPoint, start: Start) -> Entry:
+def entry_point_program(entry: EntryPoint, start: StartOptions) -> Entry:
     """The program of a console entry point."""
     top = entry.attribute.partition(".")[0]
     lines = [start.first_line(), *(start.path_lines() or ["import sys"])]
@@ -70,7 +70,7 @@ def entry_point_program(entry: EntryPoint, start: Start) -> Entry:
     return file_of(("\n".join(lines) + "\n").encode(), PROGRAM_MODE)
 
 
-def bytecode_program(bytecode: str, start: Start, header_bytes: int) -> Entry:
+def bytecode_program(bytecode: str, start: StartOptions, header_bytes: int) -> Entry:
     """The program that runs a script's bytecode, at this path on the target, as the main module.
     header_bytes: what stands before the code in it."""
     lines = [
@@ -86,7 +86,7 @@ def bytecode_program(bytecode: str, start: Start, header_bytes: int) -> Entry:
     return file_of(("\n".join(lines) + "\n").encode(), PROGRAM_MODE)
 
 
-def source_program(text: bytes, start: Start) -> Entry:
+def source_program(text: bytes, start: StartOptions) -> Entry:
     """The program that is a script's own source: its first line, if it has one, replaced. Without `site`
     the script must need nothing of site-packages: there is no place in it to say where that is."""
     body = text.partition(b"\n")[2] if text.startswith(b"#!") else text

@@ -26,12 +26,12 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.fs import expand_home
 from imagebuilder.model.control import parse_depends, parse_names
 from imagebuilder.model.filespec import site_packages
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import LOCAL, Package
 from imagebuilder.python.apps.bytecode import Compiler
 from imagebuilder.python.apps.launcher import (
     PROGRAMS,
     Service,
-    Start,
+    StartOptions,
     bytecode_program,
     init_script,
     maintainer_scripts,
@@ -39,23 +39,19 @@ from imagebuilder.python.apps.launcher import (
 )
 from imagebuilder.python.apps.script import Script, read_script
 from imagebuilder.python.bytecode.versions import version_facts
-from imagebuilder.python.catalogue.package_version import PackageManager, package_version
-from imagebuilder.python.requirements.index import PackageIndex
-from imagebuilder.python.requirements.index_source import project_digest
+from imagebuilder.python.catalogue.package_version import PackageWords
+from imagebuilder.python.requirements.index import PackageIndex, project_digest
 from imagebuilder.python.requirements.requirements import counting
 from imagebuilder.python.wheels.target import WheelTarget
 from imagebuilder.python.wheels.tree import WheelTree, check_native, wheel_tree
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import Entry, FileTree, file_of
+from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage, file_of
 
 SECTION = "lang"
 APP_PREFIX, WHEEL_PREFIX, OTHER_PREFIX = "app-", "python3-", "pypi-"
 ALWAYS = ("libc",)  # every package of OpenWrt's depends on it
-_ANY: Mapping[PackageManager, str] = {"opkg": "all", "apk": "noarch"}
 # OpenWrt's base-files has these users; others are made when a package is installed that asks for them
 _KNOWN_USERS = frozenset({"root", "daemon", "ftp", "network", "nobody"})
-_APK_SCRIPTS = {"postinst": "post-install", "prerm": "pre-deinstall"}
 
 
 class AppPackageError(UserError):
@@ -118,7 +114,7 @@ def _check_python(path: Path, requires: str, target: WheelTarget) -> None:
         )
 
 
-def declare_app(app: App, depends: Iterable[str], manager: PackageManager, target: WheelTarget) -> Package:
+def declare_app(app: App, depends: Iterable[str], words: PackageWords, target: WheelTarget) -> Package:
     """The app's package as a plan knows it. depends: names of the interpreter's packages, and of those that
     its requirements became.
 
@@ -126,19 +122,20 @@ def declare_app(app: App, depends: Iterable[str], manager: PackageManager, targe
     """
     if app.use.service:
         _command(app, _start(app.use, target))
-    facts = Package(app.name, package_version(app.version, 1, manager), description=app.summary or app.name)
+    facts = Package(app.name, words.version(app.version, 1), description=app.summary or app.name)
     needs = check_native(app.wheel, target) if app.wheel is not None else ()
-    package = declared(facts, (*depends, *needs), app.use, manager)
+    package = declared(facts, (*depends, *needs), app.use, words)
     return package if app.wheel is None or app.wheel.pure else replace(package, architecture=target.arch)
 
 
-def declared(facts: Package, depends: Iterable[str], use: AppUse | None, manager: PackageManager) -> Package:
+def declared(facts: Package, depends: Iterable[str], use: AppUse | None, words: PackageWords) -> Package:
     """A package of no certain processor, with what all of them have. use: an app's, whose service may run as
     a user that the device has not yet."""
     user = use.user if use is not None and use.service and use.user not in _KNOWN_USERS else ""
     return replace(
         facts,
-        architecture=_ANY[manager],
+        feed=LOCAL,
+        architecture=words.any_architecture,
         depends=parse_depends(", ".join(dict.fromkeys((*ALWAYS, *depends)))),
         section=SECTION,
         extra={"Require-User": f"{user}:{user}"} if user else {},
@@ -146,12 +143,12 @@ def declared(facts: Package, depends: Iterable[str], use: AppUse | None, manager
 
 
 def declare_wheel(
-    name: str, wheel: Wheel, depends: Iterable[str], manager: PackageManager, target: WheelTarget
+    name: str, wheel: Wheel, depends: Iterable[str], words: PackageWords, target: WheelTarget
 ) -> Package:
     """The package of a requirement's wheel as a plan knows it. name: see local_names(); depends as in
     declare_app(). NativeCodeError."""
-    facts = Package(name, package_version(wheel.version, 1, manager), description=wheel.summary or name)
-    package = declared(facts, (*depends, *check_native(wheel, target)), None, manager)
+    facts = Package(name, words.version(wheel.version, 1), description=wheel.summary or name)
+    package = declared(facts, (*depends, *check_native(wheel, target)), None, words)
     if not wheel.pure:
         package = replace(package, architecture=target.arch)
     if not name.startswith(OTHER_PREFIX):
@@ -184,9 +181,9 @@ def packages_of(
     return tuple(sorted({found[name] for name in distributions if name in found}))
 
 
-def _start(use: AppUse, target: WheelTarget) -> Start:
+def _start(use: AppUse, target: WheelTarget) -> StartOptions:
     python = "{}.{}".format(*target.version_pair)
-    return Start(site_packages(python), site=use.site, isolated=use.isolated)
+    return StartOptions(site_packages(python), site=use.site, isolated=use.isolated)
 
 
 def _programs(app: App) -> list[str]:
@@ -196,7 +193,7 @@ def _programs(app: App) -> list[str]:
     return [entry.program for entry in app.wheel.entry_points]
 
 
-def _command(app: App, start: Start) -> list[str]:
+def _command(app: App, start: StartOptions) -> list[str]:
     """What an app's service runs, without its arguments."""
     programs = _programs(app)
     chosen = app.use.program
@@ -216,7 +213,7 @@ def _command(app: App, start: Start) -> list[str]:
     )
 
 
-def _script_tree(app: App, script: Script, start: Start, source: SourceKind) -> WheelTree:
+def _script_tree(app: App, script: Script, start: StartOptions, source: SourceKind) -> WheelTree:
     """A script's module and program."""
     program = f"{PROGRAMS}/{app.service}"
     if source == "only":
@@ -231,13 +228,13 @@ def app_package(
     package: Package,
     target: WheelTarget,
     compiler: Compiler,
-    manager: PackageManager,
     *,
     source: SourceKind = "bytecode",
     optimize: Optimize = 0,
 ) -> LocalPackage:
-    """An app's package with its content. package: of declare_app(); source, optimize: where the app says
-    nothing of its own. CompileError and its like, WheelError, NativeCodeError, FileTreeError."""
+    """An app's package with its content, its scripts as opkg's. package: of declare_app(); source, optimize:
+    where the app says nothing of its own. CompileError and its like, WheelError, NativeCodeError,
+    FileTreeError."""
     kind = source_kind(app.use.source) if app.use.source is not None else source
     level = app.use.optimize if app.use.optimize is not None else optimize
     # bytecode is optimized already; told of -O, Python would look for it under another name
@@ -255,22 +252,19 @@ def app_package(
         header = version_facts("{}.{}".format(*target.version_pair)).header_bytes
         more[f"{PROGRAMS}/{app.service}"] = bytecode_program(bytecode, start, header)
     command = _command(app, start) if app.use.service else ()
-    files, scripts = service_files(app.use, app.service, command, manager)
+    files, scripts = service_files(app.use, app.service, command)
     return LocalPackage(package, shipped.merged({**more, **files}), scripts)
 
 
 def service_files(
-    use: AppUse, name: str, command: Sequence[str], manager: PackageManager
+    use: AppUse, name: str, command: Sequence[str]
 ) -> tuple[dict[str, Entry], dict[str, bytes]]:
-    """The init script of an app's service, and the package's scripts that enable it; nothing without one.
-    command: of the program, without the app's arguments."""
+    """The init script of an app's service, and the package's scripts, as opkg's, that enable it; nothing
+    without one. command: of the program, without the app's arguments."""
     if not use.service:
         return {}, {}
     service = Service((*command, *use.arguments), use.user, use.environment, use.respawn_seconds)
-    scripts = maintainer_scripts()
-    if manager == "apk":
-        scripts = {_APK_SCRIPTS[name]: text for name, text in scripts.items()}
-    return {f"/etc/init.d/{name}": init_script(service)}, scripts
+    return {f"/etc/init.d/{name}": init_script(service)}, maintainer_scripts()
 
 
 def wheel_package(
@@ -284,7 +278,7 @@ def wheel_package(
 ) -> LocalPackage:
     """The package of a requirement's wheel with its content, as app_package(). Sources in it that do not
     compile go in as they are, with a warning."""
-    start = Start(site_packages("{}.{}".format(*target.version_pair)))
+    start = StartOptions(site_packages("{}.{}".format(*target.version_pair)))
     made = wheel_tree(wheel, target, start)
     shipped = compiler.ship(package.name, made.tree, source, optimize, lenient=True)
     return LocalPackage(package, shipped.merged(made.programs))

@@ -10,27 +10,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from imagebuilder.config.python_package import PythonPackageUse
+from imagebuilder.config.app import PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.fs import disk_errors_explained, remove_tree
 from imagebuilder.host.run import TAIL_LINES, Completed, clean_environment, run
-from imagebuilder.host.sandbox import shut_in
+from imagebuilder.host.sandbox import scratch_folder, shut_in
 from imagebuilder.log import Log
 from imagebuilder.model.filespec import site_packages
 from imagebuilder.python.requirements.index_pip import pip
 
-HELPER = "host_build_hook.py"  # run as text by the Python that builds, not imported by ours
+if TYPE_CHECKING:
+    from pyproject_hooks import BuildBackendHookCaller
+
+# runs a script with what the build requires: not PYTHONPATH, since .pth files there count, as setuptools' do
+_WITH_SITE = """
+import os, runpy, site, sys
+place, *sys.argv = sys.argv[1:]
+site.addsitedir(place)
+sys.path[:0] = [os.path.dirname(os.path.abspath(sys.argv[0])), place]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 BUILD_SECONDS = 1800.0
 # what a project without pyproject.toml, or without a build backend in it, is built with (PEP 517)
 LEGACY_BACKEND, LEGACY_REQUIRES = "setuptools.build_meta:__legacy__", ("setuptools>=40.8.0",)
@@ -91,18 +102,18 @@ def build_wheel(source: Path, options: BuildOptions, bench: Bench, log: Log) -> 
     """Build the project in the folder `source`, of which nobody else has need: building writes into it.
 
     Returns the wheel's file. HostBuildError with what the build said last, and, offline, for requirements
-    that the cache has not; PackageIndexError for those that cannot be had as wheels; HostError where there is
+    that the cache has not; PythonIndexError for those that cannot be had as wheels; HostError where there is
     no sandbox or no pip.
     """
     backend = _backend(source, options)
     job = _Job(source, options, bench, log)
     job.install((*backend.requires, *options.requires))
-    orders = {"backend": backend.name, "backend_path": backend.path, "settings": dict(options.settings)}
-    more = job.do({"do": "requires", **orders}).get("requires", [])
+    hooks, settings = job.hooks(backend), dict(options.settings) or None
+    more: object = hooks.get_requires_for_build_wheel(settings)  # the project's own code says what it likes
     if not isinstance(more, list) or not all(isinstance(each, str) for each in more):
         raise HostBuildError(f"{source}: its build backend asks for {more!r}", hint="that is a fault of it")
     job.install(tuple(more))
-    made = job.do({"do": "wheel", "out": str(bubblewrap.WORK / "bin"), **orders}).get("wheel")
+    made: object = hooks.build_wheel(str(bubblewrap.WORK / "bin"), settings)
     wheel = bench.scratch / "work/bin" / str(made)
     if not isinstance(made, str) or "/" in made or not wheel.is_file():
         raise HostBuildError(f"{source}: its build backend made no wheel", hint="that is a fault of it")
@@ -123,7 +134,7 @@ def install_setup_py(source: Path, options: BuildOptions, bench: Bench, log: Log
     places = ["--prefix=/usr", f"--root={root}", f"--install-lib={site_packages(python)}"]
     places += ["--install-scripts=/usr/bin", "--install-data=/usr"]
     arguments = [*options.global_args, "install", *places, *options.args]
-    job.do({"do": "setup.py", "arguments": arguments})
+    job.run("setup.py", arguments)
     return bench.scratch / "work/bin"
 
 
@@ -149,29 +160,59 @@ class _Job:
         doing = f"installing what building {self.source.name} requires"
         pip([*argv, "--no-compile", *wanted], doing, cwd=self.bench.scratch, log=self.log)
 
-    def do(self, orders: Mapping[str, object]) -> dict[str, object]:
-        """Have the helper do something in the sandbox; its answer."""
-        answer = self.work / "tmp/answer"
-        told = {"site": str(self.site), "answer": str(bubblewrap.WORK / "tmp/answer"), **orders}
-        helper = (resources.files(__package__) / HELPER).read_text("utf-8")
+    def hooks(self, backend: _Backend) -> BuildBackendHookCaller:
+        """The hooks of a build backend (PEP 517), which run in the sandbox."""
+        from pyproject_hooks import BuildBackendHookCaller  # noqa: PLC0415 (a plan calls none)
+
+        folder = str(bubblewrap.TREE / self.options.folder)
+        try:
+            return BuildBackendHookCaller(folder, backend.name, backend.path, self.run_hook)
+        except ValueError as error:
+            raise HostBuildError(
+                f"{self.source}: its backend-path is not within it: {error}", hint="that is a fault of it"
+            ) from error
+
+    def run_hook(
+        self,
+        cmd: Sequence[str],
+        cwd: str | None = None,  # noqa: ARG002 - where all of a build's programs run
+        extra_environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """How pyproject_hooks runs programs. cmd: Python, a script of its own, the hook's name, and a folder
+        with the hook's input.json, where its output.json is looked for. The sandbox sees none of these, so
+        they are carried there and back; of the output, which the project's own code can write, what the hook
+        gave goes on, and nothing else."""
+        _, script, hook, control = cmd
+        # a folder anew each time: into one that the project's code had, it could have put links that lead out
+        with disk_errors_explained(self.work), scratch_folder(self.work, "hook-") as outside:
+            inside = bubblewrap.WORK / "tmp" / outside.name
+            shutil.copyfile(script, outside / "hook.py")
+            shutil.copyfile(Path(control, "input.json"), outside / "input.json")
+            done = self.run(str(inside / "hook.py"), (hook, str(inside)), **(extra_environ or {}))
+            answer = outside / "output.json"
+            there = answer.is_file() and not answer.is_symlink()
+            try:
+                told = json.loads(answer.read_text("utf-8")) if there else {}
+            except ValueError as error:
+                raise self.failed(done) from error
+        if not isinstance(told, dict) or "return_val" not in told:
+            raise self.failed(done)
+        if told.get("no_backend"):
+            why = [told[key] for key in ("backend_error", "traceback") if told.get(key)]
+            raise self.failed(done, "\n".join(map(str, why)))
+        Path(control, "output.json").write_text(json.dumps({"return_val": told["return_val"]}), "utf-8")
+
+    def run(self, script: str, arguments: Sequence[str], **variables: str) -> Completed:
+        """Run a Python script in the sandbox, in the project's folder. HostBuildError if it fails."""
         folder = str(bubblewrap.TREE / self.options.folder)
         # -S: no site-packages of this machine; what is required is in a folder of its own
-        argv = [*self.prefix, "env", "--chdir", folder, _base_python(), "-S", "-c", helper]
-        done = run(
-            argv,
-            env=self.environment(),
-            stdin=json.dumps(told).encode(),
-            check=False,
-            log=self.log,
-            timeout=BUILD_SECONDS,
-        )
-        if done.code != 0 or not answer.is_file():
+        python = ("env", "--chdir", folder, _base_python(), "-S", "-c", _WITH_SITE)
+        argv = [*self.prefix, *python, str(self.site), script, *arguments]
+        env = {**self.environment(), **variables}
+        done = run(argv, env=env, check=False, log=self.log, timeout=BUILD_SECONDS)
+        if done.code != 0:
             raise self.failed(done)
-        try:
-            read = json.loads(answer.read_text("utf-8"))
-        except ValueError as error:
-            raise self.failed(done) from error
-        return read if isinstance(read, dict) else {}
+        return done
 
     def environment(self) -> dict[str, str]:
         return clean_environment(
@@ -184,8 +225,9 @@ class _Job:
             }
         )
 
-    def failed(self, done: Completed) -> HostBuildError:
-        said = (done.stderr.strip() or done.stdout).splitlines()[-TAIL_LINES:]
+    def failed(self, done: Completed, why: str = "") -> HostBuildError:
+        """why: what it says by another way than its output."""
+        said = (why.strip() or done.stderr.strip() or done.stdout).splitlines()[-TAIL_LINES:]
         hint = "put right what it names"
         if any("'false'" in line or "command false" in line or "false failed" in line for line in said):
             hint = (

@@ -9,18 +9,18 @@ from pathlib import Path
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
-from imagebuilder.config.python_package import PythonPackageUse
+from imagebuilder.config.app import PythonPackageUse
 from imagebuilder.errors import UserError
+from imagebuilder.host.elf import is_elf
 from imagebuilder.host.fs import expand_home
 from imagebuilder.log import Log
 from imagebuilder.model.control import parse_depends, parse_names
 from imagebuilder.model.filespec import site_packages
-from imagebuilder.model.package import Package
-from imagebuilder.python.apps.launcher import Start
+from imagebuilder.model.package import LOCAL, Package
+from imagebuilder.python.apps.launcher import StartOptions
 from imagebuilder.python.build.host_build import Bench, build_wheel, install_setup_py, options_of
 from imagebuilder.python.build.host_build_source import lay_source, stated_version
-from imagebuilder.python.catalogue.package_version import PackageManager, package_version
-from imagebuilder.python.wheels.elf import is_elf
+from imagebuilder.python.catalogue.package_version import PackageWords
 from imagebuilder.python.wheels.target import WheelTarget, native_hint
 from imagebuilder.python.wheels.tree import NativeCodeError, wheel_tree
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel
@@ -28,7 +28,6 @@ from imagebuilder.rootfs.tree import EMPTY, FileTree
 
 SECTION = "lang"
 ALWAYS = ("libc",)  # every package of OpenWrt's depends on it
-_ANY = {"opkg": "all", "apk": "noarch"}
 
 TreeReader = Callable[[Path], FileTree]
 
@@ -37,7 +36,7 @@ class RecipeError(UserError):
     """A recipe of a Python package that cannot be followed."""
 
 
-def declare(use: PythonPackageUse, project: Path, manager: PackageManager) -> Package:
+def declare(use: PythonPackageUse, project: Path, words: PackageWords) -> Package:
     """The package as a plan knows it, before anything is built. project: what its source's path counts from.
 
     RecipeError where the version stands nowhere; SourceTreeError, PackageVersionError.
@@ -53,14 +52,15 @@ def declare(use: PythonPackageUse, project: Path, manager: PackageManager) -> Pa
             )
     return Package(
         name=use.name,
-        version=package_version(version, use.release, manager),
-        architecture=_ANY[manager],
+        version=words.version(version, use.release),
+        architecture=words.any_architecture,
         depends=parse_depends(", ".join(dict.fromkeys((*ALWAYS, *use.depends)))),
         provides=use.provides,
         conflicts=parse_names(", ".join(use.conflicts)),
         section=SECTION,
         description=use.description or use.name,
         extra={"License": use.license} if use.license else {},
+        feed=LOCAL,
     )
 
 
@@ -130,7 +130,7 @@ def _of_wheel(use: PythonPackageUse, wheel: Wheel, target: WheelTarget) -> FileT
             f" and the target has {target.python}",
             hint="take another release of it, or another release of OpenWrt",
         )
-    made = wheel_tree(wheel, target, Start(site_packages("{}.{}".format(*target.version_pair))))
+    made = wheel_tree(wheel, target, StartOptions(site_packages("{}.{}".format(*target.version_pair))))
     lacking = [name for name in made.needs if name not in use.depends]
     if lacking:
         raise RecipeError(

@@ -4,6 +4,9 @@ The rules are those of lang/python in openwrt/packages from 21.02 on: `foo.py` g
 folder (the legacy place, found without its source), with a checked hash in its header (PEP 552) because the
 build exports SOURCE_DATE_EPOCH, and the target path as the name in its code objects. The compiler is a Python
 of the same version, run in batches through host/run.py; our own Python's version does not matter.
+
+What has no such bytecode the device would compile itself, each time that it starts, because bytecode is not
+written there.
 """
 
 from __future__ import annotations
@@ -11,11 +14,11 @@ from __future__ import annotations
 import ast
 import marshal
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from imagebuilder.errors import UserError
@@ -23,14 +26,17 @@ from imagebuilder.host.fs import disk_errors_explained, remove_tree
 from imagebuilder.host.run import Completed, clean_environment, how_it_ended, killed_by, run
 from imagebuilder.log import Log
 from imagebuilder.python.bytecode.versions import version_facts
+from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.tree import Entry, FileTree, file_at, file_of, parent_of
 
 HELPER = "compile_batch.py"  # run as text by another interpreter, not imported by ours
 SHEBANG = re.compile(rb"\A#![^\n]*python[^\n]*")
 TARGET_SHEBANG = b"#!/usr/bin/python3"
 
-
 Validity = Literal["checked-hash", "unchecked-hash", "timestamp"]
+Why = Literal["none", "hidden", "program"]
+PROGRAM_FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/libexec")
+_HEAD_BYTES = 128
 
 
 class InterpreterError(UserError):
@@ -160,7 +166,8 @@ def _failures(interpreter: Interpreter, done: Completed) -> list[tuple[str, str]
     return failures
 
 
-def _is_source(path: str, entry: Entry) -> bool:
+def is_source(path: str, entry: Entry) -> bool:
+    """Whether a file of a package is a module's source."""
     return entry.kind == "file" and path.endswith(".py")
 
 
@@ -173,33 +180,16 @@ def compile_sources(
     jobs: int = 2,
     log: Log | None = None,
     form: Form | None = None,
+    lenient: bool = False,
 ) -> dict[str, Entry]:
     """Compile file entries by their target paths ('/usr/lib/python3.11/os.py'), in `jobs` runs at a time.
 
     into: a folder for the bytecode, which must stay as long as the result is used. epoch: SOURCE_DATE_EPOCH
-    in seconds since 1970. form: OpenWrt's own where none is given. Returns the bytecode's entry for each
-    source's path: read and write bits of the source, writable by the owner, never executable.
-    Raises CompileError, naming all that fail; what compile_each() raises.
-    """
-    made, failures = compile_each(sources, interpreter, into, epoch=epoch, jobs=jobs, log=log, form=form)
-    if failures:
-        raise CompileError(failures)
-    return made
-
-
-def compile_each(
-    sources: Mapping[str, Entry],
-    interpreter: Interpreter,
-    into: Path,
-    *,
-    epoch: int,
-    jobs: int = 2,
-    log: Log | None = None,
-    form: Form | None = None,
-) -> tuple[dict[str, Entry], tuple[tuple[str, str], ...]]:
-    """As compile_sources(): the bytecode of those that compile; path and reason of those that do not.
-
-    InterpreterError, for a form too that this version does not know; VersionError; HostError.
+    in seconds since 1970. form: OpenWrt's own where none is given. lenient: sources that do not compile are
+    left out. Returns the bytecode's entry for each source's path: read and write bits of the source, writable
+    by the owner, never executable.
+    Raises CompileError, naming all that fail; InterpreterError, for a form too that this version does not
+    know; VersionError; HostError.
     """
     form = form_of_openwrt(interpreter.python) if form is None else form
     if form.validity != "timestamp" and not version_facts(interpreter.python).hashed:
@@ -210,7 +200,7 @@ def compile_each(
         )
     ordered = sorted(sources.items())
     if not ordered:
-        return {}, ()
+        return {}
     into = into.absolute()
     size = -(-len(ordered) // max(jobs, 1))
     starts = range(0, len(ordered), size)
@@ -231,25 +221,22 @@ def compile_each(
             for start in starts
         ]
         failures = [failure for batch in batches for failure in batch.result()]
+    if failures and not lenient:
+        raise CompileError(failures)
     failed = {path for path, _ in failures}
-    made = {
+    return {
         path: file_at(into / f"{number:06d}.pyc", entry.mode & 0o666 | 0o200)
         for number, (path, entry) in enumerate(ordered)
         if path not in failed
     }
-    return made, tuple(sorted(failures))
 
 
 def _target_script(entry: Entry) -> Entry:
     """A script for the target: a first line that names any Python becomes #!/usr/bin/python3, its options
     lost, as in OpenWrt."""
-    if entry.source is not None:
-        with entry.source.open("rb") as stream:
-            if stream.read(2) != b"#!":  # a binary may be large: look before reading
-                return entry
-        data = entry.source.read_bytes()
-    else:
-        data = entry.data or b""
+    if not _head(entry).startswith(b"#!"):  # a binary may be large: look before reading
+        return entry
+    data = content(entry)
     changed = SHEBANG.sub(TARGET_SHEBANG, data, count=1)
     return entry if changed == data else file_of(changed, entry.mode)
 
@@ -262,7 +249,7 @@ def shipped_tree(tree: FileTree, bytecode: Mapping[str, Entry]) -> FileTree:
     """
     entries: dict[str, Entry] = {}
     for path, entry in tree.items():
-        if _is_source(path, entry):
+        if is_source(path, entry):
             entries[path + "c"] = bytecode[path]
         elif entry.kind == "file" and path.endswith(".exe"):
             continue
@@ -293,10 +280,63 @@ def ship(
     sources: dict[str, Entry] = {}
     for name, tree in packages.items():
         for path, entry in tree.items():
-            if _is_source(path, entry) and sources.setdefault(path, entry) != entry:
+            if is_source(path, entry) and sources.setdefault(path, entry) != entry:
                 raise UserError(
                     f"the package {name} and one before it hold different files {path}",
                     hint="two packages cannot own one file: drop it from one of them",
                 )
     bytecode = compile_sources(sources, interpreter, into, epoch=epoch, jobs=jobs, log=log)
     return {name: shipped_tree(tree, bytecode) for name, tree in packages.items()}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Uncompiled:
+    """A source that is compiled whenever it is used. why: it has no bytecode; its bytecode lies beside it,
+    where the source hides it (OpenWrt's -src packages do that); or it is a program, which never has any."""
+
+    path: str
+    why: Why
+
+
+def cached_path(path: str, python: str) -> str:
+    """Where the interpreter ("3.11") looks for the bytecode of a source that is there (PEP 3147)."""
+    source = PurePosixPath(path)
+    tag = python.replace(".", "")
+    return str(source.parent / "__pycache__" / f"{source.stem}.cpython-{tag}.pyc")
+
+
+def _head(entry: Entry) -> bytes:
+    if entry.source is None:
+        return (entry.data or b"")[:_HEAD_BYTES]
+    with entry.source.open("rb") as stream:
+        return stream.read(_HEAD_BYTES)
+
+
+def is_program(path: str, entry: Entry) -> bool:
+    """Whether a file among programs is a source for CPython, by its first line."""
+    if str(PurePosixPath(path).parent) not in PROGRAM_FOLDERS or entry.kind != "file":
+        return False
+    first = _head(entry).partition(b"\n")[0]
+    return first.startswith(b"#!") and b"python" in first and b"micropython" not in first
+
+
+def uncompiled(tree: FileTree, python: str) -> tuple[Uncompiled, ...]:
+    """Every source in a root file system, or in a package, that Python ("3.11") would compile on the device,
+    by path. Modules: all *.py below /usr/lib/pythonX.Y."""
+    return tuple(sorted(_uncompiled(tree, python)))
+
+
+def _uncompiled(tree: FileTree, python: str) -> Iterator[Uncompiled]:
+    for path in tree.below(f"/usr/lib/python{python}"):
+        entry = tree[path]
+        if entry.kind == "file" and path.endswith(".py") and cached_path(path, python) not in tree:
+            yield Uncompiled(path, "hidden" if path + "c" in tree else "none")
+    for folder in PROGRAM_FOLDERS:
+        for path in tree.children(folder):
+            if is_program(path, tree[path]):
+                yield Uncompiled(path, "program")
+
+
+def magic_of(entry: Entry) -> int:
+    """The magic number of a file of bytecode."""
+    return int.from_bytes(_head(entry)[:2], "little")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host import bubblewrap
+from imagebuilder.host.elf import ElfError, ElfHeader, read_elf
 from imagebuilder.host.run import CLEAN_PATH, clean_environment, find_program, run
 from imagebuilder.python.bytecode.bytecode import Interpreter, InterpreterError
-from imagebuilder.python.wheels.elf import Elf, ElfError, read_elf
 
 PROBE_SECONDS = 20.0
 _MAGIC = "import importlib.util as u; print(int.from_bytes(u.MAGIC_NUMBER[:2], 'little'))"
@@ -66,7 +66,7 @@ def target_interpreter(
     """
     program = root / f"usr/bin/python{python}"
     try:
-        elf = read_elf(program.read_bytes())
+        elf = read_elf(program.read_bytes()).header
     except (OSError, ElfError) as error:
         reason = error.message if isinstance(error, ElfError) else error.strerror
         raise InterpreterError(
@@ -92,13 +92,13 @@ def can_run(root: Path, python: str, emulated: Sequence[str]) -> bool:
     if emulated:
         return True
     try:
-        return _is_native(read_elf((root / f"usr/bin/python{python}").read_bytes()))
+        return _is_native(read_elf((root / f"usr/bin/python{python}").read_bytes()).header)
     except (OSError, ElfError):
         return False
 
 
-def _is_native(elf: Elf) -> bool:
-    own = read_elf(Path(sys.executable).resolve().read_bytes())
+def _is_native(elf: ElfHeader) -> bool:
+    own = read_elf(Path(sys.executable).resolve().read_bytes()).header
     return (own.machine, own.bits, own.little_endian) == (elf.machine, elf.bits, elf.little_endian)
 
 

@@ -43,12 +43,7 @@ def known_versions() -> Mapping[str, PythonVersion]:
     return {
         python: PythonVersion(
             python,
-            facts["magic_number"],
-            facts["header_bytes"],
-            facts["hashed"],
-            frozenset(facts["frozen"]),
-            tuple(facts["startup"]),
-            facts["seen"],
+            **{**facts, "frozen": frozenset(facts["frozen"]), "startup": tuple(facts["startup"])},
         )
         for python, facts in json.loads(text)["versions"].items()
     }

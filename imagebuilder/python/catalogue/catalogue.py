@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any, Literal, get_args
 
 from imagebuilder.errors import UserError
+from imagebuilder.model.release import Release
 
 PythonVariant = Literal["base", "light", "full"]
 HookKind = Literal["mkdir", "copy", "symlink"]
@@ -45,14 +46,14 @@ class PythonPackage:
     summary: str
     depends: tuple[str, ...]
     filespec: tuple[tuple[str, str], ...]
-    install_hook: tuple[HookStep, ...]
     src_twin: bool
     pure_modules: tuple[str, ...]
     ext_modules: tuple[str, ...]
-    site_modules: tuple[str, ...]
     name_in_index: str
-    abi_version: str
-    standard_library: bool
+    install_hook: tuple[HookStep, ...] = ()
+    site_modules: tuple[str, ...] = ()
+    abi_version: str = ""
+    standard_library: bool = True
 
     @property
     def src_name(self) -> str | None:
@@ -69,8 +70,8 @@ class PythonPackage:
 class Catalogue:
     """One interpreter of a release series. python: major.minor; version: of CPython; magic_number: of its
     bytecode; shipped: what its packages hold, their -src twins apart; ext_filename: where extension modules
-    are below the library folder, {module}, <arch> and <libc> left open; unpackaged: modules of the standard
-    library that no package ships."""
+    are below the library folder, {module}, <arch> and <libc> left open; shipped_in_no_package: modules
+    of the standard library."""
 
     series: str
     commit: str
@@ -82,7 +83,7 @@ class Catalogue:
     ext_filename: str
     builtin_modules: tuple[str, ...]
     builtin_modules_in: str
-    unpackaged: tuple[str, ...]
+    shipped_in_no_package: tuple[str, ...]
     variants: Mapping[str, str]
     packages: Mapping[str, PythonPackage]
 
@@ -90,11 +91,6 @@ class Catalogue:
     def library(self) -> str:
         """The standard library's folder on the target."""
         return f"/usr/lib/python{self.python}"
-
-    @property
-    def site_packages(self) -> str:
-        """Where further packages go on the target."""
-        return f"{self.library}/site-packages"
 
     @property
     def version_pair(self) -> tuple[int, int]:
@@ -116,14 +112,9 @@ class Catalogue:
         """The one package to install for a variant: python3-base, python3-light, or python3 for full."""
         return self.package(self.variants[variant])
 
-    def variant_packages(self, variant: PythonVariant) -> tuple[PythonPackage, ...]:
-        """All of the catalogue's packages that a variant brings, dependencies first. Packages of other feeds
-        (zlib, libffi, ...) are not among them; see depends."""
-        return self.closure([self.variant_package(variant).name])
-
     def closure(self, names: Sequence[str]) -> tuple[PythonPackage, ...]:
-        """These packages and those of the catalogue that they need, dependencies first.
-        CatalogueError for a name that is not in it."""
+        """These packages and those of the catalogue that they need, dependencies first; those of other feeds
+        (zlib, libffi, ...) are not among them, see depends. CatalogueError for a name that is not in it."""
         done: dict[str, PythonPackage] = {}
 
         def visit(package: PythonPackage) -> None:
@@ -144,7 +135,9 @@ class Catalogue:
         if found is None:
             raise CatalogueError(
                 f"no Python package of OpenWrt {self.series} brings the module {module}",
-                hint=f"OpenWrt leaves it out of Python {self.python}" if top in self.unpackaged else None,
+                hint=f"OpenWrt leaves it out of Python {self.python}"
+                if top in self.shipped_in_no_package
+                else None,
             )
         return self.packages[found]
 
@@ -192,28 +185,15 @@ def _filled(value: Any, python: str) -> Any:
 
 
 def _package(name: str, facts: Mapping[str, Any]) -> PythonPackage:
-    return PythonPackage(
-        name=name,
-        version=facts["version"],
-        summary=facts["summary"],
-        depends=facts["depends"],
-        filespec=facts["filespec"],
-        install_hook=tuple(HookStep(*step) for step in facts.get("install_hook", ())),
-        src_twin=facts["src_twin"],
-        pure_modules=facts["pure_modules"],
-        ext_modules=facts["ext_modules"],
-        site_modules=facts.get("site_modules", ()),
-        name_in_index=facts.get("name_in_index", name),
-        abi_version=facts.get("abi_version", ""),
-        standard_library=facts.get("standard_library", True),
-    )
+    hook = tuple(HookStep(*step) for step in facts.get("install_hook", ()))
+    return PythonPackage(name=name, **{"name_in_index": name, **facts, "install_hook": hook})
 
 
 def known_series() -> tuple[str, ...]:
     """The release series that there is a catalogue of, oldest first, `snapshot` last."""
     names = (each.name for each in (resources.files(__package__) / "data").iterdir())
     found = (name[len(_PREFIX) : -len(_SUFFIX)] for name in names if name.startswith(_PREFIX))
-    return tuple(sorted(found))
+    return tuple(sorted(found, key=Release))
 
 
 @cache
@@ -247,20 +227,12 @@ def load_catalogue(series: str, family: Family = "python3") -> Catalogue:
         )
     raw = whole["interpreters"][family]
     facts = _filled(raw, raw["python"])
+    packages = {name: _package(name, each) for name, each in facts["packages"].items()}
     return Catalogue(
         series=whole["series"],
         commit=whole["about"]["commit"],
         family=family,
-        shipped=facts["shipped"],
-        python=facts["python"],
-        version=facts["version"],
-        magic_number=facts["magic_number"],
-        ext_filename=facts["ext_filename"],
-        builtin_modules=facts["builtin_modules"],
-        builtin_modules_in=facts["builtin_modules_in"],
-        unpackaged=facts["shipped_in_no_package"],
-        variants=facts["variants"],
-        packages={name: _package(name, each) for name, each in facts["packages"].items()},
+        **{**facts, "packages": packages},
     )
 
 

@@ -1,16 +1,47 @@
-"""`auto`: the smallest set of packages that gives apps what they import."""
+"""`auto`: the smallest set of packages that gives apps what they import.
+
+Packages of third-party modules are known by their names alone: those of lang/python in openwrt/packages
+(branches openwrt-19.07 to master).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from imagebuilder.errors import Fault, FaultsError
 from imagebuilder.python.apps.apps import AppScan
 from imagebuilder.python.catalogue.catalogue import Catalogue, known_series, load_catalogue
-from imagebuilder.python.catalogue.feed_names import feed_package
-from imagebuilder.python.imports.graph import ImportGraph, import_graph
-from imagebuilder.python.imports.imports import NEEDED, Import, Kind, Place
+from imagebuilder.python.imports.imports import NEEDED, Import, ImportGraph, Kind, SourceLine, import_graph
+
+_PREFIX = "python3-"
+# where the package is not called as the module is: what follows `python3-`, the newer name first
+DIFFERENT: Mapping[str, tuple[str, ...]] = {
+    "Crypto": ("cryptodome", "crypto"),
+    "Cryptodome": ("cryptodomex",),
+    "MySQLdb": ("mysql",),
+    "OpenSSL": ("pyopenssl",),
+    "PIL": ("pillow",),
+    "attr": ("attrs",),
+    "corsheaders": ("django-cors-headers",),
+    "elftools": ("pyelftools",),
+    "google.protobuf": ("protobuf",),
+    "jwt": ("pyjwt",),
+    "nacl": ("pynacl",),
+    "paho.mqtt": ("paho-mqtt",),
+    "pubsub": ("pypubsub",),
+    "pycurl": ("curl",),
+    "pylibmodbus": ("libmodbus",),
+    "rest_framework": ("django-restframework",),
+    "rtslib": ("rtslib-fb",),
+    "ruamel.yaml": ("ruamel-yaml",),
+    "serial": ("pyserial",),
+    "socks": ("pysocks",),
+    "usb": ("pyusb",),
+    "websocket": ("websocket-client",),
+    "yaml": ("yaml", "pyyaml"),
+    "zope.interface": ("zope-interface",),
+}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,14 +79,19 @@ class Lazy:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What `auto` found. packages: to install, what they depend on left out, the interpreter first; wanted:
-    for each of them who wants it (nobody names the interpreter); computed: imports that cannot be read."""
+    """What `auto` found. wanted: the packages to install, what they depend on left out, the interpreter
+    first, and for each of them who wants it (nobody names the interpreter); computed: imports that cannot be
+    read."""
 
-    packages: tuple[str, ...]
     wanted: Mapping[str, tuple[Want, ...]]
     left_out: tuple[LeftOut, ...]
     lazy: tuple[Lazy, ...]
-    computed: tuple[Place, ...]
+    computed: tuple[SourceLine, ...]
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages' names, in order."""
+        return tuple(self.wanted)
 
 
 @dataclass(slots=True)
@@ -128,7 +164,7 @@ class _Chooser:
         if not top:
             message = f"the relative import of '{imported.module}' leads out of the app"
             hint = "name the folder that holds the whole package in python.apps"
-        elif top in self.catalogue.unpackaged:
+        elif top in self.catalogue.shipped_in_no_package:
             message = f"OpenWrt {series} leaves the module '{top}' out of Python {python}"
             hint = f"import '{top}' where ImportError is caught, or bring the module with the app"
         elif others := _series_with(top):
@@ -213,9 +249,23 @@ def choose_packages(
     maybe = [each for each in imports if each.kind == "optional"]
     maybe += [each for each in imports if each.kind == "fallback" and each.module not in replacements]
     return Choice(
-        packages=packages,
         wanted={name: tuple(sorted(set(chooser.wanted.get(name, ())))) for name in packages},
         left_out=chooser.left_out(maybe),
         lazy=chooser.lazy(needed),
         computed=tuple(place for scan in (*scans, *libraries) for place in scan.computed),
     )
+
+
+def _candidates(module: str) -> Iterator[str]:
+    """Package names to look for, the likeliest first: by the table, for the longest part of the name that is
+    in it, then by the rule that `_` becomes `-` and capitals small letters."""
+    parts = module.split(".")
+    for end in range(len(parts), 0, -1):
+        yield from (_PREFIX + name for name in DIFFERENT.get(".".join(parts[:end]), ()))
+    yield _PREFIX + parts[0].lower().replace("_", "-")
+    yield _PREFIX + parts[0]  # python3-et_xmlfile
+
+
+def feed_package(module: str, packages: Collection[str]) -> str | None:
+    """The one of these packages that brings a module, by its name alone; None if none is called so."""
+    return next((name for name in _candidates(module) if name in packages), None)

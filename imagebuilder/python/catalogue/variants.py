@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -10,7 +9,7 @@ from typing import get_args
 from imagebuilder.config.model_config import Variant
 from imagebuilder.errors import UserError
 from imagebuilder.model.edition import EDITIONS
-from imagebuilder.model.release import SNAPSHOT
+from imagebuilder.model.release import Release
 from imagebuilder.python.catalogue.catalogue import (
     Catalogue,
     Family,
@@ -38,26 +37,24 @@ class VariantError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class PythonPackages:
-    """What to install for a variant. packages: their names, in order, what they depend on left to the feeds;
-    reasons: the config's key that asks for each ('python.variant', 'python.source', 'python.pip',
-    'python.setuptools', and 'python.apps' for what `auto` found); warnings: to be shown, in words."""
+    """What to install for a variant. reasons: the config's key that asks for each package ('python.variant',
+    'python.source', 'python.pip', 'python.setuptools', and 'python.apps' for what `auto` found); warnings: to
+    be shown, in words."""
 
-    variant: Variant
-    packages: tuple[str, ...]
     reasons: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Their names, in order; what they depend on is left to the feeds."""
+        return tuple(self.reasons)
 
 
 def catalogue_series(release: str) -> str:
     """The catalogue's series of a release: '24.10' of '24.10.4' and '24.10-SNAPSHOT', 'snapshot' of itself,
     of an edition of the kit the series whose packages it plays. A series that no catalogue knows comes back
     too; load_catalogue refuses it."""
-    if release in EDITIONS:
-        return EDITIONS[release].series
-    if release == SNAPSHOT:
-        return SNAPSHOT
-    found = re.match(r"\d{2}\.\d{2}", release)
-    return found[0] if found else release
+    return EDITIONS[release].series if release in EDITIONS else Release(release).series
 
 
 def family_of(variant: Variant) -> Family | None:
@@ -114,10 +111,9 @@ def python_packages(
     _check(series, variant, {"python.source": source, "python.pip": pip, "python.setuptools": setuptools})
     family = family_of(variant)
     if variant == "none":
-        return PythonPackages(variant, (), {})
+        return PythonPackages({})
     if family is None:
-        name = load_micropython(series).default
-        return PythonPackages(variant, (name,), {name: "python.variant"})
+        return PythonPackages({load_micropython(series).default: "python.variant"})
     catalogue = load_catalogue(series, family)
     reasons = dict.fromkeys(scanned, "python.apps")
     if variant == "auto":
@@ -133,4 +129,4 @@ def python_packages(
         for name in source_packages(catalogue, tuple(reasons)):
             reasons.setdefault(name, "python.source")
     warnings = (PYTHON2_ENDED,) if family == "python2" else ()
-    return PythonPackages(variant, tuple(reasons), reasons, warnings)
+    return PythonPackages(reasons, warnings)

@@ -1,23 +1,31 @@
-"""What one Python source imports, read without running it.
+"""What one Python source imports, read without running it; and what the standard library's modules import of
+one another.
 
 Each import comes with its line and with when it happens: always, when a function is called, on a condition,
 only if it is there, or never on the target. Names that are computed cannot be read; where they are is told.
+Of a condition round an import nobody can tell, or it is true or false of this target: Linux, with a Python of
+known version, where type checkers do not run.
+
+The standard library's graph, as far as OpenWrt may have put it into several packages, is in
+data/imports-*.json, one file a Python version, made by reading CPython's own sources in this way.
 """
 
 from __future__ import annotations
 
 import ast
+import json
+import operator
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
 
 from imagebuilder.errors import UserError
-from imagebuilder.python.imports.conditions import dotted, is_type_checking, verdict
 
 Kind = Literal["always", "conditional", "deferred", "optional", "fallback", "typing", "never"]
-How = Literal["import", "from", "call", "data"]
 NEEDED: tuple[Kind, ...] = ("always", "conditional", "deferred")
 _ORDER: tuple[Kind, ...] = ("always", "conditional", "deferred", "optional", "fallback", "typing", "never")
 _CATCHES = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
@@ -45,6 +53,16 @@ _DATA = {
     **{f"importlib.resources.{name}": "package" for name in _RESOURCES},
     **{f"importlib_resources.{name}": "package" for name in _RESOURCES},
 }
+Verdict = bool | None
+_PATCH = 0.5  # there is a patch release, so that (3, 11, _PATCH) > (3, 11), but nobody knows which
+_COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
 
 
 class SourceError(UserError):
@@ -62,7 +80,6 @@ class Import:
     line: int
     module: str
     kind: Kind = "always"
-    how: How = "import"
     names: tuple[str, ...] = ()
     instead: tuple[str, ...] = ()
 
@@ -73,7 +90,7 @@ class Import:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class SourceLine:
     """A line of a source, counted from 1."""
 
     file: str
@@ -81,20 +98,11 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """One source to read. file: its name in messages; package: the dotted package that it is in, or that it
-    is as `__init__.py`; '' at the top."""
-
-    file: str
-    package: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """What one source imports, by line, and the places of imports whose names are computed."""
 
     imports: tuple[Import, ...]
-    computed: tuple[Place, ...]
+    computed: tuple[SourceLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +120,14 @@ class _Where:
 
 @dataclass(slots=True)
 class _Reader:
-    source: Source
+    file: str
+    package: str
     python: tuple[int, int]
     implementation: str
     aliases: Mapping[str, str]
     waiting: list[tuple[ast.AST, _Where]] = field(default_factory=list)
     imports: list[Import] = field(default_factory=list)
-    computed: list[Place] = field(default_factory=list)
+    computed: list[SourceLine] = field(default_factory=list)
 
     def read_all(self, tree: ast.Module) -> None:
         self._later(tree.body, _Where())
@@ -147,17 +156,11 @@ class _Reader:
                 self._call(node, where)
         return self._later(ast.iter_child_nodes(node), inside)
 
-    def _add(
-        self, node: ast.stmt | ast.expr, module: str, where: _Where, how: How, **more: tuple[str, ...]
-    ) -> None:
-        self.imports.append(Import(self.source.file, node.lineno, module, where.kind, how, **more))
-
     def _statement(self, node: ast.Import | ast.ImportFrom, where: _Where) -> None:
-        how: How = "import" if isinstance(node, ast.Import) else "from"
-        for module, names, bound in _imported(node, self.source.package):
+        for module, names, bound in _imported(node, self.package):
             others = (each for name in bound for each in where.instead.get(name, ()))
             instead = tuple(dict.fromkeys(others)) if where.kind == "optional" else ()
-            self._add(node, module, where, how, names=names, instead=instead)
+            self.imports.append(Import(self.file, node.lineno, module, where.kind, names, instead))
 
     def _condition(self, node: ast.If, where: _Where) -> None:
         holds = verdict(node.test, self.python, self.implementation)
@@ -173,7 +176,7 @@ class _Reader:
             catches = _catches_import_error(handler)
             self._later(handler.body, where.within("fallback" if catches else "conditional"))
             if catches and not any(map(_gives_up, handler.body)):
-                tried = where.within("optional", _replacements(node.handlers, self.source.package))
+                tried = where.within("optional", _replacements(node.handlers, self.package))
         self._later((*node.body, *node.orelse), tried)
         self._later(node.finalbody, where)
 
@@ -186,20 +189,21 @@ class _Reader:
         argument = _argument(node, 0, named[called])
         if not (isinstance(argument, ast.Constant) and isinstance(argument.value, str)):
             if called in _CALLS and argument is not None:
-                self.computed.append(Place(self.source.file, node.lineno))
+                self.computed.append(SourceLine(self.file, node.lineno))
             return
         module = argument.value
         if module.startswith("."):
             anchor = _argument(node, 1, "package")
-            package = anchor.value if isinstance(anchor, ast.Constant) else self.source.package
-            module = _absolute(module.lstrip("."), len(module) - len(module.lstrip(".")), str(package))
+            package = anchor.value if isinstance(anchor, ast.Constant) else self.package
+            module = absolute_module(module.lstrip("."), len(module) - len(module.lstrip(".")), str(package))
         if module:
-            how: How = "data" if called in _DATA else "call"
-            self._add(node, module, where.within("optional") if called in _PROBES else where, how)
+            kind = where.within("optional").kind if called in _PROBES else where.kind
+            self.imports.append(Import(self.file, node.lineno, module, kind))
 
 
-def _absolute(module: str, level: int, package: str) -> str:
-    """A relative import's module; with its dots in front if it leads out of the topmost package."""
+def absolute_module(module: str, level: int, package: str) -> str:
+    """The module of an import in a package, `level` being its dots, 0 for none; one that leads out of the
+    topmost package keeps them in front."""
     if level == 0:
         return module
     parts = package.split(".") if package else []
@@ -218,7 +222,7 @@ def _imported(
     else:
         names = tuple(alias.name for alias in node.names if alias.name != "*")
         bound = frozenset(alias.asname or alias.name for alias in node.names)
-        yield _absolute(node.module or "", node.level, package), names, bound
+        yield absolute_module(node.module or "", node.level, package), names, bound
 
 
 def _replacements(handlers: Iterable[ast.ExceptHandler], package: str) -> dict[str, tuple[str, ...]]:
@@ -295,20 +299,135 @@ def _parse(data: bytes, file: str, python: tuple[int, int]) -> ast.Module:
 
 
 def read_source(
-    data: bytes, source: Source, *, python: tuple[int, int], implementation: str = "cpython"
+    data: bytes, file: str, package: str = "", *, python: tuple[int, int], implementation: str = "cpython"
 ) -> Found:
-    """The imports of one source for a Linux target with Python (major, minor). implementation: what it calls
-    itself, or micropython.
+    """The imports of one source for a Linux target with Python (major, minor). file: its name in messages;
+    package: the dotted package that it is in, or that it is as `__init__.py`; '' at the top. implementation:
+    what Python calls itself, or micropython.
 
     Raises SourceError, with file and line, for what is no Python of that version.
     """
-    tree = _parse(data, source.file, python)
+    tree = _parse(data, file, python)
     try:
-        reader = _Reader(source, python, implementation, _aliases(tree))
+        reader = _Reader(file, package, python, implementation, _aliases(tree))
         reader.read_all(tree)
     except RecursionError as error:
         raise SourceError(
-            f"{source.file}: nested too deeply to be read", hint="put the file right, or leave it out"
+            f"{file}: nested too deeply to be read", hint="put the file right, or leave it out"
         ) from error
     imports = (each for each in reader.imports if each.module != "__future__")
     return Found(tuple(sorted(imports)), tuple(sorted(reader.computed)))
+
+
+def dotted(node: ast.expr) -> str:
+    """'sys.version_info' for names with attributes; '' for any other expression."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join((node.id, *reversed(parts))) if isinstance(node, ast.Name) else ""
+
+
+def is_type_checking(test: ast.expr) -> bool:
+    """Whether a condition is `TYPE_CHECKING`, which holds for type checkers alone."""
+    return dotted(test).rpartition(".")[2] == "TYPE_CHECKING"
+
+
+def _known(node: ast.expr, python: tuple[int, int], implementation: str) -> object:
+    """The value that an expression has on the target; None if that is not known."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Tuple):
+        parts = tuple(_known(each, python, implementation) for each in node.elts)
+        return None if None in parts else parts
+    if isinstance(node, ast.Subscript) and dotted(node.value) == "sys.version_info":
+        return {"0": python[0], "1": python[1], ":2": python}.get(ast.unparse(node.slice))
+    values: Mapping[str, object] = {
+        "sys.version_info": (*python, _PATCH),
+        "sys.version_info.major": python[0],
+        "sys.version_info.minor": python[1],
+        "sys.platform": "linux",
+        "os.name": "posix",
+        "sys.implementation.name": implementation,
+    }
+    return values.get(dotted(node))
+
+
+def _compared(test: ast.Compare, python: tuple[int, int], implementation: str) -> Verdict:
+    """A single comparison of known values of one kind; of versions no more than major and minor is known."""
+    if len(test.ops) != 1 or type(test.ops[0]) not in _COMPARE:
+        return None
+    left, right = (_known(each, python, implementation) for each in (test.left, test.comparators[0]))
+    if type(left) is not type(right) or left is None:
+        return None
+    if isinstance(right, tuple) and len(right) > 2:
+        return None
+    try:
+        return _COMPARE[type(test.ops[0])](left, right)
+    except TypeError:  # a version compared with names
+        return None
+
+
+def verdict(test: ast.expr, python: tuple[int, int], implementation: str = "cpython") -> Verdict:
+    """Whether a condition holds on a Linux target with Python (major, minor); None if that is not known."""
+    if is_type_checking(test):
+        return False
+    match test:
+        case ast.Constant():
+            found: Verdict = bool(test.value)
+        case ast.UnaryOp(op=ast.Not()):
+            inner = verdict(test.operand, python, implementation)
+            found = None if inner is None else not inner
+        case ast.BoolOp():
+            parts = [verdict(each, python, implementation) for each in test.values]
+            decides = isinstance(test.op, ast.Or)  # one true part decides `or`, one false part `and`
+            found = decides if decides in parts else None if None in parts else not decides
+        case ast.Call(args=[ast.Constant(value=str(start))]) if (
+            dotted(test.func) == "sys.platform.startswith"
+        ):
+            found = "linux".startswith(start)
+        case ast.Compare():
+            found = _compared(test, python, implementation)
+        case _:
+            found = None
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ImportGraph:
+    """One Python version. eager: by module the modules that come with it at once, without which it cannot be
+    imported; lazy: by module those that it may import later, or does without."""
+
+    python: str
+    eager: Mapping[str, tuple[str, ...]]
+    lazy: Mapping[str, tuple[str, ...]]
+
+    def reached(self, module: str) -> dict[str, tuple[str, ...]]:
+        """All modules that come with one at once, itself first, each with the chain of modules that leads to
+        it. A package comes before its modules."""
+        chains: dict[str, tuple[str, ...]] = {}
+        waiting: list[tuple[str, tuple[str, ...]]] = [(module, ())]
+        for name, chain in waiting:  # grows while it is walked
+            for each in with_parents(name):
+                if each not in chains:
+                    chains[each] = (*chain, each)
+                    waiting += [(target, chains[each]) for target in self.eager.get(each, ())]
+        return chains
+
+
+def with_parents(module: str) -> Iterator[str]:
+    """'a.b.c' gives 'a', 'a.b' and 'a.b.c': Python imports a package before what is in it."""
+    parts = module.split(".")
+    return (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
+@cache
+def import_graph(python: str) -> ImportGraph:
+    """The graph of a Python version such as '3.11', which a catalogue names."""
+    text = (resources.files(__package__) / "data" / f"imports-{python}.json").read_text("utf-8")
+    facts = json.loads(text)
+
+    def tuples(kind: str) -> dict[str, tuple[str, ...]]:
+        return {module: tuple(others) for module, others in facts[kind].items()}
+
+    return ImportGraph(python=facts["python"], eager=tuples("eager"), lazy=tuples("lazy"))

@@ -1,36 +1,45 @@
 """Apps for MicroPython: their modules in /usr/lib/micropython, as sources or, where mpy-cross of the very
-version is at hand, as its bytecode; a program in /usr/bin; perhaps a service."""
+version is at hand, as its bytecode; a program in /usr/bin; perhaps a service. And which modules a release's
+MicroPython can import, from data/micropython.json, which names its source."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tempfile
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from packaging.version import Version
 
 from imagebuilder.config.app import AppUse
-from imagebuilder.errors import HostError, UserError
+from imagebuilder.errors import Fault, FaultsError, HostError, UserError
 from imagebuilder.host.fs import expand_home
 from imagebuilder.host.run import ProgramError, clean_environment, find_program, run
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
-from imagebuilder.python.apps.apps import AppFile, AppKind, app_files
+from imagebuilder.python.apps.apps import AppFile, AppKind, app_files, scan_app
 from imagebuilder.python.apps.launcher import PROGRAM_MODE, PROGRAMS
 from imagebuilder.python.apps.package import APP_PREFIX, AppPackageError, declared, service_files
-from imagebuilder.python.catalogue.package_version import PackageManager, package_version
+from imagebuilder.python.catalogue.catalogue import CatalogueError, load_micropython
+from imagebuilder.python.catalogue.package_version import PackageWords
+from imagebuilder.python.imports.imports import NEEDED, Import, with_parents
 from imagebuilder.python.wheels.entry_points import EntryPoint, EntryPointError, parse_entry_point
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import Entry, FileTree, file_of
+from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage, file_of
 
 LIBRARY = "/usr/lib/micropython"  # on the search path of every OpenWrt release's MicroPython
 INTERPRETER = "/usr/bin/micropython"
 MPY_SECONDS = 60.0
 _MPY_VERSION = re.compile(r"MicroPython v([0-9][0-9.]*)")
+SYNTAX = (3, 11)  # what sources are read by; MicroPython itself knows less, and says so
+IMPLEMENTATION = "micropython"
+_SOURCES = "-src"
 
 
 class MpyCrossError(UserError):
@@ -99,10 +108,10 @@ def open_app(use: AppUse, project: Path) -> MicroPythonApp:
     return MicroPythonApp(use, path, kind, use.name or APP_PREFIX + program, program, sources)
 
 
-def declare_app(app: MicroPythonApp, depends: Iterable[str], manager: PackageManager) -> Package:
+def declare_app(app: MicroPythonApp, depends: Iterable[str], words: PackageWords) -> Package:
     """The app's package as a plan knows it. depends: the interpreter's package, and micropython-lib's."""
-    facts = Package(app.name, package_version(Version("0"), 1, manager), description=app.name)
-    return declared(facts, depends, app.use, manager)
+    facts = Package(app.name, words.version(Version("0"), 1), description=app.name)
+    return declared(facts, depends, app.use, words)
 
 
 def _program(app: MicroPythonApp) -> tuple[str, Entry]:
@@ -156,9 +165,7 @@ def _entry_point(app: MicroPythonApp) -> EntryPoint | None:
     return found[0] if len(found) == 1 else next((each for each in found if each.program == chosen), None)
 
 
-def app_package(
-    app: MicroPythonApp, package: Package, manager: PackageManager, mpy_cross: MpyCross | None = None
-) -> LocalPackage:
+def app_package(app: MicroPythonApp, package: Package, mpy_cross: MpyCross | None = None) -> LocalPackage:
     """An app's package with its content; with mpy-cross its modules, and a script, are bytecode.
 
     AppPackageError where there is no telling what to run, EntryPointError, MpyCrossError.
@@ -182,5 +189,100 @@ def app_package(
     if app.kind == "script" and as_bytecode:
         content = _module_program(app.program.replace("-", "_"))
     entries[f"{PROGRAMS}/{program}"] = content
-    more, scripts = service_files(app.use, app.program, [f"{PROGRAMS}/{program}"], manager)
+    more, scripts = service_files(app.use, app.program, [f"{PROGRAMS}/{program}"])
     return LocalPackage(package, FileTree({**entries, **more}), scripts)
+
+
+@dataclass(frozen=True, slots=True)
+class MicroPythonModules:
+    """Modules by their whole names. upstream: the interpreter's version; tls: of an interpreter with TLS;
+    library: of micropython-lib; library_unix: of micropython-lib-unix."""
+
+    series: str
+    upstream: str
+    builtin: frozenset[str]
+    tls: frozenset[str]
+    library: frozenset[str]
+    library_unix: frozenset[str]
+
+    def importable(self, packages: Collection[str]) -> frozenset[str]:
+        """What can be imported with these packages, an interpreter among them or not (then the release's own
+        choice of one); parents of modules included."""
+        facts = load_micropython(self.series)
+        chosen = next((name for name in facts.interpreters if name in packages), facts.default)
+        found = set(self.builtin)
+        if facts.interpreters[chosen].tls is not False:
+            found |= self.tls
+        bare = {name.removesuffix(_SOURCES) for name in packages}
+        found |= self.library if "micropython-lib" in bare else set()
+        found |= self.library_unix if "micropython-lib-unix" in bare else set()
+        return frozenset(parent for name in found for parent in with_parents(name))
+
+
+@cache
+def _facts() -> dict[str, Any]:
+    file = resources.files(__package__) / "data" / "micropython.json"
+    facts: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return facts
+
+
+def load_modules(series: str) -> MicroPythonModules:
+    """The modules of a release series. CatalogueError for an unknown one."""
+    found = _facts().get(series)
+    if found is None or series == "about":
+        known = ", ".join(name for name in _facts() if name != "about")
+        raise CatalogueError(
+            f"the modules of MicroPython in OpenWrt {series} are not known", hint=f"known are {known}"
+        )
+    return MicroPythonModules(
+        series,
+        found["micropython"],
+        *(frozenset(found[key]) for key in ("builtin", "tls", "library", "library_unix")),
+    )
+
+
+def check_imports(apps: Iterable[Path], series: str, packages: Collection[str]) -> None:
+    """Refuse apps that import what MicroPython lacks with these packages. Imports whose absence is caught do
+    not count. Apps see one another's modules.
+
+    FaultsError naming file and line of each; AppError, SourceError, CatalogueError.
+    """
+    modules = load_modules(series)
+    there = modules.importable(packages)
+    scans = [scan_app(path, python=SYNTAX, implementation=IMPLEMENTATION) for path in apps]
+    own = {name for scan in scans for name in scan.own}
+    faults = [
+        _fault(each, modules)
+        for scan in scans
+        for each in scan.imports
+        if not _is_there(each, there, own) and (each.kind in NEEDED or _needed_instead(each, there, own))
+    ]
+    if faults:
+        raise FaultsError(faults)
+
+
+def _is_there(imported: Import, there: Collection[str], own: Collection[str]) -> bool:
+    return imported.top in own or imported.module in there
+
+
+def _needed_instead(imported: Import, there: Collection[str], own: Collection[str]) -> bool:
+    """Whether an import with replacements has none that is there."""
+    if imported.kind != "optional" or not imported.instead:
+        return False
+    return all(name not in there and name.partition(".")[0] not in own for name in imported.instead)
+
+
+def _fault(imported: Import, modules: MicroPythonModules) -> Fault:
+    name = imported.module
+    message = f"MicroPython {modules.upstream} of OpenWrt {modules.series} has no module '{name}'"
+    if f"u{name}" in modules.builtin | modules.tls:
+        hint = f"import u{name}"
+    elif name in modules.library:
+        hint = "add the package micropython-lib"
+    elif name in modules.library_unix:
+        hint = "add the package micropython-lib-unix, and run it with micropython-unix"
+    elif name in modules.tls:
+        hint = "take the interpreter with TLS, micropython-mbedtls"
+    else:
+        hint = "bring the module with the app, or import it where ImportError is caught"
+    return Fault(imported.file, imported.line, "", message, hint)

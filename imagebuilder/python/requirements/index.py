@@ -1,7 +1,10 @@
-"""Package indexes: what requirements resolve to, and the files, kept in the cache by their SHA-256."""
+"""Package indexes: what requirements resolve to, and the files, kept in the cache by their SHA-256; wheels
+that are built of sources, and which of these would have to be compiled."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,20 +15,20 @@ from packaging.requirements import Requirement
 from packaging.utils import parse_sdist_filename, parse_wheel_filename
 
 from imagebuilder.config.app import PinnedRequirement
+from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.cache import Cache, OfflineError, cache_disk_errors
 from imagebuilder.host.sandbox import shut_in
 from imagebuilder.log import Log
 from imagebuilder.python.build.host_build import Bench, BuildOptions, HostBuildError, build_wheel
-from imagebuilder.python.build.host_build_source import lay_source
+from imagebuilder.python.build.host_build_source import LEFT_OUT, lay_source
 from imagebuilder.python.requirements.index_pip import (
-    PackageIndexError,
+    PythonIndexError,
     for_target,
     index_settings,
     local_places,
     pip,
 )
-from imagebuilder.python.requirements.index_source import NativeSourceError, native_files
 from imagebuilder.python.wheels.target import WheelTarget, native_hint
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel
 
@@ -35,6 +38,9 @@ _NETWORK = (
     *("/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/hosts", "/etc/host.conf", "/etc/ssl", "/etc/pki"),
     *("/etc/ca-certificates", "/run/systemd/resolve"),
 )
+NATIVE_ENDINGS = (".c", ".cc", ".cpp", ".cxx", ".pyx", ".rs", ".f90", ".f")
+MAX_PROJECT_BYTES = 256 << 20
+_NOT_BUILT = ("test", "doc", "example", "bench")  # folders whose C code is not the package's own
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class PackageIndex:
         that some must have; wheels: a folder with more wheels to choose from. The wheels are in the cache
         from then on.
 
-        NoMatchError where something has no wheel, PackageIndexError for requirements that do not go together,
+        NoMatchError where something has no wheel, PythonIndexError for requirements that do not go together,
         UnreachableIndexError, OfflineError.
         """
         self._online(requirements)
@@ -86,7 +92,7 @@ class PackageIndex:
 
     def fetch(self, pins: Sequence[PinnedRequirement], target: WheelTarget) -> dict[str, Path]:
         """The files of pinned requirements by their SHA-256, from the cache or, all that is missing together,
-        from the index. OfflineError names what the cache lacks; PackageIndexError where the index has other
+        from the index. OfflineError names what the cache lacks; PythonIndexError where the index has other
         content."""
         found = {pin.sha256: self.cache.find(pin.sha256, self.log) for pin in pins}
         missing = [pin for pin in pins if found[pin.sha256] is None]
@@ -100,7 +106,7 @@ class PackageIndex:
         paths = {pin.sha256: self.cache.blob(pin.sha256) for pin in pins}
         wrong = [pin.filename for pin in pins if not paths[pin.sha256].is_file()]
         if wrong:
-            raise PackageIndexError(
+            raise PythonIndexError(
                 f"the package index has other files than those that are locked: {', '.join(wrong)}",
                 hint="lock anew, and look at what has changed",
             )
@@ -214,3 +220,60 @@ class PackageIndex:
 def _scratch() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="package-index-") as name:
         yield Path(name)
+
+
+class NativeSourceError(UserError):
+    """A source distribution with code that has to be compiled for the target. files: such files in it."""
+
+    def __init__(self, name: str, files: Sequence[str], hint: str) -> None:
+        shown = f" ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})" if files else ""
+        super().__init__(
+            f"'{name}' is to be had as a source distribution only, and has code to compile for the "
+            f"target{shown}",
+            hint=hint,
+        )
+        self.files = tuple(files)
+
+
+class ProjectError(UserError):
+    """A project's folder that cannot be taken."""
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for current, folders, files in os.walk(folder):
+        here = Path(current)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name not in LEFT_OUT
+            and not name.endswith(".egg-info")
+            and not (here / name / "pyvenv.cfg").exists()
+        )
+        yield from (here / name for name in sorted(files))
+
+
+def native_files(folder: Path) -> tuple[str, ...]:
+    """Files of a source that a C compiler or its like would have to see, those of tests and examples left
+    out."""
+    names = (str(path.relative_to(folder)) for path in _files(folder) if path.name.endswith(NATIVE_ENDINGS))
+    return tuple(name for name in names if not name.startswith(_NOT_BUILT))
+
+
+def project_digest(folder: Path) -> str:
+    """SHA-256 over a project's files, with their paths. ProjectError beyond MAX_PROJECT_BYTES."""
+    whole, total = hashlib.sha256(), 0
+    for path in _files(folder):
+        if not path.is_file():
+            continue
+        total += path.stat().st_size
+        if total > MAX_PROJECT_BYTES:
+            raise ProjectError(
+                f"{folder}: more than {MAX_PROJECT_BYTES >> 20} MiB",
+                hint="point python.apps at the app's own folder",
+            )
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        executable = "x" if path.stat().st_mode & 0o100 else "-"
+        line = f"{path.relative_to(folder)}\0{executable}{content}\0"
+        whole.update(line.encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()

@@ -55,15 +55,15 @@ _UNREACHABLE = re.compile(
 _NOISE = re.compile(r"^(WARNING: .*|\[notice\].*|\s*)$")
 
 
-class PackageIndexError(UserError):
+class PythonIndexError(UserError):
     """What a package index, or pip, could not do."""
 
 
-class UnreachableIndexError(PackageIndexError):
+class UnreachableIndexError(PythonIndexError):
     """No package index answers."""
 
 
-class NoMatchError(PackageIndexError):
+class NoMatchError(PythonIndexError):
     """An index has no file that fits. requirement: the one, as pip writes it."""
 
     def __init__(self, requirement: str) -> None:
@@ -141,7 +141,7 @@ def said(done: Completed) -> str:
 
 def check(done: Completed, doing: str) -> None:
     """Raise what pip's answer means: UnreachableIndexError, NoMatchError, HostError where there is no pip,
-    PackageIndexError for all else. doing: what pip was to do, for the message."""
+    PythonIndexError for all else. doing: what pip was to do, for the message."""
     if done.code == 0:
         return
     text = f"{done.stdout}\n{done.stderr}"
@@ -158,7 +158,7 @@ def check(done: Completed, doing: str) -> None:
     missing = _NO_MATCH.search(text)
     if missing is not None:
         raise NoMatchError(missing[1])
-    raise PackageIndexError(f"pip failed at {doing}:\n{said(done)}", hint="see what it says")
+    raise PythonIndexError(f"pip failed at {doing}:\n{said(done)}", hint="see what it says")
 
 
 def pip(

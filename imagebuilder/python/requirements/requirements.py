@@ -1,8 +1,10 @@
 """Requirements (PEP 508) on a target: from the feeds where a package there satisfies them, otherwise from the
 package index, with all that they depend on.
 
-pip resolves. What the feeds have it is told of by wheels without content, of the feed's version with `+feed`
-behind it, which it must take; what has no wheel is built of its source, if it is pure Python.
+python3-requests 2.31.0-1 of a feed is requests 2.31.0: names are PYPI_NAME of the makefiles in lang/python of
+openwrt/packages (branches openwrt-21.02 to master). pip resolves. What the feeds have it is told of by wheels
+without content, of the feed's version with `+feed` behind it, which it must take; what has no wheel is built
+of its source, if it is pure Python.
 """
 
 from __future__ import annotations
@@ -18,25 +20,103 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from imagebuilder.config.app import PinnedRequirement, ResolvedRequirements
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import OfflineError
-from imagebuilder.python.requirements.feed import FeedDistribution, satisfying
+from imagebuilder.model.package import Package
 from imagebuilder.python.requirements.index import PackageIndex
-from imagebuilder.python.requirements.index_pip import NoMatchError, PackageIndexError
+from imagebuilder.python.requirements.index_pip import NoMatchError, PythonIndexError
 from imagebuilder.python.wheels.target import WheelTarget, marker_holds
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel
 
 _STUB = "+feed"
 MAX_ROUNDS = 100
 _CONSTRAINT = re.compile(r"\(constraint\) ([A-Za-z0-9][A-Za-z0-9._-]*)")
-
-Feed = Mapping[NormalizedName, FeedDistribution]
+PREFIX = "python3-"
+# where what follows `python3-` is not the distribution's name
+_DISTRIBUTIONS = {
+    "augeas": "python-augeas",
+    "cryptodome": "pycryptodome",
+    "cryptodomex": "pycryptodomex",
+    "curl": "pycurl",
+    "dateutil": "python-dateutil",
+    "django-jsonfield": "jsonfield",
+    "django-postoffice": "django-post-office",
+    "django-restframework": "djangorestframework",
+    "django-restframework39": "djangorestframework",
+    "django1": "django",
+    "dns": "dnspython",
+    "dotenv": "python-dotenv",
+    "engineio": "python-engineio",
+    "gnupg": "python-gnupg",
+    "libmodbus": "pylibmodbus",
+    "pkg-resources": "setuptools-pkg-resources",  # cut from setuptools, which has a package of its own
+    "pymysql-sha-pwd": "pymysql-sha-pwd",  # an addition to PyMySQL without files
+    "slugify": "python-slugify",
+    "socketio": "python-socketio",
+    "uci": "pyuci",
+    "yaml": "pyyaml",
+}
+_REVISION = re.compile(r"-r?\d+$")
 
 
 class RequirementError(UserError):
     """A requirement that cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedDistribution:
+    """A distribution that a feed's package is."""
+
+    name: NormalizedName
+    version: Version
+    package: str
+
+
+Feed = Mapping[NormalizedName, FeedDistribution]
+
+
+def distribution_of(package: Package) -> FeedDistribution | None:
+    """The distribution that a package is; None for other packages, and for versions that are none of
+    Python's."""
+    if not package.name.startswith(PREFIX) or package.name.endswith("-src"):
+        return None
+    name = package.name.removeprefix(PREFIX)
+    upstream = _REVISION.sub("", package.version).replace("~", "")
+    try:
+        version = Version(upstream)
+    except InvalidVersion:
+        return None
+    return FeedDistribution(canonicalize_name(_DISTRIBUTIONS.get(name, name)), version, package.name)
+
+
+def feed_distributions(
+    packages: Iterable[Package], *, without: Iterable[str] = ()
+) -> dict[NormalizedName, FeedDistribution]:
+    """The newest of each distribution that feeds have. without: names of packages that are none, as those
+    that the standard library is cut into."""
+    left_out = frozenset(without)
+    found: dict[NormalizedName, FeedDistribution] = {}
+    for package in packages:
+        each = distribution_of(package)
+        if each is not None and package.name not in left_out:
+            known = found.get(each.name)
+            if known is None or known.version < each.version:
+                found[each.name] = each
+    return found
+
+
+def satisfying(
+    requirement: Requirement, feed: Mapping[NormalizedName, FeedDistribution]
+) -> FeedDistribution | None:
+    """The feed package that satisfies a requirement. Nothing does where extras are asked for: feeds do not
+    say which they bring."""
+    found = feed.get(canonicalize_name(requirement.name))
+    if found is None or requirement.extras:
+        return None
+    return found if requirement.specifier.contains(found.version, prereleases=True) else None
 
 
 def parse_requirement(text: str) -> Requirement:
@@ -108,7 +188,7 @@ class _Search:
                 )
             except NoMatchError as error:
                 self.provide(error)
-            except PackageIndexError as error:
+            except PythonIndexError as error:
                 self.free(_CONSTRAINT.findall(error.message), error)
             else:
                 extras = extras_of(requirements, found, self.target)
@@ -120,7 +200,7 @@ class _Search:
             f"no end to resolving {', '.join(requirements)}", hint="state versions more exactly"
         )
 
-    def free(self, names: Iterable[str], error: PackageIndexError | None) -> None:
+    def free(self, names: Iterable[str], error: PythonIndexError | None) -> None:
         """Do without the feeds' versions of some distributions, which do not go with the rest."""
         wrong = [name for name in map(canonicalize_name, names) if self.pinned.pop(name, None) is not None]
         if not wrong and error is not None:
@@ -172,7 +252,7 @@ def resolve_requirements(
 
     Those whose markers do not hold on the target do not count. Offline the answer is the one that the cache
     keeps of the same question. Raises RequirementError, NoMatchError where neither wheel nor source fits,
-    NativeSourceError for sources with C code, PackageIndexError, OfflineError.
+    NativeSourceError for sources with C code, PythonIndexError, OfflineError.
     """
     mine = {wheel.name: wheel for wheel in own}
     parsed = counting(map(parse_requirement, dict.fromkeys(requirements)), target)

@@ -1,8 +1,8 @@
-"""Reads what compiled modules import and name. Never imported: shake_read.py hands its text to a Python whose
+"""Reads what compiled modules import and name. Never imported: read.py hands its text to a Python whose
 bytecode is the target's.
 
 Standard input: for each module one line `NAME KIND LENGTH`, KIND being pyc or py, and so many bytes.
-Standard output: lines of fields between tabs, see shake_read.py. It needs the standard library alone, and
+Standard output: lines of fields between tabs, see read.py. It needs the standard library alone, and
 nothing that is newer than Python 3.6.
 """
 
@@ -181,13 +181,9 @@ class Reader:
     def collect(self, raw: CodeType, facts: "dict[str, Any]", inner_kind: str, owner: str) -> None:
         """Put a code object's facts, and those of what belongs to it, into the unit's."""
         code = [each for each in dis.get_instructions(raw) if each.opname not in SKIPPED]
-        unused, tries, line = never(code), guards(raw, code), raw.co_firstlineno
+        unused, tries = never(code), guards(raw, code)
         dropped = set()
         for number, each in enumerate(code):
-            if isinstance(each.starts_line, int) and not isinstance(each.starts_line, bool):
-                line = each.starts_line
-            elif getattr(each, "line_number", None):  # 3.13, where the other one is a truth value
-                line = getattr(each, "line_number", line)
             if inside(each.offset, unused):
                 if isinstance(each.argval, CodeType):
                     dropped.add(id(each.argval))
@@ -199,7 +195,7 @@ class Reader:
             elif each.opname in ATTRIBUTE:
                 facts["A"].add(str(each.argval))
             elif each.opname == "IMPORT_NAME":
-                facts["I"].append(self.imported(code, number, line, tries))
+                facts["I"].append(self.imported(code, number, tries))
             elif isinstance(each.argval, (str, tuple, frozenset)):
                 words(each.argval, facts["S"])
         for const in raw.co_consts:
@@ -225,9 +221,9 @@ class Reader:
             facts["inner"].append((const, kind, owner))
 
     def imported(
-        self, code: "list[dis.Instruction]", number: int, line: int, tries: "list[tuple[Span, Span]]"
+        self, code: "list[dis.Instruction]", number: int, tries: "list[tuple[Span, Span]]"
     ) -> "tuple[Any, ...]":
-        """Fields of an import: line, 1 if nothing goes round it, level, module, names, and the modules that a
+        """Fields of an import: 1 if nothing goes round it, level, module, names, and the modules that a
         `try` imports in whose handler it stands."""
         level, names = taken(code, number)
         offset = code[number].offset
@@ -244,7 +240,7 @@ class Reader:
             for each in code
             if each.opcode in JUMPS and isinstance(each.argval, int)
         )
-        return line, int(certain), level, code[number].argval or "", ",".join(names), ",".join(instead)
+        return int(certain), level, code[number].argval or "", ",".join(names), ",".join(instead)
 
 
 def words(value: object, into: "set[str]") -> None:

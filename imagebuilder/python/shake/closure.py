@@ -10,9 +10,10 @@ modules count, and of those that were asked for by name.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from imagebuilder.python.imports.imports import absolute_module, with_parents
 from imagebuilder.python.shake.hidden import (
     CODEC_USERS,
     COMPUTED_NAME,
@@ -32,41 +33,14 @@ Read = Callable[[Sequence[str]], Mapping[str, ModuleFacts]]
 
 
 @dataclass(frozen=True, slots=True)
-class Root:
-    """A module that must be there. why: who asks, for people; whole: all its functions count."""
-
-    module: str
-    why: str
-    whole: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a module is there. by: the module that brings it, "" for a root, whose `how` says it all; line: of
-    the import in the source, 0 where there is none."""
-
-    by: str
-    how: str
-    line: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Closure:
-    """Modules that are reached, with the first reason that was found. problems: of modules whose code could
-    not be read, so that what they import is not known; computed: modules with imports by computed names;
-    unusable: modules that lack one that they always import, and were left out though they are looked for."""
+    """reached: modules, and programs by their paths. problems: of modules whose code could not be read, so
+    that what they import is not known; unusable: modules that lack one that they always import, and were left
+    out though they are looked for."""
 
-    reasons: Mapping[str, Reason]
+    reached: frozenset[str]
     problems: Mapping[str, str]
-    computed: frozenset[str]
-    unusable: frozenset[str] = frozenset()
-
-    def chain(self, module: str) -> tuple[str, ...]:
-        """From who asks to this module: ('the interpreter', 'site', 'os'). KeyError if it is not reached."""
-        links = [module]
-        while (reason := self.reasons[links[-1]]).by:
-            links.append(reason.by)
-        return (reason.how, *reversed(links))
+    unusable: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,35 +56,24 @@ class Modules:
         return name in self.files or name in self.builtin
 
 
-def parents(module: str) -> Iterator[str]:
-    """'a.b.c' gives 'a', 'a.b' and 'a.b.c': Python imports a package before what is in it. A program's path
-    gives itself."""
-    parts = [module] if module.startswith("/") else module.split(".")
-    return (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-
-
 def absolute(imported: Imported, module: str, *, is_package: bool) -> str:
     """What an import in a module means; "" where it leads out of the topmost package."""
-    if imported.level == 0:
-        return imported.module
-    parts = module.split(".")
-    keep = len(parts) - imported.level + is_package
-    if keep < 1:
-        return ""
-    return ".".join((*parts[:keep], *([imported.module] if imported.module else [])))
+    package = module if is_package else module.rpartition(".")[0]
+    name = absolute_module(imported.module, imported.level, package)
+    return "" if name.startswith(".") else name
 
 
 @dataclass(slots=True)
 class _Walk:
     modules: Modules
     read: Read
-    reasons: dict[str, Reason] = field(default_factory=dict)
-    whole: set[str] = field(default_factory=set)
+    whole: frozenset[str]
+    reached: set[str] = field(default_factory=set)
     unread: list[str] = field(default_factory=list)
     facts: dict[str, ModuleFacts] = field(default_factory=dict)
     live: set[tuple[str, int]] = field(default_factory=set)
     waiting: list[tuple[str, Unit]] = field(default_factory=list)
-    hidden: list[tuple[str, Hidden]] = field(default_factory=list)
+    hidden: list[Hidden] = field(default_factory=list)
     globals: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     attributes: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     taken: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -119,17 +82,15 @@ class _Walk:
     prefixes: set[str] = field(default_factory=set)
     lazy: list[tuple[str, str, Imported]] = field(default_factory=list)  # of modules' __getattr__
     problems: dict[str, str] = field(default_factory=dict)
-    computed: set[str] = field(default_factory=set)
 
-    def need(self, module: str, reason: Reason) -> None:
+    def need(self, module: str) -> None:
         """A module with the packages that it is in, as far as they are there."""
-        for name in parents(module):
-            if name in self.reasons or name not in self.modules:
-                continue
-            self.reasons[name] = reason if name == module else Reason(reason.by, reason.how, reason.line)
-            self.unread.append(name)
-            for hidden in HIDDEN.get(name, ()):
-                self.hidden.append((name, hidden))
+        # a program has a path, which is in no package
+        for name in [module] if module.startswith("/") else with_parents(module):
+            if name not in self.reached and name in self.modules:
+                self.reached.add(name)
+                self.unread.append(name)
+                self.hidden += HIDDEN.get(name, ())
 
     def run(self) -> None:
         """Read and follow until nothing is added."""
@@ -149,11 +110,11 @@ class _Walk:
 
     def _follow_names(self) -> bool:
         """Enter the units, and need the hidden modules, that names lead to by now; whether there were any."""
-        before = len(self.live), len(self.reasons)
-        for module, hidden in self.hidden:
+        before = len(self.live), len(self.reached)
+        for hidden in self.hidden:
             if not hidden.names or hidden.names & self.used:
                 for name in self._named_so(hidden.module):
-                    self.need(name, Reason(module, "it imports it without saying so"))
+                    self.need(name)
         for module, name, imported in self.lazy:
             if any(self._is_asked(module, each) for each in (imported.module, *imported.names)):
                 self._take(module, name, imported)
@@ -163,7 +124,7 @@ class _Walk:
                 self._enter(module, unit)
             else:
                 self.waiting.append((module, unit))
-        return before != (len(self.live), len(self.reasons))
+        return before != (len(self.live), len(self.reached))
 
     def _named_so(self, pattern: str) -> list[str]:
         if not pattern.endswith("*"):
@@ -206,12 +167,11 @@ class _Walk:
         if whole or names & CODEC_USERS:
             for codec in codecs_in(unit.words):
                 if whole or codec not in TRANSFORMS:
-                    self.need(codec, Reason(module, "it uses the codec"))
+                    self.need(codec)
         if names & IMPORTERS:
-            self.computed.add(module)
             for word in self._words_of(module):
                 if word in self.modules.files and (whole or "." in word):
-                    self.need(word, Reason(module, "it imports by computed names and has this one"))
+                    self.need(word)
         for imported in unit.imports:
             self._import(module, unit, imported)
 
@@ -230,13 +190,12 @@ class _Walk:
 
     def _take(self, module: str, name: str, imported: Imported) -> None:
         """An import happens. name: its module, absolute."""
-        reason = Reason(module, "it imports it", imported.line)
-        self.need(name, reason)
+        self.need(name)
         for each in imported.names:
-            self.need(f"{name}.{each}", reason)
+            self.need(f"{name}.{each}")
             self.importers[f"{name}.{each}"].add(module)
         self.taken[name] |= set(imported.names)
-        for each in parents(name):
+        for each in with_parents(name):
             self.importers[each].add(module)
 
     def _is_asked(self, module: str, name: str) -> bool:
@@ -250,7 +209,7 @@ class _Walk:
         names = []
         for each in instead:
             bare = each.lstrip(".")
-            found = Imported(0, False, len(each) - len(bare), bare)
+            found = Imported(False, len(each) - len(bare), bare)
             names.append(absolute(found, module, is_package=module in self.modules.packages))
         return bool(names) and all(name in self.modules for name in names)
 
@@ -259,15 +218,14 @@ def _is_special(name: str) -> bool:
     return name.startswith("__") and name.endswith("__")
 
 
-def close(roots: Iterable[Root], modules: Modules, read: Read) -> Closure:
-    """All that the roots reach. Roots that are not there do not matter. read: the facts of modules by name,
-    asked for as they are reached; of extension modules nothing comes back.
+def close(roots: Collection[str], modules: Modules, read: Read, *, whole: Collection[str] = ()) -> Closure:
+    """All that the roots reach. Roots that are not there do not matter. whole: those of them all whose
+    functions count; read: the facts of modules by name, asked for as they are reached; of extension modules
+    nothing comes back.
 
     A module that cannot be imported, because one that it always imports is in no package, counts as not
     there (`ssl` where _ssl is missing), unless it is a root that is whole.
     """
-    roots = tuple(roots)
-    whole = {root.module for root in roots if root.whole}
     unusable: set[str] = set()
     known: dict[str, ModuleFacts] = {}
 
@@ -276,16 +234,13 @@ def close(roots: Iterable[Root], modules: Modules, read: Read) -> Closure:
         return known
 
     while True:
-        walk = _Walk(modules, cached)
+        walk = _Walk(modules, cached, frozenset(whole))
         for root in roots:
-            if root.whole:
-                walk.whole.add(root.module)
-            walk.need(root.module, Reason("", root.why))
+            walk.need(root)
         walk.run()
         broken = {name for name in walk.facts if name not in whole and _lacks(walk.facts[name], modules)}
         if not broken:
-            computed = frozenset(walk.computed & walk.facts.keys())
-            return Closure(walk.reasons, walk.problems, computed, frozenset(unusable))
+            return Closure(frozenset(walk.reached), walk.problems, frozenset(unusable))
         unusable |= broken
         modules = Modules(set(modules.files) - broken, modules.packages, modules.builtin)
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from imagebuilder.python.bytecode.bytecode import SHEBANG
-from imagebuilder.python.bytecode.check import PROGRAM_FOLDERS
-from imagebuilder.python.shake.read import Code, content
+from imagebuilder.python.bytecode.bytecode import is_program
+from imagebuilder.python.shake.read import Code
 from imagebuilder.rootfs.tree import Entry, FileTree
 
 _DYNAMIC = "lib-dynload"
@@ -19,27 +18,19 @@ _ENDINGS = (".pyc", ".py", ".so")
 _SITE = ("site-packages", "dist-packages")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A file of a package."""
-
-    package: str
-    path: str
-
-
 @dataclass(slots=True)
 class ModuleFiles:
     """A module's files: bytecode, its source from a -src package, or an extension. is_package: others can be
-    in it."""
+    in it; packages: names of those that have a file of it; code: the file to read, None for an extension."""
 
     name: str
     is_package: bool = False
-    places: list[Place] = field(default_factory=list)
+    packages: set[str] = field(default_factory=set)
     code: Code | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class ModuleIndex:
     """modules: by name, those of the library first, then those in site-packages. programs: Python sources
     among programs, by their path, with the package; owners: module names by file."""
 
@@ -56,11 +47,7 @@ class Index:
 
     def of_package(self, package: str) -> list[str]:
         """The modules that have a file in a package, sorted."""
-        return sorted(
-            name
-            for name, module in self.modules.items()
-            if any(place.package == package for place in module.places)
-        )
+        return sorted(name for name, module in self.modules.items() if package in module.packages)
 
 
 def module_of(path: str, library: str) -> tuple[str, bool] | None:
@@ -85,15 +72,6 @@ def module_of(path: str, library: str) -> tuple[str, bool] | None:
     return ".".join(names), is_package
 
 
-def _program(path: str, entry: Entry) -> Code | None:
-    """A program that is a Python source."""
-    if str(PurePosixPath(path).parent) not in PROGRAM_FOLDERS or entry.kind != "file":
-        return None
-    data = content(entry)
-    found = SHEBANG.match(data)
-    return Code("py", entry) if found and b"micropython" not in found[0] else None
-
-
 def _priority(path: str, library: str) -> tuple[bool, bool, bool]:
     """The order in which Python looks: the library before site-packages, and bytecode rather than source,
     which is read faster."""
@@ -108,7 +86,7 @@ def _files(trees: Mapping[str, FileTree]) -> Iterator[tuple[str, str, Entry]]:
                 yield package, path, entry
 
 
-def index_of(trees: Mapping[str, FileTree], library: str) -> Index:
+def index_of(trees: Mapping[str, FileTree], library: str) -> ModuleIndex:
     """The modules in packages' trees, by package name."""
     modules: dict[str, ModuleFiles] = {}
     programs: dict[str, tuple[str, Code]] = {}
@@ -118,15 +96,14 @@ def index_of(trees: Mapping[str, FileTree], library: str) -> Index:
     ):
         found = module_of(path, library)
         if found is None:
-            code = _program(path, entry)
-            if code is not None:
-                programs[path] = package, code
+            if is_program(path, entry):
+                programs[path] = package, Code("py", entry)
             continue
         name, is_package = found
         module = modules.setdefault(name, ModuleFiles(name))
-        module.places.append(Place(package, path))
+        module.packages.add(package)
         module.is_package |= is_package
         if module.code is None and entry.kind == "file" and not path.endswith(".so"):
             module.code = Code("pyc" if path.endswith(".pyc") else "py", entry)
         owners[path] = name
-    return Index(library, modules, programs, owners)
+    return ModuleIndex(library, modules, programs, owners)

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from imagebuilder.host.elf import ElfError, is_elf, read_elf
 from imagebuilder.model.package import Dependency, Package
-from imagebuilder.python.shake.read import ShakeError, content
-from imagebuilder.python.wheels.elf import ElfError, is_elf, read_elf
+from imagebuilder.python.shake.read import ShakeError
+from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.tree import FileTree
 
 LIBRARY_FOLDERS = ("/lib", "/usr/lib")

@@ -4,7 +4,7 @@ OpenWrt ships nothing else, by a Python of the same version (python.bytecode.int
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,6 +13,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.log import Log
 from imagebuilder.python.bytecode.bytecode import Interpreter
+from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.tree import Entry
 
 HELPER = "batch.py"  # run as text by another interpreter, not imported by ours
@@ -34,7 +35,6 @@ class Imported:
     names: what `from` takes, "*" among them; instead: the modules that are imported first, and whose absence
     leads here."""
 
-    line: int
     certain: bool
     level: int
     module: str
@@ -75,39 +75,26 @@ class Code:
     kind: CodeKind
     entry: Entry
 
-    def data(self) -> bytes:
-        """Its bytes."""
-        return content(self.entry)
-
-
-def content(entry: Entry) -> bytes:
-    """A file's bytes."""
-    return entry.source.read_bytes() if entry.source is not None else entry.data or b""
-
 
 @dataclass(slots=True)
 class _Open:
     """A unit whose lines are still coming."""
 
-    number: int
-    parent: int
-    kind: UnitKind
-    name: str
-    owner: str
+    unit: Unit
     words: dict[str, frozenset[str]] = field(default_factory=dict)
     imports: list[Imported] = field(default_factory=list)
 
     def closed(self) -> Unit:
         names, attributes, words = (self.words.get(key, frozenset()) for key in "GAS")
-        head = self.number, self.parent, self.kind, self.name, self.owner
-        return Unit(*head, names, attributes, words, tuple(self.imports))
+        imports = tuple(self.imports)
+        return replace(self.unit, globals=names, attributes=attributes, words=words, imports=imports)
 
 
 def parse_facts(text: str) -> dict[str, ModuleFacts]:
     """The helper's answer, by module. Its lines, fields between tabs: M name; U number, parent, kind, name,
-    owner; G, A, S words; I line, certain, level,
-    module, names, instead; E name, problem; END. ShakeError for anything else,
-    and where the end is missing."""
+    owner; G, A, S words; I certain, level, module, names, instead; E name, problem; END.
+
+    ShakeError for anything else, and where the end is missing."""
     found: dict[str, ModuleFacts] = {}
     name, units, ended = "", list[_Open](), False
 
@@ -127,15 +114,14 @@ def parse_facts(text: str) -> dict[str, ModuleFacts]:
                 case "E", [module, problem]:
                     found[module] = ModuleFacts(module, problem=problem or "it cannot be read")
                 case "U", [number, parent, kind, called, owner]:
-                    units.append(_Open(int(number), int(parent), _kind(kind), called, owner))
-                    if units[-1].number != len(units) - 1 or not -1 <= units[-1].parent < len(units) - 1:
+                    unit = Unit(int(number), int(parent), _kind(kind), called, owner)
+                    if unit.number != len(units) or not -1 <= unit.parent < len(units):
                         raise _unclear(line)
+                    units.append(_Open(unit))
                 case (("G" | "A" | "S"), [words]):
                     units[-1].words[key] = frozenset(words.split(" "))
-                case "I", [at, certain, level, module, names, instead]:
-                    taken = Imported(
-                        int(at), certain == "1", int(level), module, _listed(names), _listed(instead)
-                    )
+                case "I", [certain, level, module, names, instead]:
+                    taken = Imported(certain == "1", int(level), module, _listed(names), _listed(instead))
                     units[-1].imports.append(taken)
                 case "END", []:
                     ended = True
@@ -160,7 +146,7 @@ def _unclear(line: str) -> ShakeError:
 
 
 def _kind(text: str) -> UnitKind:
-    return next(kind for kind in _KINDS if kind == text)
+    return _KINDS[_KINDS.index(text)]  # ValueError for any other text
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -169,7 +155,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 def _frames(modules: Mapping[str, Code], magic_number: int) -> Iterator[bytes]:
     for name, code in modules.items():
-        data = code.data()
+        data = content(code.entry)
         if code.kind == "py" or int.from_bytes(data[:MAGIC_BYTES], "little") == magic_number:
             yield f"{name} {code.kind} {len(data)}\n".encode() + data
 

@@ -1,4 +1,4 @@
-"""Stands in for `encodings` in a traced run. Never imported here: shake_trace.py lays it over the root's own.
+"""Stands in for `encodings` in a traced run. Never imported here: commands.py lays it over the root's own.
 
 Every Python imports encodings first, whatever its options (-I and -S too), and children do as well. It writes
 the name of each module that is looked for from then on, and at the end how often files were. It needs nothing
@@ -13,14 +13,8 @@ import posix as _posix
 import sys as _sys
 
 _FILE = "/.work/trace"
-_COUNTED = {
-    "stat": "stat",
-    "listdir": "list",
-    "open_code": "open",
-    "FileIO": "open",
-    "create_dynamic": "open",
-}
-_counts = {"stat": 0, "list": 0, "open": 0}
+_COUNTED = {"stat", "listdir", "open_code", "FileIO", "create_dynamic"}
+_look_ups = [0]
 
 
 def _write(*fields: object) -> None:
@@ -48,12 +42,11 @@ class _Counting:
 
     def __getattr__(self, name: str) -> object:
         value = getattr(self._module, name)
-        kind = _COUNTED.get(name)
-        if kind is None:
+        if name not in _COUNTED:
             return value
 
         def call(*arguments: object) -> object:
-            _counts[kind] += 1
+            _look_ups[0] += 1
             return value(*arguments)
 
         return call
@@ -61,7 +54,7 @@ class _Counting:
 
 def _end() -> None:
     modules = len([name for name in _sys.modules if name != "encodings._original"])
-    _write("END", modules, _counts["stat"], _counts["list"], _counts["open"])
+    _write("END", modules, _look_ups[0])
 
 
 del _sys.modules["atexit"]  # whoever imports it is to be seen

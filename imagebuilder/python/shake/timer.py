@@ -1,4 +1,4 @@
-"""Times a command. Never imported: shake_start.py hands its text to the root's own Python, whose arguments
+"""Times a command. Never imported: commands.py hands its text to the root's own Python, whose arguments
 are the number of runs and the command's argv. Writes seconds, or the exit code if the command fails.
 
 It needs nothing but what is inside the interpreter, and nothing that is newer than Python 3.6.

@@ -1,5 +1,9 @@
 """Entry points of a wheel: `name = module:attribute [extras]` below `[group]` (PyPA's entry points
-specification)."""
+specification).
+
+Not by installer.utils.parse_entrypoints: what is no object it only asserts, which Python's -O leaves out, it
+takes a name twice or with a percent sign for a broken file, and checks no program's name.
+"""
 
 from __future__ import annotations
 

@@ -18,11 +18,10 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.version import Version
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.elf import MACHINES, Elf
 from imagebuilder.model.release import SNAPSHOT
-from imagebuilder.python.wheels.elf import Elf
 
 Libc = Literal["musl", "glibc"]
-_EM_386, _EM_ARM, _EM_X86_64, _EM_AARCH64, _EM_RISCV = 3, 40, 62, 183, 243
 _EF_ARM_HARD = 0x400  # EF_ARM_ABI_FLOAT_HARD
 _EF_RISCV_FLOAT = 0x6
 # musl of a release series: toolchain/musl/Makefile
@@ -49,26 +48,27 @@ class TargetError(UserError):
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
-    """A processor as wheels name it, and its ELF numbers. flags: what e_flags must be where mask says."""
+class WheelMachine:
+    """A processor as wheels name it, and what its ELF files say (see MACHINES). flags: what e_flags must be
+    where mask says."""
 
     tag: str
-    elf: int
+    elf: str
     bits: int
     mask: int = 0
     flags: int = 0
 
 
-_MACHINES: tuple[tuple[re.Pattern[str], Machine], ...] = (
-    (re.compile(r"x86_64"), Machine("x86_64", _EM_X86_64, 64)),
-    (re.compile(r"i386_pentium4"), Machine("i686", _EM_386, 32)),
-    (re.compile(r"aarch64_.*"), Machine("aarch64", _EM_AARCH64, 64)),
+_MACHINES: tuple[tuple[re.Pattern[str], WheelMachine], ...] = (
+    (re.compile(r"x86_64"), WheelMachine("x86_64", "x86_64", 64)),
+    (re.compile(r"i386_pentium4"), WheelMachine("i686", "x86", 32)),
+    (re.compile(r"aarch64_.*"), WheelMachine("aarch64", "aarch64", 64)),
     # what wheels call armv7l has hard float and vfpv3-d16
     (
         re.compile(r"arm_cortex-a(5|7|8|9|15|17)_(neon|vfpv3|vfpv4|neon-vfpv4|vfpv3-d16)"),
-        Machine("armv7l", _EM_ARM, 32, _EF_ARM_HARD, _EF_ARM_HARD),
+        WheelMachine("armv7l", "arm", 32, _EF_ARM_HARD, _EF_ARM_HARD),
     ),
-    (re.compile(r"riscv64.*"), Machine("riscv64", _EM_RISCV, 64, _EF_RISCV_FLOAT, 0x4)),
+    (re.compile(r"riscv64.*"), WheelMachine("riscv64", "riscv", 64, _EF_RISCV_FLOAT, 0x4)),
 )
 
 
@@ -90,7 +90,7 @@ class WheelTarget:
         return release[0], release[1]
 
     @property
-    def machine(self) -> Machine | None:
+    def machine(self) -> WheelMachine | None:
         """The processor as wheels name it; None where no index has wheels for it, as for MIPS."""
         return next((machine for pattern, machine in _MACHINES if pattern.fullmatch(self.arch)), None)
 
@@ -141,12 +141,15 @@ class WheelTarget:
 
     def problem(self, elf: Elf, beside: Collection[str] = ()) -> str | None:
         """Why an ELF file does not fit; None if it does. beside: names of libraries that come with it."""
-        machine = self.machine
-        if machine is None or (elf.machine, elf.bits) != (machine.elf, machine.bits) or not elf.little_endian:
-            order = "little" if elf.little_endian else "big"
-            return f"is for another processor (ELF machine {elf.machine}, {elf.bits} bits, {order}-endian)"
-        if elf.flags & machine.mask != machine.flags:
-            return f"is built for another floating point ABI (flags {elf.flags:#x})"
+        machine, header = self.machine, elf.header
+        stated = (MACHINES.get(header.machine), header.bits, header.little_endian)
+        if machine is None or stated != (machine.elf, machine.bits, True):
+            order = "little" if header.little_endian else "big"
+            return (
+                f"is for another processor (ELF machine {header.machine}, {header.bits} bits, {order}-endian)"
+            )
+        if header.flags & machine.mask != machine.flags:
+            return f"is built for another floating point ABI (flags {header.flags:#x})"
         for name in elf.needed:
             known = name in beside or name in self.libraries
             if not (known or self._is_libc(name)):
@@ -169,22 +172,19 @@ def wheel_target(
     series: str,
     *,
     glibc: tuple[int, int] | None = None,
-    libraries: Mapping[str, str] | None = None,
 ) -> WheelTarget:
     """The target of a release series ('23.05', 'snapshot'). python: CPython's full version; glibc: its
-    version, where the tree is built with it instead of musl (the kit's stands in its edition). libraries: by
-    default GCC's.
+    version, where the tree is built with it instead of musl (the kit's stands in its edition).
 
     TargetError for an unknown series.
     """
-    known = GCC_LIBRARIES if libraries is None else libraries
     if glibc is not None:
-        return WheelTarget(python, arch, "glibc", glibc, known)
+        return WheelTarget(python, arch, "glibc", glibc, GCC_LIBRARIES)
     if series not in _MUSL:
         raise TargetError(
             f"the C library of OpenWrt {series} is not known", hint=f"known are {', '.join(_MUSL)}"
         )
-    return WheelTarget(python, arch, "musl", _MUSL[series], known)
+    return WheelTarget(python, arch, "musl", _MUSL[series], GCC_LIBRARIES)
 
 
 def marker_holds(marker: str, environment: Mapping[str, str], extras: Collection[str] = ()) -> bool:

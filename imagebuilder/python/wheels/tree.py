@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from imagebuilder.errors import UserError
-from imagebuilder.python.apps.launcher import PROGRAMS, Start, entry_point_program
-from imagebuilder.python.wheels.elf import Elf, ElfError, is_elf, read_elf
+from imagebuilder.host.elf import Elf, ElfError, is_elf, read_elf
+from imagebuilder.python.apps.launcher import PROGRAMS, StartOptions, entry_point_program
 from imagebuilder.python.wheels.target import WheelTarget, native_hint
-from imagebuilder.python.wheels.wheels import Wheel, WheelError, WheelFile
+from imagebuilder.python.wheels.wheels import Wheel, WheelError, WheelFile, metadata_head
 from imagebuilder.rootfs.tree import Entry, FileTree, file_of
 
-DistInfo = Literal["minimal", "full", "none"]
 MINIMAL = ("METADATA", "entry_points.txt")  # what importlib.metadata and pkg_resources read
 _SCRIPT = re.compile(rb"\A#!\s*python[w]?([^\n]*)")
 # importlib takes both names; which platform's name comes after the version depends on how CPython was built
@@ -78,17 +76,16 @@ def _placed(wheel: Wheel, target: WheelTarget, site_packages: str, name: str) ->
     return f"{places[scheme]}/{rest}", scheme == "scripts"
 
 
-def _script(file: WheelFile, start: Start) -> Entry:
+def _script(file: WheelFile, start: StartOptions) -> Entry:
     """A wheel's script: a first line `#!python` names the interpreter of the target, its options kept out."""
     return file_of(_SCRIPT.sub(start.first_line().encode(), file.data, count=1), 0o755)
 
 
 def _shortened(metadata: bytes) -> bytes:
     """METADATA without the long description behind its headers, and without Description itself."""
-    head = re.split(rb"\r?\n\r?\n", metadata, maxsplit=1)[0]
     lines: list[bytes] = []
     keep = True
-    for line in head.splitlines():
+    for line in metadata_head(metadata).splitlines():
         if not line.startswith((b" ", b"\t")):
             keep = not line.lower().startswith((b"description:", b"license-file:"))
         if keep:
@@ -96,16 +93,11 @@ def _shortened(metadata: bytes) -> bytes:
     return b"\n".join(lines) + b"\n"
 
 
-def _dist_info(wheel: Wheel, kind: DistInfo) -> Iterator[tuple[str, WheelFile]]:
-    """The files of dist-info that are kept. RECORD never: the device's package manager knows the files."""
-    if kind == "none":
-        return
+def _dist_info(wheel: Wheel) -> Iterator[tuple[str, bytes]]:
+    """The files of dist-info that are kept. Not RECORD: the device's package manager knows the files."""
     for name, file in wheel.dist_info.items():
-        if kind == "full" and not name.startswith("RECORD"):
-            yield name, file
-        elif name in MINIMAL:
-            data = _shortened(file.data) if name == "METADATA" else file.data
-            yield name, WheelFile(data, file.mode)
+        if name in MINIMAL:
+            yield name, _shortened(file.data) if name == "METADATA" else file.data
 
 
 def _plain_extension(name: str, file: WheelFile) -> str:
@@ -116,12 +108,9 @@ def _plain_extension(name: str, file: WheelFile) -> str:
 def wheel_tree(
     wheel: Wheel,
     target: WheelTarget,
-    start: Start,
-    *,
-    dist_info: DistInfo = "minimal",
-    headers: bool = False,
+    start: StartOptions,
 ) -> WheelTree:
-    """A wheel's files on the target. start: how its programs are started; headers: also C headers.
+    """A wheel's files on the target, without C headers. start: how its programs are started.
 
     Raises WheelError, NativeCodeError for native files that do not fit the target, FileTreeError.
     """
@@ -132,12 +121,12 @@ def wheel_tree(
         place, is_program = _placed(wheel, target, start.site_packages, _plain_extension(name, file))
         if is_program:
             programs[place] = _script(file, start)
-        elif headers or not place.startswith("/usr/include/python"):
+        elif not place.startswith("/usr/include/python"):
             if place in entries:
                 raise WheelError(f"{wheel.path}: two of its files are {place} on the target")
             entries[place] = file_of(file.data, file.mode)
     folder = f"{start.site_packages}/{wheel.data_folder.removesuffix('.data/')}.dist-info"
-    entries |= {f"{folder}/{name}": file_of(file.data) for name, file in _dist_info(wheel, dist_info)}
+    entries |= {f"{folder}/{name}": file_of(data) for name, data in _dist_info(wheel)}
     for entry in wheel.entry_points:
         programs[f"{PROGRAMS}/{entry.program}"] = entry_point_program(entry, start)
     return WheelTree(FileTree(entries), FileTree(programs), needs)

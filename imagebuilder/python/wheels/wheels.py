@@ -7,18 +7,14 @@ otherwise, and archives that lie about themselves are all refused.
 
 from __future__ import annotations
 
-import base64
 import csv
-import hashlib
 import re
 import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from email.message import Message
-from email.parser import BytesParser
-from email.policy import compat32
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag
@@ -33,6 +29,9 @@ from packaging.version import InvalidVersion, Version
 from imagebuilder.errors import UserError
 from imagebuilder.python.apps.apps import MAX_ENTRIES, NO_ARCHIVE, check_directory
 from imagebuilder.python.wheels.entry_points import EntryPoint, read_entry_points
+
+if TYPE_CHECKING:
+    from packaging.metadata import RawMetadata
 
 MAX_FILE_BYTES = 256 << 20
 MAX_WHEEL_BYTES = 512 << 20  # of all files, unpacked
@@ -113,24 +112,27 @@ def _read_files(wheel: Path) -> dict[str, WheelFile]:
     return files
 
 
-def _recorded(wheel: Path, record: bytes) -> dict[str, tuple[str, str]]:
-    """RECORD: hash and size, both as text, by path."""
+def _recorded(wheel: Path, record: bytes) -> dict[str, str]:
+    """RECORD: the hash of each file as it stands there, by path. Sizes are not compared: the hash tells."""
+    from installer.records import InvalidRecordEntry, parse_record_file  # noqa: PLC0415 (a plan reads none)
+
     try:
-        rows = list(csv.reader(record.decode("utf-8").splitlines()))
+        rows = parse_record_file(filter(None, record.decode("utf-8").splitlines()))
+        return {path: digest for path, digest, _ in rows}
     except (UnicodeDecodeError, csv.Error) as error:
         raise WheelError(f"{wheel}: its RECORD cannot be read: {error}") from error
-    found: dict[str, tuple[str, str]] = {}
-    for row in rows:
-        if not row:
-            continue
-        if len(row) != 3:
-            raise WheelError(f"{wheel}: a line of its RECORD has not three parts: {','.join(row)[:200]}")
-        found[row[0]] = (row[1], row[2])
-    return found
+    except InvalidRecordEntry as error:
+        line = ",".join(error.elements)[:200]
+        raise WheelError(f"{wheel}: a line of its RECORD has not three parts: {line}") from error
 
 
 def _check_record(wheel: Path, files: Mapping[str, WheelFile], dist_info: str) -> None:
-    """Every file but RECORD and its signatures is in RECORD with its hash, and the other way round."""
+    """Every file but RECORD and its signatures is in RECORD with its hash, and the other way round.
+
+    installer.sources would compare them too; but it takes weak hashes, and what RECORD alone names.
+    """
+    from installer.records import Hash  # noqa: PLC0415
+
     if f"{dist_info}RECORD" not in files:
         raise WheelError(f"{wheel}: it has no RECORD of its files")
     recorded = _recorded(wheel, files[f"{dist_info}RECORD"].data)
@@ -141,31 +143,37 @@ def _check_record(wheel: Path, files: Mapping[str, WheelFile], dist_info: str) -
     for name, file in files.items():
         if name in free:
             continue
-        kind, _, expected = recorded.get(name, ("", ""))[0].partition("=")
+        kind, _, expected = recorded.get(name, "").partition("=")
         if kind not in _HASHES:
             raise WheelError(f"{wheel}: its RECORD has no SHA-256 of {name}", hint="do not use this wheel")
-        digest = base64.urlsafe_b64encode(hashlib.new(kind, file.data).digest()).rstrip(b"=").decode()
-        if digest != expected.rstrip("="):
+        if not Hash(kind, expected.rstrip("=")).validate(file.data):
             raise WheelError(f"{wheel}: {name} is not what its RECORD says", hint="do not use this wheel")
 
 
-def _message(data: bytes) -> Message:
-    return BytesParser(policy=compat32).parsebytes(data)
+def metadata_head(metadata: bytes) -> bytes:
+    """METADATA without its body, which is the long description."""
+    return re.split(rb"\r?\n\r?\n", metadata, maxsplit=1)[0]
 
 
-def _header(message: Message, name: str) -> str:
-    """A header's text on one line; '' for none. compat32 gives a Header for what is no ASCII."""
-    return " ".join(str(message.get(name, "")).split())
+def _fields(data: bytes) -> tuple[RawMetadata, dict[str, list[str]]]:
+    """The fields that core metadata has, and all others: those of WHEEL, and what is repeated or no UTF-8.
+
+    The first lines say that a body is plain text, whatever follows: a message of several parts makes
+    packaging before 26.3 fail.
+    """
+    from packaging.metadata import parse_email  # noqa: PLC0415
+
+    return parse_email(b"Content-Type: text/plain\nContent-Transfer-Encoding: 8bit\n" + metadata_head(data))
 
 
-def _requires(wheel: Path, message: Message) -> tuple[Requirement, ...]:
+def _requires(wheel: Path, texts: Iterable[str]) -> tuple[Requirement, ...]:
     found = []
-    for text in message.get_all("Requires-Dist", []):
+    for text in texts:
         try:
-            found.append(Requirement(str(text)))
+            found.append(Requirement(text))
         except InvalidRequirement as error:
             raise WheelError(
-                f"{wheel}: it requires {str(text)[:200]!r}, which is no requirement: {error}"
+                f"{wheel}: it requires {text[:200]!r}, which is no requirement: {error}"
             ) from error
     return tuple(found)
 
@@ -180,13 +188,13 @@ def _dist_info(wheel: Path, files: Mapping[str, WheelFile], name: NormalizedName
     return folder + "/"
 
 
-def _is_pure(wheel: Path, about: Message, tags: frozenset[Tag]) -> bool:
-    version = _header(about, "Wheel-Version").partition(".")[0]
+def _is_pure(wheel: Path, about: bytes, tags: frozenset[Tag]) -> bool:
+    _, fields = _fields(about)
+    version = fields.get("wheel-version", [""])[0].strip().partition(".")[0]
     if version != "1":
         raise WheelError(f"{wheel}: its Wheel-Version is {version[:20]!r}, and 1 is known")
-    return _header(about, "Root-Is-Purelib").lower() == "true" and all(
-        tag.abi == "none" and tag.platform == "any" for tag in tags
-    )
+    purelib = fields.get("root-is-purelib", [""])[0].strip().lower() == "true"
+    return purelib and all(tag.abi == "none" and tag.platform == "any" for tag in tags)
 
 
 def _parsed(path: Path) -> Wheel:
@@ -201,19 +209,23 @@ def _parsed(path: Path) -> Wheel:
             raise WheelError(f"{path}: it has no {folder}{needed}")
     _check_record(path, files, folder)
     metadata = files[folder + "METADATA"].data
-    message = _message(metadata)
-    if canonicalize_name(_header(message, "Name")) != name:
-        raise WheelError(f"{path}: its METADATA is that of {_header(message, 'Name')[:100]!r}")
+    about, others = _fields(metadata)
+    stated = about.get("name", "").strip()
+    if canonicalize_name(stated) != name:
+        raise WheelError(f"{path}: its METADATA is that of {stated[:100]!r}")
+    for field_name in ("requires-dist", "requires-python"):
+        if field_name in others:
+            raise WheelError(f"{path}: {field_name} of its METADATA is repeated or no UTF-8")
     entry_points = files.get(folder + "entry_points.txt")
     return Wheel(
         path=path,
         name=name,
         version=version,
         tags=tags,
-        pure=_is_pure(path, _message(files[folder + "WHEEL"].data), tags),
-        requires=_requires(path, message),
-        requires_python=_header(message, "Requires-Python"),
-        summary=_header(message, "Summary"),
+        pure=_is_pure(path, files[folder + "WHEEL"].data, tags),
+        requires=_requires(path, about.get("requires_dist", [])),
+        requires_python=about.get("requires_python", "").strip(),
+        summary=" ".join(about.get("summary", "").split()),
         metadata=metadata,
         entry_points=read_entry_points(path, entry_points.data) if entry_points is not None else (),
         files={name: file for name, file in files.items() if not name.startswith(folder)},

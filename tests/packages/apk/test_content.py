@@ -22,8 +22,7 @@ from imagebuilder.packages.apk.reader import SCRIPTS, read_apk
 from imagebuilder.packages.apk.writer import package_info, write_apk
 from imagebuilder.packages.opkg.ipk import PackageFileError
 from imagebuilder.packages.opkg.ipk_reader import Limits
-from imagebuilder.rootfs.local_package import LocalPackage
-from imagebuilder.rootfs.tree import FileTree, file_of, folder, symlink
+from imagebuilder.rootfs.tree import FileTree, LocalPackage, file_of, folder, symlink
 from tests.support.adb_maker import Writer, block, deflated, zstandarded
 
 FACTS = Package("demo", "1-r1", "mips_24kc")

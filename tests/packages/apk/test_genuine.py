@@ -15,7 +15,7 @@ from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.run import ProgramError, clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Log
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import Package, Selected
 from imagebuilder.packages.apk.apk import chains, parse_index, picked, with_abi_suffixes
 from imagebuilder.packages.apk.feed import (
     apk_feeds_of,
@@ -30,19 +30,17 @@ from imagebuilder.packages.apk.tool import (
     PROGRAM,
     ApkError,
     ApkRefusalError,
-    Installing,
     make_index,
     pinned_versions,
     plan_install,
     words_for_apk,
 )
 from imagebuilder.packages.apk.version import compare, is_valid
-from imagebuilder.packages.opkg.feed import FEED, FeedError, Wanted, in_folder
+from imagebuilder.packages.feed import FEED, FeedError, in_folder
 from imagebuilder.tree.tree import read_tree, settings_of
-from imagebuilder.trust.apk_key import ensure_apk_key
 from imagebuilder.trust.signature import UnknownKeyError, WrongSignatureError
 from imagebuilder.trust.signature_adb import read_apk_key, tree_apk_keys, verify_adb
-from imagebuilder.trust.signing_key import lay_signing_key
+from imagebuilder.trust.signing_key import ensure_apk_key, lay_signing_key
 from tests.packages.apk.test_version import SIGNS
 from tests.support.apk_tree import (
     ARCH,
@@ -150,7 +148,7 @@ def planned(
     offers = [*parse_index(own), *parse_index(index)]
     words = words_for_apk(with_abi_suffixes(names, offers), pinned_versions(world.tree), pins or {})
     chosen = plan_install(view, world.work, [own, index], words, Log(), arch=ARCH)
-    return picked(((each.name, each.version) for each in chosen), offers)
+    return picked(chosen, offers)
 
 
 def test_a_tree_says_what_it_is(world: World) -> None:
@@ -209,7 +207,7 @@ def test_an_index_that_apk_cannot_read(world: World) -> None:
 
 def laid_feed(world: World, view: PrivateView, chosen: Sequence[Package]) -> Path:
     from_feed = {package.identity for package in world.packages()}
-    wanted = [Wanted(each, (each.name,)) for each in chosen if each.identity in from_feed]
+    wanted = [Selected(each, (each.name,)) for each in chosen if each.identity in from_feed]
     indexer = feed_indexer(view, world.tree, world.work, Log())
     lay_apk_feed(world.work / FEED, wanted, [in_folder(world.feed.folder)], indexer)
     lay_apk_repositories(view)
@@ -293,7 +291,7 @@ def test_all_that_is_missing_or_damaged_is_named(world: World) -> None:
     for name, damage in (("busybox", b""), ("dropbear", b"x")):
         path = world.feed.folder / packages[name].filename
         path.write_bytes(damage + path.read_bytes()[1:]) if damage else path.unlink()
-    wanted = [Wanted(packages[name], ("scripts", name)) for name in ("busybox", "dropbear", "scripts")]
+    wanted = [Selected(packages[name], ("scripts", name)) for name in ("busybox", "dropbear", "scripts")]
     indexer = feed_indexer(view, world.tree, world.work, Log())
     with pytest.raises(FeedError) as error:
         lay_apk_feed(world.work / FEED, wanted, [in_folder(world.feed.folder)], indexer)
@@ -326,5 +324,5 @@ def test_the_sandbox_runs_the_trees_own_apk(world: World) -> None:
     assert plan_install(view, world.work, [], [], Log(), arch=ARCH) == ()
     own = own_apk_index(world.tree, view, world.work, Log())
     only = plan_install(view, world.work, [own], ["libc"], Log(), arch=ARCH)
-    assert only == (Installing("libc", VERSIONS["libc"]),)
+    assert only == (("libc", VERSIONS["libc"]),)
     assert list((world.work / "tmp").iterdir()) == []

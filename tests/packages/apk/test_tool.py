@@ -14,7 +14,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.run import Completed
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Log
-from imagebuilder.model.package import Dependency, Package
+from imagebuilder.model.package import Dependency, Package, Selected
 from imagebuilder.model.tree import TreeError
 from imagebuilder.packages.apk.apk import chains, parse_index, picked
 from imagebuilder.packages.apk.feed import (
@@ -29,7 +29,6 @@ from imagebuilder.packages.apk.tool import (
     PINNED,
     ApkError,
     ApkRefusalError,
-    Installing,
     _planned,
     make_index,
     pinned_versions,
@@ -37,11 +36,11 @@ from imagebuilder.packages.apk.tool import (
     stays_although_removed,
     words_for_apk,
 )
-from imagebuilder.packages.opkg.feed import FeedError, Wanted, in_folder
+from imagebuilder.packages.feed import FeedError, in_folder
 from imagebuilder.tree.tree import check_tree, package_manager
-from imagebuilder.trust.apk_key import ensure_apk_key
 from imagebuilder.trust.keys import KeyFileError
 from imagebuilder.trust.signature_adb import read_apk_key
+from imagebuilder.trust.signing_key import ensure_apk_key
 from tests.packages.apk.test_index import PYTHON
 from tests.support.adb_maker import index, package
 
@@ -90,7 +89,7 @@ def test_how_an_installation_is_planned(tree: Path, work: Path, view: PrivateVie
         + "".join(f"({n}/10) Installing p{n} (1)\n" for n in range(2, 11))
     )
     chosen = plan_install(view, work, [b"own", b"base"], ["libc", "p2=1"], Log(), arch="mips_24kc")
-    assert chosen[:2] == (Installing("libc", "1.2.5-r5"), Installing("p2", "1"))
+    assert chosen[:2] == (("libc", "1.2.5-r5"), ("p2", "1"))
     said = (view.changed / "said").read_text().splitlines()
     assert said[said.index("--arch") + 1] == "mips_24kc"
     assert {"--simulate", "--initdb", "--no-network", "--allow-untrusted"} <= set(said)
@@ -281,7 +280,7 @@ def test_a_feed_holds_exactly_the_packages_and_their_index(
 ) -> None:
     light, base = offered("python3-light"), offered("python3-base")
     offered("other")
-    wanted = [Wanted(base, ("python3-light", "python3-base")), Wanted(light, ("python3-light",))]
+    wanted = [Selected(base, ("python3-light", "python3-base")), Selected(light, ("python3-light",))]
     laid = lay_apk_feed(tmp_path / "feed", wanted, [in_folder(tmp_path / "dl")], noted)
     names = ["python3-base-3.13.9-r2.apk", "python3-light-3.13.9-r2.apk"]
     assert [path.name for path in laid] == names
@@ -293,7 +292,11 @@ def test_all_that_is_missing_or_damaged_is_named(offered: Callable[..., Package]
     one, two = offered("one"), offered("two")
     (tmp_path / "dl" / one.filename).unlink()
     (tmp_path / "dl" / two.filename).write_bytes(b"x" * two.size)
-    wanted = [Wanted(one, ("all", "one")), Wanted(two, ("two",)), Wanted(Package("three", "1"), ("three",))]
+    wanted = [
+        Selected(one, ("all", "one")),
+        Selected(two, ("two",)),
+        Selected(Package("three", "1"), ("three",)),
+    ]
     with pytest.raises(FeedError) as error:
         lay_apk_feed(tmp_path / "feed", wanted, [in_folder(tmp_path / "dl")], noted)
     missing, damaged, unknown = error.value.message.splitlines()

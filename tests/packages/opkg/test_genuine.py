@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import Package, Wish
 from imagebuilder.packages.opkg.ipk_reader import read_control
 from imagebuilder.packages.opkg.opkg import read_index
-from imagebuilder.packages.opkg.resolve import OpkgRules, opkg_rules
+from imagebuilder.packages.opkg.resolve import OpkgRules, opkg_rules, resolve
 from imagebuilder.packages.opkg.version import satisfies
-from imagebuilder.packages.resolve import ResolutionError, Universe, resolve
+from imagebuilder.packages.resolution import ResolutionError
+from imagebuilder.packages.universe import Universe
 from tests.support.opkg_oracle import FORCED, Case, answer, install, random_case, verdict
 
 pytestmark = pytest.mark.genuine
@@ -72,7 +73,7 @@ def test_lists_of_the_real_feeds(opkg: Path, genuine_tree: Path, tmp_path: Path)
         folder.mkdir()
         case = Case(packages, tuple(rng.sample(names, rng.choice([1, 2, 4, 8]))))
         try:
-            found = resolve(case.requested, (), universe, CALLS[1][0]).packages
+            found = resolve(Wish.of(case.requested), universe, CALLS[1][0]).packages
         except ResolutionError:
             found = ()
         genuine = install(opkg, replace(case, files=found), folder, CALLS[1][1])

@@ -12,50 +12,49 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import plan_image
 from imagebuilder.config.request import requests
 from imagebuilder.errors import HostError
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Event, Log, Warned
-from imagebuilder.model.package import Dependency, Package
+from imagebuilder.model.package import Dependency, Package, Selected
 from imagebuilder.model.result import ImageFile
 from imagebuilder.model.tree import Places, TreeError
+from imagebuilder.packages.feed import FEED, FeedError, in_folder
 from imagebuilder.packages.opkg.feed import (
-    FEED,
     FEED_NAME,
     OWN_FEED,
-    FeedError,
-    Wanted,
     architectures_of,
+    base_packages,
     feeds_of,
-    in_folder,
     lay_feed,
     lay_lists,
+    lay_own_index,
     lay_repositories,
+    own_index,
     used_indexes,
 )
-from imagebuilder.packages.opkg.hermetic import base_packages, lay_own_index, own_index
 from imagebuilder.packages.opkg.ipk import write_ipk
-from imagebuilder.packages.opkg.ipk_index import index_of
 from imagebuilder.packages.opkg.ipk_reader import read_control
-from imagebuilder.packages.opkg.opkg import format_index, read_index
-from imagebuilder.packages.resolve import ResolutionError
+from imagebuilder.packages.opkg.opkg import read_index
+from imagebuilder.packages.resolution import ResolutionError
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree import reproducible
 from imagebuilder.tree.collect import BuildError
-from imagebuilder.tree.host_check import pass_host_check
-from imagebuilder.tree.make import GIVEN_HOOKS, make_image
+from imagebuilder.tree.make import GIVEN_HOOKS, make_image, pass_host_check
 from imagebuilder.tree.plan import Plan
-from imagebuilder.tree.reproducible import settle_makefile, source_date_epoch, steady_tools
-from imagebuilder.tree.reproducible_check import (
+from imagebuilder.tree.reproducible import (
     BuildRecord,
     ReproducibilityError,
     check_equal,
     differences,
     record_build,
+    settle_makefile,
+    source_date_epoch,
+    steady_tools,
 )
+from tests.support.planning import plan_image
 from tests.support.wanted_making import from_feeds
 from tests.whole.test_genuine import digest_of
 
@@ -92,7 +91,7 @@ def test_a_feed_holds_exactly_the_packages_and_their_index(make_package: MakePac
     feed = tmp_path / "feed"
     wanted = from_feeds(["luci"], [], [luci, replace(uhttpd, filename=f"sub/{uhttpd.filename}")])
     assert [each.why for each in wanted] == [("luci", "uhttpd"), ("luci",)]
-    laid = lay_feed(feed, wanted, [in_folder(tmp_path / "no"), in_folder(tmp_path / "dl")], format_index)
+    laid = lay_feed(feed, wanted, [in_folder(tmp_path / "no"), in_folder(tmp_path / "dl")])
     assert [path.name for path in laid] == ["uhttpd_1_all.ipk", "luci_1_all.ipk"]
     names = sorted(path.name for path in feed.iterdir())
     assert names == ["Packages", "Packages.gz", "luci_1_all.ipk", "uhttpd_1_all.ipk"]
@@ -104,11 +103,11 @@ def test_a_size_that_the_index_does_not_tell_is_not_compared(
 ) -> None:
     luci = make_package("luci")
     for number, size in enumerate((0, luci.size)):
-        wanted = [Wanted(replace(luci, size=size), ("luci",))]
-        assert lay_feed(tmp_path / f"feed{number}", wanted, [in_folder(tmp_path / "dl")], format_index)
+        wanted = [Selected(replace(luci, size=size), ("luci",))]
+        assert lay_feed(tmp_path / f"feed{number}", wanted, [in_folder(tmp_path / "dl")])
     for other in (replace(luci, size=luci.size + 1), replace(luci, size=0, sha256="0" * 64)):
         with pytest.raises(FeedError, match="is damaged"):
-            lay_feed(tmp_path / "no", [Wanted(other, ("luci",))], [in_folder(tmp_path / "dl")], format_index)
+            lay_feed(tmp_path / "no", [Selected(other, ("luci",))], [in_folder(tmp_path / "dl")])
         (tmp_path / "no").rmdir()
 
 
@@ -125,8 +124,8 @@ def test_laying_a_feed_changes_nothing_of_the_files_that_it_takes(
     package = make_package("luci")
     file = tmp_path / "dl/luci_1_all.ipk"
     before = file.stat()
-    wanted = [Wanted(package, ("luci",))]
-    (laid,) = lay_feed(tmp_path / "feed", wanted, [in_folder(tmp_path / "dl")], format_index)
+    wanted = [Selected(package, ("luci",))]
+    (laid,) = lay_feed(tmp_path / "feed", wanted, [in_folder(tmp_path / "dl")])
     assert laid.read_bytes() == file.read_bytes()
     assert (file.stat().st_ctime_ns, file.stat().st_nlink) == (before.st_ctime_ns, 1)
 
@@ -146,10 +145,10 @@ def test_all_that_is_missing_or_damaged_is_named_with_what_wants_it(
     (tmp_path / "dl/uhttpd_1_all.ipk").unlink()
     damaged = tmp_path / "dl/lua_1_all.ipk"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    unknown = Wanted(Package("x", "1", filename="x.ipk"), ("x",))
+    unknown = Selected(Package("x", "1", filename="x.ipk"), ("x",))
     wanted = (*from_feeds(["luci"], [], [luci, uhttpd, lua]), unknown)
     with pytest.raises(FeedError) as error:
-        lay_feed(tmp_path / "feed", wanted, [in_folder(tmp_path / "dl")], format_index)
+        lay_feed(tmp_path / "feed", wanted, [in_folder(tmp_path / "dl")])
     lines = error.value.message.splitlines()
     assert lines[0].startswith(f"package 'lua' is damaged: {damaged} is not")
     assert lines[0].endswith("(luci -> uhttpd needs it)")
@@ -165,7 +164,7 @@ def test_a_damaged_file_is_replaced_by_a_good_one_elsewhere(
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / package.filename).write_bytes(b"x" * package.size)
     finders = [in_folder(tmp_path / "bad"), in_folder(tmp_path / "dl")]
-    (file,) = lay_feed(tmp_path / "feed", [Wanted(package, ("luci",))], finders, format_index)
+    (file,) = lay_feed(tmp_path / "feed", [Selected(package, ("luci",))], finders)
     assert sha256_of(file) == package.sha256
 
 
@@ -216,7 +215,7 @@ def test_opkg_finds_its_lists_where_a_fork_does_not_update_them(
     assert not list((tmp_path / "work/dl").iterdir())
     own.write_text("Package: own\nVersion: 1\n\n")
     feed = tmp_path / "work" / FEED
-    lay_feed(feed, [Wanted(package, ("luci",))], [in_folder(tmp_path / "dl")], format_index)
+    lay_feed(feed, [Selected(package, ("luci",))], [in_folder(tmp_path / "dl")])
     lay_lists(tmp_path / "work")
     lists = {path.name: path for path in (tmp_path / "work/dl").iterdir()}
     assert set(lists) == {FEED_NAME, OWN_FEED.split()[1]}  # as repositories.conf names them
@@ -241,12 +240,14 @@ _call_image:
 """
 
 
-def test_the_own_index_is_kept_and_is_the_files(make_package: MakePackage, tmp_path: Path) -> None:
+def test_the_own_index_is_kept_and_is_the_files(
+    make_package: MakePackage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     packages = tmp_path / "tree/packages"
     one = make_package("one", "libc", folder=packages)
     make_package("libc", folder=packages)
     make_package("kernel", folder=packages)
-    index = own_index(tmp_path / "tree", tmp_path / "cache", index_of)
+    index = own_index(tmp_path / "tree", tmp_path / "cache")
     assert read_index(index) == (one,)
     names = [path.name for path in base_packages(tmp_path / "tree", Places())]
     assert names == ["libc_1_all.ipk", "kernel_1_all.ipk"]
@@ -254,9 +255,11 @@ def test_the_own_index_is_kept_and_is_the_files(make_package: MakePackage, tmp_p
     def never(*_: object) -> str:
         raise AssertionError
 
-    assert own_index(tmp_path / "tree", tmp_path / "cache", never) == index
+    with monkeypatch.context() as patched:
+        patched.setattr("imagebuilder.packages.opkg.feed.index_of", never)
+        assert own_index(tmp_path / "tree", tmp_path / "cache") == index
     make_package("one", folder=packages, epoch=1)
-    assert own_index(tmp_path / "tree", tmp_path / "cache", index_of) != index
+    assert own_index(tmp_path / "tree", tmp_path / "cache") != index
 
 
 def test_libc_and_kernel_lie_where_the_makefile_looks(make_package: MakePackage, tmp_path: Path) -> None:
@@ -607,14 +610,14 @@ def built(tree: Path, folder: Path, plan: Plan, *, with_feed: bool) -> tuple[Bui
     view = open_view(tree, folder, Log())
     assert view.sandboxed
     if with_feed:
-        own = own_index(tree, folder.parents[1] / "cache", index_of)
+        own = own_index(tree, folder.parents[1] / "cache")
         mine = [
             *read_index(own),
             *(read_control(path).control for path in base_packages(tree, plan.tree.places)),
         ]
         others = [package for index in used_indexes(tree).values() for package in read_index(index)]
-        wanted = from_feeds(plan.wanted, mine, others)
-        lay_feed(folder / FEED, wanted, [in_folder(tree / "dl")], format_index)
+        wanted = from_feeds(plan.wanted.add, mine, others)
+        lay_feed(folder / FEED, wanted, [in_folder(tree / "dl")])
         lay_repositories(tree, view)
         lay_own_index(own, tree, view, folder)
     log = folder / "build.log"
@@ -663,7 +666,7 @@ def test_a_genuine_tree_builds_the_same_twice_and_needs_no_network(
 
 @pytest.mark.genuine
 def test_our_index_of_a_genuine_tree_says_what_its_own_says(genuine_tree: Path, tmp_path: Path) -> None:
-    ours = read_index(own_index(genuine_tree, tmp_path, index_of))
+    ours = read_index(own_index(genuine_tree, tmp_path))
     assert ours == read_index(genuine_tree / "packages/Packages")
     assert [package.extra for package in ours] == [
         package.extra for package in read_index(genuine_tree / "packages/Packages")
@@ -721,4 +724,4 @@ def test_a_cache_that_cannot_be_written(make_package: MakePackage, tmp_path: Pat
     make_package("one", folder=tmp_path / "packages")
     (tmp_path / "file").touch()
     with pytest.raises(HostError, match="cannot write"):
-        own_index(tmp_path, tmp_path / "file", index_of)
+        own_index(tmp_path, tmp_path / "file")

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from imagebuilder.model.control import parse_depends
 from imagebuilder.model.package import Package
+from imagebuilder.packages.opkg.feed import index_of
 from imagebuilder.packages.opkg.ipk import PackageFileError, write_ipk
-from imagebuilder.packages.opkg.ipk_index import index_of
 from imagebuilder.packages.opkg.ipk_reader import Limits, read_control, read_ipk
 from imagebuilder.packages.opkg.opkg import parse_index
 from imagebuilder.rootfs.files import digest

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.packages.opkg.resolve import NEWEST, OpkgRules, opkg_rules
-from imagebuilder.packages.resolve import Universe
+from imagebuilder.packages.universe import Universe
 from tests.support.budget_making import index
 from tests.support.opkg_oracle import (
     Case,

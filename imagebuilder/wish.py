@@ -1,0 +1,48 @@
+"""What is asked of a package manager for an image, and who asked for it: by config, overlays and Python, by
+the profile and the tree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from imagebuilder.config.config import LoadedConfig
+from imagebuilder.config.overlay import Overlay
+from imagebuilder.model.package import Wish
+from imagebuilder.model.tree import Tree
+from imagebuilder.own.own import Own
+from imagebuilder.packages.package_list import package_list
+
+
+def wish_of(loaded: LoadedConfig, overlays: Sequence[Overlay], own: Own) -> Wish:
+    """What make gets as PACKAGES."""
+    config, origins, python = loaded.config, loaded.origins, own.python
+    added = config.packages.add
+    needed = {name: overlay.name for overlay in overlays for name in overlay.packages}
+    asked = {name: f"the overlay '{overlay}'" for name, overlay in needed.items()}
+    asked |= dict.fromkeys(added, f"packages.add in {_files(origins, 'packages.add')}")
+    asked |= {name: _asked_by(python.asked_by[name], loaded) for name in python.packages}
+    asked |= {name: f"{key} in {_files(origins, key)}" for name, key in own.wanted.items()}
+    order = dict.fromkeys((*python.packages, *own.wanted, *needed, *added))
+    return Wish({name: asked[name] for name in order}, config.packages.remove)
+
+
+def whole_wish(wish: Wish, tree: Tree, profile: str) -> Wish:
+    """What make then asks the package manager for: the same, and what tree and profile install."""
+    trees = {"kernel": "the ImageBuilder itself"}
+    trees |= dict.fromkeys(tree.default_packages, f"the default packages of {tree.target}")
+    trees |= dict.fromkeys(tree.profiles[profile].packages, f"the profile {profile}")
+    return package_list(trees, wish, release=tree.release)
+
+
+def _asked_by(key: str, loaded: LoadedConfig) -> str:
+    """`python.pip` becomes `python.pip = true in FILE`; an import's place stays as it is."""
+    python = loaded.config.python
+    table, _, name = key.partition(".")
+    if table != "python" or name not in type(python).model_fields:
+        return key
+    return f"{key} = {json.dumps(getattr(python, name))} in {_files(loaded.origins, key)}"
+
+
+def _files(origins: Mapping[str, tuple[str, ...]], key: str) -> str:
+    return ", ".join(origins.get(key, ("the defaults",)))
