@@ -93,18 +93,21 @@ def listening() -> Iterator[tuple[int, list[bytes]]]:
 
         def serve() -> None:
             while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
+                connection, _ = server.accept()
                 with connection:
-                    heard.append(connection.recv(100))
+                    said = connection.recv(100)
+                if not said:
+                    return
+                heard.append(said)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield server.getsockname()[1], heard
-        server.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+        address = server.getsockname()
+        yield address[1], heard
+        # who says nothing is the last one: those before it wait in the same queue and have been heard by then
+        socket.create_connection(address).close()
+        thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_there_is_no_network(view: PrivateView, tree: Path, tmp_path: Path) -> None:
