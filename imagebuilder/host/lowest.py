@@ -78,7 +78,7 @@ def _install(python: Path, constraints: Path, project: str, log: Log) -> None:
     """Call the pip that is at hand: this environment's, or that of the Python that it was made with."""
     host = sys.executable if find_spec("pip") else getattr(sys, "_base_executable", sys.executable)
     argv = [host, "-m", "pip", "--python", str(python), *_INSTALL]
-    argv += ["--constraint", str(constraints), "--editable", project]
+    argv += ["--constraint", str(constraints), "--editable", project, "pip"]  # the builder calls its own pip
     environment = {**_PIP, **os.environ}
     done = run(argv, env=environment, timeout=INSTALL_SECONDS, check=False, log=log)
     if done.code == 0:

@@ -16,21 +16,15 @@ from imagebuilder.firmware.reader import ImageFormatError, Reading, View, open_v
 from imagebuilder.firmware.rootfs import RootFs
 from imagebuilder.firmware.squashfs.index import read_index
 from imagebuilder.host.run import run
-from imagebuilder.model.firmware import Part
 from tests.support import firmware_images as images
 from tests.support import firmware_writers as make
+from tests.support.firmware_images import only
 
 SAMPLES = {sample.name: sample for sample in images.samples()}
 
 
 # what has no checks of its own: its contents, or what decompresses it, have them
 CHECKED_BY_CONTENTS = ("gzip", "zstd", "ubi-volume", "elf-image", "device-tree-image")
-
-
-def only(part: Part, kind: str) -> Part:
-    found = part.find(kind)
-    assert found is not None, [one.kind for one in part.walk()]
-    return found
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -22,16 +22,11 @@ from tests.support import firmware_images as images
 from tests.support import firmware_vendor_images as samples
 from tests.support import firmware_vendor_writers as vendor
 from tests.support import firmware_writers as make
+from tests.support.firmware_images import only
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/formats.md"
 
 JFFS2_MARKER = bytes.fromhex("1985200404000000c494dbf4")
-
-
-def only(part: Part, kind: str) -> Part:
-    found = part.find(kind)
-    assert found is not None, [one.kind for one in part.walk()]
-    return found
 
 
 def summary(part: Part) -> list[str]:

@@ -190,14 +190,6 @@ def test_errors_of_the_disk_are_the_users_to_mend(tmp_path: Path, number: int, w
 # --- views
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    folder = tmp_path / "a tree, with: odd name"
-    folder.mkdir()
-    (folder / "Makefile").write_text("all:\n")
-    return folder
-
-
 SCRIPT = ["sh", "-c", "pwd; echo more >> Makefile; echo new > fresh; cat Makefile"]
 
 

@@ -70,8 +70,9 @@ def test_this_project_says_the_lowest_version_of_everything() -> None:
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project that wants `one` from 1.0 on, of which an index has 0.9, 1.0 and 2.0."""
+    """A project that wants `one` from 1.0 on, of which the only index has three versions."""
     wheels = [make_wheel(tmp_path / "wheels", "one", version) for version in ("0.9", "1.0", "2.0")]
+    wheels.append(make_wheel(tmp_path / "wheels", "pip"))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", make_index(tmp_path / "index", wheels))
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX", "PIP_CONSTRAINT"):

@@ -30,14 +30,6 @@ from imagebuilder.tree.collect import find_rootfs
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    folder = tmp_path / "a tree, with: odd name"
-    folder.mkdir()
-    (folder / "Makefile").write_text("all:\n")
-    return folder
-
-
-@pytest.fixture
 def work(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "work, too"
     folder.mkdir()
@@ -101,18 +93,21 @@ def listening() -> Iterator[tuple[int, list[bytes]]]:
 
         def serve() -> None:
             while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
+                connection, _ = server.accept()
                 with connection:
-                    heard.append(connection.recv(100))
+                    said = connection.recv(100)
+                if not said:
+                    return
+                heard.append(said)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield server.getsockname()[1], heard
-        server.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+        address = server.getsockname()
+        yield address[1], heard
+        # who says nothing is the last one: those before it wait in the same queue and have been heard by then
+        socket.create_connection(address).close()
+        thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_there_is_no_network(view: PrivateView, tree: Path, tmp_path: Path) -> None:

@@ -379,6 +379,13 @@ def trouble(data: bytes) -> str:
     return "; ".join(f"{one.what}: {one.found}" for one in problems)
 
 
+def only(part: Part, kind: str) -> Part:
+    """The first part of a kind, which must be there."""
+    found = part.find(kind)
+    assert found is not None, [one.kind for one in part.walk()]
+    return found
+
+
 Change = Callable[[bytes], bytes]
 
 
