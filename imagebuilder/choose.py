@@ -15,7 +15,6 @@ from imagebuilder.own.local import (
     Original,
     Remade,
     made_here,
-    make_local,
     originals_of,
 )
 from imagebuilder.own.own import Own
@@ -142,6 +141,8 @@ def lay_packages(
     places = _places(job, supply, [each.package for each in (*theirs, *originals)])
     records: tuple[FilespecRecord, ...] = ()
     if ours:
+        from imagebuilder.own.making import make_local  # noqa: PLC0415 - only where something is made here
+
         made = make_local(
             job,
             local,

@@ -10,9 +10,6 @@ from typing import get_args
 from imagebuilder.config.board import UNKNOWN, Board, Image, ImageFormat, Profile
 from imagebuilder.config.device import DeviceFacts, ImageFacts
 from imagebuilder.errors import UserError
-from imagebuilder.firmware.formats.formats import CONTAINERS, read_image
-from imagebuilder.firmware.reader import open_view
-from imagebuilder.firmware.subject import DISKS, fits
 from imagebuilder.model.firmware import Part
 from imagebuilder.model.tree import Tree
 from imagebuilder.tree.collect import named_image
@@ -24,7 +21,6 @@ _PLAIN_KINDS: Mapping[str, ImageFormat] = {
     "ext4": "filesystem",
     "ubifs": "filesystem",
 }
-_TOLD_APART = ("kernel", *DISKS)  # formats that several kinds or the target tell, not the kind alone
 _FILE_SYSTEMS = "squashfs|ubifs|ext4|jffs2-64k|jffs2-128k"
 _PC_TARGETS = ("x86/", "armsr/", "armvirt/", "loongarch64/")  # started by UEFI or a BIOS
 
@@ -72,6 +68,10 @@ def told_board(board: Board, profile: Profile, tree: Tree) -> tuple[Board, Profi
 def looks_like(image: Path, target: str) -> ImageFormat:
     """The format of an image's file, as a board's file would say it; unknown where it is none that is known,
     or damaged."""
+    # the formats are loaded only where a tree's own image is looked at: a build loads them while make runs
+    from imagebuilder.firmware.formats.formats import read_image  # noqa: PLC0415
+    from imagebuilder.firmware.reader import open_view  # noqa: PLC0415
+
     try:
         read = read_image(open_view(image))
     except UserError:
@@ -83,13 +83,17 @@ def looks_like(image: Path, target: str) -> ImageFormat:
 
 
 def _of_part(part: Part, target: str) -> ImageFormat:
+    from imagebuilder.firmware.formats.formats import CONTAINERS  # noqa: PLC0415
+    from imagebuilder.firmware.subject import DISKS, fits  # noqa: PLC0415
+
     if part.kind in ("mbr-disk", "gpt-disk"):
         computer: ImageFormat = "bios-disk" if part.kind == "mbr-disk" else "efi-disk"
         return computer if target.startswith(_PC_TARGETS) else "sd-card"
     if part.kind in _PLAIN_KINDS:
         return _PLAIN_KINDS[part.kind]
     known: tuple[ImageFormat, ...] = get_args(ImageFormat)
-    found = (name for name in known if name not in _TOLD_APART and name in CONTAINERS)
+    told_apart = ("kernel", *DISKS)  # formats that several kinds or the target tell, not the kind alone
+    found = (name for name in known if name not in told_apart and name in CONTAINERS)
     return next((name for name in found if fits(part, name)), "unknown")
 
 

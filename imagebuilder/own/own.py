@@ -1,46 +1,31 @@
 """The Python of an image: which packages of it go in, and which line of which app wants each of them; and the
 user's own: apps, the wheels of requirements, recipes. Read and declared for the plan; made later
-(own.local)."""
+(own.making)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from typing import TYPE_CHECKING
 
 from imagebuilder.config.app import PythonPackageUse, ResolvedRequirements
 from imagebuilder.config.model_config import Python
-from imagebuilder.errors import UserError
-from imagebuilder.host.cache import Cache
 from imagebuilder.host.fs import expand_home, sha256_of
-from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
 from imagebuilder.packages.supply import Job, Offers
-from imagebuilder.python.apps.apps import AppScan, scan_app
-from imagebuilder.python.apps.package import (
-    App,
-    declare_app,
-    declare_wheel,
-    local_names,
-    open_app,
-    packages_of,
-)
-from imagebuilder.python.build import recipe
+from imagebuilder.python.apps.apps import AppScan
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
 from imagebuilder.python.catalogue.choose import Choice, Want, choose_packages
-from imagebuilder.python.catalogue.package_version import PackageWords
-from imagebuilder.python.catalogue.variants import catalogue_series, family_of, python_packages
-from imagebuilder.python.micropython import micropython
-from imagebuilder.python.micropython.micropython import MicroPythonApp, check_imports
-from imagebuilder.python.requirements.index import PackageIndex, project_digest
-from imagebuilder.python.requirements.requirements import feed_distributions, resolve_requirements, wheels_of
-from imagebuilder.python.wheels.target import WheelTarget, wheel_target
-from imagebuilder.python.wheels.wheels import Wheel
+from imagebuilder.python.catalogue.variants import catalogue_series, python_packages
 from imagebuilder.tree.plan import Imports
+
+if TYPE_CHECKING:
+    from imagebuilder.python.apps.package import App
+    from imagebuilder.python.micropython.micropython import MicroPythonApp
+    from imagebuilder.python.wheels.target import WheelTarget
+    from imagebuilder.python.wheels.wheels import Wheel
 
 _WHEEL = re.compile(r"([^/]+\.whl/.*)$")
 
@@ -138,10 +123,6 @@ def _place(file: str, line: int, root: Path) -> str:
     return f"{path.relative_to(root) if path.is_relative_to(root) else path}:{line}"
 
 
-class OwnPythonError(UserError):
-    """Apps or requirements for an image whose Python cannot run them."""
-
-
 @dataclass(frozen=True)
 class Sources:
     """What packages are made from. wheels: of requirements, by their distributions; names: of the packages
@@ -184,6 +165,8 @@ class Own:
 
 
 def _digest(path: Path) -> str:
+    from imagebuilder.python.requirements.index import project_digest  # noqa: PLC0415
+
     return project_digest(path) if path.is_dir() else sha256_of(path)
 
 
@@ -193,84 +176,11 @@ def open_own(job: Job, offers: Offers, locked: ResolvedRequirements | None) -> O
 
     OwnPythonError; what open_app(), resolve_requirements(), scan_app() and choose_python() raise.
     """
-    python, root, tree = job.config.python, job.root, job.tree
+    python = job.config.python
     offered = {each.name for each in offers.packages}
     if not (python.apps or python.requirements or python.package):
-        return Own(choose_python(python, root, tree.release, offered))
-    if python.variant == "micropython" and not (python.requirements or python.package):
-        return _micropython(job, choose_python(python, root, tree.release, offered))
-    _check_family(python, job.config.name)
-    series = catalogue_series(tree.release)
-    catalogue = load_catalogue(series)
-    glibc = EDITIONS[tree.release].glibc if tree.release in EDITIONS else None
-    target = wheel_target(catalogue.version, tree.arch, series, glibc=glibc)
-    index = PackageIndex(Cache(job.cache), job.log, offline=job.offline)
-    apps = tuple(open_app(use, root, target, index) for use in python.apps)
-    feed = feed_distributions(offers.packages, without=catalogue.packages)
-    texts = [*python.requirements, *(text for app in apps for text in app.requires)]
-    own_wheels = [app.wheel for app in apps if app.wheel is not None]
-    resolved = locked or resolve_requirements(texts, target, feed, index, own=own_wheels)
-    wheels = {str(name): wheel for name, wheel in wheels_of(resolved, target, index).items()}
-    scans = [_scan(app, catalogue) for app in apps]
-    libraries = [scan_app(wheel.path, python=catalogue.version_pair) for wheel in wheels.values()]
-    chosen = choose_python(python, root, tree.release, offered, apps=scans, libraries=libraries)
-    names = local_names(resolved.pins, offered)
-    sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
-    return _declared(sources, chosen, root, job.manager)
+        return Own(choose_python(python, job.root, job.tree.release, offered))
+    # what reads programs and wheels is loaded only where there are some: it takes a tenth of a second
+    from imagebuilder.own.sources import read_own  # noqa: PLC0415
 
-
-def _micropython(job: Job, chosen: ChosenPython) -> Own:
-    """Apps for MicroPython, their imports checked against what it has."""
-    apps = tuple(micropython.open_app(use, job.root) for use in job.config.python.apps)
-    check_imports([app.path for app in apps], catalogue_series(job.tree.release), chosen.packages)
-    declared = {app.name: micropython.declare_app(app, chosen.packages, job.manager) for app in apps}
-    wanted = {app.name: "python.apps" for app in apps}
-    return Own(chosen, micropython=apps, declared=declared, wanted=wanted)
-
-
-def _check_family(python: Python, config: str) -> None:
-    if family_of(python.variant) != "python3":
-        raise OwnPythonError(
-            f"config {config}: python.apps, requirements and package need Python 3, and python.variant is"
-            f' "{python.variant}"',
-            hint='say variant = "auto": the smallest Python that runs them',
-        )
-
-
-def _scan(app: App, catalogue: Catalogue) -> AppScan:
-    """What an app imports: a project's sources where they stand, so that messages name the user's files."""
-    return scan_app(app.path, python=catalogue.version_pair)
-
-
-def _declared(sources: Sources, python: ChosenPython, root: Path, manager: PackageWords) -> Own:
-    """All that will be made, as a plan knows it."""
-    target, resolved, names = sources.target, sources.resolved, sources.names
-    apps = {str(app.wheel.name): app.name for app in sources.apps if app.wheel is not None}
-
-    def needs(place: Path, distributions: Iterable[str]) -> tuple[str, ...]:
-        """The interpreter's packages that imports want, and those of other distributions."""
-        base = sources.catalogue.variants["base"]
-        others = packages_of(distributions, resolved, names, apps)
-        return tuple(dict.fromkeys((base, *python.wanted_by(place), *others)))
-
-    declared: dict[str, Package] = {}
-    for pin in resolved.pins:
-        wheel, name = sources.wheels[pin.name], names[pin.name]
-        declared[name] = declare_wheel(name, wheel, needs(wheel.path, pin.requires), manager, target)
-    for app in sources.apps:
-        declared[app.name] = declare_app(app, needs(app.path, _distributions(app.requires)), manager, target)
-    wanted = {app.name: "python.apps" for app in sources.apps}
-    for name in packages_of(resolved.wanted.values(), resolved, names, apps):
-        wanted.setdefault(name, "python.requirements")
-    for use in sources.recipes:
-        package = recipe.declare(use, root, manager)
-        declared[use.name] = package
-        wanted[use.name] = "python.package"
-        if use.src:
-            declared[use.source_name] = recipe.declare_source(use, package)
-            wanted[use.source_name] = "python.package"
-    return Own(python, sources, declared=declared, wanted=wanted)
-
-
-def _distributions(requires: Iterable[str]) -> Sequence[str]:
-    return [canonicalize_name(Requirement(text).name) for text in requires]
+    return read_own(job, offers, offered, locked)

@@ -12,7 +12,7 @@ from imagebuilder.config.app import source_kind
 from imagebuilder.config.model_config import Config, Python
 from imagebuilder.errors import UserError
 from imagebuilder.model.package import LOCAL, Selected, Wish
-from imagebuilder.own.local import Maker, Remade
+from imagebuilder.own.local import Remade
 from imagebuilder.own.own import Own
 from imagebuilder.packages.manager import PackageManager
 from imagebuilder.packages.supply import Job
@@ -60,6 +60,8 @@ def remake(
 
     ShakeError, RootError; what compiling, tracing and making the image's own packages raises.
     """
+    from imagebuilder.own.making import Maker  # noqa: PLC0415 - few images remake a package
+
     catalogue, config = load_catalogue(catalogue_series(job.tree.release)), job.config
     userland = {name: each for name, each in contents.items() if not is_kernel(name)}
     maker = Maker(job, own, {}, lambda root: _unpack(userland, root))

@@ -8,11 +8,11 @@ from pathlib import Path
 from imagebuilder.errors import HostError
 from imagebuilder.model.package import Package, Wish
 from imagebuilder.model.result import ShakenPackage
-from imagebuilder.own.local import Remade, emulation
+from imagebuilder.own.local import Remade
 from imagebuilder.packages.repack import shaken_package
 from imagebuilder.packages.supply import Job
 from imagebuilder.python.bytecode.bytecode import Interpreter
-from imagebuilder.python.bytecode.interpreter import can_run
+from imagebuilder.python.bytecode.interpreter import can_run, emulation
 from imagebuilder.python.catalogue.catalogue import load_catalogue
 from imagebuilder.python.catalogue.variants import catalogue_series
 from imagebuilder.python.shake.commands import Root, trace

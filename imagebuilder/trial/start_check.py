@@ -14,7 +14,7 @@ from imagebuilder.host.run import killed_by
 from imagebuilder.log import Log
 from imagebuilder.model.firmware import Check
 from imagebuilder.model.result import LoadedBytecode, Start
-from imagebuilder.own.local import emulation
+from imagebuilder.python.bytecode.interpreter import emulation
 from imagebuilder.rootfs.files import read_tree
 
 RUNS = 3

@@ -19,8 +19,8 @@ from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.host.fs import user_cache
 from imagebuilder.log import Log
 from imagebuilder.own.local import FilespecUseError
-from imagebuilder.own.own import OwnPythonError
 from imagebuilder.own.remade import RemadeError
+from imagebuilder.own.sources import OwnPythonError
 from imagebuilder.packages.lock import LockError
 from imagebuilder.python.requirements.index_pip import UnreachableIndexError
 from imagebuilder.trial.machine import boot

@@ -4,12 +4,14 @@ interpreter, run where it is native or under QEMU's user-mode emulation, in the 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from imagebuilder.config.board import Board
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.elf import ElfError, ElfHeader, read_elf
@@ -44,6 +46,14 @@ def _magic(program: str) -> int | None:
         return None
     text = done.stdout.strip()
     return int(text) if done.code == 0 and text.isdecimal() else None
+
+
+def emulation(board: Board, root: Path) -> tuple[str, ...]:
+    """What runs the board's programs on this machine; empty where it does so itself, and where the board's
+    file does not say. root: as the emulator sees the root file system. HostError without the emulator."""
+    user = board.emulation.user
+    native = user is None or user.binary == platform.machine()
+    return () if user is None or native else emulator(user.binary, user.cpu, root)
 
 
 def emulator(binary: str, cpu: str | None, root: Path) -> tuple[str, ...]:
