@@ -28,7 +28,7 @@ from imagebuilder.packages.apk import version as apk_version
 from imagebuilder.packages.apk.manager import Apk
 from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.packages.opkg.version import compare_versions
-from imagebuilder.python.build import host_build_source
+from imagebuilder.python.build import host_build, host_build_source
 from imagebuilder.python.build.host_build import (
     Bench,
     BuildOptions,
@@ -597,3 +597,22 @@ def test_a_package_of_files_alone(project: Path, bench: Bench) -> None:
     recipe = use(build=False, version="1", source="", files={"/etc/demo.py": "demo/demo.py"})
     assert build(recipe, project, TARGET, bench, Log(), read_tree=read_tree) == FileTree()
     assert kept(recipe_tree(recipe, FileTree(), project, python="3.11").tree) == {"/etc/demo.py": 0o644}
+
+
+def test_two_builds_may_fetch_what_they_need_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path / "cache", tmp_path / "scratch", epoch=1_700_000_000, offline=False)
+    slower = True
+
+    def pip(argv: list[str], *_: object, **_more: object) -> None:
+        nonlocal slower
+        if slower:  # while the first one fetches, another build is done with it
+            slower = False
+            host_build._fetched(["flit"], bench, Log())
+        (Path(argv[argv.index("--dest") + 1]) / "flit.whl").touch()
+
+    monkeypatch.setattr(host_build, "pip", pip)
+    place = host_build._fetched(["flit"], bench, Log())
+    assert [path.name for path in place.iterdir()] == ["flit.whl"]
+    assert list(place.parent.iterdir()) == [place]

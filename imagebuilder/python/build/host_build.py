@@ -8,6 +8,7 @@ out what it can do without.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -295,6 +296,10 @@ def _fetched(requires: Sequence[str], bench: Bench, log: Log) -> Path:
             argv = ["download", "--only-binary", ":all:", "--dest", str(fresh), *requires]
             pip(argv, f"fetching what the build requires ({', '.join(requires)})", cwd=fresh, log=log)
             fresh.rename(place)
+        except OSError as error:
+            # another build has fetched the very same meanwhile
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
         finally:
             remove_tree(fresh)
     return place
