@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import jinja2
+from jinja2 import meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from imagebuilder.config.model_config import VariableValue
 from imagebuilder.config.overlay import OverlayError
 
+# what rendering can raise: jinja2's own errors, and those of the Python below its operators and filters
+_FAILURES = (
+    jinja2.TemplateError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+)
+
 
 def render(path: Path, raw: bytes, variables: Mapping[str, VariableValue]) -> str:
     """A template's text. raw: its bytes. path: where it lies, for messages. OverlayError, naming file and
-    line, for a template that does not render."""
+    line, for a template that does not render.
+
+    A message holds what stands in the template, and nothing that was made of the variables: any of them may
+    be a secret, and Python and jinja2 put the values that they complain of into their texts.
+    """
     # not HTML: what is made here is shell, uci and Python, which have filters of their own
     environment = ImmutableSandboxedEnvironment(
         undefined=jinja2.StrictUndefined,
@@ -27,18 +44,32 @@ def render(path: Path, raw: bytes, variables: Mapping[str, VariableValue]) -> st
     environment.filters["sh"] = _quoted_for_shell
     environment.filters["py"] = repr
     try:
-        return environment.from_string(raw.decode("utf-8")).render(variables)
-    except jinja2.TemplateSyntaxError as error:
-        raise OverlayError(f"{path}:{error.lineno}: {error.message}") from error
-    except jinja2.UndefinedError as error:
-        hint = "declare it in overlay.toml" if "is undefined" in str(error) else None
-        raise OverlayError(f"{path}:{_template_line(error)}: {error.message}", hint=hint) from error
+        source = raw.decode("utf-8")
+        template = environment.from_string(source)
     except UnicodeDecodeError as error:
         raise OverlayError(f"{path}: a template must be UTF-8 text") from error
-    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        # not the error's text: it may hold a secret's value
+    except jinja2.TemplateSyntaxError as error:  # no value is known yet
+        raise OverlayError(f"{path}:{error.lineno}: {error.message}") from error
+    try:
+        return template.render(variables)
+    except _FAILURES as error:
         where = f"{path}:{_template_line(error)}"
+        name = _unknown_name(error, meta.find_undeclared_variables(environment.parse(source)))
+        if name is not None:
+            raise OverlayError(f"{where}: '{name}' is undefined", hint="declare it in overlay.toml") from None
+        if isinstance(error, jinja2.UndefinedError):
+            raise OverlayError(
+                f"{where}: the expression asks a value for an attribute or an element that it does not have",
+                hint="what it was is not shown, since it may be a secret's value",
+            ) from None
         raise OverlayError(f"{where}: the expression fails ({type(error).__name__})") from None
+
+
+def _unknown_name(error: Exception, names: Iterable[str]) -> str | None:
+    """The one among the names in a template's text that the error calls undefined, if it is about a name."""
+    if not isinstance(error, jinja2.UndefinedError):
+        return None
+    return next((name for name in names if error.message == f"{name!r} is undefined"), None)
 
 
 def _quoted_for_shell(value: object) -> str:

@@ -80,6 +80,30 @@ def test_template_errors_name_file_and_line(folder: Path, text: str, words: str)
         overlay_tree(PLAIN, folder, {"name": "x"})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{{ [1][a] }}", "{{ {}[a] }}", "{{ {}[a].b }}", "{{ a | attr(a) }}", "{{ b | attr(a) | sh }}"),
+        *("{{ [b] | map(attribute=a) | join }}", "{{ [{}] | sum(attribute=a) }}", "{{ a | int + [] }}"),
+        *("{% include a %}", "{% extends a %}", "{% import a as x %}", "{{ [b] | map(a) | list }}"),
+        *("{{ [b] | select(a) | list }}", "{{ 5 | xmlattr }}", "{{ a() }}", "{{ '%d' % a }}"),
+        *("{{ a.format(b)[a] }}", "{{ ('{' ~ a ~ '}').format() }}", "{{ ('{0.' ~ a ~ '}').format(b) }}"),
+        *("{% set n = namespace() %}{{ n[a] }}", "{{ cycler(1)[a] }}", "{{ {a: 1}.pop(b) }}"),
+        *("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{{ range(a) }}", "{{ a | truncate(a) }}"),
+        *("{{ [[a], [b]] | sort(attribute=a) }}", "{{ dict([a]) }}", "{{ [] | first | attr(a) }}"),
+    ],
+)
+def test_template_errors_show_no_value(folder: Path, text: str) -> None:
+    secret = "hunter2 is a secret"
+    (folder / "files/etc/conf.j2").write_text(f"one\n{text}\n")
+    with pytest.raises(OverlayError, match=r"conf\.j2:[0-9]+: ") as caught:
+        overlay_tree(PLAIN, folder, {"a": secret, "b": 7})
+    error = caught.value
+    shown = "\n".join([error.message, error.hint or "", *getattr(error, "__notes__", ())])
+    assert "hunter2" not in shown
+    assert error.__cause__ is None  # and no traceback of a cause shows it
+
+
 def test_a_template_that_is_no_text(folder: Path) -> None:
     (folder / "files/etc/conf.j2").write_bytes(b"\xff\xfe")
     with pytest.raises(OverlayError, match="must be UTF-8"):
