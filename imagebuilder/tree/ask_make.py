@@ -19,6 +19,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from zlib import crc32
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.elf import ELF_MAGIC
@@ -40,7 +41,7 @@ _MARK = "imagebuilder-variable "
 # $(info …) writes by itself: the shell is not asked
 _NAMES = " ".join((*VARIABLES, _READ))
 _EVAL = f"{_GOAL}: ; @: $(foreach name,{_NAMES},$(info {_MARK}$(name)=$(strip $($(name)))))"
-_FORM = 1  # of what is kept; another number asks all trees anew
+_FORM = 2  # of what is kept; another number asks all trees anew
 _KEPT = "indexes"  # the cache's folder for small things that can be had again (host.cache)
 # what `make info` reads besides makefiles: its scripts, and what they read
 _ALSO_READ = (".targetinfo", ".packageinfo", ".config", "version", "version.date", "Makefile")
@@ -114,16 +115,21 @@ def _read_files(makefiles: Iterable[str], top: str) -> list[str]:
 
 
 def _state(folder: Path, names: Iterable[str]) -> dict[str, list[int] | None]:
-    """Size, time and kind of files and folders of the tree, and of its scripts."""
+    """Size, time and kind of files of the tree, and of its scripts; of folders the names in them, which tell
+    of a new file: their times change whenever make runs."""
     scripts = (path for path in (folder / _SCRIPTS).glob("*") if path.is_file())
     found: dict[str, list[int] | None] = {}
     for name in sorted({*names, _SCRIPTS, *(str(path.relative_to(folder)) for path in scripts)}):
+        place = folder / name
         try:
-            status = (folder / name).stat()
+            status = place.stat()
+            if place.is_dir():
+                names_in = "\0".join(sorted(os.listdir(place)))
+                found[name] = [crc32(os.fsencode(names_in)), 0, status.st_mode]
+            else:
+                found[name] = [status.st_size, status.st_mtime_ns, status.st_mode]
         except OSError:
             found[name] = None
-        else:
-            found[name] = [status.st_size, status.st_mtime_ns, status.st_mode]
     return found
 
 
