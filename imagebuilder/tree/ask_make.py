@@ -124,7 +124,7 @@ def _state(folder: Path, names: Iterable[str]) -> dict[str, list[int] | None]:
         try:
             status = place.stat()
             if place.is_dir():
-                names_in = "\0".join(sorted(os.listdir(place)))
+                names_in = "\0".join(sorted(each.name for each in place.iterdir()))
                 found[name] = [crc32(os.fsencode(names_in)), 0, status.st_mode]
             else:
                 found[name] = [status.st_size, status.st_mtime_ns, status.st_mode]
