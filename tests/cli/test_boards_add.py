@@ -420,7 +420,7 @@ def test_a_new_board_of_the_genuine_tree_can_be_planned(
     (asked,) = requests(
         library.root, "router", board=board.id, imagebuilder=str(genuine_tree), cache=tmp_path / "cache"
     )
-    assert "kmod-usb-ledtrig-usbport" in plan_image(asked, Log()).wanted
+    assert "kmod-usb-ledtrig-usbport" in plan_image(asked, Log()).wanted.add
 
 
 @pytest.mark.genuine
