@@ -201,7 +201,7 @@ def test_the_images_own_interpreter_compiles_where_the_host_has_none(
 ) -> None:
     asked = ask('apps = ["apps/hello.py"]\n')
     _, first = build_image(asked, Log())
-    monkeypatch.setattr("imagebuilder.own.local.host_interpreter", lambda *_: None)
+    monkeypatch.setattr("imagebuilder.own.making.host_interpreter", lambda *_: None)
     _, second = build_image(asked, Log())
     assert second.images == first.images
 
