@@ -8,6 +8,7 @@ is checked too: OpenWrt's `mtd write` looks at no length before it erases.
 from __future__ import annotations
 
 import hashlib
+import stat
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -208,9 +209,13 @@ def look_ahead(folder: Path, ended: threading.Event) -> dict[bytes, SeenRoot]:
     while not ended.wait(_LOOK_SECONDS):
         for path in folder.glob("root.squashfs*"):
             with suppress(UserError, FileNotFoundError):
-                state = (path, path.lstat().st_mtime_ns, path.lstat().st_size)
+                status = path.lstat()
+                state = (path, status.st_mtime_ns, status.st_size)
+                # a package's script may have made anything of that name, a pipe too
+                if state in known or not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_AHEAD:
+                    continue
                 # mksquashfs writes the superblock last of all; what make still writes to is not mapped
-                if state in known or state[2] > _MOST_AHEAD or path.is_symlink() or not _is_whole(path):
+                if not _is_whole(path):
                     continue
                 known.add(state)
                 root = RootFs(View(path.read_bytes()))

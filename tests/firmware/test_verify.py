@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -670,6 +671,7 @@ def test_a_damaged_root_is_left_to_who_can_say_so(tmp_path: Path) -> None:
 
 def test_nothing_is_looked_at_where_make_packs_nothing(tmp_path: Path) -> None:
     (tmp_path / "root.squashfs").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "root.squashfs+pkg")
     (tmp_path / "root.ext4").write_bytes(make.squashfs())
     ended = threading.Event()
     threading.Timer(0.2, ended.set).start()
