@@ -13,6 +13,7 @@ from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.table import Table
 
+from imagebuilder.model.package import shown_way
 from imagebuilder.model.size import format_size, human_size
 from imagebuilder.report.flash_bar import flash_bar, flash_picture, ram_lines
 
@@ -113,7 +114,7 @@ def plan(found: Plan, budgets: Budgets) -> None:
             each.version,
             human_size(each.package.size) if each.package.size else "",
             each.feed or "the tree",
-            " -> ".join(each.why),
+            " -> ".join(shown_way(each.why)),
         )
         for each in found.install
     )

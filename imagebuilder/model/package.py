@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from itertools import islice
+from typing import Any, Self, overload
 
 LOCAL = "local"  # the feed of what is made here
+MOST_SHOWN = 64  # of the names of one way; genuine ways have some ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,59 @@ class Wish:
         return replace(self, add={name: who for name, who in self.add.items() if name not in names})
 
 
+class Way(Sequence[str]):
+    """Who asked for a package, then the names of packages from the one that was asked for down to it. It
+    keeps who needs each package, which all ways of an image share, and is written out when it is looked at:
+    those of packages that need one another in a chain would be of quadratic length together."""
+
+    __slots__ = ("_asker", "_by", "_length", "_name")
+
+    def __init__(self, asker: str, by: Mapping[str, str | None], name: str, length: int) -> None:
+        """by: of a package the name of the one that needs it, None if it was asked for. length: of all, the
+        asker included."""
+        self._asker, self._by, self._name, self._length = asker, by, name, length
+
+    def __reversed__(self) -> Iterator[str]:
+        name: str | None = self._name
+        while name is not None:
+            yield name
+            name = self._by[name]
+        yield self._asker
+
+    def __iter__(self) -> Iterator[str]:
+        return reversed(tuple(reversed(self)))
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        return self._asker if index == 0 else tuple(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Way | tuple) and len(self) == len(other) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+def shown_way(why: Sequence[str]) -> tuple[str, ...]:
+    """A way as people and programs are shown it: whole, or where it is longer than anybody reads who asked,
+    how many names are left out, and the last ones."""
+    if len(why) <= MOST_SHOWN:
+        return tuple(why)
+    last = tuple(islice(reversed(why), MOST_SHOWN - 2))[::-1]
+    return (why[0], f"... {len(why) - 1 - len(last)} more ...", *last)
+
+
 @dataclass(frozen=True, slots=True)
 class Selected:
     """A package that goes into an image, and why. why: who asked, then the names of packages from the one
@@ -102,7 +157,7 @@ class Selected:
     before this one has it."""
 
     package: Package
-    why: tuple[str, ...]
+    why: Sequence[str]
     wanted: str = ""
 
     @property
@@ -123,7 +178,7 @@ class Selected:
     @property
     def by(self) -> str | None:
         """The name of the package that needs this one; None if it was asked for."""
-        return self.why[-2] if len(self.why) > 2 else None
+        return next(islice(reversed(self.why), 1, None)) if len(self.why) > 2 else None
 
 
 @dataclass(frozen=True, slots=True)

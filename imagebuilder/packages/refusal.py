@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.packages.resolution import Origins, ResolutionError, arrows, trail
-from imagebuilder.packages.universe import Universe, clash, fits
+from imagebuilder.packages.universe import Quarrels, Universe, fits
 
 
 def _asked(origins: Origins, *chains: Sequence[str]) -> tuple[str, ...]:
@@ -94,13 +94,21 @@ def check_whole(universe: Universe, packages: Sequence[Package], origins: Origin
         for name in (package.name, *package.provides):
             holders.setdefault(name, []).append(package)
     by_name = {package.name: package for package in packages}
+    quarrels = {package.name: Quarrels(package) for package in packages if package.conflicts}
+    none = Quarrels(Package("", ""))
+    there: dict[Dependency, bool] = {}
     for package in packages:
         for group in package.depends:
-            if not any(fits(term, other) for term in group for other in holders.get(term.name, ())):
+            for term in group:
+                if term not in there:
+                    there[term] = any(fits(term, other) for other in holders.get(term.name, ()))
+            if not any(there[term] for term in group):
                 raise _lacking(universe, package, group, by_name, origins)
-        for foe in package.conflicts:
-            other = by_name.get(foe.name)
-            if other is not None and clash(package, other):
+        for name in dict.fromkeys(foe.name for foe in package.conflicts):
+            other = by_name.get(name)
+            if other is None or other is package:
+                continue
+            if other in quarrels.get(package.name, none) or package in quarrels.get(name, none):
                 raise clashing(package, other, origins)
 
 

@@ -3,16 +3,17 @@ Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import islice
 
 from imagebuilder.errors import UserError
-from imagebuilder.model.package import Package, Selected, Wish
+from imagebuilder.model.package import Package, Selected, Way, Wish
 from imagebuilder.packages.universe import fits
 
 STEPS = 20_000
+MOST_STEPS = 10_000_000  # of one resolution, some seconds
 CHAINS = 100  # of a package such as libc there are millions
 THE_TREE = "the tree"  # who asked for what no config asks for
 
@@ -45,6 +46,24 @@ class ResolutionError(UserError):
         self.asked = tuple(asked)
 
 
+class Steps:
+    """How much a resolution may do, so that feeds made for it cannot keep it busy for hours. Genuine ones of
+    ten thousand packages take some ten thousand steps."""
+
+    def __init__(self, most: int = MOST_STEPS) -> None:
+        self._most = self._left = most
+
+    def take(self, count: int) -> None:
+        """PlanError where there are no more."""
+        self._left -= count
+        if self._left < 0:
+            raise PlanError(
+                f"which packages go in takes more than {self._most} steps to find: far more of them provide "
+                "and want the same names than in any feed that is known",
+                hint="leave out the feed that was added last, or tell those who keep it",
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """What goes in, in the order of installing: every package after those that it depends on (where they do
@@ -61,13 +80,34 @@ class Resolution:
 
 def resolution_of(packages: Sequence[Package], origins: Origins, wish: Wish) -> Resolution:
     """The resolution of packages that were chosen, with the way to each. origins: of all of them."""
-    selected = []
-    for package in packages:
-        chain = trail(origins, package.name)
-        asker = wish.add.get(origins[chain[0]][0], THE_TREE)
-        selected.append(Selected(package, (asker, *chain), origins[package.name][0]))
-    there = {each.name: each.why for each in selected}
-    return Resolution(tuple(selected), {name: there[name] for name in sorted(wish.remove) if name in there})
+    by = {name: parent for name, (_, parent) in origins.items()}
+    ways = ways_of(by, lambda root: wish.add.get(origins[root][0], THE_TREE))
+    selected = tuple(Selected(package, ways[package.name], origins[package.name][0]) for package in packages)
+    there = {package.name for package in packages}
+    return Resolution(selected, {name: tuple(ways[name]) for name in sorted(wish.remove) if name in there})
+
+
+def ways_of(by: Mapping[str, str | None], asker: Callable[[str], str]) -> dict[str, Way]:
+    """For every package the way to it. by: who needs it, None for those that were asked for; asker: who asked
+    for such a one."""
+    return {name: Way(asker(root), by, name, length + 1) for name, (root, length) in _roots(by).items()}
+
+
+def _roots(by: Mapping[str, str | None]) -> dict[str, tuple[str, int]]:
+    """For every package the one that was asked for and led to it, and how many names lie between them, both
+    counted."""
+    roots: dict[str, tuple[str, int]] = {}
+    for name in by:
+        climbed: list[str] = []
+        here: str | None = name
+        while here is not None and here not in roots:
+            climbed.append(here)
+            here = by[here]
+        for each in reversed(climbed):
+            above = by[each]
+            root, length = (each, 0) if above is None else roots[above]
+            roots[each] = root, length + 1
+    return roots
 
 
 def trail(origins: Origins, name: str) -> tuple[str, ...]:

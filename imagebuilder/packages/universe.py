@@ -29,9 +29,21 @@ def fits_version(dependency: Dependency, package: Package) -> bool:
 def quarrels(one: Package, other: Package) -> bool:
     """Whether `one` says that it cannot stand beside `other`: Conflicts means the packages of that name, not
     those that provide it, and who Replaces a name, in whatever version, has no quarrel with it."""
-    return any(each.name == other.name and fits_version(each, other) for each in one.conflicts) and not any(
-        each.name == other.name for each in one.replaces
-    )
+    return other in Quarrels(one)
+
+
+class Quarrels:
+    """Whom one package cannot stand beside, to be asked for many others; see quarrels()."""
+
+    def __init__(self, package: Package) -> None:
+        replaced = {each.name for each in package.replaces}
+        self.names: dict[str, list[Dependency]] = {}  # in the order of its Conflicts
+        for each in package.conflicts:
+            if each.name not in replaced:
+                self.names.setdefault(each.name, []).append(each)
+
+    def __contains__(self, other: Package) -> bool:
+        return any(fits_version(each, other) for each in self.names.get(other.name, ()))
 
 
 def clash(one: Package, other: Package) -> bool:
@@ -71,7 +83,7 @@ class Universe:
         """The packages of that name, in the order of reading."""
         return self._named.get(name, ())
 
-    def providers(self, name: str) -> Iterable[str]:
+    def providers(self, name: str) -> Mapping[str, None]:
         """The names of packages that satisfy a name, in the order of reading."""
         return self._providers.get(name, {})
 

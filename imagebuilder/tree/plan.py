@@ -8,7 +8,7 @@ from pydantic import Field, InstanceOf, model_serializer
 
 from imagebuilder.config.board import Profile
 from imagebuilder.model.base import Many, Model
-from imagebuilder.model.package import Selected, Wish
+from imagebuilder.model.package import Selected, Wish, shown_way
 from imagebuilder.model.result import ShakenPackage
 from imagebuilder.model.tree import Tree
 
@@ -70,4 +70,4 @@ _FIELDS = ("filename", "size", "installed_size", "sha256", "identity", "abi_vers
 
 def _shown(selected: Selected) -> dict[str, Any]:
     facts = {name: getattr(selected.package, name) for name in ("name", "version", "feed", *_FIELDS)}
-    return {**facts, "sha256": selected.package.sha256.lower(), "why": selected.why}
+    return {**facts, "sha256": selected.package.sha256.lower(), "why": shown_way(selected.why)}

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagebuilder.model.package import Dependency, Package, Wish
+from imagebuilder.model.package import Dependency, Package, Wish, shown_way
 from imagebuilder.packages.apk.resolve import resolve as apk_resolve
 from imagebuilder.packages.opkg.opkg import parse_index
 from imagebuilder.packages.opkg.resolve import NEWEST, OpkgRules, opkg_rules, resolve
 from imagebuilder.packages.package_list import package_list, read_list
-from imagebuilder.packages.resolution import Resolution, ResolutionError, every_chain
+from imagebuilder.packages.resolution import PlanError, Resolution, ResolutionError, Steps, every_chain
 from imagebuilder.packages.universe import Universe, clash
 
 
@@ -34,7 +36,7 @@ def names(resolution: Resolution) -> list[str]:
 
 def why(resolution: Resolution, name: str) -> tuple[str, ...]:
     """The names from what was asked for down to a package."""
-    return {each.name: each.why[1:] for each in resolution.selected}[name]
+    return {each.name: tuple(each.why[1:]) for each in resolution.selected}[name]
 
 
 def failing(
@@ -426,6 +428,41 @@ def test_long_chains_end() -> None:
     assert names(resolution)[0] == "p5000"
     assert len(resolution.selected) == 5001
     assert len(why(resolution, "p5000")) == 5001
+
+
+@pytest.mark.parametrize("solve", [resolve, apk_resolve])
+def test_the_ways_of_a_long_chain_share_their_memory(
+    solve: Callable[[Wish, tuple[Package, ...]], Resolution],
+) -> None:
+    count = 4000
+    chain = feed(*[f"p{number} 1; Depends: p{number + 1}" for number in range(count)], f"p{count} 1")
+    tracemalloc.start()
+    try:
+        resolution = solve(Wish.of(["p0"], ["p1"]), chain)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < count * 10_000  # a way of its own for each would take count * count * 8 / 2
+    last = {each.name: each for each in resolution.selected}[f"p{count}"]
+    assert (last.by, last.why[0], last.why[1], last.why[-1]) == (f"p{count - 1}", "", "p0", f"p{count}")
+    assert len(last.why) == len(tuple(last.why)) == count + 2
+    assert resolution.back == {"p1": ("", "p0", "p1")}
+
+
+def test_a_long_way_is_shown_by_its_ends() -> None:
+    chain = feed(*[f"p{number} 1; Depends: p{number + 1}" for number in range(200)], "p200 1")
+    ways = {each.name: each.why for each in resolve(Wish.of(["p0"]), chain).selected}
+    assert shown_way(ways["p2"]) == ("", "p0", "p1", "p2")
+    shown = shown_way(ways["p200"])
+    assert (shown[0], shown[1], shown[-1]) == ("", "... 139 more ...", "p200")
+    assert shown[2:] == tuple(f"p{number}" for number in range(139, 201))
+
+
+def test_feeds_made_to_keep_the_resolver_busy_end_in_an_error() -> None:
+    steps = Steps(10)
+    steps.take(10)
+    with pytest.raises(PlanError, match="takes more than 10 steps"):
+        steps.take(1)
 
 
 def test_apk_chooses_by_its_own_rules() -> None:

@@ -15,12 +15,12 @@ Source: apk-tools 3, src/solver.c (compare_providers) and doc/apk-package.5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from imagebuilder.model.package import Dependency, Package, Wish
 from imagebuilder.packages.apk import version as apk_version
 from imagebuilder.packages.refusal import clashing, missing, version_gap
-from imagebuilder.packages.resolution import Resolution, ResolutionError, resolution_of, trail
+from imagebuilder.packages.resolution import Resolution, ResolutionError, Steps, resolution_of, trail
 from imagebuilder.packages.universe import Universe
 
 PRIORITY = "Provider-Priority"
@@ -85,8 +85,13 @@ class _Solver:
         self.origin: dict[str, tuple[str, str | None]] = {}
         self._providers: dict[str, list[Package]] = {}
         self._owners: dict[str, Package] = {}  # of a name with a version
-        self._fighters: list[Package] = []  # those with conflicts, few
+        self._foes: dict[str, list[tuple[Dependency, Package]]] = {}  # names, and who fights them
+        self._place: dict[str, int] = {}  # of a chosen package among the others
         self._complete: dict[_Key, bool] = {}
+        self._steps = Steps()
+        self._sorted: dict[Dependency, tuple[Package, ...]] = {}
+        # what satisfies a term, and how many of those that provide its name were asked
+        self._present: dict[Dependency, tuple[Package | None, int]] = {}
 
     def choose(self, group: Alternatives, by: str | None) -> Package | None:
         """Satisfy one dependency: None if it is satisfied already, else the package that was added."""
@@ -109,7 +114,13 @@ class _Solver:
 
     def present(self, term: Dependency) -> Package | None:
         """The chosen package that satisfies a dependency."""
-        return next((each for each in self._providers.get(term.name, ()) if apk_fits(term, each)), None)
+        found, asked = self._present.get(term, (None, 0))
+        if found is None:
+            providers = self._providers.get(term.name, [])
+            self._steps.take(len(providers) - asked)
+            found = next((each for each in providers[asked:] if apk_fits(term, each)), None)
+            self._present[term] = found, len(providers)
+        return found
 
     def order(self) -> list[str]:
         """Dependencies before those that need them, otherwise in the order of the choices."""
@@ -129,12 +140,20 @@ class _Solver:
                     stack.extend((each.name, False) for each in reversed(list(filter(None, found))))
         return list(done)
 
-    def _candidates(self, term: Dependency) -> Iterator[Package]:
+    def _candidates(self, term: Dependency) -> tuple[Package, ...]:
         """By the rules above, best first; the package of that very name before others that provide it."""
+        known = self._sorted.get(term)
+        if known is None:
+            known = self._sorted[term] = tuple(self._looked_up(term))
+        self._steps.take(len(known) + 1)
+        return known
+
+    def _looked_up(self, term: Dependency) -> Iterator[Package]:
         groups = [
             sorted(self.universe.named(name), key=lambda each: apk_version.version_key(each.version))[::-1]
             for name in sorted(self.universe.providers(term.name), key=lambda name: (name != term.name, name))
         ]
+        self._steps.take(sum(map(len, groups)))
         groups.sort(key=lambda versions: -_priority(versions))
         return (each for versions in groups for each in versions if apk_fits(term, each))
 
@@ -145,16 +164,28 @@ class _Solver:
             self._providers.setdefault(name, []).append(package)
         for name, _ in ((package.name, ""), *package.provided_versions):
             self._owners.setdefault(name, package)
-        if package.conflicts:
-            self._fighters.append(package)
+        self._place[package.name] = len(self._place)
+        for foe in package.conflicts:
+            self._foes.setdefault(foe.name, []).append((foe, package))
 
     def _enemy(self, package: Package) -> Package | None:
         """A chosen package that this one cannot stand beside, also another version of itself."""
         if package.name in self.chosen:
             return self.chosen[package.name]
         owned = (self._owners.get(name) for name, _ in ((package.name, ""), *package.provided_versions))
-        fighters = self.chosen.values() if package.conflicts else self._fighters
-        return next((each for each in (*filter(None, owned), *fighters) if _clash(package, each)), None)
+        enemy = next((each for each in filter(None, owned) if _clash(package, each)), None)
+        return enemy or min(self._fighting(package), key=lambda each: self._place[each.name], default=None)
+
+    def _fighting(self, package: Package) -> Iterator[Package]:
+        """The chosen packages that conflict with this one, or it with them."""
+        for foe in package.conflicts:
+            there = self._providers.get(foe.name, ())
+            self._steps.take(len(there))
+            yield from (each for each in there if apk_fits(foe, each))
+        for name in {package.name, *package.provides}:
+            against = self._foes.get(name, ())
+            self._steps.take(len(against))
+            yield from (each for foe, each in against if apk_fits(foe, package))
 
     def _whole(self, package: Package) -> bool:
         """Whether the feeds hold all that a package needs, conflicts aside. A circle satisfies itself."""
@@ -171,12 +202,8 @@ class _Solver:
                     ]
                     reached[key] = [[(one.name, one.version) for one in group] for group in options]
                     waiting.extend(one for group in options for one in group)
-            good = set(reached)
-            while bad := {
-                key for key in good if not all(any(one in good for one in group) for group in reached[key])
-            }:
-                good -= bad
-            self._complete.update({key: key in good for key in reached})
+            bad = _lacking(reached)
+            self._complete.update({key: key not in bad for key in reached})
         return self._complete[start]
 
     def _unsatisfied(self, group: Alternatives, by: str | None) -> ResolutionError:
@@ -185,6 +212,29 @@ class _Solver:
         if there is None:
             return missing(self.universe, group, chain, self.origin)
         return version_gap(chain, " | ".join(map(str, group)), there, self.origin)
+
+
+def _lacking(reached: Mapping[_Key, list[list[_Key]]]) -> set[_Key]:
+    """Those of which a group of alternatives has none that has all it needs. reached: the groups of each."""
+    users: dict[_Key, list[tuple[_Key, int]]] = {}
+    left: dict[tuple[_Key, int], int] = {}
+    bad: set[_Key] = set()
+    for key, groups in reached.items():
+        for number, group in enumerate(groups):
+            options = set(group)
+            left[key, number] = len(options)
+            for one in options:
+                users.setdefault(one, []).append((key, number))
+            if not options:
+                bad.add(key)
+    waiting = list(bad)
+    while waiting:
+        for key, number in users.get(waiting.pop(), ()):
+            left[key, number] -= 1
+            if not left[key, number] and key not in bad:
+                bad.add(key)
+                waiting.append(key)
+    return bad
 
 
 def _priority(versions: Iterable[Package]) -> int:

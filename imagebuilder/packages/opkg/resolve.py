@@ -26,14 +26,22 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from typing import Any, TypeVar
 
 from imagebuilder.model.package import Dependency, Package, Wish
 from imagebuilder.model.release import covers
 from imagebuilder.packages.opkg.version import compare_versions
 from imagebuilder.packages.refusal import check_whole, clashing, missing, version_gap
-from imagebuilder.packages.resolution import Resolution, ResolutionError, resolution_of, trail
-from imagebuilder.packages.universe import ANY_ARCHITECTURE, Universe, distinct, fits_version, quarrels, rank
+from imagebuilder.packages.resolution import Resolution, ResolutionError, Steps, resolution_of, trail
+from imagebuilder.packages.universe import (
+    ANY_ARCHITECTURE,
+    Quarrels,
+    Universe,
+    distinct,
+    fits_version,
+    rank,
+)
 
 Alternatives = tuple[Dependency, ...]
 Lost = tuple[str, Alternatives]  # a package's name and what it wants in vain
@@ -86,8 +94,7 @@ def resolve(
     for package in given:
         machine.origin.setdefault(package.name, (package.name, None))
         _drive(machine.install(package))
-        machine.checked.clear()
-        machine.looked.clear()
+        machine.begin_anew()
     for name in names:
         _drive(machine.request(name))
     installed = tuple(machine.installed.values())
@@ -124,9 +131,24 @@ class _Opkg:
         self.origin: dict[str, tuple[str, str | None]] = {}  # of a package: as what it is wanted, and by whom
         self.gaps: dict[str, Lost] = {}  # found looking ahead, by the name that was looked for
         self._ahead: dict[str, tuple[str, str | None]] = {}
+        self._steps = Steps()
+        # candidates that stay as they are, and what is the best of them, of all and of what is installed
+        self._settled: dict[str, list[Package]] = {}
+        self._best: dict[Dependency, Package | None] = {}
+        self._present: dict[Dependency, Package | None] = {}
+        self._watching: dict[str, list[Dependency]] = {}  # the terms of _present, by candidates' names
         self._wishes: dict[int, tuple[str, str | None]] = {}  # the first one for each version of a package
         exact = universe.replacers or (rules.looks_ahead and universe.several)
         self._read = reading_order(universe, self.asked) if exact else None
+
+    def begin_anew(self) -> None:
+        """Another call of opkg, which knows what is installed."""
+        self.checked.clear()
+        self.looked.clear()
+        self._settled.clear()
+        self._best.clear()
+        self._present.clear()
+        self._watching.clear()
 
     def request(self, name: str) -> Step[None]:
         """Install what a name on the command line means."""
@@ -170,9 +192,10 @@ class _Opkg:
         self._want(package)
         self.wanted[package.name] = [each for each in self.wanted[package.name] if each is not old]
         if self.rules.checks:
-            for foe in package.conflicts:
-                for other in self.wanted.get(foe.name, ()):
-                    if quarrels(package, other):
+            foes = Quarrels(package)
+            for name in foes.names:
+                for other in self.wanted.get(name, ()):
+                    if other in foes:
                         raise clashing(package, other, self.origin)
         yield self._satisfy(package)
         now = self.installed.get(package.name)
@@ -182,6 +205,13 @@ class _Opkg:
             raise self._too_new(package, now)
         self.installed.pop(package.name, None)
         self.installed[package.name] = package
+        for term in self._watching.get(package.name, ()):
+            if now is not None:
+                self._present.pop(term, None)
+            elif fits_version(term, package):
+                best = self._present.get(term)
+                if best is None or self._order(best, term.name) < self._order(package, term.name):
+                    self._present[term] = package
 
     def _too_new(self, package: Package, there: Package) -> ResolutionError:
         wanted, by = self._wishes.get(id(package), self.origin[package.name])
@@ -196,8 +226,8 @@ class _Opkg:
     def _satisfy(self, package: Package) -> Step[None]:
         found: dict[int, Package] = {}
         lost = yield self._unsatisfied(package, found, ahead=False)
-        if lost:
-            by, group = lost[0]
+        if lost is not None:
+            by, group = lost
             raise missing(self.universe, group, trail(self.origin, by), self.origin)
         for each in found.values():
             self._want(each)
@@ -205,42 +235,71 @@ class _Opkg:
             if self.installed.get(each.name) is not each:
                 yield self.install(each)
 
-    def _unsatisfied(self, package: Package, found: dict[int, Package], *, ahead: bool) -> Step[list[Lost]]:
+    def _unsatisfied(self, package: Package, found: dict[int, Package], *, ahead: bool) -> Step[Lost | None]:
         """Fill `found` with what a package needs besides what is installed, each after its own needs.
-        ahead: only to see what cannot be had, which is the result."""
+        ahead: only to see what cannot be had, the first of which is the result."""
         seen, origin = (self.looked, self._ahead) if ahead else (self.checked, self.origin)
         if package.name in seen:
-            return []
+            return None
         seen.add(package.name)
-        lost: list[Lost] = []
+        lost: Lost | None = None
         for group in package.depends:
             if (yield self._first(group, present=True)) is not None:
                 continue
             new = yield self._first(group, present=False)
             if new is None:
-                lost.append((package.name, group))
+                lost = lost or (package.name, group)
             elif new is not package and id(new) not in found:
                 wish = (" | ".join(map(str, group)), package.name)
                 origin.setdefault(new.name, wish)
                 if not ahead:
                     self._wishes.setdefault(id(new), wish)
-                lost += yield self._unsatisfied(new, found, ahead=ahead)
+                below = yield self._unsatisfied(new, found, ahead=ahead)
+                lost = lost or below
                 found[id(new)] = new
         return lost
 
     def _first(self, group: Alternatives, *, present: bool) -> Step[Package | None]:
         """The first of several alternatives that can be had. present: of what is installed."""
         for term in group:
-            best: Package | None = None
-            most = 0
-            for each in (yield self._candidates(term.name)):
-                if fits_version(term, each) and not (present and self.installed.get(each.name) is not each):
-                    score = self._score(each, term.name)
-                    if score >= most:
-                        best, most = each, score
+            candidates = yield self._candidates(term.name)
+            settled = self._settled.get(term.name)
+            if settled is not None and settled is candidates:
+                best = self._settled_best(term, settled, present=present)
+            else:
+                best = self._best_of(term, candidates, present=present)
             if best is not None:
                 return best
         return None
+
+    def _settled_best(self, term: Dependency, candidates: list[Package], *, present: bool) -> Package | None:
+        """The best of candidates that stay as they are: looked for once, where what is installed is meant
+        kept up with it."""
+        kept = self._present if present else self._best
+        if term not in kept:
+            kept[term] = self._best_of(term, candidates, present=present)
+            if present:
+                for name in dict.fromkeys(each.name for each in candidates):
+                    watching = self._watching.setdefault(name, [])
+                    if not watching or watching[-1] != term:
+                        watching.append(term)
+        return kept[term]
+
+    def _best_of(self, term: Dependency, candidates: list[Package], *, present: bool) -> Package | None:
+        """The last of those with the highest score that have the right version."""
+        best: Package | None = None
+        most = 0
+        self._steps.take(len(candidates))
+        for each in candidates:
+            if fits_version(term, each) and not (present and self.installed.get(each.name) is not each):
+                score = self._score(each, term.name)
+                if score >= most:
+                    best, most = each, score
+        return best
+
+    def _order(self, package: Package, name: str) -> tuple[int, object]:
+        """What _best_of() goes by, as far as candidates stand in their order."""
+        return self._score(package, name), rank(package)
 
     def _score(self, package: Package, name: str) -> int:
         literal = self.rules.literal and package.name == name
@@ -248,8 +307,11 @@ class _Opkg:
 
     def _candidates(self, name: str) -> Step[list[Package]]:
         """All that opkg takes into consideration for a name, in its order."""
-        providers = dict.fromkeys(self.universe.providers(name))
+        if name in self._settled:
+            return self._settled[name]
+        providers = self.universe.providers(name)
         found: dict[int, Package] = {}
+        settled, refused = True, False
         for provider in providers:
             replacer = self.universe.replacers.get(provider)
             if replacer in providers:
@@ -257,14 +319,22 @@ class _Opkg:
             for package in self._named(provider if replacer is None else replacer):
                 if id(package) in found:
                     continue
-                if self.rules.looks_ahead:
+                self._steps.take(1)
+                if self.rules.looks_ahead and package.name not in self.looked:
+                    settled = False
                     self._ahead.setdefault(package.name, (name, None))
-                    gaps = yield self._unsatisfied(package, {}, ahead=True)
-                    if gaps:
-                        self.gaps.setdefault(name, gaps[0])
+                    gap = yield self._unsatisfied(package, {}, ahead=True)
+                    if gap is not None:
+                        self.gaps.setdefault(name, gap)
+                        refused = True
                         continue
+                    if name in self._settled and not refused:  # meanwhile, and none of it is refused
+                        return self._settled[name]
                 found[id(package)] = package
-        return sorted(found.values(), key=rank) if len(found) > 1 else list(found.values())
+        candidates = sorted(found.values(), key=rank) if len(found) > 1 else list(found.values())
+        if settled:
+            self._settled[name] = candidates
+        return candidates
 
 
 def reading_order(universe: Universe, asked: Iterable[str]) -> dict[str, list[Package]]:
@@ -273,27 +343,62 @@ def reading_order(universe: Universe, asked: Iterable[str]) -> dict[str, list[Pa
 
     Source: pkg_hash_load_package_details() in pkg_hash.c, SF_NEED_DETAIL in pkg_parse.c and pkg_depends.c.
     """
-    needed = set(asked)
-    taken: dict[str, list[Package]] = {}
-    waiting: list[Package] = list(reversed(universe.packages))
-    before = -1
-    while before != len(needed):
-        before = len(needed)
-        left: list[Package] = []
-        for package in waiting:
-            name = package.name
-            take = name in needed
+    return _Reading(universe, asked).taken()
+
+
+class _Reading:
+    """opkg's passes over its lists, of which only those places are visited where something happens: (pass,
+    place) pairs in their order. A name that becomes needed somewhere is noticed behind that place in the same
+    pass, and before it in the next one."""
+
+    def __init__(self, universe: Universe, asked: Iterable[str]) -> None:
+        self._packages = universe.packages[::-1]
+        self._named: dict[str, list[int]] = {}
+        self._providing: dict[str, list[int]] = {}
+        for place, package in enumerate(self._packages):
+            self._named.setdefault(package.name, []).append(place)
+            for name in package.provides:
+                self._providing.setdefault(name, []).append(place)
+        self._needed: set[str] = set()
+        # in the first pass all that provide something say whom they mention
+        self._events = [(0, place) for place, package in enumerate(self._packages) if package.provides]
+        for name in asked:
+            self._need(name, (0, -1))
+        heapify(self._events)
+
+    def _need(self, name: str, now: tuple[int, int]) -> None:
+        if name in self._needed:
+            return
+        self._needed.add(name)
+        turn, here = now
+        for places in (self._named, self._providing):
+            for place in places.get(name, ()):
+                heappush(self._events, (turn + (place <= here), place))
+
+    def taken(self) -> dict[str, list[Package]]:
+        """What it comes to."""
+        taken: dict[str, list[Package]] = {}
+        done: set[int] = set()
+        before: tuple[int, int] | None = None
+        while self._events:
+            now = heappop(self._events)
+            package = self._packages[now[1]]
+            if now == before or now[1] in done:
+                continue
+            before = now
+            take = package.name in self._needed
             if package.provides:
-                needed.update(_mentioned(package))
-                if not needed.isdisjoint(package.provides):
-                    needed.add(name)
+                if now[0] == 0:
+                    for name in _mentioned(package):
+                        self._need(name, now)
+                if not self._needed.isdisjoint(package.provides):
+                    self._need(package.name, now)
             if take:
-                taken.setdefault(name, []).append(package)
-                needed.update(_mentioned(package), (each.name for each in package.replaces))
-            else:
-                left.append(package)
-        waiting = left
-    return {name: distinct(packages) for name, packages in taken.items()}
+                done.add(now[1])
+                taken.setdefault(package.name, []).append(package)
+                for name in (*_mentioned(package), *(each.name for each in package.replaces)):
+                    self._need(name, now)
+        return {name: distinct(packages) for name, packages in taken.items()}
 
 
 def _mentioned(package: Package) -> list[str]:
