@@ -19,6 +19,7 @@ from imagebuilder.decide import Inputs, check_known, decide, load_inputs
 from imagebuilder.errors import UserError
 from imagebuilder.host.architecture import require_host_programs, require_x86_64
 from imagebuilder.host.fs import ready_cache
+from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.host.tools import require
 from imagebuilder.log import Event, Log, StepFinished, Warned
 from imagebuilder.model.filespec import FilespecRecord, overlay_rules
@@ -95,8 +96,8 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
             filespecs = lay_packages(decided.job, decided.supply, plan.install, decided.local)
         with log.step("stage"):
             filespecs += _stage(request.library.root, inputs, workspace.work, log)
-        packed = view.changed / plan.tree.places.kernel
-        with _log_kept_on_failure(workspace), log.step("build"), _beside_make(packed) as ahead:
+        packs = plan.tree.places.kernel
+        with _log_kept_on_failure(workspace), log.step("build"), _beside_make(view, packs) as ahead:
             build_log = workspace.result / BUILD_LOG
             report = make_image(view, plan, workspace.work, build_log, log, cache=request.cache)
         from imagebuilder import made  # noqa: PLC0415 (loaded while make ran)
@@ -120,16 +121,16 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
 
 
 @contextmanager
-def _beside_make(packed: Path) -> Iterator[Future[Mapping[bytes, SeenRoot]]]:
+def _beside_make(view: PrivateView, packs: str) -> Iterator[Future[Mapping[bytes, SeenRoot]]]:
     """What comes after make is loaded meanwhile, and the root file system that it packs is looked through
-    while it goes on: see look_ahead(). packed: the folder into which make packs it."""
+    while it goes on: see look_ahead(). packs: the folder of the view into which make packs it."""
     ended = threading.Event()
 
     def work() -> Mapping[bytes, SeenRoot]:
         importlib.import_module("imagebuilder.made")
         from imagebuilder.firmware.verify import look_ahead  # noqa: PLC0415 (it takes as long as made)
 
-        return look_ahead(packed, ended)
+        return look_ahead(view.changed, packs, ended)
 
     with ThreadPoolExecutor(1) as pool:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imagebuilder.budget.budget import check_budget, real_budget
-from imagebuilder.config.board import NOT_OPENED, UNKNOWN, Board
+from imagebuilder.config.board import NOT_OPENED, UNKNOWN
 from imagebuilder.decide import Decided, Inputs
 from imagebuilder.find_tree import TreeSource
 from imagebuilder.firmware.verify import SeenRoot, Verified, check_flashable, passed, rootfs_sizes
@@ -34,8 +34,10 @@ from imagebuilder.tree.collect import (
     MakeReport,
     check_images,
     check_manifest,
+    digested,
     find_images,
     find_rootfs,
+    made_files,
     package_files,
     read_manifest,
     services,
@@ -77,7 +79,7 @@ def check_made(
     """
     board, plan, view = decided.board, decided.plan, decided.job.view
     log = decided.job.log
-    images, packages = _verify(board, plan, view, report, workspace)
+    images, packages = _verify(inputs, decided, report, workspace)
     formats = {kind: image.format for kind, image in board.for_profile(plan.profile).images.items()}
     unread = {kind for kind, form in formats.items() if form in NOT_OPENED}
     verified = check_flashable(
@@ -153,14 +155,23 @@ def _uncompiled(plan: Plan, view: PrivateView, log: Log) -> tuple[str, ...]:
 
 
 def _verify(
-    board: Board, plan: Plan, view: PrivateView, report: MakeReport, workspace: Workspace
+    inputs: Inputs, decided: Decided, report: MakeReport, workspace: Workspace
 ) -> tuple[tuple[ImageFile, ...], tuple[InstalledPackage, ...]]:
     """The images that the board needs exist and fit, and the manifest can be read; both go to the result."""
     bin_dir = workspace.work / "bin"
-    board = board.for_profile(plan.profile)
-    images = find_images(bin_dir, board, plan.profile.name, plan.tree.profiles)
-    made = sorted(path.name for path in bin_dir.iterdir() if path.is_file())
-    check_images(board, images, report, lambda: sizes_by_package(view.changed, plan.tree.places), made)
+    plan, view = decided.plan, decided.job.view
+    board = decided.board.for_profile(plan.profile)
+    made = made_files(bin_dir)
+    found = find_images(made, board, plan.profile.name, plan.tree.profiles)
+    check_images(
+        board,
+        found,
+        report,
+        lambda: sizes_by_package(view.changed, plan.tree.places),
+        made=made,
+        rootfs_partsize=inputs.loaded.config.image.rootfs_partsize,
+    )
+    images = digested(bin_dir, found)
     manifest, packages = read_manifest(bin_dir)
     check_manifest(plan, packages)
     for image in images:

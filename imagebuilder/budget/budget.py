@@ -26,6 +26,7 @@ from imagebuilder.config.model_config import Config
 from imagebuilder.config.overlay import LoadedOverlay
 from imagebuilder.config.releases import shipped_releases
 from imagebuilder.errors import UserError
+from imagebuilder.host.beneath import head_beneath, is_plain, real_folder, walk
 from imagebuilder.model.budget import Advice, Budgets, Fit, FlashBudget
 from imagebuilder.model.package import Package
 from imagebuilder.model.release import Release
@@ -210,20 +211,19 @@ def overlay_files(overlays: Iterable[LoadedOverlay]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for each in overlays:
         top = each.folder / "files"
-        for path in sorted(top.rglob("*")):
-            if path.is_file() and not path.is_symlink():
-                found[f"/{path.relative_to(top)}".removesuffix(".j2")] = path
+        inside = () if real_folder(each.folder, "files") is None else walk(top)
+        for path in sorted(item.path for item in inside if item.is_file):
+            found[f"/{path}".removesuffix(".j2")] = top / path
     return found
 
 
 def real_budget(found: Budgeting, changed: Path) -> FlashBudget | None:
     """The flash with the root file system that make has made. changed: where the view keeps what make wrote.
     None where no squashfs was made."""
-    made = changed / found.plan.tree.places.kernel / "root.squashfs"
-    if not made.is_file():
+    made = f"{found.plan.tree.places.kernel}/root.squashfs"
+    if not is_plain(changed, made):
         return None
-    with made.open("rb") as stream:
-        head = stream.read(_BYTES_USED + 8)
+    head = head_beneath(changed, made, _BYTES_USED + 8)
     (size,) = struct.unpack_from("<Q", head, _BYTES_USED)
     return measured_budget(found, size)
 

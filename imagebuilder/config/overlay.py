@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, RootModel
@@ -20,6 +20,7 @@ from imagebuilder.config.library import Library
 from imagebuilder.config.model_config import Config, OverlayUse, Secret, VariableValue
 from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
+from imagebuilder.host.beneath import real_folder, walk
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.run import ProgramError, run
 from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName, Word
@@ -193,14 +194,15 @@ class LoadedOverlay:
         """SHA-256, in hex, over its files and its variables, the values of secrets left out."""
         shown = self.shown().model_dump(mode="json")
         whole = hashlib.sha256(json.dumps(shown["variables"], sort_keys=True).encode())
-        for path in sorted(self.folder.rglob("*")):
-            if path.is_symlink():
-                facts = ("link", str(path.readlink()))
-            elif path.is_file():
-                facts = ("file", f"{path.stat().st_mode & 0o111 != 0} {sha256_of(path)}")
+        for item in sorted(walk(self.folder), key=lambda item: PurePosixPath(item.path)):
+            if item.target:
+                facts = ("link", item.target)
+            elif item.is_file:
+                executable = item.status.st_mode & 0o111 != 0
+                facts = ("file", f"{executable} {sha256_of(self.folder / item.path)}")
             else:
                 facts = ("folder", "")
-            whole.update(repr((str(path.relative_to(self.folder)), *facts)).encode())
+            whole.update(repr((item.path, *facts)).encode())
         return whole.hexdigest()
 
     def _is_secret(self, name: str) -> bool:
@@ -208,8 +210,10 @@ class LoadedOverlay:
 
 
 def load_overlay(library: Library, name: str) -> tuple[Overlay, Path]:
-    """An overlay and its folder. UserError for an unknown one, FaultsError for a wrong declaration."""
+    """An overlay and its folder. UserError for an unknown one, FaultsError for a wrong declaration,
+    BeneathError where its folder is a link, or `overlays` is."""
     folder = library.overlay_folder(name)
+    real_folder(library.root.resolve(), str(folder.relative_to(library.root)))
     file = library.read(folder / "overlay.toml")
     return validate(Overlay, file, {"name": name, **file.values}), folder
 

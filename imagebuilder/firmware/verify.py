@@ -50,6 +50,7 @@ from imagebuilder.firmware.verify_layout import (
     size_checks,
 )
 from imagebuilder.firmware.verify_machine import machine_checks
+from imagebuilder.host.beneath import Below, BeneathError, head_beneath, listed, read_beneath
 from imagebuilder.log import Log
 from imagebuilder.model.firmware import Check, Level, Outcome, Part, RootFacts, outcome_of
 from imagebuilder.model.result import ImageFile, PackageSize, RootfsSizes
@@ -197,37 +198,40 @@ def look_through(root: RootFs) -> SeenRoot:
         )
 
 
-def look_ahead(folder: Path, ended: threading.Event) -> dict[bytes, SeenRoot]:
-    """The root file systems that make packs in a folder (root.squashfs), each looked through as soon as it is
-    whole, while make goes on; by the SHA-256 of their bytes, so that one that changes later is read again.
+def look_ahead(tree: Path, folder: str, ended: threading.Event) -> dict[bytes, SeenRoot]:
+    """The root file systems that make packs (root.squashfs) in a folder of its view, each looked through as
+    soon as it is whole, while make goes on; by the SHA-256 of their bytes, so that one that changes later is
+    read again.
 
     ended: set when make has ended; what is not found by then is left to verify_all(), and so is to say what
     is wrong with a damaged one.
     """
     seen: dict[bytes, SeenRoot] = {}
-    known: set[tuple[Path, int, int]] = set()
+    known: set[tuple[str, int, int]] = set()
     while not ended.wait(_LOOK_SECONDS):
-        for path in folder.glob("root.squashfs*"):
+        for item in _packed(tree, folder):
             with suppress(UserError, FileNotFoundError):
-                status = path.lstat()
-                state = (path, status.st_mtime_ns, status.st_size)
-                # a package's script may have made anything of that name, a pipe too
-                if state in known or not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_AHEAD:
-                    continue
+                state = (item.path, item.status.st_mtime_ns, item.status.st_size)
                 # mksquashfs writes the superblock last of all; what make still writes to is not mapped
-                if not _is_whole(path):
+                whole = state[2] <= _MOST_AHEAD and head_beneath(tree, item.path, len(MAGIC)) == MAGIC
+                if state in known or not whole:
                     continue
                 known.add(state)
-                root = RootFs(View(path.read_bytes()))
+                root = RootFs(View(read_beneath(tree, item.path, _MOST_AHEAD)))
                 content = hashlib.sha256(root.view.raw).digest()
                 if content not in seen:
                     seen[content] = look_through(root)
     return seen
 
 
-def _is_whole(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(len(MAGIC)) == MAGIC
+def _packed(tree: Path, folder: str) -> list[Below]:
+    try:
+        found = listed(tree, folder)
+    except (FileNotFoundError, NotADirectoryError, BeneathError):
+        return []
+    return [
+        item for item in found if item.is_file and item.path.rpartition("/")[2].startswith("root.squashfs")
+    ]
 
 
 def _looked(content: bytes, part: Part | None, ahead: Mapping[bytes, SeenRoot]) -> SeenRoot:

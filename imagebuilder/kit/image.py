@@ -151,7 +151,7 @@ def packages_tree(resolution: Resolution, offer: Offer, epoch: int, say: Say) ->
 def with_files(tree: FileTree, files: Path) -> FileTree:
     """The tree with the folder FILES copied over it. KitFeedError where cp would refuse: a folder over
     something that is none."""
-    over = read_tree(files)
+    over = read_tree(files.resolve())
     for path, entry in over.items():
         if entry.kind == "dir" and path in tree and tree[path].kind != "dir":
             raise KitFeedError(f"cp: cannot overwrite non-directory '.{path}' with directory '{files}{path}'")

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from imagebuilder.config.model_config import VariableValue
 from imagebuilder.config.overlay import Overlay, OverlayError
+from imagebuilder.host.beneath import real_folder
 from imagebuilder.rootfs.files import content, read_tree
 from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, file_of
 
+FILES = "files"
 TEMPLATE_ENDING = ".j2"
 EXECUTABLE_MODE = 0o755
 PLAIN_MODE = 0o644
@@ -22,10 +24,11 @@ def overlay_tree(overlay: Overlay, folder: Path, variables: Mapping[str, Variabl
 
     folder: the overlay's folder; its files lie in `files/`. variables: a value for each that the overlay
     declares. OverlayError for a template that does not render (naming file and line), a file below a folder
-    that is volatile on the device, a link that leaves the root file system, and a mode for nothing.
+    that is volatile on the device, a link that leaves the root file system, and a mode for nothing;
+    BeneathError where `files` itself is a link, which could bring any folder of this machine into an image.
     """
-    root = folder / "files"
-    source = read_tree(root) if root.is_dir() else EMPTY
+    root = folder / FILES
+    source = EMPTY if real_folder(folder, FILES) is None else read_tree(root)
     for path, entry in sorted(source.items(), key=lambda item: item[1].kind == "dir"):
         _check_place(root, path, entry)  # files first: they say more than the folders they are in
     rendered: dict[str, Entry] = {}

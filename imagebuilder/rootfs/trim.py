@@ -134,7 +134,7 @@ def _installed(use: PythonPackageUse, place: str, file: InstalledFile, project: 
             hint="files names files and folders",
         )
     entries = {}
-    for path, entry in read_tree(source).items():
+    for path, entry in read_tree(source.resolve()).items():
         if entry.kind == "file":
             entries[place + path] = entry.with_mode(_mode(entry.mode, mode))
         else:

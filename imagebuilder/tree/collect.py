@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from imagebuilder.config.board import TAKEN_APART, Board, Image
 from imagebuilder.errors import UserError
+from imagebuilder.host.beneath import BeneathError, listed, read_beneath, real_folder, walk
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.model.result import ImageFile, InstalledPackage
 from imagebuilder.model.size import human_size
@@ -130,23 +131,37 @@ def _unsatisfied(lines: Iterable[str]) -> Iterator[Unsatisfied]:
 
 
 OVERLAY_FILES = "files from overlays"
+_LISTS = "usr/lib/opkg/info"
+MOST_LIST = 16 << 20  # bytes of a package's list of files
+MOST_MANIFEST = 16 << 20  # bytes; ten thousand packages take half a MiB
+_SHOWN_OF_LINE = 200  # characters
+# bytes of an image that neither its type nor its board's flash limits: disks, which are as large as their
+# partitions. More are added where a config asks for a root file system of a size of its own
+MOST_OF_DISK = 4 << 30
 
 
 def find_rootfs(tree: Path, places: Places) -> Path | None:
-    """The folder of the root file system (TARGET_DIR), where make has made one."""
-    root = tree / places.root
-    return root if places.root and root.is_dir() else None
+    """The folder of the root file system (TARGET_DIR), where make has made one.
+    BeneathError where it, or a folder on the way, is a link."""
+    return real_folder(tree, places.root) if places.root else None
 
 
 def package_files(rootfs: Path, names: Collection[str]) -> set[str]:
     """The paths of these packages' files, by the package manager's lists in a root file system."""
     found: set[str] = set()
-    for folder in ("usr/lib/opkg/info", "lib/apk/packages"):
+    for folder in (_LISTS, "lib/apk/packages"):
         for name in names:
-            listing = rootfs / folder / f"{name}.list"
-            if listing.is_file() and not listing.is_symlink():
-                found.update(line.strip() for line in listing.read_text("utf-8", "replace").splitlines())
+            found.update(_listed_files(rootfs, f"{folder}/{name}.list"))
     return found
+
+
+def _listed_files(rootfs: Path, listing: str) -> list[str]:
+    """A package's files by its list; none where a package's script put something else in the list's place."""
+    try:
+        text = read_beneath(rootfs, listing, MOST_LIST)
+    except (OSError, BeneathError):
+        return []
+    return [line.strip() for line in text.decode("utf-8", "replace").splitlines()]
 
 
 def sizes_by_package(tree: Path, places: Places) -> list[tuple[str, int]]:
@@ -156,27 +171,29 @@ def sizes_by_package(tree: Path, places: Places) -> list[tuple[str, int]]:
     if rootfs is None:
         return []
     owners: dict[str, str] = {}
-    for listing in rootfs.glob("usr/lib/opkg/info/*.list"):
-        if listing.is_symlink() or not listing.is_file():
-            continue  # a package's script can make anything of that name
-        for line in listing.read_text("utf-8", "replace").splitlines():
-            owners[line.strip()] = listing.stem
+    files = [item for item in walk(rootfs) if item.is_file]
+    for path in (PurePosixPath(item.path) for item in files):
+        if str(path.parent) == _LISTS and path.suffix == ".list":
+            owners |= dict.fromkeys(_listed_files(rootfs, str(path)), path.stem)
     sizes: Counter[str] = Counter()
-    for path in rootfs.rglob("*"):
-        if path.is_file() and not path.is_symlink() and not path.is_relative_to(rootfs / "usr/lib/opkg"):
-            sizes[owners.get(f"/{path.relative_to(rootfs)}", OVERLAY_FILES)] += path.stat().st_size
+    for item in files:
+        if not item.path.startswith("usr/lib/opkg/"):
+            sizes[owners.get(f"/{item.path}", OVERLAY_FILES)] += item.status.st_size
     return sizes.most_common()
 
 
 def services(tree: Path, places: Places) -> set[str]:
     """The names of the root file system's init scripts."""
     rootfs = find_rootfs(tree, places)
-    return set() if rootfs is None else {path.name for path in rootfs.glob("etc/init.d/*")}
+    if rootfs is None or real_folder(rootfs, "etc/init.d") is None:
+        return set()
+    return {PurePosixPath(item.path).name for item in listed(rootfs, "etc/init.d")}
 
 
 # squashfs first: a sysupgrade keeps its settings only there
 _FILESYSTEMS = ("squashfs", "ubifs", "ext4", "jffs2-64k", "jffs2-128k", "initramfs")
 LARGEST_SHOWN = 5
+_MEBIBYTE = 1 << 20
 _PASSED_OVER = re.compile(r"Package (\S+) version (\S+) has no valid architecture, ignoring\.")
 
 
@@ -184,30 +201,42 @@ class BuildError(UserError):
     """make did not build what was asked for."""
 
 
+@dataclass(frozen=True)
+class MadeImage:
+    """An image that make left, before it is read. size: bytes."""
+
+    file: str
+    type: str
+    size: int
+    required: bool
+
+
+def made_files(bin_dir: Path) -> dict[str, int]:
+    """The names of all files that make left, sorted, and their sizes in bytes; links are none."""
+    files = (item for item in listed(bin_dir) if item.is_file)
+    return {item.path: item.status.st_size for item in sorted(files, key=lambda item: item.path)}
+
+
 def find_images(
-    bin_dir: Path, board: Board, profile: str, others: Iterable[str] = ()
-) -> tuple[ImageFile, ...]:
-    """The images in bin_dir of the types that the board's file names, in its order.
+    made: Mapping[str, int], board: Board, profile: str, others: Iterable[str] = ()
+) -> tuple[MadeImage, ...]:
+    """Of the files that make left (made_files) the images of the types that the board's file names, in its
+    order. They are not read: see check_images().
 
     board: as the tree's releases know it (Board.for_profile); others: all profiles of the tree.
     """
     longer = tuple(name for name in others if name.startswith(f"{profile}-"))
-    names = sorted(path.name for path in bin_dir.iterdir() if path.is_file() and not path.is_symlink())
-    found = []
+    names, found = list(made), []
     for image_type, image in board.images.items():
         name = named_image(names, profile, image_type, image, longer)
         if name is not None:
-            path = bin_dir / name
-            found.append(
-                ImageFile(
-                    file=name,
-                    type=image_type,
-                    size=path.stat().st_size,
-                    sha256=sha256_of(path),
-                    required=image.required,
-                )
-            )
+            found.append(MadeImage(name, image_type, made[name], image.required))
     return tuple(found)
+
+
+def digested(bin_dir: Path, images: Iterable[MadeImage]) -> tuple[ImageFile, ...]:
+    """Images whose size was checked (check_images), read once for their SHA-256."""
+    return tuple(ImageFile(**asdict(image), sha256=sha256_of(bin_dir / image.file)) for image in images)
 
 
 def named_image(
@@ -239,23 +268,27 @@ def named_image(
 
 
 def read_manifest(bin_dir: Path) -> tuple[Path, tuple[InstalledPackage, ...]]:
-    """The manifest and its `name - version` lines. BuildError if make wrote none, or more than one.
+    """The manifest and its `name - version` lines. BuildError if make wrote none, or more than one;
+    BeneathError for more than MOST_MANIFEST bytes.
 
     opkg lists without the tree's repositories.conf (include/image.mk): of a package whose architecture that
     file adds it says in the manifest itself that it passes over it (libopkg/pkg_hash.c). The package is in
     the image.
     """
-    manifests = sorted(bin_dir.glob("*.manifest"))
+    manifests = [bin_dir / name for name in made_files(bin_dir) if name.endswith(".manifest")]
     if len(manifests) != 1:
         raise BuildError(f"make wrote {len(manifests)} manifests where one was expected")
     packages = []
-    for line in manifests[0].read_text("utf-8", "replace").splitlines():
+    text = read_beneath(bin_dir, manifests[0].name, MOST_MANIFEST).decode("utf-8", "replace")
+    for line in text.splitlines():
         if passed_over := _PASSED_OVER.fullmatch(line):
             packages.append(InstalledPackage(name=passed_over[1], version=passed_over[2]))
             continue
         name, separator, version = line.partition(" - ")
         if not separator:
-            raise BuildError(f"{manifests[0].name} has a line that names no package: {line!r}")
+            raise BuildError(
+                f"{manifests[0].name} has a line that names no package: {line[:_SHOWN_OF_LINE]!r}"
+            )
         packages.append(InstalledPackage(name=name, version=version))
     return manifests[0], tuple(packages)
 
@@ -314,16 +347,19 @@ def _asked(plan: Plan, name: str) -> str:
 
 def check_images(
     board: Board,
-    images: Sequence[ImageFile],
+    images: Sequence[MadeImage],
     report: MakeReport,
     largest: Callable[[], Sequence[tuple[str, int]]],
-    made: Sequence[str] = (),
+    *,
+    made: Collection[str] = (),
+    rootfs_partsize: int | None = None,
 ) -> None:
-    """BuildError for a required image that is missing or larger than its partition.
+    """BuildError for a required image that is missing or larger than its partition, or than MOST_OF_DISK
+    where nothing limits it. No image is read before.
 
     board: as the tree's releases know it (Board.for_profile). largest: asked only where there is an
     error, what fills the root file system, (name, bytes before compression), the largest first. made: the
-    names of all files that make left.
+    names of all files that make left. rootfs_partsize: MiB, what the config asks for.
     """
     present = {image.type for image in images}
     missing = [name for name, image in board.images.items() if image.required and name not in present]
@@ -340,6 +376,12 @@ def check_images(
             lines.append(
                 f"the {image.type} image has {image.size} bytes, {excess} more than"
                 f" the {limit} bytes that {board.id} has for firmware"
+            )
+        most = MOST_OF_DISK + 2 * (rootfs_partsize or 0) * _MEBIBYTE
+        if limit is None and image.size > most:
+            lines.append(
+                f"the {image.type} image has {image.size} bytes, more than the {most} bytes that an image"
+                " without a limit of its own may have here"
             )
     if not lines:
         return

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from imagebuilder.errors import HostError
+from imagebuilder.host.beneath import write_beneath
 from imagebuilder.host.run import TAIL_LINES, clean_environment, stream
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
@@ -177,7 +178,5 @@ def pass_host_check(tree: Path, view: PrivateView) -> bool:
         return False
     if passed.exists() and passed.stat().st_mtime >= check.stat().st_mtime:
         return False
-    stamp = view.changed / _PASSED
-    stamp.parent.mkdir(parents=True, exist_ok=True)
-    stamp.touch()
+    write_beneath(view.changed, str(_PASSED), b"")
     return True

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.errors import HostError, UserError
+from imagebuilder.host.beneath import walk, write_beneath
 from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, sha256_of, text_of, write_whole
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView
@@ -237,11 +238,7 @@ def steady_tools(tree: Path, view: PrivateView, log: Log, cache: Path | None = N
 def _lay_date(tree: Path, view: PrivateView) -> None:
     """A `date` for the tree's makefiles, where it has programs: that folder is the first in their PATH."""
     if (tree / TOOLS).is_dir():
-        place = view.changed / TOOLS / "date"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)
-        place.write_text(_DATE, "utf-8")
-        place.chmod(0o755)
+        write_beneath(view.changed, str(TOOLS / "date"), _DATE.encode(), 0o755)
 
 
 def _lay(tree: Path, view: PrivateView) -> list[str]:
@@ -250,12 +247,9 @@ def _lay(tree: Path, view: PrivateView) -> list[str]:
         program = tree / TOOLS / name
         if not program.is_file() or (name == "mksquashfs4" and not _races(tree)):
             continue
-        _keep_genuine(program, view.changed / _GENUINE)
-        place = view.changed / TOOLS / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)
-        place.write_text(_STAND_IN.format(genuine=_GENUINE.name) + script, "utf-8")
-        place.chmod(0o755)
+        _keep_genuine(program, view)
+        text = _STAND_IN.format(genuine=_GENUINE.name) + script
+        write_beneath(view.changed, str(TOOLS / name), text.encode(), 0o755)
         laid.append(name)
     return laid
 
@@ -314,11 +308,11 @@ def _take_out(tree: Path, view: PrivateView, name: str) -> None:
         shutil.copy2(tree / TOOLS / name, place, follow_symlinks=False)
 
 
-def _keep_genuine(program: Path, folder: Path) -> None:
+def _keep_genuine(program: Path, view: PrivateView) -> None:
     """Copy a program of the tree, and show beside it what OpenWrt's wrappers run: `.NAME.bin`, or what lies
     in `bundled/`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(program, folder / program.name)
+    folder = write_beneath(view.changed, str(_GENUINE / program.name), program.read_bytes()).parent
+    shutil.copystat(program, folder / program.name)
     for entry in os.scandir(program.parent):
         place = folder / entry.name
         if (entry.name.startswith(".") or entry.is_dir()) and not place.is_symlink():
@@ -356,16 +350,13 @@ def record_build(folder: Path, images: Sequence[ImageFile], changed: Path, place
 
 def _described(rootfs: Path) -> dict[str, str]:
     described = {}
-    for parent, folders, files in os.walk(rootfs):
-        for name in sorted([*folders, *files]):
-            path = Path(parent, name)
-            mode = path.lstat().st_mode
-            facts = stat.filemode(mode)
-            if stat.S_ISLNK(mode):
-                facts += f" -> {path.readlink()}"
-            elif stat.S_ISREG(mode):
-                facts += f" {sha256_of(path)}"
-            described[f"/{path.relative_to(rootfs)}"] = facts
+    for item in walk(rootfs):
+        facts = stat.filemode(item.status.st_mode)
+        if item.target:
+            facts += f" -> {item.target}"
+        elif item.is_file:
+            facts += f" {sha256_of(rootfs / item.path)}"
+        described[f"/{item.path}"] = facts
     return described
 
 

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from imagebuilder.host.beneath import is_plain, read_beneath, write_beneath
 from imagebuilder.host.fs import disk_errors_explained, remove_tree, text_of, user_data
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.trust.keys import KeyFileError, parse_usign_key
@@ -32,6 +33,7 @@ _SETS = {
 }
 _PUBLIC = _SETS[_USIGN][1]
 _APK_COMMENT = b"untrusted comment: Local build key\n"
+MOST_KEY = 1 << 16  # bytes of a key
 _MAKES_KEYS = re.compile(r"(?m)^_check_keys:")
 
 Settings = Mapping[str, str]  # SIGNATURE_CHECK, USE_APK: "y"
@@ -55,11 +57,11 @@ def lay_signing_key(tree: Path, settings: Settings, view: PrivateView, kept: Pat
     for name in _SETS[kind]:
         source = kept / kind / Path(name).name
         if source.is_file():
-            _lay(source.read_bytes(), view.changed / name, secret=name == _SETS[kind][0])
+            _lay(source.read_bytes(), view, name, secret=name == _SETS[kind][0])
     if kind == _USIGN:  # as opkg-key does, which make calls for a key that it has just made
         public = kept / kind / _PUBLIC
         data = public.read_bytes() if public.is_file() else b""
-        _lay(data, view.changed / "keys" / parse_usign_key(data, str(public)).number)
+        _lay(data, view, f"keys/{parse_usign_key(data, str(public)).number}")
     return True
 
 
@@ -67,15 +69,16 @@ def keep_signing_key(tree: Path, settings: Settings, view: PrivateView, kept: Pa
     """After make: keep the keys that it made in this view, if the user has none yet; whether it did.
 
     Of two builds at once that each made one, the first to end has its key kept. HostError where the folder
-    cannot be written to.
+    cannot be written to, BeneathError where make left links or large files in place of keys.
     """
     kind = _missing_set(tree, settings)
     if kind is None or (kept / kind).exists():
         return False
-    made = [path for name in _SETS[kind] if _plain(path := view.changed / name)]
-    if len(made) < 2 or (kind == _USIGN and not _is_usign_key(view.changed / _PUBLIC)):
+    names = [name for name in _SETS[kind] if is_plain(view.changed, name)]
+    made = {Path(name).name: read_beneath(view.changed, name, MOST_KEY) for name in names}
+    if len(made) < 2 or (kind == _USIGN and not _is_usign_key(made.get(_PUBLIC, b""))):
         return False
-    return _store({file.name: file.read_bytes() for file in made}, kept / kind)
+    return _store(made, kept / kind)
 
 
 def _missing_set(tree: Path, settings: Settings) -> str | None:
@@ -86,23 +89,17 @@ def _missing_set(tree: Path, settings: Settings) -> str | None:
     return None if (tree / _SETS[kind][0]).exists() else kind
 
 
-def _lay(data: bytes, place: Path, *, secret: bool = False) -> None:
+def _lay(data: bytes, view: PrivateView, name: str, *, secret: bool = False) -> None:
     """With the mode that make gives it: ADD_LOCAL_KEY copies the public one into the image."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(data)
-    place.chmod(0o600 if secret else 0o644)
+    write_beneath(view.changed, name, data, 0o600 if secret else 0o644)
 
 
-def _is_usign_key(path: Path) -> bool:
+def _is_usign_key(data: bytes) -> bool:
     try:
-        parse_usign_key(path.read_bytes() if _plain(path) else b"", str(path))
+        parse_usign_key(data, _PUBLIC)
     except KeyFileError:
         return False
     return True
-
-
-def _plain(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
 
 
 def _store(files: Mapping[str, bytes], place: Path) -> bool:

@@ -17,7 +17,7 @@ from imagebuilder.config.library import Library
 from imagebuilder.config.request import requests
 from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.log import Log
-from imagebuilder.tree.collect import find_images, named_image
+from imagebuilder.tree.collect import find_images, made_files, named_image
 from imagebuilder.tree.device_facts import covered
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -227,9 +227,9 @@ def test_a_profile_may_have_images_and_limits_of_its_own(tmp_path: Path) -> None
     assert user is not None
     assert user.binary == "arm"
     (tmp_path / "lede-17.01.7-brcm2708-bcm2710-rpi-3-ext4-sdcard.img.gz").write_text("x")
-    (image,) = find_images(tmp_path, board.for_profile(old), old.name)
+    (image,) = find_images(made_files(tmp_path), board.for_profile(old), old.name)
     assert (image.type, image.required) == ("sdcard", True)
-    assert find_images(tmp_path, board, new.name) == ()
+    assert find_images(made_files(tmp_path), board, new.name) == ()
 
 
 def test_files_that_are_not_called_after_their_profile(tmp_path: Path) -> None:
@@ -237,7 +237,10 @@ def test_files_that_are_not_called_after_their_profile(tmp_path: Path) -> None:
     profile = board.profiles_for("19.07.10")[0]
     for name in ("combined-squashfs.img", "combined-ext4.img.gz", "rootfs-squashfs.img", "vmlinuz"):
         (tmp_path / f"openwrt-19.07.10-mine-x86-64-{name}").write_text("x")
-    found = {image.type: image.file for image in find_images(tmp_path, board.for_profile(profile), "Generic")}
+    found = {
+        image.type: image.file
+        for image in find_images(made_files(tmp_path), board.for_profile(profile), "Generic")
+    }
     assert found == {
         "combined": "openwrt-19.07.10-mine-x86-64-combined-squashfs.img",
         "rootfs": "openwrt-19.07.10-mine-x86-64-rootfs-squashfs.img",

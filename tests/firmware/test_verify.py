@@ -618,7 +618,7 @@ def look_while(folder: Path, *packings: bytes) -> tuple[dict[bytes, SeenRoot], i
     ended = threading.Event()
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
         patch.setattr(RootFs, "__init__", count)
-        looking = pool.submit(look_ahead, folder, ended)
+        looking = pool.submit(look_ahead, folder, "", ended)
         for content in packings:
             read.clear()
             (folder / "root.squashfs").write_bytes(content)
@@ -675,5 +675,5 @@ def test_nothing_is_looked_at_where_make_packs_nothing(tmp_path: Path) -> None:
     (tmp_path / "root.ext4").write_bytes(make.squashfs())
     ended = threading.Event()
     threading.Timer(0.2, ended.set).start()
-    assert look_ahead(tmp_path, ended) == {}
-    assert look_ahead(tmp_path / "nowhere", ended) == {}
+    assert look_ahead(tmp_path, "", ended) == {}
+    assert look_ahead(tmp_path, "nowhere", ended) == {}

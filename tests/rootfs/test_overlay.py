@@ -110,6 +110,30 @@ def test_a_template_that_is_no_text(folder: Path) -> None:
         overlay_tree(PLAIN, folder, {})
 
 
+def test_files_that_are_a_link_bring_nothing_of_this_machine(folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "etc").mkdir(parents=True)
+    (outside / "etc/id_ed25519").write_text("private")
+    (folder / "files/etc").rmdir()
+    (folder / "files").rmdir()
+    (folder / "files").symlink_to(outside)
+    with pytest.raises(UserError, match=f"{folder}/files is a symbolic link to {outside}"):
+        overlay_tree(PLAIN, folder, {})
+    (folder / "files").unlink()
+    (folder / "files").mkdir()
+    (folder / "files/etc").symlink_to(outside / "etc")
+    assert list(overlay_tree(PLAIN, folder, {})) == ["/etc"]  # a link in the image, and not followed here
+
+
+@pytest.mark.parametrize("linked", ["overlays", "overlays/demo"])
+def test_an_overlay_behind_a_link(library: Library, project: Path, tmp_path: Path, linked: str) -> None:
+    assert load_overlay(library, "demo")[1] == project / "overlays/demo"
+    (project / linked).rename(tmp_path / "elsewhere")
+    (project / linked).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=f"{project / linked} is a symbolic link"):
+        load_overlay(library, "demo")
+
+
 def test_a_template_beside_its_result(folder: Path) -> None:
     (folder / "files/etc/conf.j2").touch()
     (folder / "files/etc/conf").touch()

@@ -450,3 +450,58 @@ def test_building_twice_tells_what_differs(
     with pytest.raises(ReproducibilityError, match="the sysupgrade image differs, first at byte"):
         build_twice(request_for(), Log())
     assert leftovers(tmp_path / "out") == [BOARD]
+
+
+MADE_ROOT = "build_dir/target-x/root-ath79"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        (f"mkdir -p build_dir/target-x; ln -s {{outside}} {MADE_ROOT}", f"{MADE_ROOT} is a symbolic link"),
+        ("ln -s {outside} build_dir", "build_dir is a symbolic link"),
+        ("truncate -s 300M $BIN/x.manifest", "2 manifests where one was expected"),
+    ],
+)
+def test_what_make_leaves_is_not_followed(
+    request_for: Callable[..., Request], small_tree: Path, tmp_path: Path, behaviour: str, words: str
+) -> None:
+    outside = tmp_path / "outside"
+    (outside / "target-x/root-ath79").mkdir(parents=True)
+    (outside / "target-x/linux-ath79_tiny").mkdir()
+    text = behaviour.format(outside=outside).replace("$BIN", "/builder/work/bin")
+    (small_tree / "behaviour").write_text(f"{text}\n")
+    with pytest.raises(UserError, match=words):
+        build_image(request_for(), Log())
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("ln -sf /etc/passwd $(DIST).manifest", "0 manifests where one was expected"),
+        ("truncate -s 300M $(DIST).manifest", "has 314572800 bytes, more than the"),
+        ("truncate -s 200G $(DIST)-squashfs-sysupgrade.bin", "the sysupgrade image has 214748364800 bytes"),
+        ("ln -sf /etc/passwd $(DIST)-squashfs-sysupgrade.bin", "make left out the sysupgrade image"),
+    ],
+)
+def test_what_make_leaves_in_place_of_results(
+    request_for: Callable[..., Request], small_tree: Path, command: str, words: str
+) -> None:
+    makefile = small_tree / "Makefile"
+    makefile.write_text(f"{makefile.read_text()}\t@{command}\n")
+    with pytest.raises(UserError, match=words) as error:
+        build_image(request_for(), Log())
+    assert "root:" not in error.value.message
+
+
+def test_what_make_plants_before_the_build_is_not_written_through(
+    request_for: Callable[..., Request], small_tree: Path, tmp_path: Path
+) -> None:
+    """make runs once to say what it knows; what is laid into its view afterwards must not leave it."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    makefile = small_tree / "Makefile"
+    planted = f"info:\n\t@ln -sf {victim} repositories.conf\n"
+    makefile.write_text(makefile.read_text().replace("info:\n", planted, 1))
+    build_image(request_for(), Log())
+    assert victim.read_text() == "mine"

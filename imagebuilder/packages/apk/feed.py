@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from imagebuilder.host.beneath import write_beneath
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
@@ -146,6 +147,4 @@ def lay_apk_repositories(view: PrivateView) -> None:
     """Give the view a `repositories` that names the hermetic feed and the tree's own packages, and no other.
     The Makefile names the latter itself; apk takes the same address once."""
     lines = (view.work / FEED / INDEX, view.tree / OWN_PACKAGES / INDEX)
-    place = view.changed / REPOSITORIES
-    place.unlink(missing_ok=True)
-    place.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    write_beneath(view.changed, REPOSITORIES, "".join(f"{line}\n" for line in lines).encode())

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.beneath import read_beneath
 from imagebuilder.host.run import Completed, clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, scratch_folder
 from imagebuilder.log import Log
@@ -24,6 +25,7 @@ INDEX = "packages.adb"
 OWN_PACKAGES = "packages"  # in the tree
 PRIVATE_KEY = "keys/local-private-key.pem"  # what the Makefile signs packages/packages.adb with
 APK_SECONDS = 300.0
+MOST_INDEX = 256 << 20  # bytes of an index that it makes
 # what make installs whatever the lists say, each at the version that include/version.mk names
 PINNED = {"base-files": "BASE_FILES_VERSION", "libc": "LIBC_VERSION", "kernel": "KERNEL_VERSION"}
 
@@ -97,9 +99,9 @@ def make_index(
             argv += ["--sign", str(view.tree / sign_with)]
         done = _apk(view, [PROGRAM, *argv, *map(str, files)], log, HOME=str(inside))
         place = scratch / INDEX
-        if done.code != 0 or not place.is_file():
+        if done.code != 0 or not place.exists():
             raise ApkError(f"the tree's apk could not make an index:\n{_words(done)}")
-        return place.read_bytes()
+        return read_beneath(scratch, INDEX, MOST_INDEX)
 
 
 def plan_install(

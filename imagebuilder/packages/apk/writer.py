@@ -10,6 +10,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from imagebuilder.host.beneath import is_plain
 from imagebuilder.host.fs import disk_errors_explained, sha256_of
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, scratch_folder
@@ -120,7 +121,7 @@ def _mkpkg(made: LocalPackage, view: PrivateView, scratch: Path, log: Log, *, ep
     argv += [word for name in made.scripts for word in ("--script", f"{name}:{inside}/scripts/{name}")]
     env = clean_environment(SOURCE_DATE_EPOCH=str(epoch), HOME=str(inside))
     done = run(view.command(argv), env=env, timeout=MKPKG_SECONDS, check=False, log=log)
-    if done.code != 0 or not (scratch / "made").is_file():
+    if done.code != 0 or not is_plain(scratch, "made"):
         raise PackageFileError(
             f"the tree's apk cannot make {apk_name(made.package)}:\n{done.stderr or done.stdout}",
             hint="put right what it names",

@@ -17,6 +17,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from imagebuilder.host.beneath import write_beneath
 from imagebuilder.host.fs import copy_file, disk_errors_explained, sha256_of
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.model.control import format_fields
@@ -92,6 +93,7 @@ def lay_lists(work: Path) -> None:
     for name, folder in ((FEED_NAME, FEED), (OWN_FEED.split()[1], "make")):
         index = work / folder / "Packages"
         if index.is_file():
+            (work / "dl" / name).unlink(missing_ok=True)  # programs of the view can have put a link there
             copy_file(index, work / "dl" / name)
 
 
@@ -100,9 +102,7 @@ def lay_repositories(tree: Path, view: PrivateView) -> None:
     other. Signatures are not asked for: every file was checked against a verified index."""
     kept = [line for line in _repositories(tree) if not (_SIGNED.match(line) or _SOURCE.match(line)) and line]
     lines = [*kept, f"src {FEED_NAME} file:{view.work / FEED}", OWN_FEED]
-    place = view.changed / "repositories.conf"
-    place.unlink(missing_ok=True)
-    place.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    write_beneath(view.changed, "repositories.conf", "".join(f"{line}\n" for line in lines).encode())
 
 
 def _repositories(tree: Path) -> list[str]:
