@@ -26,6 +26,7 @@ from imagebuilder.config.model_config import Config
 from imagebuilder.config.overlay import LoadedOverlay
 from imagebuilder.config.releases import shipped_releases
 from imagebuilder.errors import UserError
+from imagebuilder.host.walk import walk
 from imagebuilder.model.budget import Advice, Budgets, Fit, FlashBudget
 from imagebuilder.model.package import Package
 from imagebuilder.model.release import Release
@@ -210,9 +211,9 @@ def overlay_files(overlays: Iterable[LoadedOverlay]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for each in overlays:
         top = each.folder / "files"
-        for path in sorted(top.rglob("*")):
-            if path.is_file() and not path.is_symlink():
-                found[f"/{path.relative_to(top)}".removesuffix(".j2")] = path
+        for item in walk(top) if top.is_dir() else ():
+            if item.is_file:
+                found[f"/{item.path}".removesuffix(".j2")] = top / item.path
     return found
 
 

@@ -20,8 +20,8 @@ from imagebuilder.config.library import Library
 from imagebuilder.config.model_config import Config, OverlayUse, Secret, VariableValue
 from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.run import ProgramError, run
+from imagebuilder.host.walk import walk
 from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName, Word
 
 MAX_TEXT = 65536  # characters; a shell and a terminal cope with that
@@ -193,14 +193,14 @@ class LoadedOverlay:
         """SHA-256, in hex, over its files and its variables, the values of secrets left out."""
         shown = self.shown().model_dump(mode="json")
         whole = hashlib.sha256(json.dumps(shown["variables"], sort_keys=True).encode())
-        for path in sorted(self.folder.rglob("*")):
-            if path.is_symlink():
-                facts = ("link", str(path.readlink()))
-            elif path.is_file():
-                facts = ("file", f"{path.stat().st_mode & 0o111 != 0} {sha256_of(path)}")
+        for item in walk(self.folder):
+            if item.is_link:
+                facts = ("link", item.target())
+            elif item.is_file:
+                facts = ("file", f"{item.status.st_mode & 0o111 != 0} {item.sha256()}")
             else:
                 facts = ("folder", "")
-            whole.update(repr((str(path.relative_to(self.folder)), *facts)).encode())
+            whole.update(repr((item.path, *facts)).encode())
         return whole.hexdigest()
 
     def _is_secret(self, name: str) -> bool:

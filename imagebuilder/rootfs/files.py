@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, sha256_of
+from imagebuilder.host.walk import Item, walk
 from imagebuilder.rootfs.tree import Entry, FileTree, file_at, folder, symlink
 
 PERMISSION_BITS = 0o7777
@@ -61,16 +62,16 @@ def digest(tree: FileTree) -> str:
     return whole.hexdigest()
 
 
-def _entry_of(item: os.DirEntry[str]) -> Entry:
-    mode = item.stat(follow_symlinks=False).st_mode
-    if stat.S_ISLNK(mode):
-        return symlink(str(Path(item.path).readlink()))
-    if stat.S_ISDIR(mode):
-        return folder(mode & PERMISSION_BITS)
-    if stat.S_ISREG(mode):
-        return file_at(Path(item.path), mode & PERMISSION_BITS)
+def _entry_of(root: Path, item: Item) -> Entry:
+    mode = item.status.st_mode & PERMISSION_BITS
+    if item.is_link:
+        return symlink(item.target())
+    if item.is_folder:
+        return folder(mode)
+    if item.is_file:
+        return file_at(root / item.path, mode)
     raise UserError(
-        f"{item.path} is neither a file, a folder nor a symbolic link",
+        f"{root / item.path} is neither a file, a folder nor a symbolic link",
         hint="devices, sockets and pipes cannot go into an image this way: remove it",
     )
 
@@ -78,21 +79,13 @@ def _entry_of(item: os.DirEntry[str]) -> Entry:
 def read_tree(root: Path) -> FileTree:
     """The folder `root` as a tree, with modes; links stay links, files are kept by reference.
 
-    Raises UserError for a device, a socket or a pipe, and where the folder cannot be read.
+    Raises UserError for a device, a socket or a pipe, for a path that is too long to be opened, and where the
+    folder cannot be read.
     """
-    entries: dict[str, Entry] = {}
-    waiting = [(root, "")]
     try:
-        while waiting:
-            place, target = waiting.pop()
-            with os.scandir(place) as items:
-                for item in items:
-                    entry = entries[f"{target}/{item.name}"] = _entry_of(item)
-                    if entry.kind == "dir":
-                        waiting.append((Path(item.path), f"{target}/{item.name}"))
+        return FileTree({f"/{item.path}": _entry_of(root, item) for item in walk(root, whole_paths=True)})
     except OSError as error:
         raise UserError(f"cannot read the folder {root}: {error.filename}: {error.strerror}") from error
-    return FileTree(entries)
 
 
 def _clear(place: Path, kind: str) -> None:

@@ -17,6 +17,7 @@ from typing import TypeVar
 from imagebuilder.config.board import TAKEN_APART, Board, Image
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import sha256_of
+from imagebuilder.host.walk import walk
 from imagebuilder.model.result import ImageFile, InstalledPackage
 from imagebuilder.model.size import human_size
 from imagebuilder.model.tree import Places
@@ -162,9 +163,9 @@ def sizes_by_package(tree: Path, places: Places) -> list[tuple[str, int]]:
         for line in listing.read_text("utf-8", "replace").splitlines():
             owners[line.strip()] = listing.stem
     sizes: Counter[str] = Counter()
-    for path in rootfs.rglob("*"):
-        if path.is_file() and not path.is_symlink() and not path.is_relative_to(rootfs / "usr/lib/opkg"):
-            sizes[owners.get(f"/{path.relative_to(rootfs)}", OVERLAY_FILES)] += path.stat().st_size
+    for item in walk(rootfs, enter=lambda path: path != "usr/lib/opkg"):
+        if item.is_file:
+            sizes[owners.get(f"/{item.path}", OVERLAY_FILES)] += item.status.st_size
     return sizes.most_common()
 
 

@@ -33,9 +33,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, sha256_of, text_of, write_whole
+from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, text_of, write_whole
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.host.walk import walk
 from imagebuilder.log import Log
 from imagebuilder.model.result import ImageFile
 from imagebuilder.model.tree import Places, TreeError
@@ -356,16 +357,13 @@ def record_build(folder: Path, images: Sequence[ImageFile], changed: Path, place
 
 def _described(rootfs: Path) -> dict[str, str]:
     described = {}
-    for parent, folders, files in os.walk(rootfs):
-        for name in sorted([*folders, *files]):
-            path = Path(parent, name)
-            mode = path.lstat().st_mode
-            facts = stat.filemode(mode)
-            if stat.S_ISLNK(mode):
-                facts += f" -> {path.readlink()}"
-            elif stat.S_ISREG(mode):
-                facts += f" {sha256_of(path)}"
-            described[f"/{path.relative_to(rootfs)}"] = facts
+    for item in walk(rootfs, whole_paths=True):
+        facts = stat.filemode(item.status.st_mode)
+        if item.is_link:
+            facts += f" -> {item.target()}"
+        elif item.is_file:
+            facts += f" {item.sha256()}"
+        described[f"/{item.path}"] = facts
     return described
 
 
