@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.host.fs import disk_errors_explained, remove_tree, replace_folder
+from imagebuilder.host.fs import disk_errors_explained, replace_folder
+from imagebuilder.host.walk import remove_tree
 
 _PREFIX = ".work-"
 

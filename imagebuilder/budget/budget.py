@@ -26,7 +26,8 @@ from imagebuilder.config.model_config import Config
 from imagebuilder.config.overlay import LoadedOverlay
 from imagebuilder.config.releases import shipped_releases
 from imagebuilder.errors import UserError
-from imagebuilder.host.beneath import head_beneath, is_plain, real_folder, walk
+from imagebuilder.host.beneath import head_beneath, is_plain, real_folder
+from imagebuilder.host.walk import walk
 from imagebuilder.model.budget import Advice, Budgets, Fit, FlashBudget
 from imagebuilder.model.package import Package
 from imagebuilder.model.release import Release
@@ -211,9 +212,9 @@ def overlay_files(overlays: Iterable[LoadedOverlay]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for each in overlays:
         top = each.folder / "files"
-        inside = () if real_folder(each.folder, "files") is None else walk(top)
-        for path in sorted(item.path for item in inside if item.is_file):
-            found[f"/{path}".removesuffix(".j2")] = top / path
+        for item in () if real_folder(each.folder, "files") is None else walk(top, bounded=True):
+            if item.is_file:
+                found[f"/{item.path}".removesuffix(".j2")] = top / item.path
     return found
 
 

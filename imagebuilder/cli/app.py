@@ -259,7 +259,8 @@ def clean(
     from imagebuilder.config.boards_write import given_size
     from imagebuilder.errors import UserError
     from imagebuilder.host.cache import Cache as Kept
-    from imagebuilder.host.fs import remove_tree, user_cache
+    from imagebuilder.host.fs import user_cache
+    from imagebuilder.host.walk import remove_tree
 
     limit, folder = given_size("--keep", keep), cache or user_cache()
     if limit is not None and (everything or not fetched):

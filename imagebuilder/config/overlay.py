@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, RootModel
@@ -20,9 +20,9 @@ from imagebuilder.config.library import Library
 from imagebuilder.config.model_config import Config, OverlayUse, Secret, VariableValue
 from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
-from imagebuilder.host.beneath import real_folder, walk
-from imagebuilder.host.fs import sha256_of
+from imagebuilder.host.beneath import real_folder
 from imagebuilder.host.run import ProgramError, run
+from imagebuilder.host.walk import walk
 from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName, Word
 
 MAX_TEXT = 65536  # characters; a shell and a terminal cope with that
@@ -194,12 +194,11 @@ class LoadedOverlay:
         """SHA-256, in hex, over its files and its variables, the values of secrets left out."""
         shown = self.shown().model_dump(mode="json")
         whole = hashlib.sha256(json.dumps(shown["variables"], sort_keys=True).encode())
-        for item in sorted(walk(self.folder), key=lambda item: PurePosixPath(item.path)):
-            if item.target:
-                facts = ("link", item.target)
+        for item in walk(self.folder):
+            if item.is_link:
+                facts = ("link", item.target())
             elif item.is_file:
-                executable = item.status.st_mode & 0o111 != 0
-                facts = ("file", f"{executable} {sha256_of(self.folder / item.path)}")
+                facts = ("file", f"{item.status.st_mode & 0o111 != 0} {item.sha256()}")
             else:
                 facts = ("folder", "")
             whole.update(repr((item.path, *facts)).encode())

@@ -8,7 +8,6 @@ is checked too: OpenWrt's `mtd write` looks at no length before it erases.
 from __future__ import annotations
 
 import hashlib
-import stat
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -50,7 +49,8 @@ from imagebuilder.firmware.verify_layout import (
     size_checks,
 )
 from imagebuilder.firmware.verify_machine import machine_checks
-from imagebuilder.host.beneath import Below, BeneathError, head_beneath, listed, read_beneath
+from imagebuilder.host.beneath import BeneathError, head_beneath, read_beneath
+from imagebuilder.host.walk import Item, listed
 from imagebuilder.log import Log
 from imagebuilder.model.firmware import Check, Level, Outcome, Part, RootFacts, outcome_of
 from imagebuilder.model.result import ImageFile, PackageSize, RootfsSizes
@@ -224,7 +224,7 @@ def look_ahead(tree: Path, folder: str, ended: threading.Event) -> dict[bytes, S
     return seen
 
 
-def _packed(tree: Path, folder: str) -> list[Below]:
+def _packed(tree: Path, folder: str) -> list[Item]:
     try:
         found = listed(tree, folder)
     except (FileNotFoundError, NotADirectoryError, BeneathError):

@@ -3,7 +3,8 @@
 A link in there can name any place of this machine, and whoever follows it from outside of the sandbox reads
 or writes what the sandbox keeps. So nothing here follows one, neither at the end of a path nor on the way:
 the kernel opens the path and refuses links and `..` by itself (openat2(2), Linux 5.6) or, where it does not
-know how, each folder on the way is opened below the one before. Sizes and counts are bounded.
+know how, each folder on the way is opened below the one before. Sizes are bounded. walk.py goes through
+what lies below a folder in the same way.
 """
 
 from __future__ import annotations
@@ -12,22 +13,18 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from imagebuilder.errors import UserError
 
-MOST_ENTRIES = 250_000  # files, folders and links below one folder; a root file system has some thousands
-
 # <linux/openat2.h>; the number is the same on every architecture
 _OPENAT2 = 437
 _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x02, 0x04, 0x08
 _UNKNOWN_CALL = (errno.ENOSYS, errno.EPERM)  # an older kernel; a container that filters new calls
 _REFUSED = (errno.ELOOP, errno.EXDEV)
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _PLAIN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY  # a pipe in a file's place must not stop us
 
 
@@ -63,7 +60,7 @@ def _open_by_steps(folder: int, parts: tuple[str, ...], flags: int) -> int:
         try:
             if stat.S_ISLNK(os.stat(part, dir_fd=place, follow_symlinks=False).st_mode):
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), part)
-            inner = os.open(part, (flags if last else _FOLDER) | os.O_NOFOLLOW, dir_fd=place)
+            inner = os.open(part, (flags if last else FOLDER) | os.O_NOFOLLOW, dir_fd=place)
         finally:
             os.close(place)
         place = inner
@@ -77,12 +74,12 @@ def _parts(name: str) -> tuple[str, ...]:
     return path.parts
 
 
-def _open(root: Path, name: str, flags: int) -> int:
+def open_beneath(root: Path, name: str, flags: int) -> int:
     """A descriptor of what lies at `name` below the folder root, which is no link itself; "" is root.
     OSError; BeneathError, naming it, for a link on the way."""
     parts = _parts(name)
     try:
-        folder = os.open(root, _FOLDER | os.O_NOFOLLOW)
+        folder = os.open(root, FOLDER | os.O_NOFOLLOW)
     except OSError as error:
         if root.is_symlink():
             raise _link_error(root, root) from error
@@ -130,7 +127,7 @@ def real_folder(root: Path, name: str, *, make: bool = False) -> Path | None:
             if real_folder(root, above) is None:
                 (root / above).mkdir()
     try:
-        os.close(_open(root, name, _FOLDER))
+        os.close(open_beneath(root, name, FOLDER))
     except (FileNotFoundError, NotADirectoryError):
         return None
     return root / name
@@ -167,7 +164,7 @@ def head_beneath(root: Path, name: str, size: int) -> bytes:
 
 
 def _opened(root: Path, name: str) -> BinaryIO:
-    handle = _open(root, name, _PLAIN)
+    handle = open_beneath(root, name, _PLAIN)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise BeneathError(f"{root / name} is no file", hint="a file is expected there")
@@ -186,52 +183,3 @@ def write_beneath(root: Path, name: str, data: bytes, mode: int = 0o644) -> Path
         out.write(data)
         os.fchmod(out.fileno(), mode)
     return place
-
-
-@dataclass(frozen=True)
-class Below:
-    """What lies below a folder. path: relative to it, `etc/passwd`. target: of a link."""
-
-    path: str
-    status: os.stat_result
-    target: str = ""
-
-    @property
-    def is_file(self) -> bool:
-        """Whether it is a file; no link to one."""
-        return stat.S_ISREG(self.status.st_mode)
-
-
-def listed(root: Path, name: str = "") -> list[Below]:
-    """What lies in a folder at or below root, in no order. FileNotFoundError, NotADirectoryError;
-    BeneathError for a link on the way, and for more than MOST_ENTRIES."""
-    handle = _open(root, name, _FOLDER)
-    found = []
-    try:
-        with os.scandir(handle) as items:
-            for item in items:
-                status = item.stat(follow_symlinks=False)
-                target = os.readlink(item.name, dir_fd=handle) if stat.S_ISLNK(status.st_mode) else ""
-                found.append(Below(f"{name}/{item.name}" if name else item.name, status, target))
-                _check_count(len(found), root)
-    finally:
-        os.close(handle)
-    return found
-
-
-def walk(root: Path) -> Iterator[Below]:
-    """All that lies below root, a folder before what is in it. OSError, and BeneathError as listed()."""
-    waiting, count = [""], 0
-    while waiting:
-        found = listed(root, waiting.pop())
-        count += len(found)
-        _check_count(count, root)
-        for each in found:
-            yield each
-            if stat.S_ISDIR(each.status.st_mode):
-                waiting.append(each.path)
-
-
-def _check_count(count: int, root: Path) -> None:
-    if count > MOST_ENTRIES:
-        raise BeneathError(f"more than {MOST_ENTRIES} files and folders lie below {root}")

@@ -24,7 +24,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.host.fs import disk_errors_explained, remove_tree, sha256_of, write_whole
+from imagebuilder.host.fs import disk_errors_explained, sha256_of, write_whole
+from imagebuilder.host.walk import remove_tree, walk
 from imagebuilder.log import Log
 
 DEFAULT_LIMIT_GIB = 16
@@ -320,4 +321,4 @@ def free_bytes(folder: Path) -> int:
 
 
 def _size_of(folder: Path) -> int:
-    return sum(entry.lstat().st_size for entry in folder.rglob("*") if not entry.is_dir())
+    return sum(item.status.st_size for item in walk(folder.resolve()) if not item.is_folder)

@@ -15,6 +15,7 @@ from pathlib import Path
 import platformdirs
 
 from imagebuilder.errors import HostError
+from imagebuilder.host.walk import remove_tree
 
 CHUNK_BYTES = 1 << 20
 _NAME = "openwrt-python-imagebuilder"
@@ -151,21 +152,3 @@ def replace_folder(new: Path, place: Path) -> None:
         raise
     if old.exists():
         remove_tree(old)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a folder and all below it, also where a folder's mode forbids it."""
-
-    def unlock(_function: object, name: str, _error: object) -> None:
-        Path(name).parent.chmod(0o700)
-        target = Path(name)
-        if target.is_dir() and not target.is_symlink():
-            target.chmod(0o700)
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
-
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path, onerror=unlock)

@@ -25,8 +25,8 @@ from typing import Literal
 
 from imagebuilder.errors import HostError
 from imagebuilder.host import bubblewrap
-from imagebuilder.host.fs import remove_tree
 from imagebuilder.host.run import CLEAN_PATH, ProgramError, ProgramTimeoutError, find_program, run
+from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Log
 
 PROBE_SECONDS = 20.0

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import remove_tree
+from imagebuilder.host.walk import remove_tree
 from imagebuilder.kit import layout
 from imagebuilder.kit.feed import Offer, offered
 from imagebuilder.kit.image import make_image, make_root, manifest_text, write_records

@@ -13,8 +13,9 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from imagebuilder.host.fs import disk_errors_explained, remove_tree, sha256_of, write_whole
+from imagebuilder.host.fs import disk_errors_explained, sha256_of, write_whole
 from imagebuilder.host.run import clean_environment, run
+from imagebuilder.host.walk import remove_tree
 from imagebuilder.kit import layout
 from imagebuilder.kit.feed import KitFeedError, Offer, Say
 from imagebuilder.kit.request import MakeRequest

@@ -16,7 +16,8 @@ from pathlib import Path
 import imagebuilder
 from imagebuilder.host.architecture import require_x86_64
 from imagebuilder.host.cache import Cache, OfflineError
-from imagebuilder.host.fs import disk_errors_explained, ready_cache, remove_tree, replace_folder, require_room
+from imagebuilder.host.fs import disk_errors_explained, ready_cache, replace_folder, require_room
+from imagebuilder.host.walk import remove_tree
 from imagebuilder.kit import layout
 from imagebuilder.kit.debian.archive import Deb
 from imagebuilder.kit.materials import Materials, gather

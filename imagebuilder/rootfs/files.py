@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.beneath import Below, walk
 from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, sha256_of
+from imagebuilder.host.walk import Item, walk
 from imagebuilder.rootfs.tree import Entry, FileTree, file_at, folder, symlink
 
 PERMISSION_BITS = 0o7777
@@ -62,14 +62,14 @@ def digest(tree: FileTree) -> str:
     return whole.hexdigest()
 
 
-def _entry_of(root: Path, item: Below) -> Entry:
-    mode = item.status.st_mode
-    if stat.S_ISLNK(mode):
-        return symlink(item.target)
-    if stat.S_ISDIR(mode):
-        return folder(mode & PERMISSION_BITS)
-    if stat.S_ISREG(mode):
-        return file_at(root / item.path, mode & PERMISSION_BITS)
+def _entry_of(root: Path, item: Item) -> Entry:
+    mode = item.status.st_mode & PERMISSION_BITS
+    if item.is_link:
+        return symlink(item.target())
+    if item.is_folder:
+        return folder(mode)
+    if item.is_file:
+        return file_at(root / item.path, mode)
     raise UserError(
         f"{root / item.path} is neither a file, a folder nor a symbolic link",
         hint="devices, sockets and pipes cannot go into an image this way: remove it",
@@ -80,10 +80,10 @@ def read_tree(root: Path) -> FileTree:
     """The folder `root` as a tree, with modes; links stay links, files are kept by reference.
 
     Raises UserError for a device, a socket or a pipe, and where the folder cannot be read; BeneathError where
-    root itself is a link, and for more entries than beneath.MOST_ENTRIES.
+    root itself is a link, for a path too long to be opened, and for more entries than MOST_ENTRIES.
     """
     try:
-        return FileTree({f"/{item.path}": _entry_of(root, item) for item in walk(root)})
+        return FileTree({f"/{item.path}": _entry_of(root, item) for item in walk(root, bounded=True)})
     except OSError as error:
         raise UserError(f"cannot read the folder {root}: {error.filename}: {error.strerror}") from error
 

@@ -18,14 +18,8 @@ from typing import IO, cast
 import zstandard
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import (
-    CHUNK_BYTES,
-    disk_errors_explained,
-    expand_home,
-    is_inside,
-    remove_tree,
-    sha256_of,
-)
+from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, expand_home, is_inside, sha256_of
+from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Log
 from imagebuilder.model.tree import TreeError
 

@@ -11,9 +11,9 @@ from imagebuilder.config.board import Board, Profile
 from imagebuilder.config.releases import ReleaseList, profile_for_release, resolve_release, shipped_releases
 from imagebuilder.host.cache import Cache, cache_disk_errors, is_sha256
 from imagebuilder.host.download import Downloads
-from imagebuilder.host.fs import remove_tree
 from imagebuilder.host.transfer import Patience
 from imagebuilder.host.transfer_part import NotThereError
+from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Log
 from imagebuilder.model.release import SNAPSHOT
 from imagebuilder.server.archive import ArchiveError, unpacked_tree

@@ -16,8 +16,9 @@ from typing import TypeVar
 
 from imagebuilder.config.board import TAKEN_APART, Board, Image
 from imagebuilder.errors import UserError
-from imagebuilder.host.beneath import BeneathError, listed, read_beneath, real_folder, walk
+from imagebuilder.host.beneath import BeneathError, read_beneath, real_folder
 from imagebuilder.host.fs import sha256_of
+from imagebuilder.host.walk import listed, walk
 from imagebuilder.model.result import ImageFile, InstalledPackage
 from imagebuilder.model.size import human_size
 from imagebuilder.model.tree import Places
@@ -171,13 +172,13 @@ def sizes_by_package(tree: Path, places: Places) -> list[tuple[str, int]]:
     if rootfs is None:
         return []
     owners: dict[str, str] = {}
-    files = [item for item in walk(rootfs) if item.is_file]
-    for path in (PurePosixPath(item.path) for item in files):
-        if str(path.parent) == _LISTS and path.suffix == ".list":
-            owners |= dict.fromkeys(_listed_files(rootfs, str(path)), path.stem)
+    for item in () if real_folder(rootfs, _LISTS) is None else listed(rootfs, _LISTS):
+        path = PurePosixPath(item.path)
+        if item.is_file and path.suffix == ".list":
+            owners |= dict.fromkeys(_listed_files(rootfs, item.path), path.stem)
     sizes: Counter[str] = Counter()
-    for item in files:
-        if not item.path.startswith("usr/lib/opkg/"):
+    for item in walk(rootfs, enter=lambda path: path != "usr/lib/opkg"):
+        if item.is_file:
             sizes[owners.get(f"/{item.path}", OVERLAY_FILES)] += item.status.st_size
     return sizes.most_common()
 
@@ -213,8 +214,7 @@ class MadeImage:
 
 def made_files(bin_dir: Path) -> dict[str, int]:
     """The names of all files that make left, sorted, and their sizes in bytes; links are none."""
-    files = (item for item in listed(bin_dir) if item.is_file)
-    return {item.path: item.status.st_size for item in sorted(files, key=lambda item: item.path)}
+    return {item.path: item.status.st_size for item in listed(bin_dir) if item.is_file}
 
 
 def find_images(

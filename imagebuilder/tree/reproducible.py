@@ -33,10 +33,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.host.beneath import walk, write_beneath
-from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, sha256_of, text_of, write_whole
+from imagebuilder.host.beneath import write_beneath
+from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, text_of, write_whole
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.host.walk import walk
 from imagebuilder.log import Log
 from imagebuilder.model.result import ImageFile
 from imagebuilder.model.tree import Places, TreeError
@@ -350,12 +351,12 @@ def record_build(folder: Path, images: Sequence[ImageFile], changed: Path, place
 
 def _described(rootfs: Path) -> dict[str, str]:
     described = {}
-    for item in walk(rootfs):
+    for item in walk(rootfs, bounded=True):
         facts = stat.filemode(item.status.st_mode)
-        if item.target:
-            facts += f" -> {item.target}"
+        if item.is_link:
+            facts += f" -> {item.target()}"
         elif item.is_file:
-            facts += f" {sha256_of(rootfs / item.path)}"
+            facts += f" {item.sha256()}"
         described[f"/{item.path}"] = facts
     return described
 

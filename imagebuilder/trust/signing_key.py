@@ -20,8 +20,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from imagebuilder.host.beneath import is_plain, read_beneath, write_beneath
-from imagebuilder.host.fs import disk_errors_explained, remove_tree, text_of, user_data
+from imagebuilder.host.fs import disk_errors_explained, text_of, user_data
 from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.host.walk import remove_tree
 from imagebuilder.trust.keys import KeyFileError, parse_usign_key
 
 PRIVATE_NAME, PUBLIC_NAME = "local-private-key.pem", "local-public-key.pem"  # of apk

@@ -17,9 +17,10 @@ import pytest
 
 from imagebuilder.errors import HostError
 from imagebuilder.host import bubblewrap, sandbox
-from imagebuilder.host.fs import remove_tree, user_cache
+from imagebuilder.host.fs import user_cache
 from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import PrivateView, open_view
+from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Places

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagebuilder.config.library import Library
-from imagebuilder.host.fs import remove_tree
 from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import PrivateView, open_view
+from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import CommandRun, Log
 from imagebuilder.model.tree import ProfileError, Tree, TreeError, TreeProfile
 from imagebuilder.server.archive import ArchiveError, check_member, given_tree, unpack, unpacked_tree

@@ -25,9 +25,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from imagebuilder.config.app import PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
-from imagebuilder.host.fs import disk_errors_explained, remove_tree
+from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.host.run import TAIL_LINES, Completed, clean_environment, run
 from imagebuilder.host.sandbox import scratch_folder, shut_in
+from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Log
 from imagebuilder.model.filespec import site_packages
 from imagebuilder.python.requirements.index_pip import pip

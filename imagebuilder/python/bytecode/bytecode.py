@@ -22,8 +22,9 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import disk_errors_explained, remove_tree
+from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.host.run import Completed, clean_environment, how_it_ended, killed_by, run
+from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Log
 from imagebuilder.python.bytecode.versions import version_facts
 from imagebuilder.rootfs.files import content
