@@ -23,7 +23,7 @@ from imagebuilder.tree.collect import BuildError, MakeReport, check_packages, re
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.reproducible import settle_makefile, source_date_epoch, steady_tools
 from imagebuilder.tree.tree import settings_of
-from imagebuilder.trust.signing_key import keep_signing_key, lay_signing_key, user_keys
+from imagebuilder.trust.signing_key import lay_tree_key
 
 # GNU make reads the files in MAKEFILES before its own. 17.01 and 18.06 do not know DISABLED_SERVICES; both
 # build images by the goal build_image, which gets one prerequisite more here.
@@ -84,10 +84,9 @@ def make_image(
     work: the folder that the view shows as view.work; FILES are taken from its `files`, and images go to
     its `bin`. If there is a `feed` in it (packages.opkg.feed), packages come from there and from the tree's
     own packages/ only; if there is a makefile GIVEN_HOOKS in its `make`, make reads it first.
-    Two builds of one plan give equal images (tree.reproducible), signed alike, by the user's signing keys
-    (trust.signing_key). cache: what was found out
-    about the tree's tools is kept there. BuildError if make fails
-    or a package does not go in; HostError if the disk is full; KeyFileError for a damaged signing key.
+    Two builds of one plan give equal images (tree.reproducible), signed alike, by a key of the tree's own
+    (trust.signing_key). cache: what was found out about the tree is kept there. BuildError if make fails or a
+    package does not go in; HostError if the disk is full; KeyFileError for a damaged signing key.
     """
     tree = Path(plan.tree.folder)
     for name in ("bin", "home", "tmp", "dl"):
@@ -95,9 +94,7 @@ def make_image(
     _write_hooks(plan, view, work / "make", hermetic=(work / "feed").exists())
     steady_tools(tree, view, log, cache)
     pass_host_check(tree, view)
-    keys = user_keys()
-    settings = settings_of(tree)
-    lay_signing_key(tree, settings, view, keys)
+    lay_tree_key(tree, settings_of(tree), view, cache)
     environment = clean_environment(
         HOME=str(view.work / "home"),
         TMPDIR=str(view.work / "tmp"),
@@ -117,10 +114,6 @@ def make_image(
     if code != 0:
         tail = "\n".join(lines[-TAIL_LINES:])
         raise BuildError(f"make exited with {code}, saying last:\n{tail}")
-    try:
-        keep_signing_key(tree, settings, view, keys)
-    except HostError as error:
-        log.warn(f"the signing key of this build is not kept, the next makes another: {error.message}")
     return report
 
 
