@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import errno
 import hmac
-import os
 import re
 import secrets
 import tempfile
@@ -170,15 +169,13 @@ def _read_pair(place: Path) -> UsignPair:
 
 
 def _store(files: Mapping[str, bytes], place: Path) -> None:
-    """Keep a set of files whole; where another build was faster, its set stays."""
+    """Keep a pair's files whole; where another build was faster, its pair stays."""
     with disk_errors_explained(place.parent):
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh = Path(tempfile.mkdtemp(dir=place.parent, prefix=".new-"))
         try:
             for name, data in files.items():
-                handle = os.open(fresh / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(handle, "wb") as stream:
-                    stream.write(data)
+                write_beneath(fresh, name, data, 0o600 if name == SECRET else 0o644)
             fresh.rename(place)
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
