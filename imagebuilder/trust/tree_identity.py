@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +23,9 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def tree_identity(tree: Path, cache: Path | None = None) -> str:
-    """The SHA-256, in hex, over the paths, kinds, modes, link texts and contents of all that is in a tree; of
-    files that this user cannot read, over their sizes and times instead.
+    """The SHA-256, in hex, over the paths, kinds, programs' bits, link texts and contents of all that is in a
+    tree; of files that this user cannot read, over their sizes and times instead. Other modes do not count:
+    they are the umask's of whoever unpacked the tree.
 
     cache: where the digest of a tree that has not changed is found again; it is written for one that has.
     HostError where the cache cannot be written.
@@ -62,7 +64,8 @@ def _state(folder: Path) -> str:
 def _whole(folder: Path) -> str:
     whole = hashlib.sha256()
     for item in _items(folder):
-        facts = repr((item.path, item.status.st_mode, _content(item)))
+        mode = item.status.st_mode
+        facts = repr((item.path, stat.S_IFMT(mode), item.is_file and mode & 0o111 != 0, _content(item)))
         whole.update(facts.encode("utf-8", "surrogateescape"))
     return whole.hexdigest()
 

@@ -68,6 +68,8 @@ def test_using_a_tree_does_not_change_it(tree: Path, tmp_path: Path) -> None:
 
 def test_a_copy_is_the_same_tree(tree: Path, tmp_path: Path) -> None:
     before = tree_identity(tree, tmp_path / "cache")
+    (tree / "include").chmod(0o700)
+    (tree / "Makefile").chmod(0o600)  # unpacked under another umask
     copy = tree.rename(tmp_path / "elsewhere")
     (tmp_path / "by-link").symlink_to(copy)
     assert tree_identity(copy, tmp_path / "cache") == before
