@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from packaging.requirements import Requirement
 from imagebuilder.config.app import ResolvedRequirements
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache, OfflineError
+from imagebuilder.host.fs import user_cache
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
 from imagebuilder.python.requirements.index import NativeSourceError, PackageIndex
@@ -25,7 +27,7 @@ from imagebuilder.python.requirements.requirements import (
 )
 from imagebuilder.python.wheels.target import wheel_target
 from imagebuilder.python.wheels.wheels import read_wheel
-from tests.support.wheel_maker import make_elf, make_index, make_project, make_sdist, make_wheel
+from tests.support.wheel_maker import BACKEND, make_elf, make_index, make_project, make_sdist, make_wheel
 
 MUSL = wheel_target("3.9.18", "x86_64", "21.02")
 MIPS = wheel_target("3.11.7", "mips_24kc", "23.05")
@@ -149,6 +151,39 @@ def test_a_pure_source_distribution_is_built_and_kept(tmp_path: Path, use_index:
     assert again["pure"].files == wheels["pure"].files
     with pytest.raises(OfflineError):
         resolve_requirements(["other", "something"], MIPS, {}, offline)
+
+
+LOOKS = """
+import os
+seen = [place for place in {places!r} if os.path.exists(place)]
+seen += [name for name in os.environ if "SECRET" in name]
+try:
+    open({victim!r}, "w").close()
+except OSError:
+    pass
+if seen:
+    raise SystemExit("it sees " + " ".join(seen))
+with open(NAME + ".py", "a") as stream:
+    stream.write("LOOKED = 1\\n")
+"""
+
+
+def test_a_source_distribution_sees_nothing_of_this_machine(
+    tmp_path: Path, use_index: UseIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code runs twice: pip asks it what it is, and it is built."""
+    monkeypatch.setenv("SECRET_OF_USER", "hunter2")
+    (tmp_path / "mine").mkdir()
+    places = [str(tmp_path / "mine"), str(user_cache()), str(Path.home() / ".ssh"), "/etc/shadow"]
+    looks = LOOKS.format(places=places, victim=str(tmp_path / "victim"))
+    backend = BACKEND.format(name="spy", version="1", fails=False, tag="py3-none-any") + looks
+    sdist = make_sdist(tmp_path / "files", "spy", "1", more={"backend.py": backend.encode()})
+    index = use_index([sdist])
+    resolved = resolve_requirements(["spy"], MIPS, {}, index)
+    wheel = wheels_of(resolved, MIPS, index)["spy"]
+    with zipfile.ZipFile(wheel.path) as archive:
+        assert b"LOOKED = 1" in archive.read("spy.py")
+    assert not (tmp_path / "victim").exists()
 
 
 @pytest.mark.parametrize("options", [{"fails": True}, {"tag": "cp311-cp311-linux_x86_64"}])
