@@ -82,6 +82,7 @@ def test_a_signature_without_a_certificate_stays_one(image: Path) -> None:
     data = image.read_bytes()
     assert chunk_of(data).value("signed by") == (USER.number,)
     assert signature_of(data)[1] == USER.sign(images.archive())
+    assert len(data) == len(images.archive()) + len(USER.sign(b"")) + 16
     check_signed(data, USER)
 
 
@@ -132,7 +133,8 @@ def test_any_bytes_are_signed_or_left(tmp_path: Path, data: bytes, kind: int, si
 
 
 def test_the_result_names_what_is_handed_over(tmp_path: Path) -> None:
-    files = {"a-sysupgrade.bin": signed_by(TREE, images.archive()), "a-factory.bin": b"factory"}
+    unsigned = make.chunk(images.archive() + PLACEHOLDER, 0, len(PLACEHOLDER) + 16)
+    files = {"a-sysupgrade.bin": unsigned, "a-factory.bin": b"factory"}
     given_images = []
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
@@ -142,4 +144,4 @@ def test_the_result_names_what_is_handed_over(tmp_path: Path) -> None:
     assert signed.keys == {"a-sysupgrade.bin": USER.number}
     assert signed.images[1] == given_images[1]
     assert signed.images[0].sha256 == sha256_of(tmp_path / "a-sysupgrade.bin") != given_images[0].sha256
-    assert [each.size for each in signed.images] == [(tmp_path / name).stat().st_size for name in files]
+    assert signed.images[0].size == len(images.archive()) + CHAIN_BYTES + 16
