@@ -18,7 +18,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -193,8 +193,7 @@ def _mount_point() -> Path:
     """An empty folder of this user's, the same for every build: what is mounted on it shows in one
     program's namespace only."""
     path = Path("/tmp") / f"openwrt-imagebuilder-{os.geteuid()}"  # noqa: S108 - owner and mode are checked
-    with suppress(FileExistsError):  # a file or a dead link, which is looked at below
-        path.mkdir(mode=0o700, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         raise HostError(f"{path} belongs to somebody else", hint="have it removed")

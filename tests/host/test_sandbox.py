@@ -123,7 +123,7 @@ def test_there_is_no_network(view: PrivateView, tree: Path, tmp_path: Path) -> N
     assert heard == [b"hello\n"]
 
 
-@pytest.mark.parametrize("theirs", ["folder", "link", "file"])
+@pytest.mark.parametrize("theirs", ["folder", "link"])
 def test_a_place_to_mount_on_that_somebody_else_made_is_not_used(
     tree: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str
 ) -> None:
@@ -132,14 +132,13 @@ def test_a_place_to_mount_on_that_somebody_else_made_is_not_used(
     place = Path(f"/tmp/openwrt-imagebuilder-{user}")
     if theirs == "link":
         place.symlink_to(tmp_path)
-    elif theirs == "file":
-        place.touch()
     monkeypatch.setattr(os, "geteuid", lambda: user)
     try:
-        with pytest.raises(HostError, match=f"{place} belongs to somebody else"):
+        with pytest.raises(HostError, match="to somebody else"):
             open_view(tree, work, Log())
     finally:
-        remove_tree(place)
+        for each in place.parent.glob(f"{place.name}*"):
+            remove_tree(each)
 
 
 def test_outside_the_sandbox_is_said_so(tree: Path, work: Path) -> None:
