@@ -19,19 +19,18 @@ Of the user's key the public half is given: as `key-build.pub`, which a tree wit
 
 from __future__ import annotations
 
-import errno
 import hmac
 import re
 import secrets
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from imagebuilder.errors import HostError
 from imagebuilder.host.beneath import write_beneath
 from imagebuilder.host.fs import disk_errors_explained, text_of, user_data
+from imagebuilder.host.handover import appear, temporary_folder
 from imagebuilder.host.sandbox import PrivateView
-from imagebuilder.host.walk import remove_tree
 from imagebuilder.trust.keys import KeyFileError, key_bytes, parse_usign_key
 from imagebuilder.trust.tree_identity import tree_identity
 from imagebuilder.trust.usign import SEED_BYTES, UsignPair, pair_of, read_secret_key
@@ -172,13 +171,8 @@ def _store(files: Mapping[str, bytes], place: Path) -> None:
     """Keep a pair's files whole; where another build was faster, its pair stays."""
     with disk_errors_explained(place.parent):
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = Path(tempfile.mkdtemp(dir=place.parent, prefix=".new-"))
-        try:
+        with temporary_folder("new", place.parent) as fresh:
             for name, data in files.items():
                 write_beneath(fresh, name, data, 0o600 if name == SECRET else 0o644)
-            fresh.rename(place)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-        finally:
-            remove_tree(fresh)
+            with suppress(FileExistsError):
+                appear(fresh, place)

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from imagebuilder.host.fs import disk_errors_explained, text_of, write_whole
+from imagebuilder.host.fs import disk_errors_explained, text_of
 from imagebuilder.host.walk import Item, walk
 
 USED = ("dl", "tmp", "bin", ".git")  # what using a tree leaves at its top
