@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imagebuilder.host.fs import disk_errors_explained, text_of
+from imagebuilder.host.handover import write_whole
 from imagebuilder.host.walk import Item, walk
 
 USED = ("dl", "tmp", "bin", ".git")  # what using a tree leaves at its top
