@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imagebuilder.budget.budget import BudgetError, fitted, measured_budget
 from imagebuilder.budget.measured import measured_bytes
-from imagebuilder.choose import lay_packages
+from imagebuilder.choose import lay_packages, make_packages
 from imagebuilder.config.lock import locked_board
 from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.config.request import Request
@@ -23,8 +23,8 @@ from imagebuilder.model.tree import Tree
 from imagebuilder.packages.feed import in_folder
 from imagebuilder.packages.lock import differences
 from imagebuilder.packages.resolution import Resolution, every_chain
-from imagebuilder.rootfs.overlay import combined, overlay_tree
 from imagebuilder.server.archive import given_tree
+from imagebuilder.stage import staged
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.tree import check_tree, read_tree
 
@@ -86,11 +86,7 @@ def _measured(inputs: Inputs, found: Decided) -> Budgets:
     budgeting, job = found.budgeting, found.job
     if isinstance(budgeting, str):
         return found.budgets
-    trees = [
-        (each.overlay, overlay_tree(each.overlay, each.folder, each.values(job.root)))
-        for each in inputs.overlays
-    ]
-    over = combined(trees)
+    over = staged(inputs.loaded.config, inputs.overlays, job.root).tree
     size = measured_bytes(job, found.supply, found.plan.install, over, budgeting.said.squashfs)
     if size is None:
         return found.budgets
@@ -98,9 +94,11 @@ def _measured(inputs: Inputs, found: Decided) -> Budgets:
 
 
 def lock_image(request: Request, log: Log) -> LockedBoard:
-    """What a lock says of this image, as things are now."""
+    """What a lock says of this image, as things are now. What is made here is made for it: a lock says what
+    it is. Raises what that does."""
     with decided(request, log) as (inputs, found):
-        return entry_of(inputs, found)
+        made = make_packages(found.job, found.supply, found.plan.install, found.local)
+        return entry_of(inputs, found, made)
 
 
 def compare_lock(request: Request, log: Log) -> tuple[str, ...]:

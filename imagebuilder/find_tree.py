@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import Config
 from imagebuilder.config.request import Request
-from imagebuilder.host.fs import sha256_of
+from imagebuilder.host.sandbox import GIT
 from imagebuilder.host.tools import require
+from imagebuilder.host.walk import Item, walk
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.tree import TreeError
@@ -98,22 +99,36 @@ def _source(obtained: Obtained) -> TreeSource:
     return TreeSource(obtained.folder, given, obtained.trust.text, obtained.sha256)
 
 
-_NOT_OF_THE_TREE = ("dl", "tmp", "bin", ".git")  # what using it leaves there
+# what using a tree leaves there, and what a clone of one has
+_NOT_OF_THE_TREE = frozenset({"dl", "tmp", "bin", GIT})
 
 
 def tree_digest(source: TreeSource) -> str:
-    """The SHA-256, in hex, of the tree's archive or, of a folder, over the names, programs' bits and contents
-    of all its files."""
+    """The SHA-256, in hex, of the tree's archive or, of a folder, over all that is in it: names and kinds,
+    programs' bits and contents of files, texts of links, which are not followed. TreeError for what cannot be
+    read."""
     if source.sha256:
         return source.sha256
     whole = hashlib.sha256()
-    for parent, folders, files in os.walk(source.folder):
-        if Path(parent) == source.folder:
-            folders[:] = [name for name in folders if name not in _NOT_OF_THE_TREE]
-        folders.sort()
-        for name in sorted(files):
-            path = Path(parent, name)
-            content = str(path.readlink()) if path.is_symlink() else sha256_of(path)
-            runs = not path.is_symlink() and path.stat().st_mode & 0o111 != 0
-            whole.update(repr((str(path.relative_to(source.folder)), runs, content)).encode())
+    try:
+        for item in walk(source.folder.resolve(), enter=lambda path: path not in _NOT_OF_THE_TREE):
+            if item.path not in _NOT_OF_THE_TREE:
+                whole.update(repr((item.path, *_facts(item))).encode())
+    except OSError as error:
+        raise TreeError(
+            f"the tree {source.folder} cannot be read: {error.filename}: {error.strerror}",
+            hint="a lock is over all of it: give yourself the right to read it",
+        ) from error
     return whole.hexdigest()
+
+
+def _facts(item: Item) -> tuple[str, ...]:
+    """What counts of an entry beside its name. Modes do not, but for who may run it: they are the umask's of
+    whoever unpacked the tree."""
+    if item.is_link:
+        return "link", item.target()
+    if item.is_folder:
+        return ("folder",)
+    if item.is_file:
+        return ("program" if item.status.st_mode & 0o111 else "file"), item.sha256()
+    return "special", f"{stat.S_IFMT(item.status.st_mode):o}"

@@ -65,6 +65,16 @@ def render(path: Path, raw: bytes, variables: Mapping[str, VariableValue]) -> st
         raise OverlayError(f"{where}: the expression fails ({type(error).__name__})") from None
 
 
+def names_in(raw: bytes) -> frozenset[str]:
+    """The variables that a template may look up; none for what is no template, which render() says."""
+    environment = ImmutableSandboxedEnvironment()
+    environment.globals.clear()  # a variable of such a name (range, dict) wins over jinja2's own
+    try:
+        return frozenset(meta.find_undeclared_variables(environment.parse(raw.decode("utf-8"))))
+    except (UnicodeDecodeError, jinja2.TemplateSyntaxError):
+        return frozenset()
+
+
 def _unknown_name(error: Exception, names: Iterable[str]) -> str | None:
     """The one among the names in a template's text that the error calls undefined, if it is about a name."""
     if not isinstance(error, jinja2.UndefinedError):

@@ -16,9 +16,9 @@ from imagebuilder.build import build_image
 from imagebuilder.config.app import ResolvedRequirements
 from imagebuilder.config.library import Library
 from imagebuilder.config.lock import NoLockError, lock_path, read_lock, write_lock
-from imagebuilder.config.model_lock import LockedBoard, LockedPackage, LockedTree
+from imagebuilder.config.model_lock import LockedBoard, LockedPackage, LockedParts, LockedTree
 from imagebuilder.config.request import Request, requests
-from imagebuilder.decide import decided
+from imagebuilder.decide import decided, entry_of
 from imagebuilder.errors import FaultsError
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package, Selected
@@ -59,9 +59,9 @@ def test_what_was_locked_is_built_again(asked: Request) -> None:
     bound = locked(asked)
     _, result = build_image(bound, Log())
     written = tomli.loads(lock_path(asked.library, "mine").read_text())
-    packages = {each["name"]: each["version"] for each in written["board"][BOARD]["package"]}
+    packages = {each["name"]: each["version"] for each in written["board"][BOARD]["parts"]["package"]}
     assert packages == {each.name: each.version for each in result.packages}
-    assert all(len(each["sha256"]) == 64 for each in written["board"][BOARD]["package"])
+    assert all(len(each["sha256"]) == 64 for each in written["board"][BOARD]["parts"]["package"])
     assert compare_lock(asked, Log()) == ()
 
 
@@ -86,8 +86,8 @@ def another_makefile(asked: Request, tree: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (changed_text, "overlay 'motd' or its variables changed"),
-        (changed_file, "overlay 'motd' or its variables changed"),
+        (changed_text, "overlay 'motd': /etc/motd changed"),
+        (changed_file, "overlay 'motd': /etc/motd changed"),
         (another_makefile, "the tree is another one of the same version"),
     ],
 )
@@ -107,8 +107,11 @@ def test_what_changed_is_named(
 def test_a_package_that_is_new_or_another(asked: Request, small_tree: Path) -> None:
     bound = locked(asked)
     more_packages(asked, small_tree)
-    assert set(compare_lock(asked, Log())) == {"wanted: dropbear is new", "package dropbear is new, 2022.83"}
-    with pytest.raises(LockError, match="wanted: dropbear is new") as error:
+    assert set(compare_lock(asked, Log())) == {
+        "make's PACKAGES: dropbear is new",
+        "package dropbear is new, 2022.83",
+    }
+    with pytest.raises(LockError, match="make's PACKAGES: dropbear is new") as error:
         build_image(bound, Log())
     assert "python3 build.py lock mine" in str(error.value.hint)
     tree = FileTree({"/etc/another": file_of(b"x")})
@@ -128,16 +131,21 @@ def test_what_is_removed_and_the_profile_are_locked(asked: Request, add_config: 
     lock = read_lock(asked.library, "mine")
     assert lock is not None
     entry = lock.board[BOARD]
-    assert (entry.profile, entry.removed) == ("tplink_tl-wr740n-v4", ("-rssileds", "-ppp"))
+    assert entry.parts.make["PROFILE"] == "tplink_tl-wr740n-v4"
+    assert entry.parts.make["PACKAGES"].split()[-2:] == ["-rssileds", "-ppp"]
     add_config("mine", CONFIG + '[packages]\nremove = ["rssileds", "odhcpd"]\n')
-    assert compare_lock(asked, Log()) == ("removed: -odhcpd is new", "removed: -ppp is gone")
-    with pytest.raises(LockError, match="removed: -odhcpd is new\nremoved: -ppp is gone"):
+    assert compare_lock(asked, Log()) == (
+        "make's PACKAGES: -odhcpd is new",
+        "make's PACKAGES: -ppp is gone",
+    )
+    with pytest.raises(LockError, match="make's PACKAGES: -odhcpd is new\nmake's PACKAGES: -ppp is gone"):
         build_image(bound, Log())
     add_config("mine", CONFIG + '[packages]\nremove = ["rssileds", "ppp"]\n')
-    other = entry.model_copy(update={"profile": "tplink_tl-wr741nd-v4"})
-    write_lock(asked.library, "mine", {BOARD: other})
-    assert compare_lock(asked, Log()) == ("the profile was tplink_tl-wr741nd-v4 and is tplink_tl-wr740n-v4",)
-    with pytest.raises(LockError, match="the profile was tplink_tl-wr741nd-v4 and is tplink_tl-wr740n-v4"):
+    make = {**entry.parts.make, "PROFILE": "tplink_tl-wr741nd-v4"}
+    write_lock(asked.library, "mine", {BOARD: with_parts(entry, make=make)})
+    line = "make's PROFILE was tplink_tl-wr741nd-v4 and is tplink_tl-wr740n-v4"
+    assert compare_lock(asked, Log()) == (line,)
+    with pytest.raises(LockError, match=line):
         build_image(bound, Log())
 
 
@@ -145,16 +153,16 @@ def test_what_apk_knows_a_package_by_is_locked(asked: Request) -> None:
     """A package of apk's index has no SHA-256 of its file: its identity alone tells two builds apart."""
     package = Package("x", "1", filename="x-1.apk", identity="ab" * 20, feed="f")
     other = replace(package, identity="cd" * 20)
-    with decided(asked, Log()) as (_, decision):
+    with decided(asked, Log()) as (inputs, decision):
         plan = decision.plan.model_copy(update={"install": (Selected(package, ("a test", "x")),)})
-    facts = {"release": "", "sha256": "0" * 64, "feeds": {"f": "1" * 64}, "overlays": {}, "apps": {}}
-    made = lock_entry(plan, requirements=ResolvedRequirements(), **facts)  # type: ignore[arg-type]
-    assert [(each.sha256, each.identity) for each in made.package] == [("", "ab" * 20)]
+        parts = entry_of(inputs, replace(decision, plan=plan)).parts
+    made = lock_entry(plan, parts, requirements=ResolvedRequirements(), feeds={"f": "1" * 64})
+    assert [(each.sha256, each.identity) for each in made.parts.package] == [("", "ab" * 20)]
     assert only_locked(Offers((package, other)), made, {"f": "1" * 64}) == Offers((package,))
     with pytest.raises(LockError, match=r"x 1: another build of it$"):
         only_locked(Offers((other,)), made, {"f": "1" * 64})
-    changed = made.package[0].model_copy(update={"identity": "cd" * 20})
-    assert differences(made, made.model_copy(update={"package": (changed,)})) == (
+    changed = made.parts.package[0].model_copy(update={"identity": "cd" * 20})
+    assert differences(made, with_parts(made, package=(changed,))) == (
         "package x 1 is another build of the same version",
     )
 
@@ -168,10 +176,11 @@ def test_what_packages_are_made_of_is_locked_too(
     bound = locked(asked)
     written = tomli.loads(lock_path(asked.library, "mine").read_text())["board"][BOARD]
     (original,) = written["original"]
-    (repacked,) = [each for each in written["package"] if each["name"] == "busybox"]
+    (repacked,) = [each for each in written["parts"]["package"] if each["name"] == "busybox"]
     assert (original["name"], original["version"]) == ("busybox", "1.36")
     assert len(original["sha256"]) == 64
     assert repacked["version"] != "1.36"
+    assert len(repacked["sha256"]) == 64
     with decided(bound, Log()) as (_, decision):
         assert ("busybox", repacked["version"]) in {
             (each.name, each.version) for each in decision.plan.install
@@ -192,7 +201,14 @@ def test_secrets_are_in_no_lock(asked: Request, add_config: AddConfig) -> None:
 
 def entry(*packages: LockedPackage, feeds: dict[str, str] | None = None) -> LockedBoard:
     tree = LockedTree(release="", version="1", target="a/b", arch="c", sha256="0" * 64)
-    return LockedBoard(profile="p", python="none", tree=tree, wanted=(), feeds=feeds or {}, package=packages)
+    parts = LockedParts(builder="1", tree=tree, make={}, board={}, package=packages)
+    return LockedBoard(digest=parts.digest(), parts=parts, feeds=feeds or {})
+
+
+def with_parts(entry: LockedBoard, **changes: object) -> LockedBoard:
+    """An entry with other parts, whole again."""
+    parts = entry.parts.model_copy(update=changes)
+    return entry.model_copy(update={"parts": parts, "digest": parts.digest()})
 
 
 def test_entries_of_other_boards_stay(tmp_path: Path) -> None:
@@ -229,7 +245,7 @@ def test_differences_are_empty_exactly_for_equal_entries(names: list[str], other
     assert (differences(made(names), made(others)) == ()) == (set(names) == set(others))
 
 
-@pytest.mark.parametrize("text", ["", "lock_schema = 2\nconfig = 'x'\n[board]\n", "x = 1", "\0"])
+@pytest.mark.parametrize("text", ["", "lock_schema = 3\nconfig = 'x'\n[board]\n", "x = 1", "\0"])
 def test_a_file_that_is_no_lock(tmp_path: Path, text: str) -> None:
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks/x.lock").write_text(text)

@@ -138,12 +138,13 @@ def test_a_lock_holds_requirements_and_apps(ask: Callable[..., Request], project
     entry = lock_image(asked, Log())
     (pin,) = entry.requirements.pins
     assert (pin.name, len(pin.sha256)) == ("pyaes", 64)
-    assert len(entry.apps["apps/hello.py"]) == 64
+    (made,) = [each for each in entry.parts.package if each.name == "app-hello"]
+    assert (made.feed, len(made.sha256)) == ("local", 64)
     write_lock(asked.library, "mine", {BOARD: entry})
     bound = replace(asked, locked=True, offline=True)
     build_image(bound, Log())
     (project / "apps/hello.py").write_text("import json\nprint(json.dumps(1))\n")
-    with pytest.raises(LockError, match=r"app 'apps/hello\.py' changed"):
+    with pytest.raises(LockError, match="package app-hello .*, which is made here, is another build"):
         build_image(bound, Log())
 
 

@@ -75,20 +75,21 @@ def _copied(source: Path, place: Path) -> Path:
     count, size = 0, 0
     for current, folders, files in os.walk(source):
         count += len(folders) + len(files)
-        folders[:] = [name for name in folders if not _is_left_out(Path(current, name))]
+        folders[:] = [name for name in folders if not is_left_out(Path(current, name))]
         size += sum(Path(current, name).lstat().st_size for name in files)
         if count > MAX_FILES or size > MAX_BYTES:
             raise SourceTreeError(f"{source} is too large for a project's source", hint="name its own folder")
 
     def ignored(folder: str, names: list[str]) -> set[str]:
-        return {name for name in names if _is_left_out(Path(folder, name)) or _is_special(Path(folder, name))}
+        return {name for name in names if is_left_out(Path(folder, name)) or _is_special(Path(folder, name))}
 
     with disk_errors_explained(place):
         shutil.copytree(source, place, symlinks=True, ignore=ignored)
     return place
 
 
-def _is_left_out(path: Path) -> bool:
+def is_left_out(path: Path) -> bool:
+    """Whether a file or folder of a project is none of its source: a virtual environment, a history."""
     return path.name in LEFT_OUT or (path / "pyvenv.cfg").exists()
 
 
