@@ -12,7 +12,7 @@ from imagebuilder.choose import lay_packages, make_packages
 from imagebuilder.config.lock import locked_board
 from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.config.request import Request
-from imagebuilder.decide import Decided, Inputs, decided, entry_of
+from imagebuilder.decide import Decided, Inputs, check_locked, decided, entry_of
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import ready_cache
 from imagebuilder.host.sandbox import open_view
@@ -73,10 +73,11 @@ def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> 
 
 def fetch_image(request: Request, log: Log) -> tuple[Plan, Budgets]:
     """Fill the cache with all that building this image takes, so that it can be built offline. The budgets
-    are measured then: the packages are here."""
+    are measured then: the packages are here. LockError as for a build."""
     with decided(request, log) as (inputs, found):
         with log.step("fetch"):
-            lay_packages(found.job, found.supply, found.plan.install, found.local)
+            laid = lay_packages(found.job, found.supply, found.plan.install, found.local)
+            check_locked(inputs, found, laid.made)
         with log.step("measure"):
             return found.plan, _measured(inputs, found)
 

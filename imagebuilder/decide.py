@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -65,6 +66,11 @@ class Decided:
     budgeting: Budgeting | str
     budgets: Budgets
     locked: LockedBoard | None = None
+
+    @cached_property
+    def tree_sha256(self) -> str:
+        """Of the tree, read once. As tree_digest()."""
+        return tree_digest(self.source)
 
 
 HOW_TO_TELL = "say it in the board's file, or --accept-unchecked"
@@ -225,7 +231,7 @@ def entry_of(
         decided.board,
         builder=importlib.metadata.version("openwrt-python-imagebuilder"),
         release=config.release or "",
-        sha256=tree_digest(decided.source),
+        sha256=decided.tree_sha256,
         hooks=hooks_text(plan, Path("/work"), hermetic=True),  # where that is decides nothing
         overlays=locked_files(config, inputs.overlays),
         made=made,

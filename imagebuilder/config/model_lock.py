@@ -70,15 +70,24 @@ class LockedParts(Model):
     )
     package: Many[LockedPackage] = Field(description="Every package of the image.")
 
+    @property
+    def files(self) -> dict[str, tuple[str, str]]:
+        """What lies over the root file system, whoever brings it: by its path, the overlay's name and the
+        words."""
+        return {
+            path: (name, words) for name, entries in self.overlays.items() for path, words in entries.items()
+        }
+
     def digest(self) -> str:
         """SHA-256, in hex, over all of it but what only says where it is from: the release that was asked
-        for and the names of packages' files. The order of tables and of packages is no part of it."""
+        for, the names of overlays and of packages' files. The order of tables and of packages is no part of
+        it."""
         parts: dict[str, Mapping[str, object]] = {
             "builder": {"version": self.builder},
             "tree": self.tree.model_dump(exclude={"release"}),
             "make": self.make,
             "board": self.board,
-            **{f"overlay {name}": entries for name, entries in self.overlays.items()},
+            "overlays": {path: words for path, (_, words) in self.files.items()},
             "package": {each.name: each.model_dump(exclude={"filename"}) for each in self.package},
         }
         lines = sorted(repr((part, *fact)) for part, facts in parts.items() for fact in facts.items())

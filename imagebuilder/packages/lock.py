@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from imagebuilder.config.app import ResolvedRequirements
@@ -164,36 +164,54 @@ def _differences(locked: LockedBoard, fresh: LockedBoard) -> Iterator[str]:
     if old.tree.sha256 != new.tree.sha256 and old.tree.version == new.tree.version:
         yield f"the tree is another one of the same version: {new.tree.sha256[:16]}"
     yield from _made(old.make, new.make)
-    yield from _facts("the board's {}", old.board, new.board)
-    for name in sorted(old.overlays.keys() | new.overlays.keys()):
-        if name in old.overlays and name in new.overlays:
-            yield from _facts(f"overlay '{name}': {{}}", old.overlays[name], new.overlays[name])
-        else:
-            yield f"overlay '{name}' is {'new' if name in new.overlays else 'gone'}"
+    yield from _facts("the board's", old.board, new.board)
+    yield from _laid(old, new)
     yield from requirement_changes(locked.requirements, fresh.requirements)
     yield from _packages(old.package, new.package)
     yield from _packages(locked.original, fresh.original)
 
 
 def _made(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    """What differs of make's command. Lists of words are told word by word."""
-    for name in sorted(before.keys() | now.keys()):
+    """What differs of make's command, or else of what it reads first. Lists of words are told word by
+    word."""
+    names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    if names == [_HOOKS]:
+        yield "what make reads before its own makefiles changed"
+    for name in names:
         old, new = before.get(name, ""), now.get(name, "")
         if name == _HOOKS:
-            what = "what make reads before its own makefiles"
-            yield from [f"{what} changed"] if old != new else ()
-        elif name in ("PACKAGES", "DISABLED_SERVICES"):
+            continue
+        if name in ("PACKAGES", "DISABLED_SERVICES"):
             lines = list(_listed(f"make's {name}", old.split(), new.split()))
-            yield from lines or ([f"make's {name} are in another order"] if old != new else [])
+            yield from lines or [f"make's {name} are in another order"]
         else:
             yield from _changed(f"make's {name}", old, new)
+
+
+def _laid(before: LockedParts, now: LockedParts) -> Iterator[str]:
+    """What differs of what overlays lay; an overlay that is new or gone is told once."""
+    old, new = before.files, now.files
+    told = set()
+    for path in sorted(old.keys() | new.keys()):
+        was, (_, words) = old.get(path, ("", "")), new.get(path, ("", ""))
+        if was[1] == words:
+            continue
+        name = (new if path in new else old)[path][0]
+        if name in before.overlays and name in now.overlays:
+            yield f"overlay '{name}': {path} {_how(path, old, new)}"
+        elif name not in told:
+            told.add(name)
+            yield f"overlay '{name}' is {'new' if name in now.overlays else 'gone'}"
+
+
+def _how(key: str, before: Container[str], now: Container[str]) -> str:
+    return "changed" if key in before and key in now else "is new" if key in now else "is gone"
 
 
 def _facts(what: str, before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
-            how = "changed" if name in before and name in now else "is new" if name in now else "is gone"
-            yield f"{what.format(name)} {how}"
+            yield f"{what} {name} {_how(name, before, now)}"
 
 
 def requirement_changes(before: ResolvedRequirements, now: ResolvedRequirements) -> Iterator[str]:
