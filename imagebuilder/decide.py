@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -225,6 +224,8 @@ def entry_of(
 ) -> LockedBoard:
     """What a lock says of this image. made: the packages that are made here, once they are; without them it
     says of these what the plan does. What locked_files() raises."""
+    import importlib.metadata  # noqa: PLC0415 (few ask for a lock, and all load this module)
+
     plan, config = decided.plan, inputs.loaded.config
     parts = locked_parts(
         plan,
