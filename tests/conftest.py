@@ -161,12 +161,8 @@ def small_images() -> dict[str, bytes]:
     }
 
 
-@pytest.fixture
-def small_tree(tmp_path: Path) -> Iterator[Path]:
-    """A tree that looks like a 23.05.5 ImageBuilder for ath79/tiny. Write `size` (of images that are no good,
-    in place of good ones), `behaviour` (a shell script that runs during make image) or `behaviour-fails` into
-    it to change what it does."""
-    tree = tmp_path / "small-tree"
+def make_small_tree(tree: Path) -> None:
+    """A tree that looks like a 23.05.5 ImageBuilder for ath79/tiny, in a folder that is made."""
     (tree / "include").mkdir(parents=True)
     (tree / "packages").mkdir()
     (tree / "Makefile").write_text(SMALL_MAKEFILE)
@@ -182,6 +178,15 @@ def small_tree(tmp_path: Path) -> Iterator[Path]:
         (tree / name).write_bytes(data)
     for name, version in SMALL_PACKAGES.items():
         write_ipk(tree / "packages", Package(name, version), EMPTY, epoch=1_700_000_000)
+
+
+@pytest.fixture
+def small_tree(tmp_path: Path) -> Iterator[Path]:
+    """As make_small_tree() makes it. Write `size` (of images that are no good, in place of good ones),
+    `behaviour` (a shell script that runs during make image) or `behaviour-fails` into it to change what it
+    does."""
+    tree = tmp_path / "small-tree"
+    make_small_tree(tree)
     yield tree
     written = [path.name for path in tree.iterdir() if path.name.startswith(("tree-was", "build-"))]
     assert not written, "the user's tree was written to"

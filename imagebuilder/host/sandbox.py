@@ -15,6 +15,7 @@ Permission denied`.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -29,6 +30,7 @@ from imagebuilder.host.run import CLEAN_PATH, ProgramError, ProgramTimeoutError,
 from imagebuilder.log import Log
 
 PROBE_SECONDS = 20.0
+GIT = ".git"  # at the top of a tree that was cloned: its history, which no build takes anything from
 
 # mount(8) splits options at commas and make splits words at blanks: in the namespace every path is a plain
 # one, whatever the user's folders are called. $1: mount point, $2: tree, $3: work folder, rest: the program.
@@ -134,7 +136,10 @@ def _own_python(tree: Path) -> tuple[Path, ...]:
 def _copy(tree: Path, work: Path, refusal: str, log: Log) -> Path:
     log.warn(f"no overlay mount here, so the tree is copied for this build ({refusal})")
     copy = work.resolve() / "tree"
-    run(["cp", "-a", "--reflink=auto", "--", str(tree.resolve()), str(copy)], log=log)
+    copy.mkdir()
+    inside = sorted(str(place) for place in tree.resolve().iterdir() if place.name != GIT)
+    run(["cp", "-a", "--reflink=auto", "-t", str(copy), "--", *inside], log=log)
+    shutil.copystat(tree.resolve(), copy)
     return copy
 
 

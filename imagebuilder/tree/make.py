@@ -91,7 +91,7 @@ def make_image(
     tree = Path(plan.tree.folder)
     for name in ("bin", "home", "tmp", "dl"):
         (work / name).mkdir(exist_ok=True)
-    _write_hooks(plan, view, work / "make", hermetic=(work / "feed").exists())
+    _write_hooks(hooks_text(plan, view.work, hermetic=(work / "feed").exists()), work / "make")
     steady_tools(tree, view, log, cache)
     pass_host_check(tree, view)
     lay_tree_key(tree, settings_of(tree), view, cache)
@@ -131,8 +131,9 @@ def _run_make(argv: Sequence[str], environment: Mapping[str, str], build_log: Pa
         return stream(argv, on_line, env=environment, check=False, log=log).code
 
 
-def _write_hooks(plan: Plan, view: PrivateView, folder: Path, *, hermetic: bool) -> None:
-    """The makefile that every make of this build reads first."""
+def hooks_text(plan: Plan, work: Path, *, hermetic: bool) -> str:
+    """The makefile that every make of this build reads first, all but what the package manager has in
+    GIVEN_HOOKS. work: as the view shows it; hermetic: the tree's dl/ is passed by."""
     after = []
     text = ""
     if plan.disabled_services and not plan.tree.disables_services:
@@ -143,9 +144,13 @@ def _write_hooks(plan: Plan, view: PrivateView, folder: Path, *, hermetic: bool)
     for name, _, value in (word.partition("=") for word in plan.make):
         if name.startswith(_SETTING):
             text += f"override {name} := {value}\n"
-    text += _BIN_MK.format(folder=view.work / "bin")
+    text += _BIN_MK.format(folder=work / "bin")
     if hermetic:
-        text += _CACHE_MK.format(folder=view.work / "dl")
+        text += _CACHE_MK.format(folder=work / "dl")
+    return text
+
+
+def _write_hooks(text: str, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     given = folder / GIVEN_HOOKS
     if given.exists():

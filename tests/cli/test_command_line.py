@@ -88,7 +88,7 @@ def test_locks(cli: Cli, small_tree: Path, project: Path) -> None:
     assert cli("lock", *common, "--check").returncode == 2
     outdated = cli("outdated", *common, "--json")
     assert outdated.returncode == 0
-    lines = ["wanted: tcpdump-mini is new", "package tcpdump-mini is new, 4.99"]
+    lines = ["make's PACKAGES: tcpdump-mini is new", "package tcpdump-mini is new, 4.99"]
     assert json.loads(outdated.stdout) == {BOARD: lines}
 
 

@@ -16,7 +16,7 @@ from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.host.fs import user_cache
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
-from imagebuilder.python.requirements.index import NativeSourceError, PackageIndex
+from imagebuilder.python.requirements.index import NativeSourceError, PackageIndex, project_digest
 from imagebuilder.python.requirements.index_pip import NoMatchError, PythonIndexError, UnreachableIndexError
 from imagebuilder.python.requirements.requirements import (
     RequirementError,
@@ -279,3 +279,35 @@ def test_a_projects_wheel_is_built_once(tmp_path: Path, use_index: UseIndex) -> 
     assert index.wheel_of(project, "tool 1", MIPS) == built
     with pytest.raises(UserError):
         index.wheel_of(project, "tool 2", MIPS)
+
+
+def test_a_projects_digest_tells_its_links_and_what_runs(tmp_path: Path) -> None:
+    """A wheel of it is taken from the cache as long as the digest is the same: its build gets links too."""
+    folder, other = tmp_path / "project", tmp_path / "elsewhere"
+    (folder / "pkg").mkdir(parents=True)
+    (folder / "pkg/a.py").write_text("a = 1\n")
+    other.write_text("b = 1\n")
+    seen = [project_digest(folder)]
+
+    def differs() -> bool:
+        seen.append(project_digest(folder))
+        return seen[-1] not in seen[:-1]
+
+    (folder / "more").symlink_to("pkg")
+    assert differs()
+    (folder / "more").unlink()
+    (folder / "more").symlink_to("../project/pkg")
+    assert differs()
+    (folder / "pkg/b.py").symlink_to(other)
+    assert differs()
+    other.write_text("b = 2\n")
+    assert differs()
+    (folder / "dangling").symlink_to("nowhere")
+    assert differs()
+    (folder / "pkg/a.py").chmod(0o755)
+    assert differs()
+    for name in (".git", "pkg/__pycache__", "x.egg-info"):
+        (folder / name).mkdir()
+        (folder / name / "x").write_text("x")
+    (folder / "venv").symlink_to("/usr")
+    assert not differs()
