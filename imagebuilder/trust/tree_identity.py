@@ -18,7 +18,7 @@ from imagebuilder.host.fs import disk_errors_explained, text_of, write_whole
 from imagebuilder.host.walk import Item, walk
 
 USED = ("dl", "tmp", "bin", ".git")  # what using a tree leaves at its top
-_KEPT = "tree-identities"
+_KEPT = "indexes"  # of the cache, where what was not used for longest goes
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -33,9 +33,10 @@ def tree_identity(tree: Path, cache: Path | None = None) -> str:
     folder = tree.resolve()
     if cache is None:
         return _whole(folder)
-    place = cache / _KEPT / _state(folder)
+    place = cache / _KEPT / f"{_state(folder)}.tree"
     kept = text_of(place).strip()
     if _DIGEST.fullmatch(kept):
+        os.utime(place)  # last used now
         return kept
     fresh = _whole(folder)
     with disk_errors_explained(cache):
