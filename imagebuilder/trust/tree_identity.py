@@ -19,7 +19,7 @@ from imagebuilder.host.handover import write_whole
 from imagebuilder.host.walk import Item, walk
 
 USED = ("dl", "tmp", "bin", ".git")  # what using a tree leaves at its top
-_KEPT = "tree-identities"
+_KEPT = "indexes"  # of the cache, where what was not used for longest goes
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -34,9 +34,10 @@ def tree_identity(tree: Path, cache: Path | None = None, *, readable_only: bool 
     folder = tree.resolve()
     if cache is None:
         return _whole(folder, readable_only=readable_only)
-    place = cache / _KEPT / f"{_state(folder)}{'' if readable_only else '-all'}"
+    place = cache / _KEPT / f"{_state(folder)}{'' if readable_only else '-all'}.tree"
     kept = text_of(place).strip()
     if _DIGEST.fullmatch(kept):
+        os.utime(place)  # last used now
         return kept
     fresh = _whole(folder, readable_only=readable_only)
     with disk_errors_explained(cache):

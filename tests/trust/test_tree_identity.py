@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.errors import HostError
+from imagebuilder.host.cache import Cache
 from imagebuilder.trust.tree_identity import USED, tree_identity
 
 
@@ -79,12 +80,17 @@ def test_a_copy_is_the_same_tree(tree: Path, tmp_path: Path) -> None:
 def test_a_tree_is_read_once(tree: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     before = tree_identity(tree, cache)
-    (kept,) = (cache / "tree-identities").iterdir()
+    (kept,) = (cache / "indexes").iterdir()
     kept.write_text("ab" * 32 + "\n")
     assert tree_identity(tree, cache) == "ab" * 32  # it was found, not read again
     for damaged in (b"", b"\xff" * 64, b"AB" * 32):
         kept.write_bytes(damaged)
         assert tree_identity(tree, cache) == before
+    os.utime(kept, (0, 0))
+    assert tree_identity(tree, cache) == before
+    assert kept.stat().st_mtime > 0
+    assert Cache(cache).clean().indexes == 1  # it goes with what else is kept
+    assert not kept.exists()
 
 
 def test_a_cache_that_cannot_be_written(tree: Path, tmp_path: Path) -> None:
