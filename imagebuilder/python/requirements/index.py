@@ -4,6 +4,7 @@ that are built of sources, and which of these would have to be compiled."""
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -237,7 +238,8 @@ def _files(folder: Path) -> Iterator[Path]:
     def taken(path: str) -> bool:
         name = path.rpartition("/")[2]
         left_out = name in LEFT_OUT or name.endswith(".egg-info")
-        return not left_out and not (folder / path / "pyvenv.cfg").exists()
+        # deep paths: pathlib is slow
+        return not left_out and not os.path.exists(f"{folder}/{path}/pyvenv.cfg")  # noqa: PTH110
 
     try:
         found = files_below(folder, taken)
