@@ -6,6 +6,7 @@ import errno
 import importlib.metadata
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -390,6 +391,16 @@ def test_secrets_are_in_no_lock(asked: Request, add_config: AddConfig) -> None:
     assert lock_image(asked, Log()) == entry
     write_lock(asked.library, "mine", {BOARD: entry})
     assert "hunter2" not in lock_path(asked.library, "mine").read_text()
+
+
+def test_two_that_lock_other_boards_at_once_lose_no_entry(tmp_path: Path) -> None:
+    library, names = Library(tmp_path), [f"board-{number}" for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: write_lock(library, "mine", {name: entry()}), names))
+    lock = read_lock(library, "mine")
+    assert lock is not None
+    assert sorted(lock.board) == names
+    assert [path.name for path in (tmp_path / "locks").iterdir()] == ["mine.lock"]
 
 
 def entry(*packages: LockedPackage, feeds: dict[str, str] | None = None) -> LockedBoard:
