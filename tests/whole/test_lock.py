@@ -293,6 +293,18 @@ def test_the_order_of_overlays_counts_as_far_as_it_shows(asked: Request, add_con
     assert compare_lock(asked, Log()) == ("overlay 'other' is gone",)
 
 
+def test_a_file_whose_name_is_no_text(asked: Request) -> None:
+    odd = Path(os.fsdecode(os.fsencode(asked.library.root / "overlays/motd/files/etc") + b"/x\xff"))
+    odd.write_text("x")
+    Path(f"{odd}.link").symlink_to(odd.name)
+    locked(asked)
+    assert compare_lock(asked, Log()) == ()
+    odd.write_text("y")
+    assert compare_lock(asked, Log()) == (
+        f"overlay 'motd': //bytes {(b'/etc/x' + bytes([255])).hex()} changed",
+    )
+
+
 def test_another_version_of_the_builder_is_told(asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = locked(asked)
     known = importlib.metadata.version
