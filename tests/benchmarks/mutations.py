@@ -177,7 +177,7 @@ MUTATIONS = (
     Mutation(
         "what make made is not measured",
         "budget/budget.py",
-        "    if not made.is_file():\n        return None\n",
+        "    if not is_plain(changed, made):\n        return None\n",
         "    return None\n",
         "whole/test_nor_build.py::test_what_the_prediction_lets_through_is_measured_after_make",
     ),
