@@ -25,6 +25,7 @@ from typing import Literal
 
 from imagebuilder.errors import HostError
 from imagebuilder.host import bubblewrap
+from imagebuilder.host.files import read_plain
 from imagebuilder.host.run import CLEAN_PATH, ProgramError, ProgramTimeoutError, find_program, run
 from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Log
@@ -128,7 +129,7 @@ def _refusal(argv: Sequence[str]) -> str | None:
 def _own_python(tree: Path) -> tuple[Path, ...]:
     """This project's Python, where the tree's Makefile calls it: the embedded kit's does."""
     makefile = tree / "Makefile"
-    called = makefile.is_file() and b"-m imagebuilder.kit" in makefile.read_bytes()
+    called = makefile.is_file() and b"-m imagebuilder.kit" in read_plain(makefile)
     return bubblewrap.own_python() if called else ()
 
 

@@ -23,7 +23,7 @@ from imagebuilder.host.beneath import is_plain, read_beneath, write_beneath
 from imagebuilder.host.fs import disk_errors_explained, text_of, user_data
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.host.walk import remove_tree
-from imagebuilder.trust.keys import KeyFileError, parse_usign_key
+from imagebuilder.trust.keys import KeyFileError, key_bytes, parse_usign_key
 
 PRIVATE_NAME, PUBLIC_NAME = "local-private-key.pem", "local-public-key.pem"  # of apk
 _USIGN, _APK = "usign", "apk"
@@ -58,10 +58,10 @@ def lay_signing_key(tree: Path, settings: Settings, view: PrivateView, kept: Pat
     for name in _SETS[kind]:
         source = kept / kind / Path(name).name
         if source.is_file():
-            _lay(source.read_bytes(), view, name, secret=name == _SETS[kind][0])
+            _lay(key_bytes(source), view, name, secret=name == _SETS[kind][0])
     if kind == _USIGN:  # as opkg-key does, which make calls for a key that it has just made
         public = kept / kind / _PUBLIC
-        data = public.read_bytes() if public.is_file() else b""
+        data = key_bytes(public) if public.is_file() else b""
         _lay(data, view, f"keys/{parse_usign_key(data, str(public)).number}")
     return True
 

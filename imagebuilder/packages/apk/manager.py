@@ -13,7 +13,9 @@ from pathlib import Path
 from packaging.version import Version
 
 from imagebuilder.config.model_config import FeedUse
+from imagebuilder.host.files import read_plain
 from imagebuilder.host.sandbox import scratch_folder
+from imagebuilder.model.adb import MAX_DATABASE_BYTES
 from imagebuilder.model.package import Package, Selected, Wish
 from imagebuilder.packages.apk.apk import chains, parse_index, picked, with_abi_suffixes
 from imagebuilder.packages.apk.feed import (
@@ -207,7 +209,7 @@ def _extra_feed(job: Job, use: FeedUse) -> Feed:
 def _local_index(folder: Path, job: Job) -> bytes:
     """A folder's index, made from the files themselves where there is none."""
     if (folder / INDEX).is_file():
-        return (folder / INDEX).read_bytes()
+        return read_plain(folder / INDEX, MAX_DATABASE_BYTES)
     with scratch_folder(job.work, "feed-") as copies:  # the view shows no folder of users
         files = [shutil.copy(file, copies) for file in sorted(folder.glob("*.apk"))]
         inside = [job.view.work / Path(file).relative_to(job.work) for file in files]

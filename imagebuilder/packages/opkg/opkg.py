@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.files import PlainFileError, read_plain
 from imagebuilder.model.control import (
     ControlError,
     fields_of,
@@ -97,9 +98,9 @@ def read_index(path: Path, *, feed: str = "") -> PackageList:
     """The packages of a `Packages` or `Packages.gz` file; which it is, is seen from its content. feed: its
     name. Raises PackageIndexError."""
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise PackageIndexError(f"cannot read the package list {path}: {error.strerror}") from error
+        raw = read_plain(path, INDEX_BYTES)
+    except PlainFileError as error:
+        raise PackageIndexError(f"the package list {error.message}") from error
     return parse_index(_unpacked(raw, str(path)).decode("utf-8", "replace"), origin=str(path), feed=feed)
 
 

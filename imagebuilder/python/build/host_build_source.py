@@ -25,6 +25,7 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.files import PlainFileError, read_plain_text
 from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained
 
 MAX_FILES = 50_000
@@ -146,18 +147,18 @@ def _written_version(folder: Path) -> str:
     pyproject, setup, info = (folder / name for name in ("pyproject.toml", "setup.cfg", "PKG-INFO"))
     try:
         if pyproject.is_file():
-            project = tomllib.loads(pyproject.read_text("utf-8")).get("project", {})
+            project = tomllib.loads(read_plain_text(pyproject)).get("project", {})
             if isinstance(project, dict) and isinstance(project.get("version"), str):
                 return str(project["version"])
         if setup.is_file():
             parser = ConfigParser(interpolation=None)
-            parser.read_string(setup.read_text("utf-8"))
+            parser.read_string(read_plain_text(setup))
             text = parser.get("metadata", "version", fallback="").strip()
             if text and ":" not in text:  # `attr: x` and `file: x` are for its build
                 return text
         if info.is_file():
-            return str(HeaderParser().parsestr(info.read_text("utf-8")).get("Version", ""))
-    except (tomllib.TOMLDecodeError, ConfigError, UnicodeDecodeError) as error:
+            return str(HeaderParser().parsestr(read_plain_text(info)).get("Version", ""))
+    except (tomllib.TOMLDecodeError, ConfigError, PlainFileError) as error:
         raise SourceTreeError(
             f"{folder}: its version cannot be read: {error}", hint="put that file right"
         ) from error

@@ -18,6 +18,7 @@ from imagebuilder.config.app import PinnedRequirement
 from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.cache import Cache, OfflineError, cache_disk_errors
+from imagebuilder.host.files import opened_plain
 from imagebuilder.host.sandbox import shut_in
 from imagebuilder.log import Log
 from imagebuilder.python.build.host_build import Bench, BuildOptions, HostBuildError, build_wheel
@@ -271,7 +272,7 @@ def project_digest(folder: Path) -> str:
                 f"{folder}: more than {MAX_PROJECT_BYTES >> 20} MiB",
                 hint="point python.apps at the app's own folder",
             )
-        with path.open("rb") as stream:
+        with opened_plain(path) as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         executable = "x" if path.stat().st_mode & 0o100 else "-"
         line = f"{path.relative_to(folder)}\0{executable}{content}\0"
