@@ -47,7 +47,8 @@ def own_output() -> None:
     """Have standard output name itself in its errors, from now on."""
     old = sys.stdout
     if type(old) is io.TextIOWrapper:
-        form = {"encoding": old.encoding, "errors": old.errors}
+        # names of files are what bytes they are
+        form = {"encoding": old.encoding, "errors": "surrogateescape"}
         sys.stdout = _Output(old.detach(), **form, line_buffering=old.line_buffering)  # type: ignore[arg-type]
 
 

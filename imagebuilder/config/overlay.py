@@ -243,6 +243,9 @@ def find_secret(project: Path, name: str, variable: Variable) -> str:
     secrets.toml that is wrong.
     """
     secret = _search(project, name)
+    # what is no UTF-8 stands in the environment as lone surrogates, in a program's output as U+FFFD
+    if any("\ud800" <= character <= "\udfff" or character == "\ufffd" for character in secret):
+        raise SecretError(f"the secret '{name}' is not UTF-8 text")
     problem = variable.model_copy(update={"secret": True}).problem(secret)
     if problem is not None:
         raise SecretError(f"the secret '{name}' {problem}")
@@ -253,7 +256,7 @@ def _search(project: Path, name: str) -> str:
     if given := os.environ.get(name):
         return given
     path = project / FILE
-    values = validate(_SecretsFile, read_toml(path)).root if path.is_file() else {}
+    values = validate(_SecretsFile, read_toml(path)).root if os.path.lexists(path) else {}
     found = values.get(name)
     if found is None:
         raise SecretError(

@@ -23,7 +23,7 @@ from imagebuilder.host.files import opened_plain
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.model.firmware import Check, Field, Part
 
-MAX_IMAGE_BYTES = 16 << 30
+MAX_IMAGE_BYTES = 8 << 30
 MOST_UNPACKED = 1 << 30
 DEEPEST = 8
 IN_MEMORY = 32 << 20

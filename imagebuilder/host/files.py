@@ -46,11 +46,12 @@ def opened_plain(path: Path, limit: int = MAX_FILE_BYTES) -> Iterator[BufferedRe
         raise PlainFileError(path, f"cannot be read: {error}") from error
     except OSError as error:  # ENXIO for a socket
         raise PlainFileError(path, f"cannot be read: {error.strerror}") from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
+        raise PlainFileError(path, f"is {kind}, where a file is expected")
     with os.fdopen(handle, "rb") as stream:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
-            raise PlainFileError(path, f"is {kind}, where a file is expected")
         if status.st_size > limit:
             raise _too_large(path, limit)
         yield stream

@@ -94,7 +94,18 @@ def find_program(name: str, path: str | None = None) -> str:
     return found
 
 
+def _check_words(argv: Sequence[str]) -> None:
+    """HostError for a word that a program cannot be given; sh hands them over as UTF-8."""
+    for word in argv:
+        if "\0" in word or any("\ud800" <= character <= "\udfff" for character in word):
+            raise HostError(
+                f"{argv[0]} cannot be given {word[-200:]!a}: it is not UTF-8, or holds a zero byte",
+                hint="if it is a file's or a folder's name: give it another one",
+            )
+
+
 def _prepare(argv: Sequence[str], cwd: Path | None, env: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
+    _check_words(argv)
     program = find_program(argv[0], env.get("PATH"))
     options: dict[str, Any] = {
         "_cwd": str(cwd) if cwd is not None else None,
