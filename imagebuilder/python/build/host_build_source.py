@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import stat
-import tarfile
 import tomllib
 import zipfile
-import zlib
 from collections.abc import Iterator
 from configparser import ConfigParser
 from configparser import Error as ConfigError
 from email.parser import HeaderParser
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from packaging.utils import (
     InvalidSdistFilename,
@@ -25,8 +24,10 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.files import PlainFileError, read_plain_text
+from imagebuilder.host.files import PlainFileError, opened_plain, read_plain_text
 from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained
+from imagebuilder.host.tar import DAMAGED, tar_members
+from imagebuilder.python.apps.apps import check_directory
 
 MAX_FILES = 50_000
 MAX_BYTES = 512 << 20  # unpacked
@@ -34,7 +35,7 @@ SDIST_ENDINGS = (".tar.gz", ".tgz", ".zip")
 # what a project's folder holds that its build has no need of
 LEFT_OUT = frozenset({".git", ".hg", ".svn", ".tox", ".nox", ".venv", "venv", "__pycache__", "node_modules"})
 _DAMAGE = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError),
+    *(*DAMAGED, zipfile.BadZipFile, RuntimeError),
     *(NotImplementedError, OverflowError, IndexError, KeyError),
 )
 
@@ -114,14 +115,15 @@ def _members(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _tar_files(source: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    with tarfile.open(source, "r|gz") as archive:
-        for member in archive:
+    with opened_plain(source, MAX_BYTES) as packed, gzip.GzipFile(fileobj=packed) as unpacked:
+        for archive, member in tar_members(cast(IO[bytes], unpacked)):
             stream = archive.extractfile(member) if member.isreg() and not member.issparse() else None
             if stream is not None:
                 yield member.name.removeprefix("./"), member.size, stream
 
 
 def _zip_files(source: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    check_directory(source)
     with zipfile.ZipFile(source) as archive:
         for info in archive.infolist():
             if not info.is_dir():
