@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +23,11 @@ from imagebuilder.host.fs import (
     write_whole,
 )
 from imagebuilder.host.run import (
+    MAX_LINE,
     TAIL_LINES,
     BackgroundProgram,
     ProgramError,
+    ProgramOutputError,
     ProgramTimeoutError,
     clean_environment,
     how_it_ended,
@@ -312,3 +315,34 @@ def test_interrupting_stops_what_runs(tmp_path: Path) -> None:
 
 def test_the_environment_can_be_added_to() -> None:
     assert clean_environment(A="1")["A"] == "1"
+
+
+def test_a_line_without_an_end_is_kept_to_its_bound() -> None:
+    """300 MB in one line took 1.56 GB of memory; what is said beside it is not lost."""
+    lines: list[str] = []
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    script = f"echo begin; head -c {8 << 20} /dev/zero | tr '\\0' x; echo; printf end"
+    stream(["sh", "-c", script], lines.append)
+    left_out = (8 << 20) - MAX_LINE
+    assert lines == ["begin", "x" * MAX_LINE + f" [{left_out} more bytes of this line are left out]", "end"]
+    with pytest.raises(ProgramOutputError, match="said more than 16 MiB and was stopped"):
+        stream(["sh", "-c", f"head -c {300 << 20} /dev/zero"], lines.append)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000
+
+
+def test_a_program_that_never_stops_talking_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagebuilder.host.run.MAX_LOG_LINES", 1000)
+    with pytest.raises(ProgramOutputError, match="said more than 1000 lines and was stopped"):
+        stream(["yes"], lambda _: None)
+    monkeypatch.setattr("imagebuilder.host.run.MAX_RESULT_BYTES", 1 << 20)
+    with pytest.raises(ProgramOutputError, match="said more than 1 MiB and was stopped"):
+        run(["yes"])
+
+
+def test_lines_come_while_a_program_runs() -> None:
+    """In their order, whole, and with what is no UTF-8 replaced."""
+    heard: list[tuple[str, float]] = []
+    script = "printf 'a\\nb'; sleep 0.5; printf '\\303'; sleep 0.1; printf '\\244\\n\\377\\n\\n'"
+    stream(["sh", "-c", script], lambda line: heard.append((line, time.monotonic())))
+    assert [line for line, _ in heard] == ["a", "b\u00e4", "\ufffd", ""]
+    assert heard[1][1] - heard[0][1] > 0.4
