@@ -25,6 +25,7 @@ from imagebuilder.host.run import ProgramError, run
 from imagebuilder.host.walk import walk
 from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName, Word
 
+MAX_OVERLAY_BYTES = 2 << 30
 MAX_TEXT = 65536  # characters; a shell and a terminal cope with that
 
 # what uci refuses on the device ("Parse error"), where nobody sees it; a line's end and a tab it keeps
@@ -210,11 +211,27 @@ class LoadedOverlay:
 
 def load_overlay(library: Library, name: str) -> tuple[Overlay, Path]:
     """An overlay and its folder. UserError for an unknown one, FaultsError for a wrong declaration,
-    BeneathError where its folder is a link, or `overlays` is."""
+    BeneathError where its folder is a link, or `overlays` is, OverlayError for too many bytes."""
     folder = library.overlay_folder(name)
     real_folder(library.root.resolve(), str(folder.relative_to(library.root)))
+    _check_size(name, folder)
     file = library.read(folder / "overlay.toml")
     return validate(Overlay, file, {"name": name, **file.values}), folder
+
+
+def _check_size(name: str, folder: Path) -> None:
+    """OverlayError for more bytes of files than a root file system takes: a sparse file has any number."""
+    if real_folder(folder, "files") is None:
+        return
+    size = 0
+    for item in walk(folder, "files", bounded=True):
+        size += item.status.st_size if item.is_file else 0
+        if size > MAX_OVERLAY_BYTES:
+            raise OverlayError(
+                f"overlay '{name}': with {folder / item.path} its files have {size} bytes, more than "
+                f"{MAX_OVERLAY_BYTES >> 30} GiB",
+                hint="a root file system has no room for that",
+            )
 
 
 def load_overlays(library: Library, config: Config) -> tuple[LoadedOverlay, ...]:

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 MEMORY_BYTES = 128 << 20  # beside what this process has
-CPU_SECONDS = 5
+CPU_SECONDS = 2
 _DONE = 0
 
 
 class BoundsError(Exception):
-    """The work took more than it may. what: a predicate, such as `takes more than 5 s`."""
+    """The work took more than it may. what: a predicate, such as `takes more than 2 s`."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)

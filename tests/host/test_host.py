@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,9 @@ from imagebuilder.errors import HostError
 from imagebuilder.host import sandbox
 from imagebuilder.host.fs import (
     disk_errors_explained,
+    explained_error,
     is_inside,
+    naming,
     ready_cache,
     replace_folder,
     sha256_of,
@@ -346,3 +350,36 @@ def test_lines_come_while_a_program_runs() -> None:
     stream(["sh", "-c", script], lambda line: heard.append((line, time.monotonic())))
     assert [line for line, _ in heard] == ["a", "b\u00e4", "\ufffd", ""]
     assert heard[1][1] - heard[0][1] > 0.4
+
+
+def test_a_full_disk_is_told_of_the_place_that_is_full(tmp_path: Path) -> None:
+    """Whatever folder the work was for: a full cache is no full output folder."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    with pytest.raises(OSError, match="No space left") as full, Path("/dev/full").open("wb", 0) as stream:  # noqa: SIM117
+        with naming(cache / "blobs" / "file"):
+            stream.write(b"x")
+    with pytest.raises(HostError) as failed, disk_errors_explained(tmp_path / "out"):
+        raise full.value
+    free = shutil.disk_usage(cache).free // 1024
+    told = re.fullmatch(rf"no space left below {cache}: (\d+) KiB are free", failed.value.message)
+    assert told is not None
+    assert abs(int(told[1]) - free) < 1 << 20
+    assert "--cache" in (failed.value.hint or "")
+    with pytest.raises(HostError, match=f"no space left below {tmp_path}: "), disk_errors_explained(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_error_of_a_program_of_ours_is_none_of_the_machine() -> None:
+    assert explained_error(OSError(errno.EBADF, "Bad file descriptor", "/etc")) is None
+    assert explained_error(OSError(errno.EACCES, "Permission denied")) is None
+    told = explained_error(OSError(errno.ENAMETOOLONG, "File name too long", "/etc/" + "n" * 4000))
+    assert told is not None
+    assert told.message.startswith("cannot use /etc/nnn")
+    assert len(told.message) < 400
+
+
+def test_words_that_no_program_can_be_given() -> None:
+    for word in ("\udcff", "zero\0byte"):
+        with pytest.raises(HostError, match="true cannot be given"):
+            run(["true", word])

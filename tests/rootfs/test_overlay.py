@@ -387,3 +387,31 @@ def test_a_template_takes_no_more_time_than_it_may(monkeypatch: pytest.MonkeyPat
     loops = b"{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     with pytest.raises(OverlayError, match=r"^x\.j2: rendering it takes more than 1 s of processor time"):
         render(Path("x.j2"), loops, {})
+
+
+def test_an_overlay_of_more_than_a_root_file_system_takes(project: Path) -> None:
+    folder = project / "overlays/odd"
+    (folder / "files/etc").mkdir(parents=True)
+    (folder / "overlay.toml").write_text('description = "odd"\n')
+    with (folder / "files/etc/sparse").open("wb") as stream:
+        stream.truncate(3 << 30)
+    with pytest.raises(OverlayError, match=r"odd/files/etc/sparse its files have 3221225472 bytes"):
+        load_overlay(Library(project), "odd")
+
+
+def test_a_secret_that_is_no_text(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ODD", os.fsdecode(b"\xff\xfe"))
+    with pytest.raises(SecretError, match="the secret 'ODD' is not UTF-8 text"):
+        find_secret(project, "ODD", Variable())
+    monkeypatch.delenv("ODD")
+    secrets = project / "secrets.toml"
+    secrets.write_text('ODD = { command = ["printf", "\\\\377"] }\n')
+    with pytest.raises(SecretError, match="the secret 'ODD' is not UTF-8 text"):
+        find_secret(project, "ODD", Variable())
+    secrets.write_bytes(b'ODD = "\xff"\n')
+    with pytest.raises(FaultsError, match=r"secrets\.toml:1: is not UTF-8 text"):
+        find_secret(project, "ODD", Variable())
+    secrets.unlink()
+    os.mkfifo(secrets)
+    with pytest.raises(FaultsError, match=r"secrets\.toml: is a pipe, where a file is expected"):
+        find_secret(project, "ODD", Variable())
