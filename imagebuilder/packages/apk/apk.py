@@ -76,24 +76,22 @@ def picked(chosen: Iterable[tuple[str, str]], packages: Iterable[Package]) -> tu
     return tuple(known[each] for each in chosen)
 
 
-def chains(asked: Sequence[str], chosen: Sequence[Package]) -> dict[str, tuple[str, ...]]:
-    """For each package that apk chose, the shortest way from a name that was asked for down to it: names of
-    packages. asked: as apk was asked, without versions; chosen: all that it installs."""
+def needed_by(asked: Sequence[str], chosen: Sequence[Package]) -> dict[str, str | None]:
+    """For each package that apk chose, the one that needs it on the shortest way from a name that was asked
+    for, None for one that was asked for itself; names of packages, of which ways_of() makes the ways. asked:
+    as apk was asked, without versions; chosen: all that it installs."""
     by_name: dict[str, list[Package]] = {}
     for package in chosen:
         for name in dict.fromkeys((package.name, *package.provides)):
             by_name.setdefault(name, []).append(package)
-    found: dict[str, tuple[str, ...]] = {}
-    waiting: deque[tuple[Package, tuple[str, ...]]] = deque(
-        (package, ()) for name in asked for package in by_name.get(name, ())
-    )
+    found: dict[str, str | None] = {}
+    waiting: deque[tuple[str, str | None]] = deque((name, None) for name in asked)
     while waiting:
-        package, above = waiting.popleft()
-        if package.name in found:
-            continue
-        found[package.name] = (*above, package.name)
-        for group in package.depends:
-            waiting.extend((each, found[package.name]) for each in by_name.get(group[0].name, ()))
+        name, above = waiting.popleft()
+        for package in by_name.pop(name, ()):  # whoever wants it later is no nearer
+            if package.name not in found:
+                found[package.name] = above
+                waiting.extend((group[0].name, package.name) for group in package.depends)
     return found
 
 
