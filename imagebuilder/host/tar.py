@@ -7,6 +7,7 @@ reader has to keep, up to 4 GiB in xz and zstd. Sources: tar(5), POSIX.1-2008 pa
 
 from __future__ import annotations
 
+import gzip
 import io
 import lzma
 import struct
@@ -29,6 +30,7 @@ _CHUNK = 1 << 16
 # what tarfile and the decompressors raise for bytes that are not what they should be
 DAMAGED = (
     tarfile.TarError,
+    gzip.BadGzipFile,
     lzma.LZMAError,
     zstandard.ZstdError,
     zlib.error,
