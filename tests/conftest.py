@@ -75,6 +75,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--imagebuilder", metavar="PATH", help="a genuine ImageBuilder tree (LEDE 17.01.7 ar71xx)"
     )
+    parser.addoption("--torture", action="store_true", help="every fault, not some: hours (tests/torture)")
     parser.addoption("--apk", metavar="PROGRAM", help="a genuine apk of apk-tools 3")
     parser.addoption(
         "--feeds", metavar="PATH", help="a copy of the download server with the feeds of --imagebuilder"
@@ -89,6 +90,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         lacking = [each for each in wanted if not config.getoption(each)]
         if "genuine" in item.keywords and lacking:
             item.add_marker(pytest.mark.skip(reason=f"wants {' '.join(lacking)}"))
+        if item.get_closest_marker("torture") and not config.getoption("--torture"):
+            item.add_marker(pytest.mark.skip(reason="wants --torture"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -143,10 +146,11 @@ def add_config(project: Path) -> Callable[[str, str], str]:
 
 
 @cache
-def small_images() -> dict[str, bytes]:
-    """Images that may be flashed on the board of the small tree, by their names in it."""
+def small_images(baud: int = 115200) -> dict[str, bytes]:
+    """Images that may be flashed on the board of the small tree, by their names in it; another baud rate of
+    the kernel's console makes others."""
     root = writers.squashfs(release="23.05.5", target="ath79/tiny")
-    kernel = writers.kernel("console=ttyATH0,115200")
+    kernel = writers.kernel(f"console=ttyATH0,{baud}")
     version = {
         "dist": "OpenWrt",
         "version": "23.05.5",
@@ -161,12 +165,8 @@ def small_images() -> dict[str, bytes]:
     }
 
 
-@pytest.fixture
-def small_tree(tmp_path: Path) -> Iterator[Path]:
-    """A tree that looks like a 23.05.5 ImageBuilder for ath79/tiny. Write `size` (of images that are no good,
-    in place of good ones), `behaviour` (a shell script that runs during make image) or `behaviour-fails` into
-    it to change what it does."""
-    tree = tmp_path / "small-tree"
+def write_small_tree(tree: Path, baud: int = 115200) -> None:
+    """Write what the fixture small_tree says into a folder that is not there yet; baud: of small_images()."""
     (tree / "include").mkdir(parents=True)
     (tree / "packages").mkdir()
     (tree / "Makefile").write_text(SMALL_MAKEFILE)
@@ -178,10 +178,19 @@ def small_tree(tmp_path: Path) -> Iterator[Path]:
     (tree / ".targetinfo").write_text("Target: ath79/tiny\n")
     (tree / "include/version.mk").write_text("VERSION_NUMBER:=$(call qstrip,$(CONFIG_VERSION_NUMBER))\n")
     (tree / "repositories.conf").write_text("src imagebuilder file:packages\n")
-    for name, data in small_images().items():
+    for name, data in small_images(baud).items():
         (tree / name).write_bytes(data)
     for name, version in SMALL_PACKAGES.items():
         write_ipk(tree / "packages", Package(name, version), EMPTY, epoch=1_700_000_000)
+
+
+@pytest.fixture
+def small_tree(tmp_path: Path) -> Iterator[Path]:
+    """A tree that looks like a 23.05.5 ImageBuilder for ath79/tiny. Write `size` (of images that are no good,
+    in place of good ones), `behaviour` (a shell script that runs during make image) or `behaviour-fails` into
+    it to change what it does."""
+    tree = tmp_path / "small-tree"
+    write_small_tree(tree)
     yield tree
     written = [path.name for path in tree.iterdir() if path.name.startswith(("tree-was", "build-"))]
     assert not written, "the user's tree was written to"
