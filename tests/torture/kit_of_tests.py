@@ -1,4 +1,4 @@
-"""A kit that takes no Debian package and no minute: the making of it is the builder's, what is made is not."""
+"""A kit that takes no package of Debian's and no minute: how it is made is real, what is made is not."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 This works in every process that runs Python, with no tracer and no compiler: names are changed through
 functions that Python reports to its audit hooks (os.rename, os.mkdir, …), files are opened through `os.open`
 and `io.open`, and written through os.write or through the file objects that these give, all of which are
-replaced here. What goes past all of them, a system call through ctypes, is seen at ctypes. What programs do that
-the process starts is not seen: strace.py is for these.
+replaced here. What goes past all of them, a system call through ctypes, is seen at ctypes. What programs do
+that the process starts is not seen: for these processes are killed after some time, and by strace.
 
 A point lies before its call, so the state between any two calls is tried. Of a write, the first half is done.
 """
@@ -102,7 +102,7 @@ class Points:
                 points.reach("write", _path(self.fileno(), None), lambda: super(File, self).write(half))
                 return super().write(piece)
 
-        def io_open(
+        def io_open(  # noqa: PLR0917 - open()'s own
             file: Any,
             mode: str = "r",
             buffering: int = -1,
@@ -128,7 +128,7 @@ class Points:
             return text
 
         os.open = os_open
-        io.open = builtins.open = io_open  # type: ignore[assignment]
+        io.open = builtins.open = io_open
 
     def _replace_writing(self) -> None:
         """os's functions that write to a descriptor, which stands first among their arguments."""
@@ -174,7 +174,9 @@ class _Seen:
 
     def __call__(self, *arguments: Any) -> Any:
         plain = [getattr(each, "value", each) for each in arguments]
-        name, rest = (self._numbers.get(plain[0]), plain[1:]) if self._name == "syscall" else (self._name, plain)
+        name, rest = self._name, plain
+        if name == "syscall":
+            name, rest = self._numbers.get(plain[0], ""), plain[1:]
         if name == "renameat2":
             for folder, path in ((rest[0], rest[1]), (rest[2], rest[3])):
                 self._points.reach(name, _path(path, folder))
@@ -184,19 +186,18 @@ class _Seen:
 def _path(given: Any, folder: int | None) -> str:
     """The absolute path of a path, below an open folder perhaps, or of an open file."""
     if isinstance(given, int):
-        try:
-            return os.readlink(f"/proc/self/fd/{given}")
-        except OSError:
-            return ""
-    name = os.fsdecode(given)
-    if os.path.isabs(name):
-        whole = name
-    elif folder is None or folder < 0:
-        whole = os.path.join(os.getcwd(), name)
-    else:
-        whole = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), name)
-    parent, last = os.path.split(whole)
-    return os.path.join(os.path.realpath(parent), last)
+        return _of_descriptor(given)
+    path = Path(os.fsdecode(given))
+    if not path.is_absolute():
+        path = (Path.cwd() if folder is None or folder < 0 else Path(_of_descriptor(folder))) / path
+    return str(Path(os.path.realpath(path.parent), path.name))
+
+
+def _of_descriptor(handle: int) -> str:
+    try:
+        return str(Path(f"/proc/self/fd/{handle}").readlink())
+    except OSError:
+        return ""
 
 
 def read_points(record: Path) -> list[Point]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
-import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,17 +42,23 @@ class Victim:
         self._process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "tests.torture.victim"],
             cwd=PROJECT,
+            env={name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, argv: Sequence[str], at: int = 0) -> Ended:
-        """Run one command; at: the point at which it is killed."""
-        said, record = self._world.root / "said", self._world.root / "record"
+    def run(
+        self, argv: Sequence[str], at: int = 0, after: float | None = None, program: Sequence[str] = ()
+    ) -> Ended:
+        """Run one command; at: the point at which it is killed; after: the seconds after which it is.
+        program: what runs the builder, in a process that loads it anew and has no points."""
+        said, record = (self._world.root / f"{name}-{self._process.pid}" for name in ("said", "record"))
         asked = {
             "argv": list(argv),
             "at": at,
+            "after": after,
+            "program": [*program, sys.executable, "-m", "imagebuilder"] if program else [],
             "below": [str(folder) for folder in self._world.written],
             "environment": self._world.environment(),
             "folder": str(self._world.root),
@@ -82,7 +89,8 @@ class Command:
     """A command to torture, in two variants that take turns, so that old and new can be told apart.
 
     argv: by the world and the variant. before: what is done before it. result: what it gives the user.
-    faults: what is wrong with that by itself. once: a second run refuses (2) where the first one did it all.
+    faults: what is wrong with that by itself. prepare: what is done once, with runs that nothing happens to.
+    once: a second run refuses (2) where the first one did it all.
     """
 
     name: str
@@ -90,15 +98,17 @@ class Command:
     result: Callable[[World], Found]
     before: Callable[[World, str], None] = lambda _world, _variant: None
     faults: Callable[[World], list[str]] = lambda _world: []
+    prepare: Callable[[World, Victim], None] = lambda _world, _victim: None
     once: bool = False
 
 
 @dataclass
 class Figures:
-    """How often a command was killed, and what was wrong after it, in words."""
+    """How often something was done to a command (kind: what), and what was wrong after it, in words."""
 
     command: str
-    kills: int = 0
+    kind: str = "kills"
+    made: int = 0
     lost: list[str] = field(default_factory=list)
     failing: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
@@ -107,7 +117,7 @@ class Figures:
     def line(self) -> str:
         """For the report."""
         return (
-            f"{self.command}: {self.kills} kills, {len(self.lost)} lost, {len(self.failing)} next runs failed,"
+            f"{self.command}: {self.made} {self.kind}, {len(self.lost)} lost, {len(self.failing)} failed,"
             f" {len(self.leftovers)} left something, {len(self.living)} went on"
         )
 
@@ -123,38 +133,47 @@ class Torture:
     command: Command
     world: World
     victim: Victim
+    kind: str = "kills"
     figures: Figures = field(init=False)
 
     def __post_init__(self) -> None:
-        self.figures = Figures(self.command.name)
+        self.figures = Figures(self.command.name, self.kind)
         self._turn = 0
         self.new: dict[str, Found] = {}
         self.names: dict[str, set[str]] = {}
         self.size: dict[str, int] = {}
         self.points: list[Point] = []
+        self.seconds = 0.0  # that the last run took
+        self._mounted = worlds.mounts(self.world.root)
+        self.command.prepare(self.world, self.victim)
         for _ in range(2):  # in the second round each finds what the other one left
             for variant in ("a", "b"):
                 self.command.before(self.world, variant)
+                begun = time.monotonic()
                 ended = self.victim.run(self.command.argv(self.world, variant))
+                self.seconds = time.monotonic() - begun
                 assert ended.code == 0, ended.said
                 self.points = ended.points
                 self.new[variant] = self.command.result(self.world)
-                self.names[variant] = worlds.names(self.world.written)
+                self.names[variant] = self._names()
                 self.size[variant] = worlds.size(self.world.written)
                 assert self.command.faults(self.world) == []
-        self._forget_temporary()
 
     def kill(self, at: int) -> None:
         """Kill it at one point, look, run it again, and look."""
+        point = self.points[at - 1]
+        place = os.path.relpath(point.path, self.world.disk)
+        self.suffer(f"at {at}, {point.call} {place}", lambda argv: self.victim.run(argv, at))
 
-        def fault(argv: list[str]) -> Ended:
-            return self.victim.run(argv, at)
+    def kill_after(self, seconds: float) -> None:
+        """The same after some time, whatever it or its programs are doing then."""
+        self.suffer(f"after {seconds:.3f} s", lambda argv: self.victim.run(argv, after=seconds))
 
-        point = self.points[at - 1] if at <= len(self.points) else Point("end", "")
-        self.suffer(f"at {at}, {point.call} {Path(point.path).relative_to(self.world.root) if point.path else ''}", fault)
-
-    def suffer(self, what: str, fault: Callable[[list[str]], Ended]) -> Ended:
-        """Let something go wrong with a run, look, run it again, and look."""
+    def suffer(
+        self, what: str, fault: Callable[[list[str]], Ended], codes: Sequence[int | None] = (KILLED, 0)
+    ) -> Ended:
+        """Let something go wrong with a run, look, run it again, and look. codes: with which of them that
+        run may end."""
         variant = "ab"[self._turn % 2]
         self._turn += 1
         command, world, figures = self.command, self.world, self.figures
@@ -162,27 +181,30 @@ class Torture:
         argv, old = command.argv(world, variant), command.result(world)
         hurt = fault(argv)
         seen = command.result(world)
-        figures.kills += hurt.code == KILLED
+        figures.made += hurt.code != 0
         wrong = [*command.faults(world), *worlds.cache_faults(world.cache)]
         if seen not in (old, self.new[variant]):
             wrong.append(f"neither the old nor the new result: {_difference(self.new[variant], seen)}")
         self._note(figures.lost, what, wrong)
+        if hurt.code not in codes:
+            self._note(figures.failing, what, [f"it ends with {hurt.code}: {hurt.said[-600:]}"])
         again = self.victim.run(argv)
         if again.code != 0 and not (command.once and again.code == 2 and seen == self.new[variant]):
             self._note(figures.failing, what, [f"the next run ends with {again.code}: {again.said[-600:]}"])
         elif command.result(world) != self.new[variant]:
             difference = _difference(self.new[variant], command.result(world))
             self._note(figures.failing, what, [f"the next run gives something else: {difference}"])
-        there = worlds.names(world.written)
-        left = [f"left {sorted(there - self.names[variant])}"] if there - self.names[variant] else []
+        there = self._names()
+        more = there - self.names[variant]
+        left = [f"left {sorted(path for path in more if str(Path(path).parent) not in more)}"] if more else []
         grown = worlds.size(world.written) - self.size[variant]
         left += [f"grown by {grown} bytes"] if not left and grown > SLACK_BYTES else []
         self._note(figures.leftovers, what, left)
-        for path in sorted(there - self.names[variant], reverse=True):  # the next fault is to find its own
+        for path in sorted(more, reverse=True):  # the next fault is to find its own
             Path(path).rmdir() if Path(path).is_dir() and not Path(path).is_symlink() else Path(path).unlink()
-        living = [*hurt.left, *again.left, *worlds.mounts(world.root)]
+        mounted = [line for line in worlds.mounts(world.root) if line not in self._mounted]
+        living = [*hurt.left, *again.left, *mounted]
         self._note(figures.living, what, [f"goes on: {living}"] if living else [])
-        self._forget_temporary()
         return hurt
 
     def _note(self, notes: list[str], what: str, faults: list[str]) -> None:
@@ -190,10 +212,8 @@ class Torture:
         if faults:
             notes.append(f"{self.command.name} {what}: {'; '.join(faults)}".replace(root, ""))
 
-    def _forget_temporary(self) -> None:
-        """A killed process cannot remove what it has in the system's folder for temporary files."""
-        for path in (self.world.root / "tmp").iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    def _names(self) -> set[str]:
+        return worlds.names((*self.world.written, self.world.temporary))
 
 
 def _difference(wanted: Found, seen: Found) -> str:
@@ -203,9 +223,8 @@ def _difference(wanted: Found, seen: Found) -> str:
     return f"lacks {lacking}, has {more} besides, other content in {other}"
 
 
-def sample(points: Sequence[Point], count: int, seed: int) -> list[int]:
+def sample(points: Sequence[Point], count: int, chosen: random.Random) -> list[int]:
     """Some of the points: those at which names change, of many the same number, and as many others."""
-    chosen = random.Random(seed)
     numbers = range(1, len(points) + 1)
     naming = [number for number in numbers if points[number - 1].call in _NAMES_CHANGE]
     others = [number for number in numbers if number not in naming]

@@ -1,29 +1,30 @@
-"""kill -9 at every call by which a command changes something: the old result or the new one, and the next run."""
+"""kill -9 at every call by which a command changes something, and what is there afterwards."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.torture.commands import COMMANDS
-from tests.torture.support import Command, Torture, Victim, sample
-from tests.torture.world import World, make_world
+from tests.torture.commands import COMMANDS, genuine
+from tests.torture.conftest import Report
+from tests.torture.support import KILLED, Command, Torture, Victim, sample
+from tests.torture.world import World
 
 SAMPLE = 2  # kills of each of two kinds, of each command
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return make_world(tmp_path)
-
-
-@pytest.fixture
-def victim(world: World) -> Iterator[Victim]:
-    with Victim(world) as running:
-        yield running
+MOMENTS = 20
+GENUINE = 12  # of each of three kinds
+# kinds of calls, as strace names them, and every how manyth is tried
+CALLS = {
+    "rename,renameat,renameat2": 1,
+    "link,linkat,symlink,symlinkat": 1,
+    "mkdir,mkdirat": 1,
+    "unlink,unlinkat,rmdir": 3,
+    "write,pwrite64,ftruncate,sendfile,copy_file_range": 7,
+}
+MOST_CALLS = 60
 
 
 def by_name(command: Command) -> str:
@@ -31,22 +32,54 @@ def by_name(command: Command) -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=by_name)
-def test_some_kills(command: Command, world: World, victim: Victim, capsys: pytest.CaptureFixture[str]) -> None:
-    torture = Torture(command, world, victim)
-    seed = random.randrange(1 << 32)
+def test_some_kills(command: Command, world: World, victim: Victim) -> None:
+    torture, chosen = Torture(command, world, victim), random.Random(seed := random.randrange(1 << 32))
     print(f"seed {seed}, of {len(torture.points)} points")
-    for at in sample(torture.points, SAMPLE, seed):
+    for at in sample(torture.points, SAMPLE, chosen):
         torture.kill(at)
+    torture.kill_after(chosen.uniform(0, torture.seconds))
     assert torture.figures.faults() == []
-    assert torture.figures.kills > 0
+    assert torture.figures.made > 0
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("command", COMMANDS, ids=by_name)
-def test_every_kill(command: Command, world: World, victim: Victim, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_kill(command: Command, world: World, victim: Victim, report: Report) -> None:
     torture = Torture(command, world, victim)
     for at in range(1, len(torture.points) + 1):
         torture.kill(at)
-    with capsys.disabled():
-        print("", torture.figures.line(), *torture.figures.faults(), sep="\n")
-    assert torture.figures.faults() == []
+    for number in range(MOMENTS):
+        torture.kill_after(torture.seconds * number / MOMENTS)
+    report(torture.figures)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("command", COMMANDS[:1] + COMMANDS[3:4], ids=by_name)
+def test_kills_of_programs_too(command: Command, world: World, victim: Victim, report: Report) -> None:
+    """strace kills whichever process first makes its N-th call of a kind: the builder, make, cp, tar, …"""
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace")
+    torture = Torture(command, world, victim)
+    for calls, step in CALLS.items():
+        for at in range(1, MOST_CALLS * step, step):
+            tracer = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", f"trace={calls}"]
+            tracer += ["-e", f"inject={calls}:signal=KILL:when={at}"]
+            hurt = torture.suffer(
+                f"at {calls} number {at}",
+                lambda argv, tracer=tracer: victim.run(argv, program=tracer),  # type: ignore[misc]
+                (KILLED, 0, 2),
+            )
+            if hurt.code == 0:  # no process makes so many
+                break
+    report(torture.figures)
+
+
+@pytest.mark.torture
+@pytest.mark.genuine
+def test_kills_with_a_genuine_tree(genuine_tree: Path, world: World, victim: Victim, report: Report) -> None:
+    torture, chosen = Torture(genuine(genuine_tree), world, victim), random.Random(1)
+    for at in sample(torture.points, GENUINE, chosen):
+        torture.kill(at)
+    for _ in range(GENUINE):
+        torture.kill_after(chosen.uniform(0, torture.seconds))
+    report(torture.figures)

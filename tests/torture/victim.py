@@ -1,8 +1,8 @@
 """A process that runs commands of the builder in children of its own, and kills them where it is told.
 
 It has loaded the builder once, and every command is a fork of it: some hundred are tried in the time that
-starting them anew would take alone. Whatever a killed command started comes to it (PR_SET_CHILD_SUBREAPER), so
-what goes on living is seen. One line of JSON in, one out; see support.Victim.
+starting them anew would take alone. Whatever a killed command started comes to it (PR_SET_CHILD_SUBREAPER),
+so what goes on living is seen. One line of JSON in, one out; see support.Victim.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from imagebuilder.cli import run_and_leave
 from tests.torture import kit_of_tests
 from tests.torture.points import Points
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 GRACE_SECONDS = 20.0  # in which what a killed command started has to end
 COMMAND_SECONDS = 120.0
+PROJECT = Path(__file__).resolve().parents[2]
 _LOADED = (
     *("ask", "build", "cli.app", "cli.progress", "cli.show", "firmware.extract", "firmware.verify"),
     *("kit.debian.fetch", "kit.prepare", "made", "own.making", "server.obtain", "trial.load"),
@@ -46,13 +48,14 @@ def _become(asked: dict[str, Any]) -> None:
     for number in (1, 2):
         os.dup2(said, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if asked["program"]:
+        os.chdir(PROJECT)
+        os.execvp(asked["program"][0], [*asked["program"], *asked["argv"]])
     record = os.open(asked["record"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     Points(asked["below"], record, asked["at"]).watch()
     if asked["argv"][0] == "kit":
         kit_of_tests.make_kit(Path(asked["argv"][1]), asked["argv"][2])
         os._exit(0)
-    from imagebuilder.cli import run_and_leave
-
     sys.argv = ["build.py", *asked["argv"]]
     run_and_leave()
 
@@ -97,10 +100,11 @@ def _run(asked: dict[str, Any]) -> dict[str, Any]:
             os._exit(error.code if isinstance(error.code, int) else 1)
         finally:
             os._exit(99)
-    code = _ended(child, COMMAND_SECONDS)
+    code = _ended(child, asked["after"] or COMMAND_SECONDS)
     if code is None:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        code = -signal.SIGKILL if asked["after"] else None
     return {"code": code, "left": _left()}
 
 

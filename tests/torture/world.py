@@ -20,27 +20,38 @@ _ARCHIVE = "openwrt-imagebuilder-23.05.5-ath79-tiny.Linux-x86_64"
 _PER_RUN = ("steps", "warnings")  # of a result.json
 
 
+Found = Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class World:
-    """All below one folder; a and b are two trees whose images differ."""
+    """All below one folder; a and b are two trees whose images differ. What commands write lies in `disk`."""
 
     root: Path
 
     @property
+    def disk(self) -> Path:
+        return self.root / "disk"
+
+    @property
     def out(self) -> Path:
-        return self.root / "out"
+        return self.disk / "out"
 
     @property
     def cache(self) -> Path:
-        return self.root / "cache"
+        return self.disk / "cache"
 
     @property
     def data(self) -> Path:
-        return self.root / "data"
+        return self.disk / "data"
 
     @property
     def project(self) -> Path:
-        return self.root / "project"
+        return self.disk / "project"
+
+    @property
+    def temporary(self) -> Path:
+        return self.root / "tmp"
 
     @property
     def written(self) -> tuple[Path, ...]:
@@ -59,20 +70,20 @@ class World:
             "HOME": str(self.root / "home"),
             "XDG_DATA_HOME": str(self.data),
             "XDG_CACHE_HOME": str(self.root / "other-cache"),
-            "TMPDIR": str(self.root / "tmp"),
+            "TMPDIR": str(self.temporary),
         }
 
 
 def make_world(root: Path) -> World:
     """Write one into a folder."""
     world = World(root)
-    for name in ("home", "tmp"):
-        (root / name).mkdir(parents=True)
+    for name in ("home", "tmp", "disk"):
+        (root / name).mkdir(parents=True, exist_ok=True)
     for name in ("boards", "overlays"):
         shutil.copytree(PROJECT / name, world.project / name, symlinks=True)
     (world.project / "configs").mkdir()
     shutil.copy(PROJECT / "configs/base.toml", world.project / "configs")
-    (world.project / "configs/mine.toml").write_text(f'extends = "base"\nboards = ["{BOARD}"]\n')
+    add_config(world, "mine", "")
     for variant, baud in BAUDS.items():
         write_small_tree(world.tree(variant), baud)
         _add_release(world, variant)
@@ -87,10 +98,18 @@ def _add_release(world: World, variant: str) -> None:
     archive = folder / f"{_ARCHIVE}.tar.xz"
     with tarfile.open(archive, "w:xz") as tar:
         tar.add(world.tree(variant), _ARCHIVE)
-    (world.project / f"configs/released-{variant}.toml").write_text(
-        f'extends = "base"\nboards = ["{BOARD}"]\nrelease = "23.05.5"\n'
-        f'trust = "sha256:{sha256_of(archive)}"\n[mirror]\nurls = ["{mirror}"]\n'
-    )
+    add_config(world, f"released-{variant}", released(str(mirror), archive))
+
+
+def released(mirror: str, archive: Path) -> str:
+    """What a config says that takes its tree from a mirror."""
+    return f'release = "23.05.5"\ntrust = "sha256:{sha256_of(archive)}"\n[mirror]\nurls = ["{mirror}"]\n'
+
+
+def add_config(world: World, name: str, text: str) -> None:
+    """Write a config for the one board. text: what it says besides."""
+    head = f'extends = "base"\nboards = ["{BOARD}"]\n'
+    (world.project / f"configs/{name}.toml").write_text(head + text)
 
 
 def content(places: Iterable[Path]) -> dict[str, str]:
@@ -136,8 +155,10 @@ def result_faults(place: Path) -> list[str]:
     if not place.exists():
         return []
     try:
-        images = {each["file"]: each["sha256"] for each in json.loads((place / "result.json").read_text())["images"]}
-        listed = dict(reversed(line.split(" *")) for line in (place / "sha256sums").read_text().splitlines())
+        said = json.loads((place / "result.json").read_text())
+        images = {each["file"]: each["sha256"] for each in said["images"]}
+        lines = [line.split(" *") for line in (place / "sha256sums").read_text().splitlines()]
+        listed = {name: sha256 for sha256, name in lines}
         really = {name: sha256_of(place / name) for name in images}
     except (OSError, ValueError, KeyError) as error:
         return [f"{place.name} is not whole: {type(error).__name__}: {error}"]
@@ -148,14 +169,15 @@ def result_faults(place: Path) -> list[str]:
 
 def cache_faults(cache: Path) -> list[str]:
     """What is in a cache under a name that promises a whole thing, and is none."""
-    faults = [str(blob) for blob in cache.glob("blobs/??/*") if sha256_of(blob) != blob.name and blob.name[0] != "."]
+    blobs = [blob for blob in cache.glob("blobs/??/*") if not blob.name.startswith(".")]
+    faults = [str(blob) for blob in blobs if sha256_of(blob) != blob.name]
     for record in cache.glob("names/*.json"):
         try:
             json.loads(record.read_text())
         except ValueError:
             faults.append(str(record))
     trees = [tree for tree in cache.glob("trees/*") if not tree.name.startswith(".")]
-    faults += [str(tree) for tree in trees if len(list(tree.rglob("*"))) != _tree_size(cache.parent)]
+    faults += [str(tree) for tree in trees if len(list(tree.rglob("*"))) != _tree_size(cache.parent.parent)]
     kits = [kit for kit in cache.glob("kits/*") if not kit.name.startswith(".")]
     return faults + [str(kit) for kit in kits if len(list(kit.rglob("*"))) != 7]
 
@@ -166,21 +188,17 @@ def _tree_size(root: Path) -> int:
 
 def names(folders: Iterable[Path]) -> set[str]:
     """The paths of all that is in some folders."""
-    return {str(path) for folder in folders for path in (folder, *folder.rglob("*")) if path.exists() or path.is_symlink()}
+    return {str(path) for folder in folders for path in (folder, *folder.rglob("*")) if os.path.lexists(path)}
 
 
 def size(folders: Iterable[Path]) -> int:
     """Bytes of all files in some folders."""
-    return sum(
-        path.lstat().st_size for folder in folders for path in folder.rglob("*") if path.is_file() or path.is_symlink()
-    )
+    paths = (path for folder in folders for path in folder.rglob("*"))
+    return sum(path.lstat().st_size for path in paths if path.is_symlink() or path.is_file())
 
 
 def mounts(root: Path) -> list[str]:
-    """What is mounted below a folder, or by this user's builds, as this process sees it."""
+    """What is mounted in or below a folder, or by this user's builds, as this process sees it."""
     known = (str(root), f"/tmp/openwrt-imagebuilder-{os.geteuid()}")
     lines = Path("/proc/mounts").read_text().splitlines()
     return [line for line in lines if line.split()[1].startswith(known)]
-
-
-Found = Mapping[str, str]
