@@ -166,7 +166,7 @@ COMMANDS = (
     Command("build, the first", _build, _mine, _nothing, _mine_faults),
     Command("build --check-reproducible", _build_twice, _mine, faults=_mine_faults),
     Command("build of a release", _build_released, _released, _nothing, _released_faults),
-    Command("lock", _lock, lambda world: content([world.project / "locks"])),
+    Command("lock", _lock, lambda world: content([world.project / "locks/mine.lock"])),
     Command(
         "lock, the first",
         _lock,
