@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.config.request import Request
 from imagebuilder.decide import Decided, Inputs, decided, entry_of
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import ready_cache
+from imagebuilder.host.handover import temporary_folder
+from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets, Fit
@@ -179,5 +179,5 @@ def look_at_tree(given: str, cache: Path, log: Log) -> Tree:
     ready_cache(cache)
     folder = given_tree(given, cache, log)
     check_tree(folder)
-    with tempfile.TemporaryDirectory(prefix="look-", dir=cache) as work:
-        return read_tree(folder, open_view(folder, Path(work), log), cache, log)
+    with temporary_folder("look", cache) as work:
+        return read_tree(folder, open_view(folder, work, log), cache, log)

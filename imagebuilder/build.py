@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,8 @@ from imagebuilder.config.request import Request
 from imagebuilder.decide import Inputs, check_known, decide, load_inputs
 from imagebuilder.errors import UserError
 from imagebuilder.host.architecture import require_host_programs, require_x86_64
-from imagebuilder.host.fs import ready_cache
+from imagebuilder.host.handover import temporary_folder
+from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.host.tools import require
 from imagebuilder.log import Event, Log, StepFinished, Warned
@@ -68,14 +68,12 @@ def build_twice(request: Request, log: Log) -> tuple[Path, Result]:
 
     ReproducibilityError, naming what differs, if it does not; the second build is handed over all the same.
     """
-    with no_empty_folder_left(request.output):
-        request.output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".first-", dir=request.output) as elsewhere:
-            builds: list[BuildRecord] = []
-            _build(replace(request, output=Path(elsewhere)), log, builds)
-            place, result = _build(request, log, builds)
-            with log.step("compare"):
-                check_equal(*builds)
+    with no_empty_folder_left(request.output), temporary_folder("first", request.output) as elsewhere:
+        builds: list[BuildRecord] = []
+        _build(replace(request, output=elsewhere), log, builds)
+        place, result = _build(request, log, builds)
+        with log.step("compare"):
+            check_equal(*builds)
     return place, result
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +17,8 @@ from imagebuilder.config.overlay import LoadedOverlay, load_overlays
 from imagebuilder.config.request import Request
 from imagebuilder.errors import UserError
 from imagebuilder.find_tree import TreeSource, find_tree, tree_digest
-from imagebuilder.host.fs import ready_cache
+from imagebuilder.host.handover import temporary_folder
+from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.host.tools import require
 from imagebuilder.log import Log
@@ -254,5 +254,5 @@ def decided(request: Request, log: Log) -> Iterator[tuple[Inputs, Decided]]:
     """The decision with a folder of its own for what is temporary, for those who only ask."""
     inputs = load_inputs(request)
     ready_cache(request.cache)
-    with tempfile.TemporaryDirectory(prefix="asking-", dir=request.cache) as folder:
-        yield inputs, decide(request, inputs, Path(folder), log)
+    with temporary_folder("asking", request.cache) as folder:
+        yield inputs, decide(request, inputs, folder, log)

@@ -260,18 +260,21 @@ def clean(
     from imagebuilder.errors import UserError
     from imagebuilder.host.cache import Cache as Kept
     from imagebuilder.host.fs import user_cache
-    from imagebuilder.host.walk import remove_tree
+    from imagebuilder.host.own_folders import CACHE
+    from imagebuilder.workspace import OUTPUT
 
     limit, folder = given_size("--keep", keep), cache or user_cache()
     if limit is not None and (everything or not fetched):
         raise UserError("--keep goes with --fetched", hint="build.py clean --fetched --keep 2G")
-    removed: list[Path] = []
-    if everything or not fetched:
-        removed = [place for place in (output, folder) if place.exists() and (everything or place == output)]
-        for place in removed:
-            remove_tree(place)
+    whole = [*([(OUTPUT, output)] if everything or not fetched else [])]
+    whole += [(CACHE, folder)] if everything else []
+    for kind, place in (*whole, *([(CACHE, folder)] if fetched else [])):
+        kind.check(place)
+    gone = {place: kind.remove(place) for kind, place in whole if place.exists()}
+    removed = [place for place, all_of_it in gone.items() if all_of_it]
+    in_use = [place for place, all_of_it in gone.items() if not all_of_it]
     cleaned = Kept(folder).clean(limit or 0) if fetched and not everything else None
     if as_json:
-        show.as_json({"removed": removed, "cache": folder, "cleaned": cleaned})
+        show.as_json({"removed": removed, "in_use": in_use, "cache": folder, "cleaned": cleaned})
     else:
-        show.cleaned(removed, folder, cleaned)
+        show.cleaned(removed, in_use, folder, cleaned)

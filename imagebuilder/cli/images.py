@@ -73,7 +73,7 @@ def _fit(request: Request, log: Log, *, any_interpreter: bool, to: TextIO) -> No
     """Change the config's file by the least that makes the image fit, and show the change."""
     from imagebuilder.ask import fit_config
     from imagebuilder.budget.budget import BudgetError
-    from imagebuilder.host.fs import write_whole
+    from imagebuilder.host.handover import write_whole
 
     path, found = fit_config(request, log, any_interpreter=any_interpreter)
     if not found.fits:

@@ -183,10 +183,12 @@ def doctor(found: Diagnosis) -> None:
         print(f"to install what is missing: python3 build.py doctor --fix, or: {found.install}")
 
 
-def cleaned(removed: Sequence[Path], folder: Path, found: Cleaned | None) -> None:
-    """What was removed: folders, and of the cache in `folder`."""
+def cleaned(removed: Sequence[Path], in_use: Sequence[Path], folder: Path, found: Cleaned | None) -> None:
+    """What was removed: folders, and of the cache in `folder`. in_use: folders in which something stays."""
     for place in removed:
         print(f"removed {place}")
+    for place in in_use:
+        print(f"removed what was in {place}, but what is in use at this moment")
     if found is not None:
         counts = (
             _count(found.downloads, "download"),
@@ -195,7 +197,7 @@ def cleaned(removed: Sequence[Path], folder: Path, found: Cleaned | None) -> Non
         )
         left = f"{human_size(found.left)} of such things are left in {folder}"
         print(f"removed {', '.join(counts)}: {human_size(found.size)}; {left}")
-    elif not removed:
+    elif not (removed or in_use):
         print("there was nothing to remove")
 
 

@@ -14,7 +14,7 @@ from imagebuilder.config.device import DeviceFacts
 from imagebuilder.config.library import UNSUPPORTED, Library
 from imagebuilder.config.toml import parse_toml
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import write_whole
+from imagebuilder.host.handover import write_new, write_whole
 from imagebuilder.model.release import SNAPSHOT, Release
 from imagebuilder.model.size import format_size, parse_size
 
@@ -105,16 +105,20 @@ def write_board(
     if not re.fullmatch(r"[a-z0-9][a-z0-9._+-]*", name) or name == UNSUPPORTED:
         raise UserError(f"'{name}' cannot be a board's name", hint="small letters, digits, and - inside")
     path = library.board_path(name)
+    exists = UserError(
+        f"there is a board '{name}' already: {path}",
+        hint="--name gives it another name, --force writes over it",
+    )
     if path.exists() and not force:
-        raise UserError(
-            f"there is a board '{name}' already: {path}",
-            hint="--name gives it another name, --force writes over it",
-        )
+        raise exists
     if not force:
         _refuse_twice(library, facts)
     text = board_text(facts, library.board_names(), ram=ram, flash=flash)
     library.checked_board(name, parse_toml(text.encode(), path))
-    write_whole(path, text.encode())
+    try:
+        (write_whole if force else write_new)(path, text.encode())
+    except FileExistsError as error:
+        raise exists from error
     return WrittenBoard(path, places_to_fill_in(text))
 
 

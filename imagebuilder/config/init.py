@@ -12,7 +12,8 @@ from imagebuilder.config.board import Board
 from imagebuilder.config.config import load_config
 from imagebuilder.config.library import Library
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import expand_home, write_whole
+from imagebuilder.host.fs import expand_home
+from imagebuilder.host.handover import write_new
 from imagebuilder.model.release import EMBEDDED
 
 WIFI_SECRET = "WIFI_KEY"  # noqa: S105 - the name of a secret, not its value
@@ -67,11 +68,15 @@ def write_config(library: Library, name: str, answers: Answers) -> Path:
     path = library.root / "configs" / f"{name}.toml"
     if not name.replace("-", "a").replace("_", "a").isalnum():
         raise UserError(f"'{name}' cannot be a config's name", hint="letters, digits, - and _")
+    exists = UserError(f"{path} exists already", hint="choose another name, or remove it")
     if path.exists():
-        raise UserError(f"{path} exists already", hint="choose another name, or remove it")
+        raise exists
     values = config_values(answers, library.board(answers.board))
     schema = "#:schema ../schemas/config.schema.json\n\n"
-    write_whole(path, (schema + tomlkit.dumps(values)).encode())
+    try:
+        write_new(path, (schema + tomlkit.dumps(values)).encode())
+    except FileExistsError as error:
+        raise exists from error
     try:
         load_config(library, name, answers.board)
     except UserError:

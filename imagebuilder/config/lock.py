@@ -9,7 +9,8 @@ from imagebuilder.config.library import Library
 from imagebuilder.config.model_lock import Lock, LockedBoard
 from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import disk_errors_explained, write_whole
+from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.handover import alone, write_whole
 
 _HEAD = "# Written by `build.py lock`; not to be edited. `build.py build --locked` builds exactly this.\n\n"
 
@@ -43,10 +44,10 @@ def write_lock(library: Library, config: str, boards: dict[str, LockedBoard]) ->
     import tomlkit  # noqa: PLC0415 (every build loads this module, only `lock` writes)
 
     path = lock_path(library, config)
-    earlier = read_lock(library, config)
-    entries = {**(earlier.board if earlier else {}), **boards}
-    lock = Lock(config=config, board=dict(sorted(entries.items())))
-    text = _HEAD + tomlkit.dumps(lock.model_dump(mode="json"))
-    with disk_errors_explained(path.parent):
+    with disk_errors_explained(path.parent), alone(path.parent):
+        earlier = read_lock(library, config)
+        entries = {**(earlier.board if earlier else {}), **boards}
+        lock = Lock(config=config, board=dict(sorted(entries.items())))
+        text = _HEAD + tomlkit.dumps(lock.model_dump(mode="json"))
         write_whole(path, text.encode())
     return path

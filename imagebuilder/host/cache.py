@@ -24,8 +24,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.host.fs import disk_errors_explained, sha256_of, write_whole
-from imagebuilder.host.walk import remove_tree, walk
+from imagebuilder.host.fs import disk_errors_explained, sha256_of
+from imagebuilder.host.handover import clear, remove_abandoned, remove_whole, write_whole
+from imagebuilder.host.own_folders import ready_cache
+from imagebuilder.host.walk import walk
 from imagebuilder.log import Log
 
 DEFAULT_LIMIT_GIB = 16
@@ -160,7 +162,7 @@ class Cache:
         """Keep some bytes; their SHA-256."""
         sha256 = hashlib.sha256(data).hexdigest()
         with cache_disk_errors(self.folder):
-            write_whole(self.blob(sha256), data)
+            write_whole(self.blob(sha256), data, self.partial())
             self._touch(self.blob(sha256))
         return sha256
 
@@ -212,6 +214,7 @@ class Cache:
         """Write down which blobs (by SHA-256) a named set of files consists of."""
         with cache_disk_errors(self.folder):
             text = json.dumps({"name": name, "files": dict(files)}, indent=1, sort_keys=True)
+            self._made("names")
             write_whole(self._name_file(name), text.encode())
 
     def recall(self, name: str, log: Log) -> dict[str, str] | None:
@@ -249,9 +252,8 @@ class Cache:
         with cache_disk_errors(self.folder):
             if limit == 0:
                 for name in ("partial", "unpacking", "names"):
-                    remove_tree(self.folder / name)
-                for unfinished in (self.folder / "trees").glob(".unpack-*"):  # of archive.unpacked_tree()
-                    remove_tree(unfinished)
+                    clear(self.folder / name)
+                remove_abandoned(self.folder / "trees")
             return self._shrink(self._everything(), limit, 0.0)
 
     def size(self) -> int:
@@ -267,13 +269,9 @@ class Cache:
         for entry in sorted(entries, key=lambda entry: entry.used):
             if (limit and left <= limit) or entry.used > newest_to_go:
                 break
-            if entry.path.is_dir():
-                doomed = self._made("unpacking") / f"removed-{entry.path.name}-{os.getpid()}"
-                entry.path.rename(doomed)  # its name must never show half a tree
-                remove_tree(doomed)
+            remove_whole(entry.path)
+            if entry.kind == "trees":
                 self._tree_mark(entry.path).unlink(missing_ok=True)
-            else:
-                entry.path.unlink(missing_ok=True)
             removed[entry.kind] += 1
             left, freed = left - entry.size, freed + entry.size
         return Cleaned(removed["blobs"], removed["trees"], removed["indexes"], freed, left)
@@ -307,7 +305,9 @@ class Cache:
     def _made(self, name: str) -> Path:
         path = self.folder / name
         with cache_disk_errors(self.folder):
-            path.mkdir(parents=True, exist_ok=True)
+            if not self.folder.is_dir():
+                ready_cache(self.folder)
+            path.mkdir(exist_ok=True)
         return path
 
     def _touch(self, path: Path) -> None:

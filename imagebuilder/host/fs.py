@@ -1,4 +1,4 @@
-"""Safe paths and whole-or-nothing results."""
+"""Paths, digests and copies of files, where the cache is, and what a disk's errors mean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 import platformdirs
 
 from imagebuilder.errors import HostError
-from imagebuilder.host.walk import remove_tree
 
 CHUNK_BYTES = 1 << 20
 _NAME = "openwrt-python-imagebuilder"
@@ -68,17 +66,6 @@ def _at_home(find: Callable[[str], Path], variable: str) -> Path:
     return find(_NAME)
 
 
-def ready_cache(folder: Path) -> None:
-    """Make the cache's folder, if it is not there. HostError where it cannot be written to."""
-    hint = "choose another place with --cache PATH, or XDG_CACHE_HOME in the environment"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HostError(f"cannot write {error.filename or folder}: {error.strerror}", hint=hint) from error
-    if not os.access(folder, os.W_OK):
-        raise HostError(f"cannot write {folder}", hint=hint)
-
-
 @contextmanager
 def disk_errors_explained(where: Path) -> Iterator[None]:
     """Turn a full disk or a missing right into an error that the user can act on."""
@@ -119,36 +106,3 @@ def copy_file(file: Path, place: Path) -> None:
             fcntl.ioctl(copy.fileno(), _FICLONE, source.fileno())
     except OSError:  # another file system, or one that shares no blocks; what else is wrong shows here too
         shutil.copyfile(file, place)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that its name shows either all of the data or what was there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def replace_folder(new: Path, place: Path) -> None:
-    """Put the folder `new` at `place`, whole: what was there is moved aside first and then removed.
-
-    Both must be on one file system.
-    """
-    old = place.with_name(f".{place.name}.old-{os.getpid()}")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if place.exists():
-        place.rename(old)
-    try:
-        new.rename(place)
-    except OSError:
-        if old.exists():
-            old.rename(place)
-        raise
-    if old.exists():
-        remove_tree(old)

@@ -16,7 +16,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.host.fs import disk_errors_explained, ready_cache, write_whole
+from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.handover import alone, write_whole
+from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.refusals import explain_refusal
 from imagebuilder.host.run import TAIL_LINES, ProgramError, run
 from imagebuilder.log import Log
@@ -65,7 +67,13 @@ def lowest_environment(project: Path, cache: Path, log: Log) -> Path:
     if stamp.is_file() and stamp.read_text("utf-8") == digest and python.exists():
         return python
     ready_cache(cache)
-    with log.step("lowest versions"), disk_errors_explained(folder):
+
+    def waiting() -> None:
+        log.note("another process makes the same environment: waiting for it")
+
+    with log.step("lowest versions"), disk_errors_explained(folder), alone(folder, waiting):
+        if stamp.is_file() and stamp.read_text("utf-8") == digest and python.exists():
+            return python
         run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)], env=os.environ, log=log)
         constraints = folder / "constraints.txt"
         constraints.write_text("\n".join(versions) + "\n", "utf-8")

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import sha256_of, write_whole
+from imagebuilder.host.fs import sha256_of
+from imagebuilder.host.handover import write_whole
 from imagebuilder.kit.layout import PACKAGES_DIR
 from imagebuilder.model.package import Package
 from imagebuilder.packages.opkg.ipk_reader import read_control

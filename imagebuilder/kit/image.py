@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from imagebuilder.host.fs import disk_errors_explained, sha256_of, write_whole
+from imagebuilder.host.fs import disk_errors_explained, sha256_of
+from imagebuilder.host.handover import write_whole
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.walk import remove_tree
 from imagebuilder.kit import layout

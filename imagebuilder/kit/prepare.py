@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import imagebuilder
 from imagebuilder.host.architecture import require_x86_64
 from imagebuilder.host.cache import Cache, OfflineError
-from imagebuilder.host.fs import disk_errors_explained, ready_cache, replace_folder, require_room
-from imagebuilder.host.walk import remove_tree
+from imagebuilder.host.fs import disk_errors_explained, require_room
+from imagebuilder.host.handover import alone, remove_abandoned, remove_whole, replace_folder, temporary_folder
+from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.kit import layout
 from imagebuilder.kit.debian.archive import Deb
 from imagebuilder.kit.materials import Materials, gather
@@ -45,7 +43,6 @@ _PACKAGE = Path(imagebuilder.__file__).parent
 # the rooms that a kit's content depends on besides imagebuilder/kit itself; the tests hold them against what
 # the kit's modules import
 CODE = ("model", "packages", "python/bytecode", "python/catalogue", "rootfs")
-_MAKING = ".making-"
 
 
 def _files(folders: Iterable[Path]) -> Iterator[Path]:
@@ -74,19 +71,6 @@ def _content_digest(recipe_hash: str, debs: Sequence[Deb]) -> str:
     """What a kit is: its recipe and the Debian packages in it, by their hashes."""
     lines = [recipe_hash, *(f"{deb.name} {deb.version} {deb.sha256}" for deb in debs)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-@contextmanager
-def _locked(folder: Path, log: Log) -> Iterator[None]:
-    """Only one process makes kits in a folder; others wait."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("wb") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.note("another process is making the kit: waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _config(materials: Materials, code: str) -> layout.TreeConfig:
@@ -127,7 +111,7 @@ def _remove_unused(kits: Path, kept: Path) -> None:
     for kit in kits.iterdir():
         stamp = kit / layout.MANIFEST_OF_KIT
         if kit != kept and stamp.is_file() and stamp.stat().st_mtime < oldest:
-            remove_tree(kit)
+            remove_whole(kit)
 
 
 def _place(cache: Path, recipe_hash: str) -> Path:
@@ -173,7 +157,10 @@ def prepare_kit(
     if is_wanted():
         if offline:
             raise OfflineError([f"the embedded kit of Debian {edition.debian}"])
-        with disk_errors_explained(kits), _locked(kits, log):
+        with (
+            disk_errors_explained(kits),
+            alone(kits, lambda: log.note("another process is making the kit: waiting for it")),
+        ):
             if is_wanted():
                 _make_in_place(edition, Cache(cache), place, recipe_hash, log)
     os.utime(place / layout.MANIFEST_OF_KIT)
@@ -186,19 +173,18 @@ def _make_in_place(edition: Edition, cache: Cache, place: Path, recipe_hash: str
     # what speaks to servers is loaded only where one is spoken to
     from imagebuilder.kit.debian.fetch import fetch  # noqa: PLC0415
 
-    for stale in place.parent.glob(f"{_MAKING}*"):  # of a process that was killed
-        remove_tree(stale)
+    remove_abandoned(place.parent)
     require_room(cache.folder, NEEDED_BYTES, "the embedded kit")
     files = fetch(edition, recipe(edition).debian_packages(), cache, log)
     digest = _content_digest(recipe_hash, tuple(files))
     if (place / layout.MANIFEST_OF_KIT).is_file() and kit_digest(place) == digest:
         log.note(f"Debian {edition.debian} has nothing newer than what the kit is made of")
         return
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=_MAKING) as name:
-        tree = Path(name) / "tree"
+    with temporary_folder("making", place.parent) as folder:
+        tree = folder / "tree"
         tree.mkdir()
         log.progress("unpacking Debian's packages")
-        config = _make(gather(edition, files, Path(name)), tree, digest[:12], log)
+        config = _make(gather(edition, files, folder), tree, digest[:12], log)
         write_kit_manifest(tree, edition, files, digest=digest, key=place.name, config=config)
         fix_modes(tree)
         replace_folder(tree, place)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
 
-from imagebuilder.host.fs import disk_errors_explained, write_whole
+from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.handover import write_whole
 from imagebuilder.model.package import Dependency, Package, PackageList, UnusablePackage
 
 FORMAT = "imagebuilder package list 2"

@@ -8,7 +8,6 @@ import lzma
 import os
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ import zstandard
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, expand_home, is_inside, sha256_of
-from imagebuilder.host.walk import remove_tree
+from imagebuilder.host.handover import appear, temporary_folder
 from imagebuilder.log import Log
 from imagebuilder.model.tree import TreeError
 
@@ -46,16 +45,12 @@ def unpacked_tree(archive: Path, cache: Path, log: Log) -> Path:
     """
     place = cache / "trees" / sha256_of(archive)
     if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with disk_errors_explained(place.parent):
-            fresh = Path(tempfile.mkdtemp(prefix=".unpack-", dir=place.parent))
+        with disk_errors_explained(place.parent), temporary_folder("unpack", place.parent) as fresh:
+            unpack(archive, fresh, log)
             try:
-                unpack(archive, fresh, log)
-                _only_folder(archive, fresh).rename(place)
+                appear(_only_folder(archive, fresh), place)
             except FileExistsError:
                 log.note(f"{archive.name} was unpacked by another process meanwhile")
-            finally:
-                remove_tree(fresh)
     return place
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from imagebuilder.config.board import Board, Profile
 from imagebuilder.config.releases import ReleaseList, profile_for_release, resolve_release, shipped_releases
 from imagebuilder.host.cache import Cache, cache_disk_errors, is_sha256
 from imagebuilder.host.download import Downloads
+from imagebuilder.host.handover import appear, temporary_folder
 from imagebuilder.host.transfer import Patience
 from imagebuilder.host.transfer_part import NotThereError
-from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Log
 from imagebuilder.model.release import SNAPSHOT
 from imagebuilder.server.archive import ArchiveError, unpacked_tree
@@ -216,21 +217,19 @@ def _unpacked(downloads: Downloads, blob: Path, name: str, sha256: str) -> Path:
         tree = cache.use_tree(sha256)
         if tree is not None:
             return tree
-        staging = cache.folder / "unpacking" / sha256
-        with cache_disk_errors(cache.folder):
-            remove_tree(staging)
-            staging.mkdir(parents=True)
+        with (
+            cache_disk_errors(cache.folder),
+            temporary_folder("unpack", cache.folder / "unpacking") as staging,
+        ):
             try:
                 link = staging / name  # a blob has no ending, and the unpacker goes by it
                 link.symlink_to(blob.resolve())
                 fresh = unpacked_tree(link, staging, log)
                 place = cache.tree(sha256)
                 place.parent.mkdir(parents=True, exist_ok=True)
-                if not place.exists():
-                    fresh.rename(place)
+                with suppress(FileExistsError):
+                    appear(fresh, place)
             except ArchiveError:
                 blob.unlink(missing_ok=True)
                 raise
-            finally:
-                remove_tree(staging)
         return cache.use_tree(sha256) or place

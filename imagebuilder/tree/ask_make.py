@@ -23,7 +23,8 @@ from zlib import crc32
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.elf import ELF_MAGIC
-from imagebuilder.host.fs import disk_errors_explained, write_whole
+from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.handover import write_whole
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log

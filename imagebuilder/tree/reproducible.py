@@ -34,7 +34,8 @@ from pathlib import Path
 
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.beneath import write_beneath
-from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, text_of, write_whole
+from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, text_of
+from imagebuilder.host.handover import write_whole
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.host.walk import walk

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache, cache_disk_errors, is_sha256
-from imagebuilder.host.fs import write_whole
+from imagebuilder.host.handover import write_whole
 from imagebuilder.log import Log
 from imagebuilder.trust.signature import TrustError
 

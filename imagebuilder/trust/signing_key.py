@@ -13,16 +13,14 @@ hermetic feed the same pair, on the curve P-256, is made before make would.
 
 from __future__ import annotations
 
-import errno
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from imagebuilder.host.beneath import is_plain, read_beneath, write_beneath
 from imagebuilder.host.fs import disk_errors_explained, text_of, user_data
+from imagebuilder.host.handover import appear, temporary_folder
 from imagebuilder.host.sandbox import PrivateView
-from imagebuilder.host.walk import remove_tree
 from imagebuilder.trust.keys import KeyFileError, parse_usign_key
 
 PRIVATE_NAME, PUBLIC_NAME = "local-private-key.pem", "local-public-key.pem"  # of apk
@@ -107,18 +105,14 @@ def _store(files: Mapping[str, bytes], place: Path) -> bool:
     """Keep a set of files whole, or not at all where another build was faster."""
     with disk_errors_explained(place.parent):
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = Path(tempfile.mkdtemp(dir=place.parent, prefix=".new-"))
-        try:
+        with temporary_folder("new", place.parent) as fresh:
             for name, data in files.items():
                 (fresh / name).write_bytes(data)
                 (fresh / name).chmod(0o600)
-            fresh.rename(place)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-            return False
-        finally:
-            remove_tree(fresh)
+            try:
+                appear(fresh, place)
+            except FileExistsError:
+                return False
     return True
 
 

@@ -17,9 +17,11 @@ import typer
 
 from imagebuilder.cli.app import app
 from imagebuilder.host.cache import Cache
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.model.package import Dependency, Package
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.rootfs.tree import EMPTY, FileTree, file_of
+from imagebuilder.workspace import open_workspace
 from tests.support import firmware_images as images
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -246,10 +248,83 @@ def test_clean(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert json.loads(cli("clean", "--all", *where, "--json").stdout) == {
         "removed": ["out", "cache"],
+        "in_use": [],
         "cache": "cache",
         "cleaned": None,
     }
     assert not (tmp_path / "cache").exists()
+
+
+def test_clean_refuses_what_this_program_did_not_make(cli: Cli, tmp_path: Path) -> None:
+    letters, notes = tmp_path / "letters", tmp_path / "letters/thesis/chapters.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("four years of work")
+    (tmp_path / "file").touch()
+    for argv in (
+        ("--output", "letters"),
+        ("--all", "--output", "none", "--cache", "letters"),
+        ("--fetched", "--cache", "letters"),
+        ("--fetched", "--keep", "1K", "--cache", "letters"),
+        ("--output", "letters", "--all", "--cache", "none"),
+    ):
+        ended = cli("clean", *argv)
+        assert ended.returncode == 2
+        assert "letters is not a" in ended.stderr
+        assert "it holds thesis; nothing is removed" in ended.stderr
+        assert notes.exists()
+    ended = cli("clean", "--output", "file")
+    assert (ended.returncode, "file is not a folder of results" in ended.stderr) == (2, True)
+    # what a build put there beside the user's own makes it no folder of this program's
+    (letters / ".work-abcdefg1").mkdir()
+    assert cli("clean", "--output", "letters").returncode == 2
+    # a program for backups, or another one, wrote this
+    (tmp_path / "letters/CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n")
+    assert cli("clean", "--all", "--output", "none", "--cache", "letters").returncode == 2
+    assert notes.exists()
+
+
+def test_clean_beside_a_running_build(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with open_workspace(out, "config", "board") as workspace:
+        (workspace.result / "file").write_text("first")
+        workspace.hand_over()
+    (out / "config/.work-abcdefg1/deep").mkdir(parents=True)
+    with (
+        open_workspace(out, "config", "board") as workspace,
+        temporary_folder("asking", tmp_path / "cache") as asking,
+    ):
+        (workspace.result / "file").write_text("second")
+        ended = cli("clean", "--all", "--cache", "cache", "--json")
+        assert json.loads(ended.stdout)["in_use"] == ["out", "cache"]
+        assert [path.name for path in (out / "config").iterdir()] == [workspace.work.name]
+        assert asking.is_dir()
+        assert "but what is in use at this moment" in cli("clean").stdout
+        workspace.hand_over()
+    assert (out / "config/board/file").read_text() == "second"
+    assert cli("clean").stdout == "removed out\n"
+    assert not out.exists()
+
+
+def test_clean_knows_the_folders_of_earlier_versions(cli: Cli, tmp_path: Path) -> None:
+    """They have no file that says whose they are."""
+    board = tmp_path / "out/config/board"
+    board.mkdir(parents=True)
+    (board / "result.json").write_text(json.dumps({"config": "config", "board": "board"}))
+    (board.parent / "other.failed.log").touch()
+    (board.parent / ".board.lock").touch()
+    (board.parent / ".work-abcdefg1").mkdir()
+    for name in ("blobs/aa", "kits/k", "asking-abcdefg1", "partial/read-abcdefg1"):
+        (tmp_path / "cache" / name).mkdir(parents=True)
+    extra = board.parent / "notes.txt"
+    extra.touch()
+    assert cli("clean").returncode == 2
+    extra.unlink()
+    (board / "result.json").write_text(json.dumps({"config": "config", "board": "another"}))
+    assert cli("clean").returncode == 2
+    (board / "result.json").write_text(json.dumps({"config": "config", "board": "board"}))
+    ended = cli("clean", "--all", "--cache", "cache", "--json")
+    assert json.loads(ended.stdout)["removed"] == ["out", "cache"]
+    assert not {"out", "cache"} & {path.name for path in tmp_path.iterdir()}
 
 
 def test_clean_what_was_fetched(cli: Cli, tmp_path: Path) -> None:

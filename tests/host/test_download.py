@@ -357,7 +357,7 @@ def test_clean(tmp_path: Path) -> None:
     index.parent.mkdir()
     index.write_bytes(b"i" * 100)
     os.utime(index, (now[0] - 1, now[0] - 1))
-    (cache.folder / "trees/.unpack-x").mkdir()  # of a process that was killed
+    (cache.folder / "trees/.unpack-xxxxxxxx").mkdir()  # of a process that was killed
     assert cache.size() == 2600
     cleaned = cache.clean(limit=1600)
     assert (cleaned.trees, cleaned.downloads, cleaned.indexes, cleaned.left) == (1, 0, 0, 1600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import time
@@ -13,14 +14,9 @@ import pytest
 
 from imagebuilder.errors import HostError
 from imagebuilder.host import sandbox
-from imagebuilder.host.fs import (
-    disk_errors_explained,
-    is_inside,
-    ready_cache,
-    replace_folder,
-    sha256_of,
-    write_whole,
-)
+from imagebuilder.host.fs import disk_errors_explained, is_inside, sha256_of
+from imagebuilder.host.handover import replace_folder, temporary_folder, write_whole
+from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.run import (
     TAIL_LINES,
     BackgroundProgram,
@@ -281,7 +277,7 @@ def test_builds_that_end_do_not_disturb_those_that_begin(tmp_path: Path) -> None
 
 
 def test_what_a_killed_build_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
-    dead = tmp_path / "config/.work-dead"
+    dead = tmp_path / "config/.work-deaddead"
     dead.mkdir(parents=True)
     (dead / ".lock").touch()
     with (
@@ -291,6 +287,54 @@ def test_what_a_killed_build_left_is_removed_and_a_living_ones_is_not(tmp_path: 
         assert not dead.exists()
         assert living.work.exists()
         assert other.work.exists()
+
+
+def test_what_was_left_for_other_configs_goes_too_but_nothing_of_the_users(tmp_path: Path) -> None:
+    own, users = tmp_path / "out", tmp_path / "home"
+    for output in (own, users):
+        for name in ("other/.work-abcdefg1", ".first-abcdefg1/config/.work-abcdefg1"):
+            (output / name).mkdir(parents=True)
+    (users / "other/.x.lock").touch()
+    (users / "letters.txt").touch()
+    for output in (own, users):
+        with open_workspace(output, "config", "board") as workspace:
+            workspace.hand_over()
+    assert sorted(path.name for path in own.iterdir()) == [".openwrt-imagebuilder", "config", "other"]
+    assert list((own / "other").iterdir()) == []
+    assert sorted(path.name for path in users.iterdir()) == ["config", "letters.txt", "other"]
+    assert len(list((users / "other").iterdir())) == 2
+
+
+def test_a_previous_result_that_a_killed_build_moved_aside_comes_back(tmp_path: Path) -> None:
+    """As versions left it that handed over in two steps, and file systems that cannot exchange names."""
+    old = tmp_path / "out/config/.board.old-4711"
+    old.mkdir(parents=True)
+    (old / "result.json").write_text(json.dumps({"config": "config", "board": "board"}))
+    with pytest.raises(KeyboardInterrupt), open_workspace(tmp_path / "out", "config", "other"):
+        raise KeyboardInterrupt
+    assert [path.name for path in (tmp_path / "out/config").iterdir()] == ["board"]
+
+
+def test_the_cache_is_marked_and_what_the_dead_left_in_it_goes(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    names = (
+        *(".asking-abcdefg1", "asking-abcdefg1", "look-abcdefg1", "partial/read-abcdefg1"),
+        *("partial/apt-abcdefg1", "kits/.making-abcdefg1", "build-requires/.new-abcdefg1"),
+        *("trees/.unpack-abcdefg1", "mine/.new-abcdefg1"),
+    )
+    for name in names:
+        (cache / name / "deep").mkdir(parents=True)
+    (cache / "indexes").mkdir()
+    (cache / "indexes/.x.packages.new-abcdefg1").touch()
+    with temporary_folder("read", cache / "partial") as living:
+        ready_cache(cache)
+        assert list((cache / "partial").iterdir()) == [living]
+    assert (cache / "mine/.new-abcdefg1/deep").is_dir()  # no folder of ours, so the cache is not marked
+    assert [str(path) for path in cache.glob("*/*") if path.parent.name != "mine"] == []
+    assert not (cache / "CACHEDIR.TAG").exists()
+    remove_tree(cache / "mine")
+    ready_cache(cache)
+    assert (cache / "CACHEDIR.TAG").read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55\n")
 
 
 def test_interrupting_stops_what_runs(tmp_path: Path) -> None:

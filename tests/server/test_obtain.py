@@ -25,6 +25,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.host.download import Downloads, WrongContentError
 from imagebuilder.host.transfer_part import DownloadError, NotThereError
+from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Event, Log, Progress
 from imagebuilder.model.package import Package
 from imagebuilder.packages.opkg.obtain import (
@@ -303,7 +304,7 @@ def test_after_a_refused_archive_a_corrected_mirror_is_heard(
     site.add_target(noise=b"first")
     if used:
         first = obtain()
-        archive_module.remove_tree(first.folder)
+        remove_tree(first.folder)
         cache.blob(first.sha256).unlink()
     before = left_in(cache.folder)
     spoil(site)
@@ -314,7 +315,7 @@ def test_after_a_refused_archive_a_corrected_mirror_is_heard(
     got = obtain()
     assert (got.sha256, got.source == CACHED) == (sha, False)
     assert ("has others" in told.notes) == used
-    archive_module.remove_tree(got.folder)
+    remove_tree(got.folder)
     assert obtain(offline=True).sha256 == sha
 
 
@@ -338,7 +339,7 @@ def test_a_refused_archive_offline_and_with_no_mirror_to_ask(
 ) -> None:
     _, sha = site.add_target()
     got = obtain()
-    archive_module.remove_tree(got.folder)
+    remove_tree(got.folder)
     cache.blob(sha).unlink()
     swapped_archive(site)
     with pytest.raises(SwappedFileError):
@@ -599,7 +600,7 @@ def test_a_damaged_archive_in_the_cache_is_fetched_again(
     got = obtain()
     cache.blob(sha).write_bytes(b"damaged")
     assert obtain().folder == got.folder  # the tree is there: nobody needs the archive
-    archive_module.remove_tree(got.folder)
+    remove_tree(got.folder)
     assert (obtain().folder / "release").exists()
     assert len(server.paths(name)) == 2
 

@@ -286,9 +286,9 @@ def small_board(**profile: str) -> Board:
 
 
 def left_in(folder: Path) -> list[str]:
-    """The files of a cache that mean something: neither locks nor what is remembered of indexes."""
+    """The files of a cache that mean something: neither its mark, locks nor what is remembered of indexes."""
     return sorted(
         str(path.relative_to(folder))
         for path in folder.rglob("*")
-        if not path.is_dir() and path.relative_to(folder).parts[0] not in ("locks", "seen")
+        if not path.is_dir() and path.relative_to(folder).parts[0] not in ("CACHEDIR.TAG", "locks", "seen")
     )

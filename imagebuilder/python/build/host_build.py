@@ -8,14 +8,13 @@ out what it can do without.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import shutil
 import sys
-import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,9 +25,9 @@ from imagebuilder.config.app import PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.handover import appear, temporary_folder
 from imagebuilder.host.run import TAIL_LINES, Completed, clean_environment, run
 from imagebuilder.host.sandbox import scratch_folder, shut_in
-from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Log
 from imagebuilder.model.filespec import site_packages
 from imagebuilder.python.requirements.index_pip import pip
@@ -290,19 +289,11 @@ def _fetched(requires: Sequence[str], bench: Bench, log: Log) -> Path:
             hint="build once without --offline",
         )
     log.progress(f"fetching what the build needs: {', '.join(requires)}")
-    with disk_errors_explained(bench.cache):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=place.parent, prefix=".new-"))
-        try:
-            argv = ["download", "--only-binary", ":all:", "--dest", str(fresh), *requires]
-            pip(argv, f"fetching what the build requires ({', '.join(requires)})", cwd=fresh, log=log)
-            fresh.rename(place)
-        except OSError as error:
-            # another build has fetched the very same meanwhile
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-        finally:
-            remove_tree(fresh)
+    with disk_errors_explained(bench.cache), temporary_folder("new", place.parent) as fresh:
+        argv = ["download", "--only-binary", ":all:", "--dest", str(fresh), *requires]
+        pip(argv, f"fetching what the build requires ({', '.join(requires)})", cwd=fresh, log=log)
+        with suppress(FileExistsError):  # another build has fetched the very same meanwhile
+            appear(fresh, place)
     return place
 
 
