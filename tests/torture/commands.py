@@ -141,6 +141,17 @@ def _extract(world: World, variant: str) -> list[str]:
     return ["extract", str(world.tree(variant) / "sysupgrade.bin"), str(world.out / "taken")]
 
 
+def _taken(world: World) -> dict[str, str]:
+    """Nothing as long as there are no parts, which come last."""
+    taken = world.out / "taken"
+    return content([taken / "parts", taken / "rootfs"]) if (taken / "parts").exists() else {}
+
+
+def _empty_folder(world: World, _variant: str) -> None:
+    _remove(world.out)
+    (world.out / "taken").mkdir(parents=True)
+
+
 def _no_result(_world: World) -> dict[str, str]:
     return {}
 
@@ -191,6 +202,7 @@ COMMANDS = (
         lambda world, _: _remove(world.out),
         once=True,
     ),
+    Command("extract into a folder", _extract, _taken, _empty_folder, once=True),
     CLEAN,
     Command("clean --fetched", _clean("--fetched"), _no_result, _laid_again, _all_faults, _two_results),
     Command("clean --all", _clean("--all"), _no_result, _laid_again, _all_faults, _two_results),
