@@ -30,7 +30,7 @@ from imagebuilder.cli.packages import packages_app, why
 
 # the tests that take a minute or two together: without the kit, guests, whole builds, the bytes of firmware,
 # and what looks at the sources and not at what they do
-_SLOW = ("tests/whole", "tests/firmware", "tests/test_house.py", "tests/test_bootstrap.py")
+_SLOW = ("tests/whole", "tests/firmware", "tests/torture", "tests/test_house.py", "tests/test_bootstrap.py")
 FAST = ("-m", "not kit and not boot and not genuine", *(f"--ignore={each}" for each in _SLOW))
 
 app = typer.Typer(

@@ -33,7 +33,7 @@ def tortured(torture: Torture, sizes: Iterable[int]) -> None:
 
     for free in sizes:
         hurt = torture.suffer(f"with {free} KiB free", full, (0, 2))
-        if hurt.code == 2 and not re.search("[Nn]o space left|MiB are free", hurt.said):
+        if hurt.code == 2 and not re.search(r"[Nn]o space left|\d (MiB )?are free", hurt.said):
             torture.figures.failing.append(
                 f"with {free} KiB free it does not say why it ends: {hurt.said[-600:]}"
             )
