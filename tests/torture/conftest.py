@@ -11,6 +11,7 @@ from tests.torture.support import Figures, Victim
 from tests.torture.world import World, make_world
 
 Report = Callable[[Figures], None]
+_FIGURES = "torture"
 
 
 @pytest.fixture
@@ -25,13 +26,22 @@ def victim(world: World) -> Iterator[Victim]:
 
 
 @pytest.fixture
-def report(capsys: pytest.CaptureFixture[str]) -> Report:
-    """Prints figures, also where the test passes, and fails it where something is wrong."""
+def report(request: pytest.FixtureRequest) -> Report:
+    """Keeps figures for the end of the run, and fails the test where something is wrong."""
 
     def tell(figures: Figures) -> None:
-        with capsys.disabled():
-            print("", figures.line(), *figures.faults(), sep="\n")
+        request.node.user_properties.append((_FIGURES, figures.line()))
         assert figures.faults() == []
         assert figures.made > 0
 
     return tell
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures of all commands, also those that other processes of pytest have found."""
+    ended = [each for kind in ("passed", "failed") for each in terminalreporter.stats.get(kind, ())]
+    lines = [text for each in ended for name, text in each.user_properties if name == _FIGURES]
+    if lines:
+        terminalreporter.section("torture")
+        for line in lines:
+            terminalreporter.write_line(line)
