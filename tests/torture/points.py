@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 # the events of Python's audit hooks: which of their arguments are paths, and which the folders of these
 _EVENTS: Mapping[str, Sequence[tuple[int, int | None]]] = {
-    "os.rename": ((0, 2), (1, 3)),
+    "os.rename": ((1, 3), (0, 2)),
     "os.link": ((1, 3),),
     "os.symlink": ((1, 2),),
     "os.mkdir": ((0, 2),),
@@ -54,10 +54,11 @@ class Points:
         self._count, self._lock = 0, threading.RLock()
         self._write, self._inside = os.write, threading.local()
 
-    def reach(self, call: str, path: str, first: Callable[[], object] = lambda: None) -> None:
-        """Count a call; at its point do `first`, and end here as kill -9 ends a process."""
+    def reach(self, call: str, path: str, first: Callable[[], object] = lambda: None) -> bool:
+        """Count a call, if it is one below the folders; whether it is. At its point do `first`, and end here
+        as kill -9 ends a process."""
         if getattr(self._inside, "here", False) or not self._counts(path):
-            return
+            return False
         self._inside.here = True
         try:
             with self._lock:
@@ -67,6 +68,7 @@ class Points:
                     first()
                     os.kill(os.getpid(), signal.SIGKILL)
                     signal.pause()
+            return True
         finally:
             self._inside.here = False
 
@@ -82,8 +84,9 @@ class Points:
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         for place, folder in _EVENTS.get(event, ()):
-            at = None if folder is None else arguments[folder]
-            self.reach(event.removeprefix("os."), _path(arguments[place], at))
+            path = _path(arguments[place], None if folder is None else arguments[folder])
+            if self.reach(event.removeprefix("os."), path):
+                return  # one point, though it changes two names
 
     def _replace_opening(self) -> None:
         real_open, points = os.open, self
@@ -152,7 +155,11 @@ class Points:
 
         def found(library: ctypes.CDLL, name: str) -> Any:
             function = real(library, name)
-            return _Seen(function, name, numbers, points) if name in ("syscall", "renameat2") else function
+            if name not in ("syscall", "renameat2"):
+                return function
+            seen = _Seen(function, name, numbers, points)
+            setattr(library, name, seen)  # as ctypes does: it is asked for a function once
+            return seen
 
         ctypes.CDLL.__getattr__ = found  # type: ignore[method-assign]
 
@@ -178,8 +185,9 @@ class _Seen:
         if name == "syscall":
             name, rest = self._numbers.get(plain[0], ""), plain[1:]
         if name == "renameat2":
-            for folder, path in ((rest[0], rest[1]), (rest[2], rest[3])):
-                self._points.reach(name, _path(path, folder))
+            self._points.reach(name, _path(rest[3], rest[2])) or self._points.reach(
+                name, _path(rest[1], rest[0])
+            )
         return self._function(*arguments)
 
 

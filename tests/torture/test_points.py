@@ -34,7 +34,10 @@ handle, name = tempfile.mkstemp(dir=folder, prefix="made-")
 with os.fdopen(handle, "wb", 0) as stream:
     stream.write(b"raw")
 os.unlink(name)
-ctypes.CDLL(None).syscall(316, -100, os.fsencode(below / "new"), -100, os.fsencode(below / "copy"), 2)
+names = -100, os.fsencode(below / "new"), -100, os.fsencode(below / "copy"), ctypes.c_uint(2)
+library = ctypes.CDLL(None, use_errno=True)
+assert library.syscall(ctypes.c_long(316), *names) == 0
+assert not hasattr(library, "renameat2") or library.renameat2(*names) == 0
 shutil.rmtree(below / "deep")
 (below / "new").read_text()
 Path(folder + "-outside").write_text("x")
@@ -42,7 +45,6 @@ Path(folder + "-outside").write_text("x")
 CALLS = [
     ("open", "text"),
     ("write", "text"),
-    ("rename", "text"),
     ("rename", "new"),
     ("mkdir", "deep"),
     ("symlink", "other"),
@@ -53,7 +55,7 @@ CALLS = [
     ("open", "made-"),
     ("write", "made-"),
     ("remove", "made-"),
-    ("renameat2", "new"),
+    ("renameat2", "copy"),
     ("renameat2", "copy"),
     ("remove", "deep/linked"),
     ("rmdir", "deep"),
@@ -74,8 +76,8 @@ def test_every_call_that_changes_something_is_a_point(tmp_path: Path) -> None:
     assert code == 0
     found = [(point.call, point.path.removeprefix(f"{tmp_path}/below/")) for point in points]
     plain = [(call, "made-" if path.startswith("made-") else path) for call, path in found]
-    # shutil sends files in as many steps as it likes
-    assert [one for at, one in enumerate(plain) if one != plain[at - 1] or at == 0] == CALLS
+    plain.remove(("sendfile", "copy"))  # the second one says that there is no more
+    assert plain == CALLS
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_every_call_that_changes_something_is_a_point(tmp_path: Path) -> None:
         (1, {}),
         (2, {"text": "one "}),
         (3, {"text": "one two "}),
-        (5, {"new": "one two "}),
+        (4, {"new": "one two "}),
     ],
 )
 def test_it_ends_before_that_call_or_within_that_write(
