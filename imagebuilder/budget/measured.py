@@ -23,7 +23,7 @@ def measured_bytes(
         return None
     epoch = source_date_epoch(supply.tree)
     steady_tools(supply.tree, job.view, job.log, job.cache)
-    with scratch_folder(job.work, "measure-") as place:
+    with scratch_folder(job.work) as place:
         root = place / "root"
         write_tree(installed, root, mtime=epoch)
         root.chmod(0o755)

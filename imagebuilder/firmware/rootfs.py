@@ -13,7 +13,6 @@ does, it is the first name in the device tree's `compatible` (base-files, lib/pr
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from imagebuilder.firmware.reader import ImageFormatError, View
 from imagebuilder.firmware.squashfs.index import SquashfsIndex, read_index
 from imagebuilder.firmware.squashfs.squashfs import superblock
 from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.model.control import ControlError, paragraphs, parse_fields
 from imagebuilder.model.firmware import PackageShare, PythonInside, RootFacts, RootFile
@@ -59,8 +59,8 @@ class RootFs:
         space.
         """
         wanted = [file for file in files if file.kind == "file"]
-        with tempfile.TemporaryDirectory(prefix="firmware-") as scratch, disk_errors_explained(Path(scratch)):
-            image, names, root = (Path(scratch) / name for name in ("image", "names", "root"))
+        with temporary_folder("scratch") as scratch, disk_errors_explained(scratch):
+            image, names, root = (scratch / name for name in ("image", "names", "root"))
             root.mkdir()
             if wanted:
                 self._copy(image)

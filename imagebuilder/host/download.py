@@ -3,7 +3,6 @@ alone."""
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache, OfflineError, cache_disk_errors
 from imagebuilder.host.fs import sha256_of
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.transfer import Patience, Transfers
 from imagebuilder.host.transfer_part import (
     DownloadError,
@@ -83,12 +83,13 @@ class Downloads:
         HostError; OfflineError where the place takes the network."""
         if not self.reachable([source]):
             raise OfflineError([source.address])
-        with cache_disk_errors(self.cache.folder):
-            folder = tempfile.TemporaryDirectory(prefix="read-", dir=self.cache.partial())
-            with folder:
-                place = Path(folder.name) / "file"
-                self._transfers.save(source, PartialFile(place, max_bytes), tell=self.log.warn)
-                return Fetched(place.read_bytes(), source)
+        with (
+            cache_disk_errors(self.cache.folder),
+            temporary_folder("read", self.cache.partial()) as folder,
+        ):
+            place = folder / "file"
+            self._transfers.save(source, PartialFile(place, max_bytes), tell=self.log.warn)
+            return Fetched(place.read_bytes(), source)
 
     def get(self, wanted: Wanted, *, anew: bool = False) -> Path:
         """One file, from the cache or the first place that has it; its content is compared. anew: not from

@@ -16,17 +16,16 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from imagebuilder.errors import HostError
 from imagebuilder.host import bubblewrap
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.run import CLEAN_PATH, ProgramError, ProgramTimeoutError, find_program, run
-from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Log
 
 PROBE_SECONDS = 20.0
@@ -151,8 +150,8 @@ def shut_in(folder: Path, work: Path, *, readable: Sequence[Path] = (), network:
 
 def check_sandbox() -> None:
     """HostError, with what helps, where make cannot be shut into a sandbox on this machine."""
-    with tempfile.TemporaryDirectory(prefix="sandbox-") as name:
-        folder, work = Path(name, "tree"), Path(name, "work")
+    with temporary_folder("scratch") as place:
+        folder, work = place / "tree", place / "work"
         folder.mkdir()
         work.mkdir()
         shut_in(folder, work)
@@ -200,16 +199,10 @@ def _mount_point() -> Path:
     return path
 
 
-@contextmanager
-def scratch_folder(work: Path, prefix: str) -> Iterator[Path]:
+def scratch_folder(work: Path) -> AbstractContextManager[Path]:
     """A folder of its own below the `tmp` of a work folder, which programs in the view can write to; gone
     afterwards."""
-    (work / "tmp").mkdir(exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=prefix, dir=work / "tmp"))
-    try:
-        yield place
-    finally:
-        remove_tree(place)
+    return temporary_folder("scratch", work / "tmp")
 
 
 SETTINGS = Path("/proc/sys")

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import itertools
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -100,15 +101,51 @@ def _check_bounds(top: Path, count: int, length: int, item: Item) -> None:
     if count > MOST_ENTRIES:
         raise BeneathError(f"more than {MOST_ENTRIES} files and folders lie below {top}")
     if length >= PATH_MAX:
-        raise BeneathError(
-            f"a path below {top} is longer than {PATH_MAX} bytes: it begins {item.path[:80]}",
-            hint="no program can open it, and no device: have fewer folders in each other",
-        )
+        raise _too_long(top, item)
+
+
+def _too_long(top: Path, item: Item) -> BeneathError:
+    return BeneathError(
+        f"a path below {top} is longer than {PATH_MAX} bytes: it begins {item.path[:80]}",
+        hint="no program can open it, and no device: have fewer folders in each other",
+    )
 
 
 def listed(top: Path, name: str = "") -> list[Item]:
     """What lies in the folder top, or in one below it, by name. Raises as walk(), bounded."""
     return list(walk(top, name, enter=lambda _: False, bounded=True))
+
+
+def files_below(top: Path, enter: Callable[[str], bool]) -> list[Item]:
+    """All that is no folder in a folder, which may be given by a link to it: the files of a folder come
+    before those of folders in it. enter, and what is raised, as for walk(), bounded."""
+    found = [item for item in walk(top.resolve(), enter=enter, bounded=True) if not item.is_folder]
+
+    def order(item: Item) -> list[tuple[bool, str]]:
+        *above, name = item.path.split("/")
+        return [*((True, part) for part in above), (False, name)]
+
+    return sorted(found, key=order)
+
+
+def copy_tree(top: Path, place: Path, enter: Callable[[str], bool]) -> None:
+    """Copy a folder, which may be given by a link to it, to a place where nothing is: files with modes and
+    times, and links as they are; sockets, pipes and devices are left out. enter, and what is raised, as for
+    walk(), bounded; BeneathError also where a path of the copy would be too long."""
+    room = PATH_MAX - len(os.fsencode(place.absolute())) - 1
+    top = top.resolve()
+    place.mkdir(parents=True)
+    for item in walk(top, enter=enter, bounded=True):
+        copy = place / item.path
+        if len(os.fsencode(item.path)) >= room:
+            raise _too_long(top, item)
+        if item.is_folder:
+            if enter(item.path):
+                copy.mkdir()
+        elif item.is_link:
+            copy.symlink_to(item.target())
+        elif item.is_file:
+            shutil.copy2(top / item.path, copy, follow_symlinks=False)
 
 
 def _names(handle: int) -> Iterator[str]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from imagebuilder.host.fs import disk_errors_explained, sha256_of
-from imagebuilder.host.handover import write_whole
+from imagebuilder.host.handover import temporary_folder, write_whole
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.walk import remove_tree
 from imagebuilder.kit import layout
@@ -62,11 +61,11 @@ def genimage(config: str, values: Mapping[str, str], inputs: Path, into: Path, e
     into: where the images that it describes go. ProgramError if genimage fails."""
     for name, value in values.items():
         config = config.replace(f"@{name}@", value)
-    with disk_errors_explained(into), tempfile.TemporaryDirectory(dir=inputs) as scratch:
-        root, temporary = Path(scratch) / "root", Path(scratch) / "tmp"
+    with disk_errors_explained(into), temporary_folder("scratch", inputs) as scratch:
+        root, temporary = scratch / "root", scratch / "tmp"
         for folder in (root, temporary):
             folder.mkdir()
-        file = Path(scratch) / "genimage.cfg"
+        file = scratch / "genimage.cfg"
         file.write_text(config, "utf-8")
         into.mkdir(parents=True, exist_ok=True)
         argv = ["genimage", "--loglevel", "1", "--config", str(file), "--inputpath", str(inputs)]

@@ -13,7 +13,6 @@ import shlex
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import imagebuilder
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.kit.debian.archive import Deb
 from imagebuilder.kit.feed import write_index
 from imagebuilder.kit.image import esp_size, genimage, make_overlay
@@ -68,8 +68,7 @@ def make_boot_parts(materials: Materials, into: Path) -> None:
     Equal input gives equal bytes. ProgramError where genimage, mtools, mkdosfs or mke2fs fail.
     """
     into.mkdir(parents=True, exist_ok=True)
-    with disk_errors_explained(into), tempfile.TemporaryDirectory(dir=into) as name:
-        inputs = Path(name)
+    with disk_errors_explained(into), temporary_folder("scratch", into) as inputs:
         (inputs / "initrd").write_bytes(initramfs(initramfs_tree(materials)))
         shutil.copyfile(materials.kernel.image, inputs / "vmlinuz")
         shutil.copyfile(materials.boot / SYSTEMD_BOOT, inputs / "systemd-bootx64.efi")

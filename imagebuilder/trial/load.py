@@ -3,13 +3,13 @@ by one whose bytecode is the same where this machine cannot run the target's (lo
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.run import Completed, clean_environment, run
 from imagebuilder.log import Log
 from imagebuilder.model.result import LoadedBytecode
@@ -127,15 +127,15 @@ def load_bytecode(
     own = can_run(root.path, root.python, root.emulated)
     modules = modules_of(paths, wanted, f"/usr/lib/python{root.python}") if own else {}
     lines = "".join(f"{path}\t{modules[path]}\n" if path in modules else f"{path}\n" for path in paths)
-    with tempfile.TemporaryDirectory(dir=work) as folder:
-        (Path(folder) / "list").write_text(lines, "utf-8")
+    with temporary_folder("scratch", work) as folder:
+        (folder / "list").write_text(lines, "utf-8")
         # a file: from 3.13 on -c wants linecache, and -W warnings, which python3-base has not
-        helper = Path(folder) / HELPER
+        helper = folder / HELPER
         helper.write_bytes((resources.files(__package__) / HELPER).read_bytes())
         if own:
             by = f"the image's own Python {root.python}"
             argv = [root.interpreter, "-B", f"{WORK}/{HELPER}", "", f"{WORK}/list"]
-            done = run_in(root, argv, Path(folder), timeout=LOAD_SECONDS)
+            done = run_in(root, argv, folder, timeout=LOAD_SECONDS)
         else:
             interpreter = host_interpreter(root.python, facts.magic_number)
             if interpreter is None:

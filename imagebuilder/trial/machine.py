@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import struct
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.run import TAIL_LINES, BackgroundProgram, clean_environment, run
 from imagebuilder.host.uefi import find_uefi
 from imagebuilder.log import Log
@@ -101,7 +101,7 @@ def boot(
     if not image.is_file():
         raise TrialError(f"there is no image {image}")
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trial-")))
+        scratch = stack.enter_context(temporary_folder("scratch"))
         socket = scratch / "console"
         snapshot = "off" if persistent else "on"
         argv = [*_DIE_WITH_US, "qemu-system-x86_64", "-accel", "tcg", "-nodefaults", "-display", "none"]

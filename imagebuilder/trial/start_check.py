@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from imagebuilder.config.board import Board
 from imagebuilder.errors import HostError
 from imagebuilder.firmware.extract import ROOT, extract
 from imagebuilder.firmware.inspection import inspect
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.run import killed_by
 from imagebuilder.log import Log
 from imagebuilder.model.firmware import Check
@@ -99,10 +99,10 @@ def start_checks(image: Path, board: Board, log: Log) -> tuple[Check, ...]:
     from imagebuilder.python.shake.commands import ProofError, RootError  # noqa: PLC0415
 
     what, expected = "the interpreter starts", f"Python {found.python.version}"
-    with tempfile.TemporaryDirectory(prefix="trying-") as folder:
-        extract(image, Path(folder) / "image")
+    with temporary_folder("scratch") as folder:
+        extract(image, folder / "image")
         try:
-            starts = tried(Path(folder) / "image" / ROOT, board, Path(folder) / "work", log)
+            starts = tried(folder / "image" / ROOT, board, folder / "work", log)
         except (ProofError, RootError) as error:
             return (Check(what, expected, error.message, False),)
     if not starts:

@@ -8,13 +8,13 @@ own keyrings and settings are not looked at. gpgv's status lines: GnuPG's doc/DE
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.trust.keys import GpgKey, KeyFileError, Keys, UsignKey, usign_lines
 
@@ -139,18 +139,18 @@ def verify_gpg(data: bytes, signature: bytes, keys: Keys, what: str) -> GpgVerdi
     SignatureFormatError, UnknownKeyError, WrongSignatureError, ExpiredKeyError; HostError where gpgv is not
     on this machine.
     """
-    with tempfile.TemporaryDirectory(prefix="gpgv-") as home:
+    with temporary_folder("scratch") as home:
         files = {"signature": signature, "data": data}
-        status = _gpgv(Path(home), files, keys.gpg)
+        status = _gpgv(home, files, keys.gpg)
     return read_status(status, keys, what)
 
 
 def verify_clearsigned(message: bytes, keys: Keys, what: str) -> tuple[GpgVerdict, bytes]:
     """What is known of a clear-signed message (RFC 4880, section 7), and the text that it signs, which is
     gpgv's own reading of it. what: the file's name, for messages. Errors as verify_gpg()."""
-    with tempfile.TemporaryDirectory(prefix="gpgv-") as home:
-        text = Path(home) / "text"
-        status = _gpgv(Path(home), {"message": message}, keys.gpg, "--output", str(text))
+    with temporary_folder("scratch") as home:
+        text = home / "text"
+        status = _gpgv(home, {"message": message}, keys.gpg, "--output", str(text))
         verdict = read_status(status, keys, what)
         return verdict, text.read_bytes()
 

@@ -405,6 +405,38 @@ def test_a_build_that_is_stopped_during_make_can_simply_be_run_again(
     assert not list((tmp_path / "out/router").glob(".work-*"))
 
 
+_NEST = """
+chunk=$(yes d | head -n 500 | tr '\\n' /)
+mkdir -p {place} inner
+for i in $(seq {chunks}); do mkdir -p outer/$chunk; mv inner outer/$chunk/d; mv outer inner; done
+mv inner {place}/d
+touch make-runs
+"""
+ROOT = "build_dir/target-x/root-ath79"
+
+
+@pytest.mark.parametrize(
+    "place", [ROOT, f"{ROOT}/usr/lib/python3.11", "build_dir/target-x/linux-ath79_tiny", "tmp"]
+)
+@pytest.mark.parametrize("chunks", [2, 40])
+def test_folders_nested_without_end_are_an_error_that_names_them_or_none(
+    request_for: Callable[..., Request], small_tree: Path, tmp_path: Path, place: str, chunks: int
+) -> None:
+    """A thousand are more than a function that calls itself can go, 20,000 more than any path can name."""
+    build_image(request_for(), Log())
+    (small_tree / "behaviour").write_text(_NEST.format(place=place, chunks=chunks))
+    try:
+        build_image(request_for(), Log())
+    except UserError as error:
+        assert "longer than 4096 bytes: it begins" in error.message
+        assert chunks == 40
+    assert leftovers(tmp_path / "out") in ([BOARD], [BOARD, f"{BOARD}.failed.log"])
+    (small_tree / "behaviour").write_text("touch make-runs\n")
+    place_of_result, _ = build_image(request_for(), Log())
+    assert (place_of_result / "result.json").is_file()
+    assert leftovers(tmp_path / "out") == [BOARD]
+
+
 def test_unknown_disabled_services_are_told(
     request_for: Callable[..., Request], add_config: AddConfig, small_tree: Path
 ) -> None:

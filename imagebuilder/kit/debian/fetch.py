@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache, cache_disk_errors
 from imagebuilder.host.download import Downloads, Wanted
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.run import CLEAN_PATH, run
 from imagebuilder.host.transfer_part import DownloadError, NotThereError, Source
 from imagebuilder.kit.debian.apt import AptArchive, AptFailedError, is_missing
@@ -173,11 +173,11 @@ def _archive(edition: Edition, mirrors: Mirrors, cache: Cache, log: Log) -> Iter
             yield archive
         return
     with (
-        tempfile.TemporaryDirectory(prefix="apt-", dir=cache.partial()) as folder,
-        tempfile.TemporaryDirectory(prefix="apt-keyring-") as plain,
+        temporary_folder("apt", cache.partial()) as folder,
+        temporary_folder("apt") as plain,
     ):
-        keyring = Path(plain) / "keyring.gpg"
-        yield AptArchive(suites, keys, cache, log, folder=Path(folder), keyring=keyring)
+        keyring = plain / "keyring.gpg"
+        yield AptArchive(suites, keys, cache, log, folder=folder, keyring=keyring)
 
 
 def _chosen(lists: Sequence[tuple[Suite, bytes]], names: Sequence[str]) -> list[Deb]:

@@ -208,7 +208,7 @@ def _local_index(folder: Path, job: Job) -> bytes:
     """A folder's index, made from the files themselves where there is none."""
     if (folder / INDEX).is_file():
         return (folder / INDEX).read_bytes()
-    with scratch_folder(job.work, "feed-") as copies:  # the view shows no folder of users
+    with scratch_folder(job.work) as copies:  # the view shows no folder of users
         files = [shutil.copy(file, copies) for file in sorted(folder.glob("*.apk"))]
         inside = [job.view.work / Path(file).relative_to(job.work) for file in files]
         return make_index(job.view, job.work, inside, job.log, sign_with=None)
@@ -236,7 +236,7 @@ def _check_usable(chosen: Sequence[str], supply: Supply) -> None:
 
 def _local_packages(job: Job, local: Sequence[Package]) -> bytes:
     """An index of packages that are not made yet: apk plans with indexes only."""
-    with scratch_folder(job.work, "declared-") as place:
+    with scratch_folder(job.work) as place:
         files = [
             write_apk(place, LocalPackage(package, EMPTY), job.view, job.work, job.log, epoch=0).path
             for package in local

@@ -92,7 +92,7 @@ def make_index(
 ) -> bytes:
     """A `packages.adb` of package files, made by the tree's apk. files: as programs in the view see them;
     sign_with: a private key's file, from the tree's folder, or None. ApkError, in apk's own words."""
-    with scratch_folder(work, "apk-") as scratch:
+    with scratch_folder(work) as scratch:
         inside = view.work / "tmp" / scratch.name
         argv = ["mkndx", "--allow-untrusted", "--output", str(inside / INDEX)]
         if sign_with is not None:
@@ -114,7 +114,7 @@ def plan_install(
     signature. work: the folder that the view shows as view.work. ApkRefusalError where the words cannot be
     had together; ApkError.
     """
-    with scratch_folder(work, "apk-") as scratch:
+    with scratch_folder(work) as scratch:
         inside = view.work / "tmp" / scratch.name
         lines = []
         for number, data in enumerate(indexes):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from imagebuilder.host.beneath import is_plain
 from imagebuilder.host.fs import disk_errors_explained, sha256_of
+from imagebuilder.host.handover import whole_file
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, scratch_folder
 from imagebuilder.log import Log
@@ -93,14 +94,11 @@ def write_apk(
         raise PackageFileError(
             f"{made.package.name}: {unknown[0]} is no script of apk", hint=f"they are {', '.join(SCRIPTS)}"
         )
-    with scratch_folder(work, "mkpkg-") as scratch:
+    with scratch_folder(work) as scratch:
         _mkpkg(made, view, scratch, log, epoch=epoch)
         place = folder / apk_name(made.package)
-        with disk_errors_explained(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            new = place.with_name(f".{place.name}.new")
+        with disk_errors_explained(folder), whole_file(place) as new:
             shutil.copyfile(scratch / "made", new)
-            new.replace(place)
     unpacked = sum(map(content_size, made.tree.values()))
     size, sha256 = place.stat().st_size, sha256_of(place)
     package = replace(made.package, filename=place.name, size=size, installed_size=unpacked, sha256=sha256)

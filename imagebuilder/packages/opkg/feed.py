@@ -20,6 +20,7 @@ from pathlib import Path
 from imagebuilder.host.beneath import write_beneath
 from imagebuilder.host.fs import copy_file, disk_errors_explained, sha256_of
 from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.host.walk import walk
 from imagebuilder.model.control import format_fields
 from imagebuilder.model.package import Package, Selected
 from imagebuilder.model.tree import Places
@@ -128,7 +129,9 @@ _LOOKS_INLINE = "_call_image"
 
 def own_packages(tree: Path) -> tuple[Path, ...]:
     """The package files in the tree's packages/, sorted, that its index lists."""
-    found = sorted((tree / "packages").rglob("*.ipk"))
+    folder = tree / "packages"
+    items = walk(folder.resolve(), bounded=True) if folder.is_dir() else ()
+    found = sorted(folder / item.path for item in items if item.path.endswith(".ipk") and not item.is_folder)
     return tuple(path for path in found if path.name.partition("_")[0] not in _NOT_LISTED)
 
 

@@ -20,6 +20,7 @@ from typing import IO, Literal
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import disk_errors_explained, sha256_of
+from imagebuilder.host.handover import whole_file
 from imagebuilder.model.control import ControlError, fields_of, format_fields
 from imagebuilder.model.package import Package
 from imagebuilder.rootfs.files import content_size, opened
@@ -178,17 +179,11 @@ def write_ipk(
                 raise PackageFileError(
                     f"{package.name}: {error.message}", hint="put that field right"
                 ) from None
-        folder.mkdir(parents=True, exist_ok=True)
-        new = place.with_name(f".{place.name}.new")
-        try:
-            with new.open("wb") as out, _tar_gz(out) as archive:
-                _add(archive, "./debian-binary", FORMAT_VERSION, 0o644, epoch)
-                for name, part in (("./data.tar.gz", data), ("./control.tar.gz", control)):
-                    size = part.tell()
-                    part.seek(0)
-                    archive.addfile(_header(name, Entry("file", 0o644), size, epoch), part)
-            new.replace(place)
-        finally:
-            new.unlink(missing_ok=True)
+        with whole_file(place) as new, new.open("wb") as out, _tar_gz(out) as archive:
+            _add(archive, "./debian-binary", FORMAT_VERSION, 0o644, epoch)
+            for name, part in (("./data.tar.gz", data), ("./control.tar.gz", control)):
+                size = part.tell()
+                part.seek(0)
+                archive.addfile(_header(name, Entry("file", 0o644), size, epoch), part)
     size = place.stat().st_size
     return PackageFile(place, replace(package, filename=place.name, size=size, sha256=sha256_of(place)))

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.walk import files_below
 from imagebuilder.python.imports.imports import Import, SourceLine, read_source
 
 MAX_ENTRIES = 20_000  # files and folders of one app
@@ -99,36 +100,32 @@ def _read(file: Path, bounds: _Bounds) -> bytes:
         raise AppError(f"{file}: {error.strerror}", hint="python.apps names it") from error
 
 
-def _folders_files(folder: Path, root: Path, prefix: PurePosixPath, bounds: _Bounds) -> Iterator[AppFile]:
-    for current, folders, files in os.walk(root):
-        here = Path(current)
-        top = here == root
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".")
-            and name != "__pycache__"
-            and not (top and name in NOT_SHIPPED)
-            and not (here / name / "pyvenv.cfg").exists()
-        )
-        for name in sorted(files):
-            bounds.entry()
-            file = here / name
-            if not name.endswith(_MODULE_ENDINGS) or not file.is_file():
-                continue
-            if top and name in NOT_SHIPPED_FILES:
-                continue
-            data = _read(file, bounds) if name.endswith(".py") else None
-            yield AppFile(str(folder / file.relative_to(folder)), prefix / file.relative_to(root), data)
+def _folders_files(root: Path, prefix: PurePosixPath, bounds: _Bounds) -> Iterator[AppFile]:
+    def shipped(path: str) -> bool:
+        name = path.rpartition("/")[2]
+        left_out = name.startswith(".") or name == "__pycache__" or path in NOT_SHIPPED
+        return not left_out and not (root / path / "pyvenv.cfg").exists()
+
+    try:
+        found = files_below(root, shipped)
+    except OSError as error:
+        raise AppError(f"{root}: {error.filename}: {error.strerror}", hint="python.apps names it") from error
+    for item in found:
+        bounds.entry()
+        file = root / item.path
+        if not item.path.endswith(_MODULE_ENDINGS) or not file.is_file() or item.path in NOT_SHIPPED_FILES:
+            continue
+        data = _read(file, bounds) if item.path.endswith(".py") else None
+        yield AppFile(str(file), prefix / item.path, data)
 
 
 def _project_files(folder: Path, bounds: _Bounds) -> Iterator[AppFile]:
     """A folder that is a package itself is imported by its name; a project with src/ ships what is there."""
     source = folder / "src"
     if source.is_dir() and any((folder / name).exists() for name in _PROJECT_FILES):
-        return _folders_files(folder, source, PurePosixPath(), bounds)
+        return _folders_files(source, PurePosixPath(), bounds)
     package = (folder / "__init__.py").exists()
-    return _folders_files(folder, folder, PurePosixPath(folder.resolve().name if package else "."), bounds)
+    return _folders_files(folder, PurePosixPath(folder.resolve().name if package else "."), bounds)
 
 
 def check_directory(wheel: Path) -> None:

@@ -185,7 +185,7 @@ class _Job:
         gave goes on, and nothing else."""
         _, script, hook, control = cmd
         # a folder anew each time: into one that the project's code had, it could have put links that lead out
-        with disk_errors_explained(self.work), scratch_folder(self.work, "hook-") as outside:
+        with disk_errors_explained(self.work), scratch_folder(self.work) as outside:
             inside = bubblewrap.WORK / "tmp" / outside.name
             shutil.copyfile(script, outside / "hook.py")
             shutil.copyfile(Path(control, "input.json"), outside / "input.json")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import stat
 import tarfile
 import tomllib
 import zipfile
@@ -26,6 +24,7 @@ from packaging.version import InvalidVersion, Version
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained
+from imagebuilder.host.walk import copy_tree, walk
 
 MAX_FILES = 50_000
 MAX_BYTES = 512 << 20  # unpacked
@@ -72,29 +71,19 @@ def lay_source(source: Path, folder: Path) -> Path:
 
 
 def _copied(source: Path, place: Path) -> Path:
+    def taken(path: str) -> bool:
+        return path.rpartition("/")[2] not in LEFT_OUT and not (source / path / "pyvenv.cfg").exists()
+
     count, size = 0, 0
-    for current, folders, files in os.walk(source):
-        count += len(folders) + len(files)
-        folders[:] = [name for name in folders if not _is_left_out(Path(current, name))]
-        size += sum(Path(current, name).lstat().st_size for name in files)
-        if count > MAX_FILES or size > MAX_BYTES:
-            raise SourceTreeError(f"{source} is too large for a project's source", hint="name its own folder")
-
-    def ignored(folder: str, names: list[str]) -> set[str]:
-        return {name for name in names if _is_left_out(Path(folder, name)) or _is_special(Path(folder, name))}
-
     with disk_errors_explained(place):
-        shutil.copytree(source, place, symlinks=True, ignore=ignored)
+        for item in walk(source.resolve(), enter=taken, bounded=True):
+            count, size = count + 1, size + (0 if item.is_folder else item.status.st_size)
+            if count > MAX_FILES or size > MAX_BYTES:
+                raise SourceTreeError(
+                    f"{source} is too large for a project's source", hint="name its own folder"
+                )
+        copy_tree(source, place, taken)
     return place
-
-
-def _is_left_out(path: Path) -> bool:
-    return path.name in LEFT_OUT or (path / "pyvenv.cfg").exists()
-
-
-def _is_special(path: Path) -> bool:
-    kind = stat.S_IFMT(path.lstat().st_mode)
-    return kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 
 
 def _members(source: Path) -> Iterator[tuple[str, IO[bytes]]]:

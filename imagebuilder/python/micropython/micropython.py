@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import tempfile
 import tomllib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from packaging.version import Version
 from imagebuilder.config.app import AppUse
 from imagebuilder.errors import Fault, FaultsError, HostError, UserError
 from imagebuilder.host.fs import expand_home
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.run import ProgramError, clean_environment, find_program, run
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
@@ -68,8 +68,8 @@ class MpyCross:
 
     def compile(self, path: str, data: bytes, optimize: int) -> bytes:
         """One source's bytecode; path: on the target, for messages there. MpyCrossError."""
-        with tempfile.TemporaryDirectory(prefix="mpy-") as name:
-            source, out = Path(name) / "source.py", Path(name) / "out.mpy"
+        with temporary_folder("scratch") as folder:
+            source, out = folder / "source.py", folder / "out.mpy"
             source.write_bytes(data)
             argv = [self.program, f"-O{optimize}", "-s", path, "-o", str(out), str(source)]
             try:

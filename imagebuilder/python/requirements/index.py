@@ -4,10 +4,8 @@ that are built of sources, and which of these would have to be compiled."""
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +16,9 @@ from imagebuilder.config.app import PinnedRequirement
 from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.cache import Cache, OfflineError, cache_disk_errors
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.sandbox import shut_in
+from imagebuilder.host.walk import files_below
 from imagebuilder.log import Log
 from imagebuilder.python.build.host_build import Bench, BuildOptions, HostBuildError, build_wheel
 from imagebuilder.python.build.host_build_source import LEFT_OUT, lay_source
@@ -68,7 +68,7 @@ class PackageIndex:
         UnreachableIndexError, OfflineError.
         """
         self._online(requirements)
-        with _scratch() as folder:
+        with temporary_folder("scratch") as folder:
             (folder / "requirements.txt").write_text("\n".join(requirements) + "\n", "utf-8")
             (folder / "constraints.txt").write_text("\n".join(constraints) + "\n", "utf-8")
             # not `install --dry-run`, which would hold wheels' Requires-Python against our own Python
@@ -136,7 +136,7 @@ class PackageIndex:
             if self.cache.find(sha256, self.log) is not None:
                 return self.named(wheel, sha256)
         what = key.partition(" ")[0]
-        with self.cache.lock(name, f"building {what}", self.log), _scratch() as folder:
+        with self.cache.lock(name, f"building {what}", self.log), temporary_folder("scratch") as folder:
             self.log.progress(f"building {what}")
             built = self._built(lay_source(source, folder), what, folder / "bench", target)
             sha256 = self.cache.add(built.read_bytes())
@@ -173,7 +173,7 @@ class PackageIndex:
     def _download(self, pins: Sequence[PinnedRequirement], options: Sequence[str]) -> None:
         if not pins:
             return
-        with _scratch() as folder:
+        with temporary_folder("scratch") as folder:
             lines = (f"{pin.name}=={pin.version} --hash=sha256:{pin.sha256}" for pin in pins)
             (folder / "pins.txt").write_text("\n".join(lines) + "\n", "utf-8")
             arguments = ["download", "--quiet", "--no-deps", "--require-hashes", "--dest", "files"]
@@ -191,7 +191,7 @@ class PackageIndex:
         """Fetch a source distribution; the one with this SHA-256, if it is given."""
         settings = index_settings(self.log)
         readable = [*local_places(settings), *(path for path in map(Path, _NETWORK) if path.exists())]
-        with _scratch() as folder:
+        with temporary_folder("scratch") as folder:
             tree, work = folder / "tree", folder / "work"
             check = f" --hash=sha256:{sha256}" if sha256 else ""
             for each in (tree, *(work / name for name in ("home", "tmp"))):
@@ -216,12 +216,6 @@ class PackageIndex:
             return PinnedRequirement(name=name, version=str(version), filename=file.name, sha256=sha256)
 
 
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="package-index-") as name:
-        yield Path(name)
-
-
 class NativeSourceError(UserError):
     """A source distribution with code that has to be compiled for the target. files: such files in it."""
 
@@ -240,16 +234,17 @@ class ProjectError(UserError):
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for current, folders, files in os.walk(folder):
-        here = Path(current)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if name not in LEFT_OUT
-            and not name.endswith(".egg-info")
-            and not (here / name / "pyvenv.cfg").exists()
-        )
-        yield from (here / name for name in sorted(files))
+    def taken(path: str) -> bool:
+        name = path.rpartition("/")[2]
+        left_out = name in LEFT_OUT or name.endswith(".egg-info")
+        return not left_out and not (folder / path / "pyvenv.cfg").exists()
+
+    try:
+        found = files_below(folder, taken)
+    except OSError as error:
+        raise ProjectError(f"{folder}: {error.filename}: {error.strerror}", hint="is it readable?") from error
+    for item in found:
+        yield folder / item.path
 
 
 def native_files(folder: Path) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from packaging.version import InvalidVersion, Version
 from imagebuilder.config.app import PinnedRequirement, ResolvedRequirements
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import OfflineError
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.model.package import Package
 from imagebuilder.python.requirements.index import PackageIndex
 from imagebuilder.python.requirements.index_pip import NoMatchError, PythonIndexError
@@ -269,9 +269,9 @@ def resolve_requirements(
     key = _question(bare, target, feed, mine)
     if index.offline:
         return _remembered(key, bare, index)
-    with tempfile.TemporaryDirectory(prefix="requirements-") as folder:
+    with temporary_folder("scratch") as folder:
         pinned = {name: each for name, each in feed.items() if name not in mine}
-        needed = _Search(index, target, Path(folder), mine, pinned).run(bare)
+        needed = _Search(index, target, folder, mine, pinned).run(bare)
     stubs = [canonicalize_name(each.name) for each in needed if each.version.endswith(_STUB)]
     also: dict[str, str] = {name: feed[name].package for name in stubs}
     pins = [each for each in needed if each.name not in also and each.name not in mine]

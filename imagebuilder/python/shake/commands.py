@@ -11,9 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import statistics
-import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,7 +20,10 @@ from pathlib import Path
 
 from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
+from imagebuilder.host.beneath import real_folder
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.run import TAIL_LINES, Completed, find_program, how_it_ended, killed_by, run
+from imagebuilder.host.walk import copy_tree
 from imagebuilder.log import Log
 from imagebuilder.model.result import Start
 
@@ -244,13 +245,21 @@ def _is_count(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 12
 
 
+def _no_python(root: Root) -> RootError:
+    return RootError(
+        f"{root.path} has no Python {root.python}", hint="a trace needs python3-base in the image"
+    )
+
+
 @contextmanager
 def _shimmed(root: Root, scratch: Path) -> Iterator[Root]:
     """The root with our encodings over its own, which is beside."""
     place = f"/usr/lib/python{root.python}/encodings"
-    own = root.path / place[1:]
+    own = real_folder(root.path, place[1:])
+    if own is None:
+        raise _no_python(root)
     shim = scratch / "encodings"
-    shutil.copytree(own, shim, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile)
+    copy_tree(own, shim, lambda path: path.rpartition("/")[2] != "__pycache__")
     for ending in (".pyc", ".py"):
         original = shim / f"__init__{ending}"
         if original.is_file():
@@ -266,16 +275,12 @@ def trace(root: Root, commands: Sequence[str], work: Path, log: Log) -> tuple[Tr
 
     RootError for a command that is not there, and for a root without Python; HostError; ProgramTimeoutError.
     """
-    if not (root.path / f"usr/lib/python{root.python}/encodings").is_dir():
-        raise RootError(
-            f"{root.path} has no Python {root.python}", hint="a trace needs python3-base in the image"
-        )
     work.mkdir(parents=True, exist_ok=True)
     runs = []
     for command in commands:
         log.progress(f"tracing {command}")
-        with tempfile.TemporaryDirectory(dir=work) as name, _shimmed(root, Path(name)) as shimmed:
-            shared = Path(name) / "work"
+        with temporary_folder("scratch", work) as scratch, _shimmed(root, scratch) as shimmed:
+            shared = scratch / "work"
             done = run_in(shimmed, program_argv(shimmed, command_words(command)), shared)
             file = shared / "trace"
             names, looked = parse_trace(file.read_bytes() if file.is_file() else b"")
