@@ -4,8 +4,9 @@ one thing, and prints what comes back."""
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -30,8 +31,19 @@ from imagebuilder.cli.packages import packages_app, why
 
 # the tests that take a minute or two together: without the kit, guests, whole builds, the bytes of firmware,
 # and what looks at the sources and not at what they do
-_SLOW = ("tests/whole", "tests/firmware", "tests/torture", "tests/test_house.py", "tests/test_bootstrap.py")
-FAST = ("-m", "not kit and not boot and not genuine", *(f"--ignore={each}" for each in _SLOW))
+_WITHOUT = ("-m", "not kit and not boot and not genuine")
+_NO_BUILDS = ("tests/firmware", "tests/torture", "tests/test_house.py", "tests/test_bootstrap.py")
+FAST = (*_WITHOUT, *(f"--ignore={each}" for each in ("tests/whole", *_NO_BUILDS)))
+# whole builds too: what an ordinary user may not do shows itself there. Nothing is kept below the project
+AS_USER = (*_WITHOUT, *(f"--ignore={each}" for each in _NO_BUILDS), "-p", "no:cacheprovider")
+# $1: a folder that is removed at the end, rest: the program
+_THEN_REMOVE = """
+trap 'exit 130' INT TERM
+folder=$1
+trap 'rm -rf -- "$folder"' EXIT
+shift
+"$@"
+"""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -205,6 +217,9 @@ def test(
         bool,
         typer.Option("--lowest", help="The fast tests alone, on the lowest versions of pyproject.toml."),
     ] = False,
+    as_user: Annotated[
+        bool, typer.Option("--as-user", help="Where this is root: the fast tests and builds as a user.")
+    ] = False,
 ) -> None:
     """Run the tests on all cores; with --imagebuilder also those on that genuine tree.
 
@@ -220,8 +235,13 @@ def test(
     from imagebuilder.host.lowest import NoIndexError, lowest_environment
     from imagebuilder.host.tools import install, missing_tools, possible_uses
 
-    if lowest and imagebuilder:
-        raise UserError("--lowest leaves out the tests of a genuine tree", hint="give --imagebuilder alone")
+    if (lowest or as_user) and imagebuilder:
+        left_out = "--lowest" if lowest else "--as-user"
+        raise UserError(
+            f"{left_out} leaves out the tests of a genuine tree", hint="give --imagebuilder alone"
+        )
+    if lowest and as_user:
+        raise UserError("--lowest and --as-user are two runs", hint="give one of them")
     with Reporter() as log:
         install(missing_tools(possible_uses()), log)
         try:
@@ -231,10 +251,36 @@ def test(
     # with `=`: pytest would take the value for a folder of tests before it knows the option
     genuine = [f"--imagebuilder={Path(imagebuilder).resolve()}"] if imagebuilder else []
     os.chdir(PROJECT)
+    if as_user:
+        _test_as_user(context.args)
     if python is not None:
         words = [str(python), "-m", "pytest", "-n", "auto", *FAST, *context.args]
         os.execv(python, words)  # noqa: S606 - no shell is what is wanted
     sys.exit(pytest.main(["-n", "auto", *genuine, *context.args]))
+
+
+def _test_as_user(arguments: Sequence[str]) -> NoReturn:
+    """Become the tests' process. NotTriedError where nothing can be run as another user."""
+    import os
+    import tempfile
+
+    from imagebuilder.host.ordinary_user import (
+        NoOrdinaryUserError,
+        environment,
+        ordinary_user,
+        own_places,
+        unused_number,
+    )
+
+    home = Path(tempfile.mkdtemp(prefix="as-user-"))
+    try:
+        argv = ordinary_user(home, own_places(PROJECT), unused_number())
+    except NoOrdinaryUserError as error:
+        home.rmdir()
+        raise NotTriedError(error.message, hint=error.hint) from error
+    tests = [sys.executable, "-m", "pytest", "-n", "auto", *AS_USER, *arguments]
+    words = ["sh", "-c", _THEN_REMOVE, "sh", str(home), *argv, *tests]
+    os.execve("/bin/sh", words, environment(home))  # noqa: S606 - the script is ours
 
 
 @app.command()

@@ -17,7 +17,8 @@ from imagebuilder.errors import FaultsError, UserError
 USER_FAULT = 2
 OUR_FAULT = 1
 CANNOT_BE_TOLD = 3  # `verify`: the image is whole, and nothing in it says what it is for
-NOT_TRIED = 75  # `test --lowest`: no package index can be reached (EX_TEMPFAIL of sysexits.h)
+# EX_TEMPFAIL of sysexits.h. `test --lowest`: no package index can be reached; `test --as-user`: nobody to be
+NOT_TRIED = 75
 INTERRUPTED = 130
 TERMINATED = 143
 NOBODY_READS = 141  # as a program that SIGPIPE ends, `| head` for one
@@ -34,7 +35,7 @@ class RefusedError(UserError):
 
 
 class NotTriedError(UserError):
-    """What a command was to try could not be fetched: nothing is said of it, and it may go later."""
+    """What a command was to try cannot be tried here, or could not be fetched: nothing is said of it."""
 
 
 class _TerminatedError(BaseException):

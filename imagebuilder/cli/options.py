@@ -61,7 +61,7 @@ ReleaseName = Annotated[
 ]
 Locked = Annotated[bool, typer.Option("--locked", help="Exactly what locks/CONFIG.lock says, or fail.")]
 NoSandbox = Annotated[
-    bool, typer.Option("--no-sandbox", help="Let make see the host and its network. The result says so.")
+    bool, typer.Option("--no-sandbox", help="Let make see the host and its network, without limits.")
 ]
 
 

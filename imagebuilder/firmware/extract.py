@@ -107,10 +107,12 @@ def _not_empty(into: Path) -> UserError:
 
 
 def _require_empty(into: Path) -> None:
-    """UserError for what is no empty folder. What an extraction that was killed left in it goes first: that
-    has not taken all from its temporary folder, and `parts` comes last."""
+    """UserError for what is no empty folder. What an extraction that was killed left beside it or in it goes
+    first: that one has not taken all from its temporary folder, and `parts` comes last."""
     if not os.path.lexists(into):
         return
+    with disk_errors_explained(into):
+        remove_abandoned(into.absolute().parent)
     if not into.is_dir():
         raise _not_empty(into)
     names = {path.name for path in into.iterdir()}

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import sh
 
 from imagebuilder.errors import HostError, UserError
+from imagebuilder.host.limits import Watch
 from imagebuilder.log import Log
 
 TAIL_LINES = 40
@@ -94,15 +96,23 @@ def find_program(name: str, path: str | None = None) -> str:
     return found
 
 
-def _prepare(argv: Sequence[str], cwd: Path | None, env: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
+def _prepare(
+    argv: Sequence[str], cwd: Path | None, env: Mapping[str, str], watch: Watch | None = None
+) -> tuple[Any, dict[str, Any]]:
     program = find_program(argv[0], env.get("PATH"))
+
+    def before_exec() -> None:
+        os.umask(0o022)  # any other umask would reach the modes of files in an image
+        if watch is not None:
+            watch.restrict()
+
     options: dict[str, Any] = {
         "_cwd": str(cwd) if cwd is not None else None,
         "_env": dict(env),
         "_tty_out": False,
         "_decode_errors": "replace",
         "_new_session": True,  # so that the whole group can be stopped, and a terminal's Ctrl-C is ours alone
-        "_preexec_fn": lambda: os.umask(0o022),  # any other umask would reach the modes of files in an image
+        "_preexec_fn": before_exec,
         "_bg": True,
         "_bg_exc": False,
     }
@@ -123,7 +133,7 @@ def _stop(process: Any) -> None:
             return
 
 
-def _wait(process: Any, argv: Sequence[str], timeout: float | None) -> int:
+def _wait(process: Any, argv: Sequence[str], timeout: float | None, watch: Watch | None = None) -> int:
     """Wait for the program; its exit code. Stops it when interrupted or out of time."""
     ran_out = threading.Event()
 
@@ -135,8 +145,10 @@ def _wait(process: Any, argv: Sequence[str], timeout: float | None) -> int:
     timer = threading.Timer(timeout, stop_late) if timeout is not None else None
     if timer is not None:
         timer.start()
+    watched = watch.over(process.pid, lambda: _stop(process)) if watch is not None else nullcontext()
     try:
-        process.wait()
+        with watched:
+            process.wait()
         code = int(process.exit_code)
     except sh.ErrorReturnCode as error:
         code = int(error.exit_code)
@@ -160,20 +172,26 @@ def run(
     timeout: float | None = None,
     check: bool = True,
     log: Log | None = None,
+    watch: Watch | None = None,
 ) -> Completed:
-    """Run a program to its end and keep its output. timeout in seconds.
+    """Run a program to its end and keep its output. timeout in seconds. watch: holds a program in the sandbox
+    to its limits.
 
-    Raises ProgramError for an exit code other than 0 (unless check is False), ProgramTimeoutError,
-    and HostError when the program is not on this machine.
+    Raises ProgramError for an exit code other than 0 (unless check is False), ProgramTimeoutError, what
+    Watch.check() raises, and HostError when the program is not on this machine.
     """
-    command, options = _prepare(argv, cwd, env if env is not None else clean_environment())
+    command, options = _prepare(argv, cwd, env if env is not None else clean_environment(), watch)
     if log is not None:
         log.command(argv)
     stdout: list[str] = []
     stderr: list[str] = []
     process = command(*argv[1:], _in=stdin, _out=stdout.append, _err=stderr.append, **options)
-    code = _wait(process, argv, timeout)
+    code = _wait(process, argv, timeout, watch)
     completed = Completed(tuple(argv), code, "".join(stdout), "".join(stderr))
+    if watch is not None:
+        for line in (*stdout, *stderr):
+            watch.hear(line)
+        watch.check(failed=code != 0)
     if check and code != 0:
         lines = (completed.stderr or completed.stdout).splitlines()
         raise ProgramError(argv, code, "\n".join(lines[-TAIL_LINES:]))
@@ -187,12 +205,13 @@ def stream(
     env: Mapping[str, str] | None = None,
     check: bool = True,
     log: Log | None = None,
+    watch: Watch | None = None,
 ) -> Completed:
     """Run a program and hand each line of its output, standard error included, to on_line.
 
-    Keeps the last TAIL_LINES lines for the error. Raises as run() does.
+    Keeps the last TAIL_LINES lines for the error. watch and errors: as of run().
     """
-    command, options = _prepare(argv, None, env if env is not None else clean_environment())
+    command, options = _prepare(argv, None, env if env is not None else clean_environment(), watch)
     if log is not None:
         log.command(argv)
     tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -200,10 +219,14 @@ def stream(
     def keep(chunk: str) -> None:
         line = chunk.rstrip("\n")
         tail.append(line)
+        if watch is not None:
+            watch.hear(line)
         on_line(line)
 
     process = command(*argv[1:], _in=b"", _out=keep, _err_to_out=True, _out_bufsize=1, **options)
-    code = _wait(process, argv, None)
+    code = _wait(process, argv, None, watch)
+    if watch is not None:
+        watch.check(failed=code != 0)
     if check and code != 0:
         raise ProgramError(argv, code, "\n".join(tail))
     return Completed(tuple(argv), code, "\n".join(tail))

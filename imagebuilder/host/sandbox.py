@@ -15,9 +15,10 @@ Permission denied`.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,7 +26,10 @@ from typing import Literal
 from imagebuilder.errors import HostError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.handover import temporary_folder
+from imagebuilder.host.limits import LIMITS, Limits, Watch, bounded_argv
 from imagebuilder.host.run import CLEAN_PATH, ProgramError, ProgramTimeoutError, find_program, run
+from imagebuilder.host.tree_kinds import PROBE, knows_every_user, some_of, top_names, tree_kinds
+from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Log
 
 PROBE_SECONDS = 20.0
@@ -41,12 +45,17 @@ mount --bind "$3" "$1/work"
 mount -t overlay overlay \
     -o "userxattr,lowerdir=$1/lower,upperdir=$1/work/upper,workdir=$1/work/overlay" "$1/tree"
 cd "$1/tree"
+unset OLDPWD
 shift 3
 exec "$@"
 """
 
-# in a user namespace root may not write files of users that have no number there; sh's own test says it may
-_PROBE = ("sh", "-c", 'env test -w Makefile || { echo "the tree belongs to another user" >&2; exit 1; }')
+# where every user has a number. sh's own test says that root may write to a read-only file system
+_PROBE = ("sh", "-c", 'env test -w Makefile || { echo "the tree cannot be written to" >&2; exit 1; }')
+
+_OTHER_NAMES = range(2, 10)
+_OVERLAY = ("upper", "overlay")
+_ARGUMENTS = 500  # paths that a program is given at once
 
 _MOUNTS = ("unshare", "--mount")
 _USER_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
@@ -72,24 +81,35 @@ class PrivateView:
     changed: Path
     sandboxed: bool = False
     _prefix: tuple[str, ...] = ()
+    _folder: Path | None = None
+    _limits: Limits = LIMITS
+
+    def watch(self, doing: str) -> Watch | None:
+        """What holds one run of a program in the view to its limits; None outside the sandbox, where there
+        are none. doing: what is done, in words that begin a sentence."""
+        return Watch(doing, self._folder or self.changed, self._limits) if self.sandboxed else None
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The argv that runs a program in the view, with the tree as its working folder."""
         return [*self._prefix, *argv]
 
 
-def open_view(tree: Path, work: Path, log: Log, *, sandbox: bool = True) -> PrivateView:
+def open_view(
+    tree: Path, work: Path, log: Log, *, sandbox: bool = True, limits: Limits = LIMITS
+) -> PrivateView:
     """A private view of `tree`; what changes is kept below the existing folder `work`.
 
-    sandbox: shut programs into bubblewrap. HostError where that does not work, and where neither an overlay
-    nor a copy can be had.
+    sandbox: shut programs into bubblewrap. limits: what each program there may take. HostError where that
+    does not work, and where neither an overlay nor a copy can be had.
     """
     if sandbox:
         bubblewrap.check_present()
         bubblewrap.write_settings(work)
-    for name in ("upper", "overlay"):
+    for name in _OVERLAY:
         (work / name).mkdir()
     mount_point = _mount_point()
+    kinds = None if os.geteuid() == 0 and knows_every_user() else tree_kinds(tree)
+    probe = _PROBE if kinds is None else ("sh", "-c", PROBE, "probe", *kinds.examples)
     refusals: list[str] = []
     for namespace in _candidates(sandbox=sandbox):
         prefix = (
@@ -98,14 +118,17 @@ def open_view(tree: Path, work: Path, log: Log, *, sandbox: bool = True) -> Priv
         )
         inside = mount_point / "tree", mount_point / "work"
         if sandbox:
-            prefix = (*prefix, *bubblewrap.argv(inside[0], work.resolve(), readable=_own_python(tree)))
+            shut = bubblewrap.argv(inside[0], work.resolve(), readable=_own_python(tree))
+            prefix = (*prefix, *shut, *bounded_argv(limits))
             inside = bubblewrap.TREE, bubblewrap.WORK
-        refusal = _refusal((*prefix, *_PROBE))
+        refusal = _refusal((*prefix, *probe))
+        if kinds is not None:
+            _empty_overlay(work)
         if refusal is None:
-            return PrivateView("overlay", *inside, work / "upper", sandbox, prefix)
-        refusals.append(refusal)
+            return PrivateView("overlay", *inside, work / "upper", sandbox, prefix, work, limits)
+        refusals.append(f"{kinds.foreign}; {refusal}" if kinds is not None and kinds.foreign else refusal)
     if sandbox:
-        return _sandboxed_copy(tree, work, refusals[-1], log)
+        return _sandboxed_copy(tree, work, refusals[-1], log, limits)
     return _copied_view(tree, work, refusals[-1], log)
 
 
@@ -127,14 +150,37 @@ def _refusal(argv: Sequence[str]) -> str | None:
 def _own_python(tree: Path) -> tuple[Path, ...]:
     """This project's Python, where the tree's Makefile calls it: the embedded kit's does."""
     makefile = tree / "Makefile"
-    called = makefile.is_file() and b"-m imagebuilder.kit" in makefile.read_bytes()
+    try:
+        called = makefile.is_file() and b"-m imagebuilder.kit" in makefile.read_bytes()
+    except PermissionError as error:
+        hint = f"have the tree made readable (chmod -R a+rX {tree})"
+        raise HostError(f"{makefile}: {error.strerror}", hint=hint) from error
     return bubblewrap.own_python() if called else ()
 
 
+def _empty_overlay(work: Path) -> None:
+    """Nothing is in the view of what was tried in it."""
+    for name in _OVERLAY:
+        remove_tree(work / name)
+        (work / name).mkdir()
+
+
 def _copy(tree: Path, work: Path, refusal: str, log: Log) -> Path:
+    unreadable = tree_kinds(tree).unreadable
+    if unreadable:
+        raise HostError(
+            f"{tree} has what this user cannot read: {some_of(unreadable)}. So it cannot be copied for this"
+            f" build, and no overlay mount works on it ({refusal})",
+            hint=f"have it made readable (chmod -R a+rX {tree}), or build on a copy without it",
+        )
     log.warn(f"no overlay mount here, so the tree is copied for this build ({refusal})")
     copy = work.resolve() / "tree"
-    run(["cp", "-a", "--reflink=auto", "--", str(tree.resolve()), str(copy)], log=log)
+    copy.mkdir()
+    entries = [str(tree.resolve() / name) for name in top_names(tree)]
+    for first in range(0, len(entries), _ARGUMENTS):
+        argv = ["cp", "-a", "--reflink=auto", "--", *entries[first : first + _ARGUMENTS], str(copy)]
+        run(argv, log=log)
+    shutil.copystat(tree, copy)
     return copy
 
 
@@ -144,8 +190,10 @@ def shut_in(folder: Path, work: Path, *, readable: Sequence[Path] = (), network:
     HostError where that does not work."""
     bubblewrap.check_present()
     bubblewrap.write_settings(work)
-    more = [*_namespaces(folder, work), *(["--share-net"] if network else [])]
-    return [*_TIED_TO_US, *bubblewrap.argv(folder.resolve(), work.resolve(), readable=readable, more=more)]
+    own = _namespaces(folder, work)
+    more = [*own, *(["--share-net"] if network else [])]
+    shut = bubblewrap.argv(folder.resolve(), work.resolve(), readable=readable, more=more)
+    return [*_TIED_TO_US, *shut, *(bounded_argv() if own else ())]
 
 
 def check_sandbox() -> None:
@@ -158,7 +206,8 @@ def check_sandbox() -> None:
 
 
 def _namespaces(folder: Path, work: Path) -> Sequence[str]:
-    """bubblewrap's options without our own namespaces around it."""
+    """bubblewrap's options without our own namespaces around it: a user namespace, unless it works without
+    one (for root, or where bubblewrap is setuid)."""
     ways = (bubblewrap.USER_NAMESPACE, ()) if os.geteuid() else ((), bubblewrap.USER_NAMESPACE)
     for more in ways:
         sandbox = bubblewrap.argv(folder.resolve(), work.resolve(), more=more)
@@ -168,14 +217,14 @@ def _namespaces(folder: Path, work: Path) -> Sequence[str]:
     raise sandbox_error(reason or "")
 
 
-def _sandboxed_copy(tree: Path, work: Path, refusal: str, log: Log) -> PrivateView:
+def _sandboxed_copy(tree: Path, work: Path, refusal: str, log: Log, limits: Limits) -> PrivateView:
     """The tree copied, and bubblewrap without our own namespaces around it."""
     more = _namespaces(tree, work)
     copy = _copy(tree, work, refusal, log)
     sandbox = bubblewrap.argv(copy, work.resolve(), readable=_own_python(tree), more=more)
-    return PrivateView(
-        "copy", bubblewrap.TREE, bubblewrap.WORK, copy, sandboxed=True, _prefix=(*_TIED_TO_US, *sandbox)
-    )
+    inside = bubblewrap.TREE, bubblewrap.WORK
+    prefix = (*_TIED_TO_US, *sandbox, *(bounded_argv(limits) if more else ()))
+    return PrivateView("copy", *inside, copy, True, prefix, work, limits)
 
 
 def _copied_view(tree: Path, work: Path, refusal: str, log: Log) -> PrivateView:
@@ -188,15 +237,18 @@ def _copied_view(tree: Path, work: Path, refusal: str, log: Log) -> PrivateView:
     return PrivateView("copy", copy, work.resolve(), copy, _prefix=("env", "--chdir", str(copy)))
 
 
-def _mount_point() -> Path:
-    """An empty folder of this user's, the same for every build: what is mounted on it shows in one
-    program's namespace only."""
-    path = Path("/tmp") / f"openwrt-imagebuilder-{os.geteuid()}"  # noqa: S108 - owner and mode are checked
-    path.mkdir(mode=0o700, exist_ok=True)
-    status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise HostError(f"{path} belongs to somebody else", hint="have it removed")
-    return path
+def _mount_point(place: Path = Path("/tmp")) -> Path:  # noqa: S108 - owner and mode are checked
+    """An empty folder of this user's, the same for every build where nobody else has it: what is mounted on
+    it shows in one program's namespace only. Somebody else has it where this user is root of a user
+    namespace, and the machine's own root builds too, or where it was laid to be in the way."""
+    name = f"openwrt-imagebuilder-{os.geteuid()}"
+    for path in (place / name, *(place / f"{name}-{number}" for number in _OTHER_NAMES)):
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        status = path.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+            return path
+    raise HostError(f"{path} and those before it belong to somebody else", hint="have them removed")
 
 
 def scratch_folder(work: Path) -> AbstractContextManager[Path]:

@@ -136,6 +136,7 @@ TOOLS = (
     Tool("unsquashfs", _SQUASHFS, "reads root file systems back", ("build",)),
     # --clearenv is there since 0.5.0, --bind-try since 0.3.1
     Tool("bwrap", _called("bubblewrap"), "shuts make and package scripts in", ("sandbox",), (0, 5)),
+    Tool("prlimit", _UTIL_LINUX, "bounds what is started in the sandbox", ("sandbox",)),
     Tool("gawk", _called("gawk"), "reads package and target metadata", ("genuine",)),
     Tool("perl", _called("perl"), "reads package and target metadata", ("genuine",)),
     Tool("python3", _called("python3", pacman="python"), "writes profiles.json", ("genuine",)),

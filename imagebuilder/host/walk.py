@@ -51,6 +51,12 @@ class Item:
         """Whether it is a symbolic link."""
         return stat.S_ISLNK(self.status.st_mode)
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether this user may read it and, where it is a folder, enter it."""
+        wanted = os.R_OK | os.X_OK if self.is_folder else os.R_OK
+        return os.access(self._name, wanted, dir_fd=self._folder, effective_ids=True)
+
     def target(self) -> str:
         """What a symbolic link says."""
         return os.readlink(self._name, dir_fd=self._folder)

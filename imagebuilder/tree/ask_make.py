@@ -85,6 +85,7 @@ def ask_make(folder: Path, view: PrivateView, cache: Path, log: Log) -> MakeAnsw
         env=clean_environment(HOME="/nonexistent"),
         timeout=INFO_SECONDS,
         log=log,
+        watch=view.watch("make info"),
     )
     answer, read = parse_answer(done.stdout, done.stderr)
     state = _state(folder, _read_files(read, answer.variables.get(TOP, "")))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from imagebuilder.errors import HostError
 from imagebuilder.host.beneath import write_beneath
+from imagebuilder.host.limits import Watch
 from imagebuilder.host.run import TAIL_LINES, clean_environment, stream
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
@@ -85,9 +86,10 @@ def make_image(
     its `bin`. If there is a `feed` in it (packages.opkg.feed), packages come from there and from the tree's
     own packages/ only; if there is a makefile GIVEN_HOOKS in its `make`, make reads it first.
     Two builds of one plan give equal images (tree.reproducible), signed alike, by the user's signing keys
-    (trust.signing_key). cache: what was found out
-    about the tree's tools is kept there. BuildError if make fails
-    or a package does not go in; HostError if the disk is full; KeyFileError for a damaged signing key.
+    (trust.signing_key). cache: what was found out about the tree's tools is kept there.
+
+    BuildError if make fails or a package does not go in; HostError if the disk is full; LimitError where
+    something that make runs takes more than it may (host.limits); KeyFileError for a damaged signing key.
     """
     tree = Path(plan.tree.folder)
     for name in ("bin", "home", "tmp", "dl"):
@@ -105,12 +107,13 @@ def make_image(
         SOURCE_DATE_EPOCH=str(source_date_epoch(tree)),
     )
     argv = view.command(["make", *plan.make, *_paths(view, with_files=(work / "files").exists())])
-    code = _run_make(argv, environment, build_log, log)
+    watch = view.watch("make image")
+    code, stage = _run_make(argv, environment, build_log, log, watch)
     lines = build_log.read_text("utf-8").splitlines()
     report = read_output(lines)
     if report.no_space:
         raise HostError(
-            f"no space left on the disk of {work} while make ran",
+            f"no space left on the disk of {work} while make ran{f' ({stage})' if stage else ''}",
             hint="free some space, or choose another place with --output",
         )
     check_packages(plan, report)
@@ -124,18 +127,25 @@ def make_image(
     return report
 
 
-def _run_make(argv: Sequence[str], environment: Mapping[str, str], build_log: Path, log: Log) -> int:
-    """Its exit code; what it prints goes to build_log."""
+def _run_make(
+    argv: Sequence[str], environment: Mapping[str, str], build_log: Path, log: Log, watch: Watch | None
+) -> tuple[int, str]:
+    """Its exit code, and what it did last, in words; what it prints goes to build_log."""
+    last = ""
     with build_log.open("w", encoding="utf-8") as stream_to:
 
         def on_line(line: str) -> None:
+            nonlocal last
             stream_to.write(line + "\n")
             log.output(line)
             stage = stage_of(line)
             if stage:
                 log.progress(stage)
+                last = stage
+                if watch is not None:
+                    watch.step = stage
 
-        return stream(argv, on_line, env=environment, check=False, log=log).code
+        return stream(argv, on_line, env=environment, check=False, log=log, watch=watch).code, last
 
 
 def _write_hooks(plan: Plan, view: PrivateView, folder: Path, *, hermetic: bool) -> None:

@@ -287,6 +287,7 @@ def _tried(view: PrivateView, names: Sequence[str]) -> dict[str, str | None]:
         env=clean_environment(SOURCE_DATE_EPOCH="1"),
         timeout=TRY_SECONDS,
         check=False,
+        watch=view.watch("trying the tree's tools"),
     )
     failed: dict[str, str | None] = {}
     for line in done.stdout.splitlines():

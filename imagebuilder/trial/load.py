@@ -10,6 +10,7 @@ from pathlib import Path
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.handover import temporary_folder
+from imagebuilder.host.limits import Watch
 from imagebuilder.host.run import Completed, clean_environment, run
 from imagebuilder.log import Log
 from imagebuilder.model.result import LoadedBytecode
@@ -146,7 +147,8 @@ def load_bytecode(
                 return None
             by = f"{interpreter.argv[-1]} of this machine, whose bytecode is the same"
             argv = [*interpreter.argv, "-I", "-S", "-B", str(helper), str(root.path), f"{folder}/list"]
-            done = run(argv, env=clean_environment(), timeout=LOAD_SECONDS, check=False)
+            watch = Watch("loading the image's bytecode", work)
+            done = run(argv, env=clean_environment(), timeout=LOAD_SECONDS, check=False, watch=watch)
     return _judged(done, by, len(paths), log)
 
 

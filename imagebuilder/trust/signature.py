@@ -207,7 +207,10 @@ def _judge(one: dict[str, list[str]], keys: Keys, what: str) -> GpgVerdict | Exc
         )
     valid = one.get("VALIDSIG", [])
     if len(valid) >= 10:
-        return _judge_valid(one, valid, keys, what)
+        try:
+            return _judge_valid(one, valid, keys, what)
+        except SignatureFormatError as error:
+            return error
     signer = (one.get("NO_PUBKEY") or one.get("ERRSIG") or [])[:1]
     if not signer:
         return SignatureFormatError(f"{what}.asc is no OpenPGP signature that gpgv can check")
@@ -250,7 +253,11 @@ def _name(keys: Keys, signer: Sequence[str]) -> str:
 
 
 def _time(seconds: str) -> datetime:
-    """A time in gpgv's status: seconds since 1970, or ISO 8601 in UTC (DETAILS: for times far off)."""
-    if seconds.isdecimal():
-        return datetime.fromtimestamp(int(seconds), UTC)
-    return datetime.strptime(seconds, "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    """A time in gpgv's status: seconds since 1970, or ISO 8601 in UTC (DETAILS: for times far off).
+    SignatureFormatError for anything else."""
+    try:
+        if seconds.isdecimal():
+            return datetime.fromtimestamp(int(seconds), UTC)
+        return datetime.strptime(seconds, "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    except (ValueError, OverflowError, OSError) as error:  # as fromtimestamp() says of years out of its reach
+        raise SignatureFormatError(f"gpgv tells a time that is none: {seconds[:40]!r}") from error

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,10 @@ import pytest
 from imagebuilder.errors import HostError
 from imagebuilder.host import bubblewrap, sandbox
 from imagebuilder.host.fs import user_cache
-from imagebuilder.host.run import run
+from imagebuilder.host.ordinary_user import environment, ordinary_user, own_places, unused_number
+from imagebuilder.host.run import CLEAN_PATH, Completed, run
 from imagebuilder.host.sandbox import PrivateView, open_view
+from imagebuilder.host.tree_kinds import knows_every_user, tree_kinds
 from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.package import Package
@@ -28,6 +30,8 @@ from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.opkg import compressed_index, format_index, read_index
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree.collect import find_rootfs
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -160,32 +164,215 @@ def test_a_copied_tree_is_told_of(tree: Path, work: Path, monkeypatch: pytest.Mo
 AS_USER = """
 import sys
 from pathlib import Path
-from imagebuilder.host.run import run
+from imagebuilder.errors import HostError
+from imagebuilder.host.ordinary_user import environment, ordinary_user, own_places, unused_number
+from imagebuilder.host.run import CLEAN_PATH, Completed, run
 from imagebuilder.host.sandbox import open_view
-from imagebuilder.log import Log
-view = open_view(Path(sys.argv[1]), Path(sys.argv[2]), Log())
-print(view.kind, view.sandboxed)
-print(run(view.command(["sh", "-c", "id -u; touch fresh; ls; cat /etc/shadow; true"])).stdout)
+from imagebuilder.log import Log, Warned
+events = []
+try:
+    view = open_view(Path(sys.argv[1]), Path(sys.argv[2]), Log([events.append]))
+except HostError as error:
+    print(error.message)
+    print(error.hint)
+    sys.exit(2)
+print(view.kind, view.sandboxed, *(event.text for event in events if isinstance(event, Warned)))
+done = run(view.command(["bash", "-c", sys.argv[3]]), check=False)
+print(done.stdout, done.stderr)
+"""
+# what make does all over a tree: create, rename and remove in every folder, and write to the tree's own files
+EVERYWHERE = """
+id -u; cat /etc/shadow 2>&1 | head -c 1
+for folder in . */; do touch $folder/new && mv $folder/new $folder/newer && rm $folder/newer || exit 1; done
+for file in Makefile */file; do echo more >> $file && mv $file $file.old && rm $file.old || exit 1; done
+find . -name 'file*' -o -name 'new*' -o -name '.probe*'; ls -A; echo all done
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="all other tests run as a normal user then")
-@pytest.mark.parametrize(("owner", "kind"), [("nobody", "overlay"), ("root", "copy")])
-def test_as_a_normal_user(owner: str, kind: str) -> None:
-    user = pwd.getpwnam("nobody")
-    become = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    if run([*become, sys.executable, "-c", "import imagebuilder.host.sandbox"], check=False).code != 0:
-        pytest.skip("this Python, or what is installed for it, is not for other users")
+@dataclass(frozen=True)
+class OrdinaryUser:
+    """Who is not root, while this session is; number is its user and its group."""
+
+    number: int
+    home: Path
+    argv: Sequence[str]
+
+    def open_view(self, tree: Path, script: str = EVERYWHERE) -> Completed:
+        """Open a view of a tree and run a script in it."""
+        work = self.home / "work"
+        work.mkdir()
+        os.chown(work, self.number, self.number)
+        return run(
+            [*self.argv, sys.executable, "-c", AS_USER, str(tree), str(work), script],
+            cwd=PROJECT,
+            env={**environment(self.home), "PYTHONPATH": str(PROJECT)},
+            check=False,
+        )
+
+    def own(self, *places: Path) -> None:
+        for place in places:
+            os.chown(place, self.number, self.number)
+
+
+@pytest.fixture
+def user() -> Iterator[OrdinaryUser]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else; the other tests run as an ordinary user here")
+    number = unused_number()
     with tempfile.TemporaryDirectory(prefix="sandbox-") as name:
         Path(name).chmod(0o755)
-        tree, work = Path(name, "tree"), Path(name, "work")
-        for folder in (tree, work):
-            folder.mkdir()
-            os.chown(folder, user.pw_uid, user.pw_gid)
-        (tree / "Makefile").touch()
-        os.chown(tree / "Makefile", pwd.getpwnam(owner).pw_uid, 0)
-        printed = run([*become, sys.executable, "-c", AS_USER, str(tree), str(work)]).stdout
-        assert printed.split() == [kind, "True", "0", "Makefile", "fresh"]
+        home = Path(name, "home")
+        home.mkdir()
+        yield OrdinaryUser(number, home, ordinary_user(home, own_places(PROJECT), number))
+
+
+@pytest.fixture
+def users_tree(user: OrdinaryUser) -> Path:
+    """A tree of the ordinary user's, two folders with a file each, and a `.git`."""
+    tree = user.home.parent / "tree"
+    for name in ("one", "two", ".git"):
+        (tree / name).mkdir(parents=True)
+        (tree / name / "file").write_text(name)
+    (tree / "Makefile").touch()
+    user.own(tree, *tree.rglob("*"))
+    return tree
+
+
+def test_an_ordinary_users_tree_is_not_copied(user: OrdinaryUser, users_tree: Path) -> None:
+    done = user.open_view(users_tree)
+    assert done.stdout.split() == [
+        "overlay",
+        "True",
+        "0",
+        "c./.git/file",
+        ".git",
+        "one",
+        "two",
+        "all",
+        "done",
+    ]
+    assert (users_tree / "one/file").read_text() == "one"
+
+
+@pytest.mark.parametrize("what", ["one", "one/file", "Makefile"])
+@pytest.mark.parametrize("foreign", ["group", "user", "both"])
+def test_a_tree_with_something_foreign_is_copied(
+    user: OrdinaryUser, users_tree: Path, what: str, foreign: str
+) -> None:
+    """The overlay cannot change what belongs to somebody whom the user's namespace does not know."""
+    os.chown(users_tree / what, -1 if foreign == "group" else 0, -1 if foreign == "user" else 0)
+    done = user.open_view(users_tree)
+    first, *others = done.stdout.splitlines()
+    owner = 0 if foreign != "group" else user.number
+    group = 0 if foreign != "user" else user.number
+    assert first.startswith("copy True no overlay mount here, so the tree is copied for this build (")
+    assert f"{what} belongs to user {owner} and group {group}; " in first
+    assert ("Value too large for defined data type" if foreign == "group" else "Permission denied") in first
+    assert others[:1] + others[-2:-1] == ["0", "all done"]
+    assert ".git" not in others
+    assert (users_tree / "one/file").read_text() == "one"
+
+
+def test_a_foreign_folder_of_the_whole_tree_does_no_harm(user: OrdinaryUser, users_tree: Path) -> None:
+    """The overlay has one of its own in its place."""
+    os.chown(users_tree, 0, 0)
+    assert user.open_view(users_tree).stdout.startswith("overlay True\n")
+
+
+def test_a_makefile_that_the_user_cannot_read(user: OrdinaryUser, users_tree: Path) -> None:
+    (users_tree / "Makefile").chmod(0)
+    done = user.open_view(users_tree)
+    assert (done.code, done.stdout.splitlines()[0]) == (2, f"{users_tree}/Makefile: Permission denied")
+
+
+def test_a_tree_that_the_user_cannot_read_in_part(user: OrdinaryUser, users_tree: Path) -> None:
+    """What is root's alone can neither be copied nor be changed."""
+    for name in ("one", ".git", "two/file"):
+        os.chown(users_tree / name, 0, 0)
+        (users_tree / name).chmod(0o700)
+    done = user.open_view(users_tree)
+    assert done.code == 2
+    message, hint = done.stdout.splitlines()
+    assert message.startswith(f"{users_tree} has what this user cannot read: one, two/file. So it cannot be")
+    assert "chmod" in hint
+
+
+def test_what_is_the_users_own_need_not_be_readable(user: OrdinaryUser, users_tree: Path) -> None:
+    (users_tree / "one/file").chmod(0)
+    (users_tree / "two").chmod(0o500)
+    assert user.open_view(users_tree).stdout.startswith("overlay True\n")
+
+
+def test_git_is_not_copied(tree: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_OUTSIDE_BUBBLEWRAP", (("false",),) * 2)
+    monkeypatch.setattr(sandbox, "_ARGUMENTS", 2)
+    for name in (".git/objects", ".config", "-odd", "sub/.git"):
+        (tree / name).mkdir(parents=True)
+    tree.chmod(0o750)
+    view = open_view(tree, work, Log())
+    assert sorted(path.name for path in view.changed.iterdir()) == ["-odd", ".config", "Makefile", "sub"]
+    assert (view.changed / "sub/.git").is_dir()
+    assert view.changed.stat().st_mode & 0o777 == 0o750
+
+
+def test_kinds_of_a_tree(tree: Path) -> None:
+    """One of each owner, group and mode, the smallest file; nothing of `.git`, and no link is followed."""
+    for name, size, mode in (("a", 9, 0o644), ("b", 3, 0o644), ("c", 1, 0o755), (".git/d", 1, 0o600)):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_bytes(b"x" * size)
+        (tree / name).chmod(mode)
+    (tree / "Makefile").write_text("a makefile")
+    (tree / "link").symlink_to("/etc")
+    tree.chmod(0o755)
+    (tree / "sub").mkdir(mode=0o700)
+    found = tree_kinds(tree)
+    assert found.examples == ("dsub", "d", "fb", "fc")
+    assert (found.foreign, found.unreadable) == ("", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [("0 0 4294967295", True), ("0 1000 1", False), ("0 1000 1\n1 100000 65536", False), ("", False)],
+)
+def test_whether_every_user_has_a_number(tmp_path: Path, text: str, known: bool) -> None:
+    for name in ("uid_map", "gid_map"):
+        (tmp_path / name).write_text(f"         {text}\n")
+    assert knows_every_user(tmp_path) is known
+
+
+def test_a_mount_point_that_somebody_else_has(tmp_path: Path) -> None:
+    """Another root's, where this one is of a user namespace; or one that was laid there to be in the way."""
+    first = sandbox._mount_point(tmp_path)
+    assert first == sandbox._mount_point(tmp_path)
+    assert first.stat().st_mode & 0o777 == 0o700
+    first.rmdir()
+    first.symlink_to("/etc")
+    second = sandbox._mount_point(tmp_path)
+    assert second == first.with_name(f"{first.name}-2")
+    for number in range(2, 10):
+        place = first.with_name(f"{first.name}-{number}")
+        if place.is_dir():
+            place.rmdir()
+        place.write_text("")
+    with pytest.raises(HostError, match="belong to somebody else"):
+        sandbox._mount_point(tmp_path)
+
+
+def test_the_environment_holds_what_was_given_and_nothing_of_where_we_are(
+    tree: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell that changes its folder exports the old one: that of whoever called us."""
+    here = tmp_path / "here-it-leaks"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for sandboxed in (True, False):
+        place = work / str(sandboxed)
+        place.mkdir()
+        view = open_view(tree, place, Log(), sandbox=sandboxed)
+        printed = run(view.command(["env"]), env={"PATH": CLEAN_PATH, "ONE": "1"}).stdout
+        names = {line.partition("=")[0] for line in printed.splitlines()}
+        assert names <= {"PATH", "ONE", "PWD", "SHLVL", "_"}
+        assert "leaks" not in printed
 
 
 # --- a package's script, on the kit

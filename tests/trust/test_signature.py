@@ -306,6 +306,9 @@ STATUS_WORDS = [
 
 
 @given(st.lists(st.lists(st.sampled_from(STATUS_WORDS), min_size=1, max_size=12)))
+@example([["NEWSIG"], ["VALIDSIG", "f", "d", "x", "0", "4", "0", "1", "8", "00", "f"]])
+@example([["NEWSIG"], ["VALIDSIG", "f", "d", "9" * 30, "0", "4", "0", "1", "8", "00", "f"]])
+@example([["NEWSIG"], ["VALIDSIG", "f", "d", "9" * 5000, "0", "4", "0", "1", "8", "00", "f"]])
 def test_any_status_is_one_clear_error_or_a_signature(status: list[list[str]]) -> None:
     with contextlib.suppress(TrustError):
         read_status(status, Keys(), SUMS)

@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,9 @@ from imagebuilder.build import build_image, build_twice
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.firmware.verify import UnsafeImageError
+from imagebuilder.host.limits import LIMITS, LimitError
 from imagebuilder.host.run import run
+from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import TreeError
@@ -346,6 +350,34 @@ def test_no_space_left(request_for: Callable[..., Request], small_tree: Path, tm
     flags = ["--mount"] if os.geteuid() == 0 else ["--user", "--map-root-user", "--mount"]
     printed = run(["unshare", *flags, "sh", "-c", mount, "sh", *argv]).stdout
     assert "no space left" in printed
+
+
+@pytest.mark.parametrize(
+    ("script", "bound", "said"),
+    [
+        ("tail /dev/zero", {"memory": 64 << 20}, r"it took \d+ MiB of memory, more than 64 MiB"),
+        ("i=0; while [ $i -lt 90 ]; do sleep 20 & i=$((i+1)); done; wait", {"tasks": 60}, "processes"),
+        ("sleep 20", {"seconds": 1}, "it did not end within 1 s"),
+    ],
+)
+def test_a_script_that_takes_all_there_is(  # noqa: PLR0917 - fixtures and parameters
+    request_for: Callable[..., Request],
+    small_tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    bound: dict[str, int],
+    said: str,
+) -> None:
+    """The step is named, and what of it was too much; nothing is handed over, and the next build succeeds."""
+    monkeypatch.setattr("imagebuilder.decide.open_view", partial(open_view, limits=replace(LIMITS, **bound)))
+    (small_tree / "behaviour").write_text(f"echo 'Installing greedy (1) to root...'; {script}\n")
+    with pytest.raises(LimitError, match=rf"^make image \(installing greedy\) was stopped: .*{said}"):
+        build_image(request_for(), Log())
+    assert leftovers(tmp_path / "out") == [f"{BOARD}.failed.log"]
+    monkeypatch.undo()
+    (small_tree / "behaviour").unlink()
+    assert build_image(request_for(), Log())[0].is_dir()
 
 
 def build_in_background(asked: Request) -> subprocess.Popen[bytes]:

@@ -166,7 +166,12 @@ def _plain(word: str) -> str:
 
 def _apk(view: PrivateView, argv: Sequence[str], log: Log, **variables: str) -> Completed:
     return run(
-        view.command(argv), env=clean_environment(**variables), timeout=APK_SECONDS, check=False, log=log
+        view.command(argv),
+        env=clean_environment(**variables),
+        timeout=APK_SECONDS,
+        check=False,
+        log=log,
+        watch=view.watch("apk"),
     )
 
 

@@ -118,7 +118,8 @@ def _mkpkg(made: LocalPackage, view: PrivateView, scratch: Path, log: Log, *, ep
     argv += [word for name, value in info for word in ("--info", f"{name}:{value}")]
     argv += [word for name in made.scripts for word in ("--script", f"{name}:{inside}/scripts/{name}")]
     env = clean_environment(SOURCE_DATE_EPOCH=str(epoch), HOME=str(inside))
-    done = run(view.command(argv), env=env, timeout=MKPKG_SECONDS, check=False, log=log)
+    watch = view.watch(f"making the package {made.package.name}")
+    done = run(view.command(argv), env=env, timeout=MKPKG_SECONDS, check=False, log=log, watch=watch)
     if done.code != 0 or not is_plain(scratch, "made"):
         raise PackageFileError(
             f"the tree's apk cannot make {apk_name(made.package)}:\n{done.stderr or done.stdout}",

@@ -26,6 +26,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.host.handover import appear, temporary_folder
+from imagebuilder.host.limits import Watch
 from imagebuilder.host.run import TAIL_LINES, Completed, clean_environment, run
 from imagebuilder.host.sandbox import scratch_folder, shut_in
 from imagebuilder.log import Log
@@ -210,7 +211,8 @@ class _Job:
         python = ("env", "--chdir", folder, _base_python(), "-S", "-c", _WITH_SITE)
         argv = [*self.prefix, *python, str(self.site), script, *arguments]
         env = {**self.environment(), **variables}
-        done = run(argv, env=env, check=False, log=self.log, timeout=BUILD_SECONDS)
+        watch = Watch(f"building {self.source.name}", self.bench.scratch)
+        done = run(argv, env=env, check=False, log=self.log, timeout=BUILD_SECONDS, watch=watch)
         if done.code != 0:
             raise self.failed(done)
         return done

@@ -23,6 +23,7 @@ from typing import Literal
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.limits import Watch
 from imagebuilder.host.run import Completed, clean_environment, how_it_ended, killed_by, run
 from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Log
@@ -137,6 +138,7 @@ def _run_batch(
         stdin=marshal.dumps(manifest, 2).hex().encode(),  # a form that every Python 3 reads
         check=False,
         log=log,
+        watch=Watch("compiling Python modules", into),
     )
     remove_tree(helper.parent)
     return _failures(interpreter, done)

@@ -17,6 +17,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.cache import Cache, OfflineError, cache_disk_errors
 from imagebuilder.host.handover import temporary_folder
+from imagebuilder.host.limits import Watch
 from imagebuilder.host.sandbox import shut_in
 from imagebuilder.host.walk import files_below
 from imagebuilder.log import Log
@@ -209,6 +210,7 @@ class PackageIndex:
                 log=self.log,
                 environment={**settings, **home},
                 prefix=prefix,
+                watch=Watch(f"fetching the source of {requirement}", folder),
             )
             (file,) = (tree / "files").iterdir()
             name, version = parse_sdist_filename(file.name)

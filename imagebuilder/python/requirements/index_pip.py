@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 from imagebuilder.errors import HostError, UserError
+from imagebuilder.host.limits import Watch
 from imagebuilder.host.run import Completed, clean_environment, run
 from imagebuilder.log import Log
 from imagebuilder.python.wheels.target import WheelTarget
@@ -170,15 +171,17 @@ def pip(
     markers: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
     prefix: Iterable[str] = (),
+    watch: Watch | None = None,
 ) -> Completed:
-    """Run pip in a folder. prefix: what it is run in (a sandbox). Raises as check() does, and
-    ProgramTimeoutError after PIP_SECONDS."""
+    """Run pip in a folder. prefix: what it is run in, a sandbox; watch: holds it to its limits there. Raises
+    as check() and Watch.check() do, and ProgramTimeoutError after PIP_SECONDS."""
     done = run(
         [*prefix, *pip_argv(arguments, markers)],
         cwd=cwd,
         env={**pip_environment(), **(environment or {})},
         timeout=PIP_SECONDS,
         check=False,
+        watch=watch,
     )
     log.command(("pip", *arguments))
     check(done, doing)

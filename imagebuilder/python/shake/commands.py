@@ -22,6 +22,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.beneath import real_folder
 from imagebuilder.host.handover import temporary_folder
+from imagebuilder.host.limits import Watch
 from imagebuilder.host.run import TAIL_LINES, Completed, find_program, how_it_ended, killed_by, run
 from imagebuilder.host.walk import copy_tree
 from imagebuilder.log import Log
@@ -134,7 +135,9 @@ def run_in(
     bubblewrap.check_present()
     variables = {"PATH": DEVICE_PATH, "HOME": "/tmp", "USER": "root"}  # noqa: S108
     work.mkdir(parents=True, exist_ok=True)
-    return run([*_sandbox(root, work, variables), *emulator_argv(root), *argv], timeout=timeout, check=False)
+    shut = [*_sandbox(root, work, variables), *emulator_argv(root)]
+    watch = Watch(f"starting {argv[0]} of the image", work)
+    return run([*shut, *argv], timeout=timeout, check=False, watch=watch)
 
 
 def _sandbox(root: Root, work: Path, variables: Mapping[str, str]) -> list[str]:

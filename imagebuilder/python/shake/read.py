@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.limits import Watch
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.log import Log
 from imagebuilder.python.bytecode.bytecode import Interpreter
@@ -185,6 +186,7 @@ def read_modules(
         timeout=READ_SECONDS,
         check=False,
         log=log,
+        watch=Watch("reading Python modules", work),
     )
     if done.code != 0:
         last = "\n".join((done.stderr or done.stdout).splitlines()[-5:])
