@@ -35,9 +35,14 @@ from imagebuilder.log import Log
 PROBE_SECONDS = 20.0
 
 # mount(8) splits options at commas and make splits words at blanks: in the namespace every path is a plain
-# one, whatever the user's folders are called. $1: mount point, $2: tree, $3: work folder, rest: the program.
+# one, whatever the user's folders are called. $1: mount point, $2: tree, $3: work folder, $4: this process,
+# rest: the program. A child that asks to be told when the process above it dies (prctl(2), PR_SET_PDEATHSIG)
+# is not told where that has died already: so this process must still be above, or above unshare, in between.
 _MOUNT = """
 set -e
+while read -r key value; do case $key in PPid:) between=$value;; esac; done < /proc/self/status
+while read -r key value; do case $key in PPid:) above=$value;; esac; done < "/proc/$between/status"
+test "$above" = "$4" || test "$between" = "$4"
 mount -t tmpfs -o mode=0755 tmpfs "$1"
 mkdir "$1/lower" "$1/tree" "$1/work"
 mount --bind "$2" "$1/lower"
@@ -46,8 +51,9 @@ mount -t overlay overlay \
     -o "userxattr,lowerdir=$1/lower,upperdir=$1/work/upper,workdir=$1/work/overlay" "$1/tree"
 cd "$1/tree"
 unset OLDPWD
-shift 3
-exec "$@"
+shift 4
+"$@"
+exit 0
 """
 
 # where every user has a number. sh's own test says that root may write to a read-only file system
@@ -59,10 +65,12 @@ _ARGUMENTS = 500  # paths that a program is given at once
 
 _MOUNTS = ("unshare", "--mount")
 _USER_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
-# kill-child: when this process dies, even by kill -9, nothing of make goes on. bubblewrap sees to that itself
+# When this process dies, even by kill -9, nothing of make goes on: with the first process of a process
+# namespace all others end. bubblewrap has one of its own, but where bubblewrap is killed while it makes that,
+# the first one in there waits for it for ever (bubblewrap.c: child_wait_fd). The program is not the first one
+# itself, so that it can be asked to end: the kernel keeps such signals from the first
 _PROCESSES = ("--pid", "--fork", "--kill-child")
 _NAMESPACES = ((*_MOUNTS, *_PROCESSES), (*_USER_MOUNTS, *_PROCESSES), _USER_MOUNTS)
-_OUTSIDE_BUBBLEWRAP = (_MOUNTS, _USER_MOUNTS)
 _TIED_TO_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
@@ -111,10 +119,10 @@ def open_view(
     kinds = None if os.geteuid() == 0 and knows_every_user() else tree_kinds(tree)
     probe = _PROBE if kinds is None else ("sh", "-c", PROBE, "probe", *kinds.examples)
     refusals: list[str] = []
-    for namespace in _candidates(sandbox=sandbox):
+    for namespace in _candidates():
         prefix = (
             *(*_TIED_TO_US, *namespace, "--", "sh", "-c", _MOUNT, "view"),
-            *(str(mount_point), str(tree.resolve()), str(work.resolve())),
+            *(str(mount_point), str(tree.resolve()), str(work.resolve()), str(os.getpid())),
         )
         inside = mount_point / "tree", mount_point / "work"
         if sandbox:
@@ -132,10 +140,9 @@ def open_view(
     return _copied_view(tree, work, refusals[-1], log)
 
 
-def _candidates(*, sandbox: bool) -> Sequence[tuple[str, ...]]:
+def _candidates() -> Sequence[tuple[str, ...]]:
     """The ways to a mount namespace, the best first; a user namespace only where we are not root."""
-    ways: Sequence[tuple[str, ...]] = _OUTSIDE_BUBBLEWRAP if sandbox else _NAMESPACES
-    return ways if os.geteuid() == 0 else ways[1:]
+    return _NAMESPACES if os.geteuid() == 0 else _NAMESPACES[1:]
 
 
 def _refusal(argv: Sequence[str]) -> str | None:
