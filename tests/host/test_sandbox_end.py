@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
@@ -19,15 +21,17 @@ PROJECT = Path(__file__).resolve().parents[2]
 BUILDER = """
 import signal, subprocess, sys
 from pathlib import Path
-from imagebuilder.host import bubblewrap
+from imagebuilder.host import bubblewrap, sandbox
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
 
-tree, work, number = sys.argv[1:]
+tree, work, number, kind = sys.argv[1:]
+if kind == "copy":
+    sandbox._NAMESPACES = (("false",),) * 2
 lingers = f'case "$*" in *linger*) sleep {number} & wait;; esac'
 bubblewrap.argv = lambda *_, **__: ["sh", "-c", lingers, "bwrap"]
 view = open_view(Path(tree), Path(work), Log())
-assert view.kind == "overlay"
+assert view.kind == kind
 subprocess.Popen(view.command(["linger"]), start_new_session=True)
 signal.pause()
 """
@@ -60,9 +64,12 @@ def seen(words: list[str], *, wanted: bool) -> bool:
     return runs(words) == wanted
 
 
-def test_nothing_outlives_a_process_killed_while_the_sandbox_is_made(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["overlay", "copy"])
+def test_nothing_outlives_a_process_killed_while_the_sandbox_is_made(tmp_path: Path, kind: str) -> None:
+    if kind == "copy" and os.geteuid() != 0:
+        pytest.skip("only root has a process namespace around bubblewrap without a user namespace")
     number = f"987.{secrets.randbelow(10**9):09}"
-    words = [sys.executable, "-c", BUILDER, *map(str, tree_and_work(tmp_path)), number]
+    words = [sys.executable, "-c", BUILDER, *map(str, tree_and_work(tmp_path)), number, kind]
     with subprocess.Popen(words, cwd=PROJECT) as builder:
         try:
             assert seen(["sleep", number], wanted=True)

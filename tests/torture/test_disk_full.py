@@ -49,4 +49,4 @@ def test_a_disk_that_is_full_at_once(name: str, tmp_path: Path) -> None:
 @pytest.mark.torture
 @pytest.mark.parametrize("name", NAMES)
 def test_a_disk_that_gets_full(name: str, tmp_path: Path, report: Report) -> None:
-    report(figures_of(tmp_path, name, 0, 8 << 10, 16))
+    report(figures_of(tmp_path, name, 0, 64 << 10, 64))
