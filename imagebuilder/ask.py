@@ -7,11 +7,11 @@ from pathlib import Path
 
 from imagebuilder.budget.budget import BudgetError, fitted, measured_budget
 from imagebuilder.budget.measured import measured_bytes
-from imagebuilder.choose import lay_packages
+from imagebuilder.choose import lay_packages, make_packages
 from imagebuilder.config.lock import locked_board
 from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.config.request import Request
-from imagebuilder.decide import Decided, Inputs, decided, entry_of
+from imagebuilder.decide import Decided, Inputs, check_locked, decided, entry_of
 from imagebuilder.errors import UserError
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.own_folders import ready_cache
@@ -23,8 +23,8 @@ from imagebuilder.model.tree import Tree
 from imagebuilder.packages.feed import in_folder
 from imagebuilder.packages.lock import differences
 from imagebuilder.packages.resolution import Resolution, every_chain
-from imagebuilder.rootfs.overlay import combined, overlay_tree
 from imagebuilder.server.archive import given_tree
+from imagebuilder.stage import staged
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.tree import check_tree, read_tree
 
@@ -73,10 +73,11 @@ def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> 
 
 def fetch_image(request: Request, log: Log) -> tuple[Plan, Budgets]:
     """Fill the cache with all that building this image takes, so that it can be built offline. The budgets
-    are measured then: the packages are here."""
+    are measured then: the packages are here. LockError as for a build."""
     with decided(request, log) as (inputs, found):
         with log.step("fetch"):
-            lay_packages(found.job, found.supply, found.plan.install, found.local)
+            laid = lay_packages(found.job, found.supply, found.plan.install, found.local)
+            check_locked(inputs, found, laid.made)
         with log.step("measure"):
             return found.plan, _measured(inputs, found)
 
@@ -86,11 +87,7 @@ def _measured(inputs: Inputs, found: Decided) -> Budgets:
     budgeting, job = found.budgeting, found.job
     if isinstance(budgeting, str):
         return found.budgets
-    trees = [
-        (each.overlay, overlay_tree(each.overlay, each.folder, each.values(job.root)))
-        for each in inputs.overlays
-    ]
-    over = combined(trees)
+    over = staged(inputs.loaded.config, inputs.overlays, job.root).tree
     size = measured_bytes(job, found.supply, found.plan.install, over, budgeting.said.squashfs)
     if size is None:
         return found.budgets
@@ -98,9 +95,11 @@ def _measured(inputs: Inputs, found: Decided) -> Budgets:
 
 
 def lock_image(request: Request, log: Log) -> LockedBoard:
-    """What a lock says of this image, as things are now."""
+    """What a lock says of this image, as things are now. What is made here is made for it: a lock says what
+    it is. Raises what that does."""
     with decided(request, log) as (inputs, found):
-        return entry_of(inputs, found)
+        made = make_packages(found.job, found.supply, found.plan.install, found.local)
+        return entry_of(inputs, found, made)
 
 
 def compare_lock(request: Request, log: Log) -> tuple[str, ...]:

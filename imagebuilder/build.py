@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from imagebuilder.budget.budget import check_budget
 from imagebuilder.choose import lay_packages
 from imagebuilder.config.request import Request
-from imagebuilder.decide import Inputs, check_known, decide, load_inputs
+from imagebuilder.decide import Inputs, check_known, check_locked, decide, load_inputs
 from imagebuilder.errors import UserError
 from imagebuilder.host.architecture import require_host_programs, require_x86_64
 from imagebuilder.host.handover import temporary_folder
@@ -22,13 +22,12 @@ from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.host.tools import require
 from imagebuilder.log import Event, Log, StepFinished, Warned
-from imagebuilder.model.filespec import FilespecRecord, overlay_rules
+from imagebuilder.model.filespec import FilespecRecord
 from imagebuilder.model.release import is_embedded
 from imagebuilder.model.result import Result, StepTime
 from imagebuilder.report.files import write_result
 from imagebuilder.rootfs.files import write_tree
-from imagebuilder.rootfs.overlay import combined, overlay_tree
-from imagebuilder.rootfs.trim import trim
+from imagebuilder.stage import staged
 from imagebuilder.tree.make import make_image
 from imagebuilder.tree.reproducible import BuildRecord, check_equal, record_build
 from imagebuilder.trial.machine import ask_demo
@@ -91,9 +90,10 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
         check_known(plan, decided.board, accepted=request.accept_unchecked)
         check_budget(plan, decided.budgets)
         with log.step("fetch"):
-            filespecs = lay_packages(decided.job, decided.supply, plan.install, decided.local)
+            laid = lay_packages(decided.job, decided.supply, plan.install, decided.local)
         with log.step("stage"):
-            filespecs += _stage(request.library.root, inputs, workspace.work, log)
+            staged_records = _stage(request.library.root, inputs, workspace.work, log)
+            check_locked(inputs, decided, laid.made)
         packs = plan.tree.places.kernel
         with _log_kept_on_failure(workspace), log.step("build"), _beside_make(view, packs) as ahead:
             build_log = workspace.result / BUILD_LOG
@@ -107,7 +107,7 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
                 inputs,
                 decided,
                 found,
-                filespecs=filespecs,
+                filespecs=(*laid.records, *staged_records),
                 warnings=tuple(record.warnings),
                 steps=tuple(record.steps),
             )
@@ -160,22 +160,14 @@ def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | 
 
 def _stage(project: Path, inputs: Inputs, work: Path, log: Log) -> tuple[FilespecRecord, ...]:
     """The overlays, rendered with their variables and secrets, in `files`; what filespecs did to them."""
-    rules = overlay_rules(inputs.loaded.config.filespec)
-    trees, records = [], []
-    for each in inputs.overlays:
-        tree = overlay_tree(each.overlay, each.folder, each.values(project))
-        if each.overlay.name in rules:
-            trimmed = trim(tree, rules[each.overlay.name], f"overlay {each.overlay.name}")
-            tree = trimmed.tree
-            records.append(trimmed.record)
-        trees.append((each.overlay, tree))
+    found = staged(inputs.loaded.config, inputs.overlays, project)
     for each in inputs.overlays:
         for name in each.secrets_in_clear():
             log.warn(f"the secret {name} stands in a config file in clear: give it by name, see the README")
-    if trees:
-        write_tree(combined(trees), work / "files")
+    if inputs.overlays:
+        write_tree(found.tree, work / "files")
         (work / "files").chmod(0o755)  # make gives the mode of this folder to /
-    return tuple(records)
+    return found.records
 
 
 @contextmanager

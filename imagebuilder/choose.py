@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.model.filespec import FilespecRecord
@@ -26,6 +27,9 @@ from imagebuilder.packages.resolution import Resolution
 from imagebuilder.packages.supply import Job, Offers, Supply
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.tree import LocalPackage
+
+if TYPE_CHECKING:
+    from imagebuilder.own.making import LocalFeed
 
 
 @dataclass(frozen=True)
@@ -124,37 +128,82 @@ def _read(
     }
 
 
-def lay_packages(
-    job: Job, supply: Supply, selected: Sequence[Selected], local: Local
-) -> tuple[FilespecRecord, ...]:
+@dataclass(frozen=True)
+class Laid:
+    """records: what filespecs did; made: the packages that were made here, by name, with size and hash."""
+
+    records: tuple[FilespecRecord, ...] = ()
+    made: Mapping[str, Package] = field(default_factory=dict)
+
+
+def lay_packages(job: Job, supply: Supply, selected: Sequence[Selected], local: Local) -> Laid:
     """Fetch what is taken from feeds, make what is made here, and give it all to make, each package checked,
-    in place of the tree's feeds; what filespecs did.
+    in place of the tree's feeds.
 
     FeedError names all that is missing or damaged, and what wants it; errors of make_local().
     """
-    ours = [each for each in selected if each.feed == LOCAL]
+    ours = _made_here(selected)
     if not (supply.feeds or ours):
         job.manager.lay_tree(job, supply)
-        return ()
-    theirs = [each for each in selected if each.feed not in ("", LOCAL)]
-    originals = [Selected(each.package, ("filespec",)) for each in local.originals.values()]
-    places = _places(job, supply, [each.package for each in (*theirs, *originals)])
-    records: tuple[FilespecRecord, ...] = ()
+        return Laid()
+    theirs = _of_feeds(selected)
+    places = _places(job, supply, [each.package for each in (*theirs, *_originals(local))])
+    laid = Laid()
     if ours:
-        from imagebuilder.own.making import make_local  # noqa: PLC0415 - only where something is made here
-
-        made = make_local(
-            job,
-            local,
-            [each.name for each in ours],
-            originals=_read(job, originals, places, "originals"),
-            unpack=lambda root: _unpack(job, supply, selected, places, root),
-        )
-        records = made.records
+        made = _make(job, supply, selected, local, places=places, others=lambda: places)
+        laid = Laid(made.records, made.packages)
         theirs += [Selected(made.packages[each.name], each.why) for each in ours]
         places = [*places, in_folder(made.folder)]
     job.manager.lay(job, supply, theirs, places)
-    return records
+    return laid
+
+
+def make_packages(
+    job: Job, supply: Supply, selected: Sequence[Selected], local: Local
+) -> Mapping[str, Package]:
+    """Make what is made here and nothing more, so that a lock can say what it is: the packages by name, with
+    size and hash. Others are fetched as far as making takes them. Errors as for lay_packages()."""
+    if not _made_here(selected):
+        return {}
+    places = _places(job, supply, [each.package for each in _originals(local)])
+
+    def others() -> Sequence[Finder]:
+        return _places(job, supply, [each.package for each in _of_feeds(selected)])
+
+    return _make(job, supply, selected, local, places=places, others=others).packages
+
+
+def _made_here(selected: Iterable[Selected]) -> list[Selected]:
+    return [each for each in selected if each.feed == LOCAL]
+
+
+def _of_feeds(selected: Iterable[Selected]) -> list[Selected]:
+    return [each for each in selected if each.feed not in ("", LOCAL)]
+
+
+def _originals(local: Local) -> list[Selected]:
+    return [Selected(each.package, ("filespec",)) for each in local.originals.values()]
+
+
+def _make(
+    job: Job,
+    supply: Supply,
+    selected: Sequence[Selected],
+    local: Local,
+    *,
+    places: Sequence[Finder],
+    others: Callable[[], Sequence[Finder]],
+) -> LocalFeed:
+    """places: where to look for what is repacked; others: the same for the rest, asked where it is wanted."""
+    from imagebuilder.own.making import make_local  # noqa: PLC0415 - only where something is made here
+
+    return make_local(
+        job,
+        local,
+        [each.name for each in _made_here(selected)],
+        originals=_read(job, _originals(local), places, "originals"),
+        unpack=lambda root: _unpack(job, supply, selected, others(), root),
+    )
 
 
 def _unpack(

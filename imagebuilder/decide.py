@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 from imagebuilder.budget.budget import Budgeting, budgets, open_budgeting
 from imagebuilder.choose import ChosenPackages, choose_packages
@@ -23,15 +25,16 @@ from imagebuilder.host.sandbox import open_view
 from imagebuilder.host.tools import require
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets
-from imagebuilder.model.package import Wish
+from imagebuilder.model.package import Package, Wish
 from imagebuilder.own.local import Local
 from imagebuilder.own.own import Own, open_own
-from imagebuilder.packages.lock import LockError, differences, lock_entry
+from imagebuilder.packages.lock import check_same, differences, lock_entry, locked_parts
 from imagebuilder.packages.managers import manager_of
 from imagebuilder.packages.resolution import PlanError
 from imagebuilder.packages.supply import Job, Offers, Supply
 from imagebuilder.seen import told_board
-from imagebuilder.tree.make import make_arguments
+from imagebuilder.stage import locked_files
+from imagebuilder.tree.make import hooks_text, make_arguments
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.tree import choose_profile, read_tree
 from imagebuilder.wish import whole_wish, wish_of
@@ -49,7 +52,8 @@ class Inputs:
 @dataclass(frozen=True)
 class Decided:
     """All that is known before anything is built. board: with what the tree knows of images whose format its
-    file leaves open. budgeting: or why the tree does not say how large its images are."""
+    file leaves open. budgeting: or why the tree does not say how large its images are. locked: what has to
+    come out, if anything is said of it."""
 
     source: TreeSource
     board: Board
@@ -60,6 +64,12 @@ class Decided:
     plan: Plan
     budgeting: Budgeting | str
     budgets: Budgets
+    locked: LockedBoard | None = None
+
+    @cached_property
+    def tree_sha256(self) -> str:
+        """Of the tree, read once. As tree_digest()."""
+        return tree_digest(self.source, self.job.cache)
 
 
 HOW_TO_TELL = "say it in the board's file, or --accept-unchecked"
@@ -117,7 +127,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
             log.warn(warning)
         wish = wish_of(inputs.loaded, [each.overlay for each in inputs.overlays], own)
         wanted = whole_wish(wish, job.tree, profile.name)
-        with _lock_blamed(locked, wanted, config.name):
+        with _lock_blamed(locked, wish, config.name):
             chosen = choose_packages(job, wanted, supply, own, locked=locked)
         plan = _plan(inputs, job, known, profile, wish=wish, chosen=chosen, own=own)
         _warn(plan, known, log)
@@ -125,9 +135,9 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         found = budgets(
             plan, config, inputs.board, found=budgeting, manager=job.manager, offers=chosen.offers
         )
-        decided = Decided(source, known, job, supply, chosen.offers, chosen.local, plan, budgeting, found)
-        if locked is not None:
-            _check_locked(locked, entry_of(inputs, decided), config.name)
+        offers, local = chosen.offers, chosen.local
+        decided = Decided(source, known, job, supply, offers, local, plan, budgeting, found, locked)
+        check_locked(inputs, decided)
         return decided
 
 
@@ -139,7 +149,7 @@ def _open(
     if request.sandbox:
         require(["sandbox"])
     if locked is not None and config.release:
-        config = config.model_copy(update={"release": locked.tree.version})
+        config = config.model_copy(update={"release": locked.parts.tree.version})
     source = find_tree(request, config, inputs.board, log)
     view = open_view(source.folder, work, log, sandbox=request.sandbox)
     tree = read_tree(source.folder, view, request.cache, log, series=config.series)
@@ -209,43 +219,54 @@ def _warn(plan: Plan, known: Board, log: Log) -> None:
         log.warn(f"{not_known(known, image)}: it cannot be checked, and build refuses it ({HOW_TO_TELL})")
 
 
-def entry_of(inputs: Inputs, decided: Decided) -> LockedBoard:
-    """What a lock says of this image."""
+def entry_of(
+    inputs: Inputs, decided: Decided, made: Mapping[str, Package] = MappingProxyType({})
+) -> LockedBoard:
+    """What a lock says of this image. made: the packages that are made here, once they are; without them it
+    says of these what the plan does. What locked_files() raises."""
+    import importlib.metadata  # noqa: PLC0415 (few ask for a lock, and all load this module)
+
+    plan, config = decided.plan, inputs.loaded.config
+    parts = locked_parts(
+        plan,
+        decided.board,
+        builder=importlib.metadata.version("openwrt-python-imagebuilder"),
+        release=config.release or "",
+        sha256=decided.tree_sha256,
+        hooks=hooks_text(plan, Path("/work"), hermetic=True),  # where that is decides nothing
+        overlays=locked_files(config, inputs.overlays),
+        made=made,
+    )
     return lock_entry(
-        decided.plan,
-        release=inputs.loaded.config.release or "",
-        sha256=tree_digest(decided.source),
+        plan,
+        parts,
         feeds=decided.supply.indexes(),
-        overlays={each.overlay.name: each.digest() for each in inputs.overlays},
-        apps=decided.local.own.digests(decided.job.root),
         requirements=decided.local.own.resolved,
         originals=decided.local.taken,
     )
 
 
-def _check_locked(locked: LockedBoard, fresh: LockedBoard, config: str) -> None:
-    changed = differences(locked, fresh)
-    if changed:
-        raise _changed(config, changed)
-
-
-def _changed(config: str, lines: Sequence[str]) -> LockError:
-    return LockError(
-        f"this is not what the lock of {config} says:\n" + "\n".join(lines),
-        hint=f"take the change back, or accept it: python3 build.py lock {config}",
-    )
+def check_locked(
+    inputs: Inputs, decided: Decided, made: Mapping[str, Package] = MappingProxyType({})
+) -> None:
+    """LockError, naming what changed, where the image is bound to a lock and is not what that says; made: as
+    for entry_of()."""
+    if decided.locked is not None:
+        changes = differences(decided.locked, entry_of(inputs, decided, made))
+        check_same(inputs.loaded.config.name, changes)
 
 
 @contextmanager
-def _lock_blamed(locked: LockedBoard | None, wanted: Wish, config: str) -> Iterator[None]:
-    """Only what is locked may be taken: what the config wants besides is found in no feed, and the reason is
-    the lock."""
+def _lock_blamed(locked: LockedBoard | None, asked: Wish, config: str) -> Iterator[None]:
+    """Only what is locked may be taken: what the config asks for besides is found in no feed, and the reason
+    is the lock."""
     try:
         yield
-    except PlanError as error:
-        new = sorted(set(wanted.add) - set(locked.wanted)) if locked is not None else []
-        if new:
-            raise _changed(config, [f"wanted: {name} is new" for name in new]) from error
+    except PlanError:
+        if locked is not None:
+            there = set(locked.parts.make["PACKAGES"].split())
+            new = [f"make's PACKAGES: {name} is new" for name in asked.add if name not in there]
+            check_same(config, sorted(new))
         raise
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +9,13 @@ from typing import TYPE_CHECKING
 from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import Config
 from imagebuilder.config.request import Request
-from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.tools import require
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.tree import TreeError
 from imagebuilder.server.archive import given_tree
 from imagebuilder.tree.tree import check_tree
+from imagebuilder.trust.tree_identity import tree_identity
 
 if TYPE_CHECKING:
     from imagebuilder.server.obtain import Obtained
@@ -98,22 +96,15 @@ def _source(obtained: Obtained) -> TreeSource:
     return TreeSource(obtained.folder, given, obtained.trust.text, obtained.sha256)
 
 
-_NOT_OF_THE_TREE = ("dl", "tmp", "bin", ".git")  # what using it leaves there
-
-
-def tree_digest(source: TreeSource) -> str:
-    """The SHA-256, in hex, of the tree's archive or, of a folder, over the names, programs' bits and contents
-    of all its files."""
+def tree_digest(source: TreeSource, cache: Path) -> str:
+    """The SHA-256, in hex, of the tree's archive or, of a folder, over all that is in it (tree_identity()).
+    TreeError for what cannot be read."""
     if source.sha256:
         return source.sha256
-    whole = hashlib.sha256()
-    for parent, folders, files in os.walk(source.folder):
-        if Path(parent) == source.folder:
-            folders[:] = [name for name in folders if name not in _NOT_OF_THE_TREE]
-        folders.sort()
-        for name in sorted(files):
-            path = Path(parent, name)
-            content = str(path.readlink()) if path.is_symlink() else sha256_of(path)
-            runs = not path.is_symlink() and path.stat().st_mode & 0o111 != 0
-            whole.update(repr((str(path.relative_to(source.folder)), runs, content)).encode())
-    return whole.hexdigest()
+    try:
+        return tree_identity(source.folder, cache, readable_only=False)
+    except OSError as error:
+        raise TreeError(
+            f"the tree {source.folder} cannot be read: {error.filename}: {error.strerror}",
+            hint="a lock is over all of it: give yourself the right to read it",
+        ) from error

@@ -6,13 +6,15 @@ A module of its own, so that it can be loaded while make runs (see build.py).
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from imagebuilder.budget.budget import check_budget, real_budget
 from imagebuilder.config.board import NOT_OPENED, UNKNOWN
 from imagebuilder.decide import Decided, Inputs
 from imagebuilder.find_tree import TreeSource
+from imagebuilder.firmware.sign import Signed, sign_images
 from imagebuilder.firmware.verify import SeenRoot, Verified, check_flashable, passed, rootfs_sizes
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
@@ -31,6 +33,7 @@ from imagebuilder.model.result import (
 from imagebuilder.python.bytecode.bytecode import uncompiled
 from imagebuilder.rootfs.files import read_tree
 from imagebuilder.tree.collect import (
+    MadeImage,
     MakeReport,
     check_images,
     check_manifest,
@@ -44,7 +47,9 @@ from imagebuilder.tree.collect import (
     sizes_by_package,
 )
 from imagebuilder.tree.plan import Plan
+from imagebuilder.tree.tree import settings_of
 from imagebuilder.trial.start_check import loaded, tried
+from imagebuilder.trust.signing_key import signs_images, user_keys, user_pair
 from imagebuilder.workspace import Workspace
 
 
@@ -52,7 +57,8 @@ from imagebuilder.workspace import Workspace
 class Made:
     """What was found of a build. verified: of each image, by its file; unchecked: files of those of which
     nothing but the size could be checked. uncompiled: paths of Python sources
-    that the device would compile at each start."""
+    that the device would compile at each start. signed: files of images that the user's key signed, and its
+    number."""
 
     images: tuple[ImageFile, ...]
     packages: tuple[InstalledPackage, ...]
@@ -62,6 +68,7 @@ class Made:
     bytecode: LoadedBytecode | None
     flash: FlashBudget | None
     uncompiled: tuple[str, ...]
+    signed: Mapping[str, str]
 
 
 def check_made(
@@ -71,11 +78,11 @@ def check_made(
     workspace: Workspace,
     ahead: Mapping[bytes, SeenRoot],
 ) -> Made:
-    """Everything that can be checked before images are handed over; they are moved to the result. ahead: root
-    file systems that were looked through while make ran.
+    """Everything that can be checked before images are handed over; they are moved to the result, and signed
+    when all has passed. ahead: root file systems that were looked through while make ran.
 
     BuildError, BudgetError and UnsafeImageError for what is missing, does not fit or must not be flashed;
-    ProofError where Python does not run.
+    ProofError where Python does not run; KeyFileError for a damaged signing key.
     """
     board, plan, view = decided.board, decided.plan, decided.job.view
     log = decided.job.log
@@ -94,7 +101,11 @@ def check_made(
     flash = _check_flash(decided)
     for service in sorted(set(plan.disabled_services) - services(view.changed, plan.tree.places)):
         log.warn(f"services.disabled names '{service}', which this image does not have")
-    return Made(images, packages, verified, unchecked, starts, bytecode, flash, _uncompiled(plan, view, log))
+    sources = _uncompiled(plan, view, log)
+    signed = _sign(inputs, decided, images, report, workspace)
+    return Made(
+        signed.images, packages, verified, unchecked, starts, bytecode, flash, sources, dict(signed.keys)
+    )
 
 
 def result_of(
@@ -132,6 +143,7 @@ def result_of(
         starts=made.starts,
         bytecode=made.bytecode,
         uncompiled=made.uncompiled,
+        signed=dict(made.signed),
         secrets=tuple(name for each in inputs.overlays for name in each.secrets()),
         disabled_services=plan.disabled_services,
         warnings=warnings,
@@ -159,18 +171,11 @@ def _verify(
 ) -> tuple[tuple[ImageFile, ...], tuple[InstalledPackage, ...]]:
     """The images that the board needs exist and fit, and the manifest can be read; both go to the result."""
     bin_dir = workspace.work / "bin"
-    plan, view = decided.plan, decided.job.view
-    board = decided.board.for_profile(plan.profile)
+    plan = decided.plan
     made = made_files(bin_dir)
+    board = decided.board.for_profile(plan.profile)
     found = find_images(made, board, plan.profile.name, plan.tree.profiles)
-    check_images(
-        board,
-        found,
-        report,
-        lambda: sizes_by_package(view.changed, plan.tree.places),
-        made=made,
-        rootfs_partsize=inputs.loaded.config.image.rootfs_partsize,
-    )
+    _check_sizes(inputs, decided, found, report, made)
     images = digested(bin_dir, found)
     manifest, packages = read_manifest(bin_dir)
     check_manifest(plan, packages)
@@ -178,6 +183,42 @@ def _verify(
         (bin_dir / image.file).rename(workspace.result / image.file)
     manifest.rename(workspace.result / "manifest")
     return images, packages
+
+
+def _check_sizes(
+    inputs: Inputs,
+    decided: Decided,
+    images: Sequence[MadeImage],
+    report: MakeReport,
+    made: Collection[str] = (),
+) -> None:
+    plan, view = decided.plan, decided.job.view
+    check_images(
+        decided.board.for_profile(plan.profile),
+        images,
+        report,
+        lambda: sizes_by_package(view.changed, plan.tree.places),
+        made=made,
+        rootfs_partsize=inputs.loaded.config.image.rootfs_partsize,
+    )
+
+
+def _sign(
+    inputs: Inputs,
+    decided: Decided,
+    images: tuple[ImageFile, ...],
+    report: MakeReport,
+    workspace: Workspace,
+) -> Signed:
+    """The user's signature in place of that of the tree's key, which make could read. BuildError where an
+    image is too large with it: make may have put something smaller there."""
+    tree = Path(decided.plan.tree.folder)
+    if not signs_images(tree, settings_of(tree)):
+        return Signed(images, {})
+    signed = sign_images(images, workspace.result, user_pair(user_keys()))
+    sizes = [MadeImage(each.file, each.type, each.size, each.required) for each in signed.images]
+    _check_sizes(inputs, decided, sizes, report)
+    return signed
 
 
 def _tried(inputs: Inputs, decided: Decided) -> tuple[tuple[Start, ...], LoadedBytecode | None]:

@@ -165,8 +165,9 @@ def small_images(baud: int = 115200) -> dict[str, bytes]:
     }
 
 
-def write_small_tree(tree: Path, baud: int = 115200) -> None:
-    """Write what the fixture small_tree says into a folder that is not there yet; baud: of small_images()."""
+def make_small_tree(tree: Path, baud: int = 115200) -> None:
+    """A tree that looks like a 23.05.5 ImageBuilder for ath79/tiny, in a folder that is made. baud: of
+    small_images()."""
     (tree / "include").mkdir(parents=True)
     (tree / "packages").mkdir()
     (tree / "Makefile").write_text(SMALL_MAKEFILE)
@@ -186,11 +187,11 @@ def write_small_tree(tree: Path, baud: int = 115200) -> None:
 
 @pytest.fixture
 def small_tree(tmp_path: Path) -> Iterator[Path]:
-    """A tree that looks like a 23.05.5 ImageBuilder for ath79/tiny. Write `size` (of images that are no good,
-    in place of good ones), `behaviour` (a shell script that runs during make image) or `behaviour-fails` into
-    it to change what it does."""
+    """As make_small_tree() makes it. Write `size` (of images that are no good, in place of good ones),
+    `behaviour` (a shell script that runs during make image) or `behaviour-fails` into it to change what it
+    does."""
     tree = tmp_path / "small-tree"
-    write_small_tree(tree)
+    make_small_tree(tree)
     yield tree
     written = [path.name for path in tree.iterdir() if path.name.startswith(("tree-was", "build-"))]
     assert not written, "the user's tree was written to"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -97,3 +98,46 @@ def test_rooms_are_not_too_large(path: Path) -> None:
 def test_the_documented_schema_of_results_is_the_models() -> None:
     documented = json.loads((PROJECT / "imagebuilder/report/result.schema.json").read_text())
     assert documented == Result.model_json_schema(mode="serialization")
+
+
+SECURITY = (PROJECT / "SECURITY.md").read_text()
+HELD_BY = "held by"
+UNHELD = ("unheld", "not defended", "not checked: ")
+
+
+def promises() -> list[tuple[str, str]]:
+    """The promises of SECURITY.md, and what their lines say of who holds them."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in SECURITY.splitlines()]
+    heads = [number for number, row in enumerate(rows) if len(row) == 2 and row[1] == HELD_BY]
+    found = []
+    for head in heads:
+        for row in rows[head + 2 :]:
+            if len(row) != 2:
+                break
+            found.append((row[0], row[1]))
+    return found
+
+
+@pytest.mark.parametrize(("promise", "held"), promises())
+def test_each_promise_of_the_threat_model_has_tests_or_says_that_it_has_none(promise: str, held: str) -> None:
+    if held.startswith(UNHELD):
+        assert "`" not in held
+        return
+    assert held
+    assert re.fullmatch(r"(`tests/[a-z_/]+\.py::test_[a-z0-9_]+` ?)+", held), promise
+
+
+def test_the_tests_of_the_threat_model_are_there() -> None:
+    """A test that was renamed or taken away leaves a promise that nobody keeps."""
+    named = sorted(set(re.findall(r"`(tests/[^`:]+)::([^`]+)`", SECURITY)))
+    assert len(named) > 60
+    there = {
+        (path, node.name)
+        for path in {path for path, _ in named}
+        for node in ast.parse((PROJECT / path).read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert [f"{path}::{name}" for path, name in named if (path, name) not in there] == []
+    assert SECURITY.count("`tests/") == len(
+        re.findall(r"`tests/[^`:]+::[^`]+`|`tests/test_house.py`", SECURITY)
+    )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from imagebuilder.cli.options import expanded, gathered
+from imagebuilder.cli.terminal import harmless
 from imagebuilder.errors import FaultsError, UserError
 
 USER_FAULT = 2
@@ -116,4 +117,4 @@ def _report(error: UserError, *, as_json: bool, kind: str = "error: ") -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(harmless(text), file=sys.stderr)

@@ -132,7 +132,10 @@ def lock(
             entries = {request.board: lock_image(request, log) for request in asked}
             written = write_lock(asked[0].library, asked[0].config_name(), entries)
     if not check:
-        facts = {"file": written, "boards": {name: len(entry.package) for name, entry in entries.items()}}
+        facts = {
+            "file": written,
+            "boards": {name: len(entry.parts.package) for name, entry in entries.items()},
+        }
         show.as_json(facts) if images.as_json else print(f"wrote {written}")
         return
     _show_changes(changes, as_json=images.as_json)

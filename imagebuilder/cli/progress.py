@@ -9,6 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.status import Status
 
+from imagebuilder.cli.terminal import harmless
 from imagebuilder.log import (
     CommandRun,
     Event,
@@ -67,8 +68,8 @@ class Reporter:
             self._line(f"  {event.text}")
 
     def _line(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(harmless(text), markup=False)
 
     def _live(self, text: str) -> None:
         if self._status is not None:
-            self._status.update(text.replace("[", "\\["))
+            self._status.update(harmless(text).replace("[", "\\["))

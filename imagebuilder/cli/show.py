@@ -13,6 +13,7 @@ from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.table import Table
 
+from imagebuilder.cli.terminal import harmless
 from imagebuilder.model.package import shown_way
 from imagebuilder.model.size import format_size, human_size
 from imagebuilder.report.flash_bar import flash_bar, flash_picture, ram_lines
@@ -56,7 +57,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for heading in headings:
         shown.add_column(heading, overflow="fold")
     for row in rows:
-        shown.add_row(*(cell.replace("[", "\\[") for cell in row))
+        shown.add_row(*(harmless(cell).replace("[", "\\[") for cell in row))
     _console().print(shown)
 
 

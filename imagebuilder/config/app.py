@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, Field, model_validator
 
 from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName
@@ -19,7 +20,17 @@ SourceKind = Literal["bytecode", "both", "only"]
 Optimize = Literal[0, 1, 2]
 UserName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 ProgramName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]*$")]
-VersionText = Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+!_-]*$")]
+
+
+def _check_version(text: str) -> str:
+    try:
+        Version(text)
+    except InvalidVersion:
+        raise ValueError(f"{text[:200]!r} is no version such as 1.2.post1 (PEP 440)") from None
+    return text
+
+
+VersionText = Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+!_-]*$"), AfterValidator(_check_version)]
 
 
 def check_requirement(text: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from imagebuilder.config.app import ResolvedRequirements
 from imagebuilder.model.base import Many, Model, Word
@@ -20,8 +22,8 @@ class LockedTree(Model):
     target: str = Field(description="Target and subtarget: `ath79/tiny`.")
     arch: str = Field(description="The architecture of the packages: `mips_24kc`.")
     sha256: Sha256 = Field(
-        description="The SHA-256, in hex, of its archive, or of all its files where it was given as a folder"
-        " or made here."
+        description="The SHA-256, in hex, of its archive, or of all its files, folders and links where it"
+        " was given as a folder or made here."
     )
 
 
@@ -35,63 +37,99 @@ class LockedPackage(Model):
         description="The feed that it comes from; `local` is what is made here. Left out: the tree's own"
         " packages.",
     )
-    filename: str = Field(description="The package's file, as its index names it.")
+    filename: str = Field(
+        description="The package's file, as its index names it; empty for what is made here."
+    )
     sha256: str = Field(
-        description="That file's SHA-256, in hex; empty where nothing states it before the package is made."
+        description="That file's SHA-256, in hex; empty where apk's index states `identity` alone."
     )
     identity: str = Field(
         default="", description="What apk's index knows the package by, in hex. Left out: with opkg."
     )
 
 
+class LockedParts(Model):
+    """All that decides an image, as it was found in the plan and in what is laid for make. Secrets are in
+    none of it: of a file that is made of one, its template counts, and the secret's name."""
+
+    builder: str = Field(description="The version of this program.")
+    tree: LockedTree = Field(description="The ImageBuilder.")
+    make: dict[str, str] = Field(
+        description="The variables of the command `make image` that are no paths, `PROFILE` and `PACKAGES`"
+        " among them; under `MAKEFILES` the SHA-256 of what make reads before its own makefiles."
+    )
+    board: dict[Word, Sha256] = Field(
+        description="The SHA-256 of each key of the board and its profile that says which images are handed"
+        " over and what they are checked against, in hex."
+    )
+    overlays: dict[Word, dict[str, str]] = Field(
+        default_factory=dict,
+        description="What overlays lay over the root file system, after filespecs, by the overlay's name: of"
+        " each file its mode and SHA-256, of each folder its mode, of each link its text. Left out: there"
+        " are no overlays.",
+    )
+    package: Many[LockedPackage] = Field(description="Every package of the image.")
+
+    @property
+    def files(self) -> dict[str, tuple[str, str]]:
+        """What lies over the root file system, whoever brings it: by its path, the overlay's name and the
+        words."""
+        return {
+            path: (name, words) for name, entries in self.overlays.items() for path, words in entries.items()
+        }
+
+    def digest(self) -> str:
+        """SHA-256, in hex, over all of it but what only says where it is from: the release that was asked
+        for, the names of overlays and of packages' files. The order of tables and of packages is no part of
+        it."""
+        parts: dict[str, Mapping[str, object]] = {
+            "builder": {"version": self.builder},
+            "tree": self.tree.model_dump(exclude={"release"}),
+            "make": self.make,
+            "board": self.board,
+            "overlays": {path: words for path, (_, words) in self.files.items()},
+            "package": {each.name: each.model_dump(exclude={"filename"}) for each in self.package},
+        }
+        lines = sorted(repr((part, *fact)) for part, facts in parts.items() for fact in facts.items())
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 class LockedBoard(Model):
     """One image."""
 
-    profile: str = Field(description="The device's profile, what make gets as PROFILE.")
-    python: str = Field(description="The config's `python.variant`.")
-    tree: LockedTree = Field(description="The ImageBuilder.")
-    wanted: Many[str] = Field(
-        description="The names that make asks the package manager for, what they depend on not among them."
+    digest: Sha256 = Field(
+        description="One SHA-256, in hex, over all `parts`: two images with one digest are made of the same."
     )
-    removed: Many[str] = Field(
-        default=(), description='Packages that the config removes, each as `"-ppp"`. Left out: none.'
-    )
-    disabled_services: Many[str] = Field(
-        default=(), description="The config's `services.disabled`. Left out: none."
+    parts: LockedParts = Field(description="All that decides the image.")
+    original: Many[LockedPackage] = Field(
+        default=(),
+        description="Packages of feeds that are not in the image as they are: those that are repacked,"
+        " compiled or cut, and those that are not needed any more when that is done. Left out: none.",
     )
     feeds: dict[str, Sha256] = Field(
         default_factory=dict,
         description="The SHA-256 of each feed's index, in hex, by the feed's name. Left out: no feed is"
         " used.",
     )
-    overlays: dict[str, Sha256] = Field(
-        default_factory=dict,
-        description="The SHA-256 of each overlay with its variables, in hex, the values of secrets left out."
-        " Left out: there are no overlays.",
-    )
-    apps: dict[str, Sha256] = Field(
-        default_factory=dict,
-        description="The SHA-256 of each app and of each recipe's source, in hex, by its path in the config."
-        " Left out: there are none.",
-    )
     requirements: ResolvedRequirements = Field(
         default=ResolvedRequirements(),
         description="What `python.requirements`, and what apps require, came to. Left out: nothing is"
         " required.",
     )
-    package: Many[LockedPackage] = Field(description="Every package of the image.")
-    original: Many[LockedPackage] = Field(
-        default=(),
-        description="Packages of feeds that are not in the image as they are: those that are repacked,"
-        " compiled or cut, and those that are not needed any more when that is done. Left out: none.",
-    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> LockedBoard:
+        if self.digest != self.parts.digest():
+            raise ValueError("the digest is not that of the parts: the lock was edited, or merged by hand")
+        return self
 
 
 class Lock(Model):
     """A lock file: an entry for each board of the config."""
 
-    lock_schema: Literal[1] = Field(
-        default=1, description="The version of this form of lock files. Left out: 1, the only one."
+    lock_schema: Literal[2] = Field(
+        description="The version of this form of lock files. Those of form 1 said less than an image takes,"
+        " and are refused: `build.py lock` writes them anew."
     )
     config: str = Field(description="The config's name.")
     board: dict[Word, LockedBoard] = Field(

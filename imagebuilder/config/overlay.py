@@ -4,8 +4,6 @@ secrets.toml names."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -22,7 +20,6 @@ from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.beneath import real_folder
 from imagebuilder.host.run import ProgramError, run
-from imagebuilder.host.walk import walk
 from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName, Word
 
 MAX_TEXT = 65536  # characters; a shell and a terminal cope with that
@@ -168,11 +165,7 @@ class LoadedOverlay:
 
     def secrets(self) -> list[str]:
         """The names of its variables (`wifi-client.key`) whose values must not be shown, as given here."""
-        return [
-            f"{self.overlay.name}.{name}"
-            for name, value in self.use.variables.items()
-            if isinstance(value, Secret) or self._is_secret(name)
-        ]
+        return [f"{self.overlay.name}.{name}" for name in self.hidden()]
 
     def secrets_in_clear(self) -> list[str]:
         """The names of those that stand in a config file for everybody to read."""
@@ -190,19 +183,29 @@ class LoadedOverlay:
         }
         return self.use.model_copy(update={"variables": variables})
 
-    def digest(self) -> str:
-        """SHA-256, in hex, over its files and its variables, the values of secrets left out."""
-        shown = self.shown().model_dump(mode="json")
-        whole = hashlib.sha256(json.dumps(shown["variables"], sort_keys=True).encode())
-        for item in walk(self.folder):
-            if item.is_link:
-                facts = ("link", item.target())
-            elif item.is_file:
-                facts = ("file", f"{item.status.st_mode & 0o111 != 0} {item.sha256()}")
-            else:
-                facts = ("folder", "")
-            whole.update(repr((item.path, *facts)).encode())
-        return whole.hexdigest()
+    def hidden(self) -> dict[str, object]:
+        """What the config says in place of each value that must not be shown: the secret's name, or
+        stars."""
+        shown = self.shown().model_dump(mode="json")["variables"]
+        return {
+            name: shown[name]
+            for name, value in self.use.variables.items()
+            if isinstance(value, Secret) or self._is_secret(name)
+        }
+
+    def open_values(self) -> dict[str, VariableValue]:
+        """A value for each variable whose value may be shown: the config's or the default."""
+        hidden = self.hidden()
+        values = {
+            name: self.use.variables.get(name, variable.default)
+            for name, variable in self.overlay.variables.items()
+            if name not in hidden
+        }
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None and not isinstance(value, Secret)
+        }
 
     def _is_secret(self, name: str) -> bool:
         return name in self.overlay.variables and self.overlay.variables[name].secret

@@ -173,12 +173,15 @@ def _opened(root: Path, name: str) -> BinaryIO:
 
 def write_beneath(root: Path, name: str, data: bytes, mode: int = 0o644) -> Path:
     """Write a file below root in place of whatever file or link is there, with the folders that it lies in;
-    its path. BeneathError for a link on the way, OSError."""
+    its path. BeneathError for a link on the way and for a folder in the file's place, OSError."""
     folder = real_folder(root, str(PurePosixPath(name).parent), make=True)
     if folder is None:
         raise BeneathError(f"{(root / name).parent} is no folder", hint="a folder is expected there")
     place = root / name
-    place.unlink(missing_ok=True)
+    try:
+        place.unlink(missing_ok=True)
+    except IsADirectoryError as error:
+        raise BeneathError(f"{place} is a folder", hint="a file is expected there") from error
     with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as out:
         out.write(data)
         os.fchmod(out.fileno(), mode)

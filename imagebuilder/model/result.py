@@ -111,7 +111,8 @@ class Result(Model):
     commands of python.trace, run in the image; none where this machine cannot run its programs. bytecode:
     how it was loaded; None without CPython, and where this machine has nothing that loads it. uncompiled:
     Python sources without bytecode, programs among them, which the device compiles whenever they start.
-    secrets: the names of overlay variables whose secret values the images hold.
+    secrets: the names of overlay variables whose secret values the images hold. signed: the images that end
+    with a signature of the user's own key, by their files, and its number.
     """
 
     schema_version: int = RESULT_SCHEMA
@@ -139,6 +140,7 @@ class Result(Model):
     bytecode: LoadedBytecode | None
     uncompiled: Many[str]
     secrets: Many[str]
+    signed: dict[str, str]
     disabled_services: Many[str]
     warnings: Many[str]
     steps: Many[StepTime]

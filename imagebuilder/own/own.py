@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from imagebuilder.config.app import PythonPackageUse, ResolvedRequirements
 from imagebuilder.config.model_config import Python
-from imagebuilder.host.fs import expand_home, sha256_of
 from imagebuilder.model.package import Package
 from imagebuilder.packages.supply import Job, Offers
 from imagebuilder.python.apps.apps import AppScan
@@ -153,21 +152,6 @@ class Own:
     def resolved(self) -> ResolvedRequirements:
         """What the requirements came to."""
         return self.sources.resolved if self.sources is not None else ResolvedRequirements()
-
-    def digests(self, root: Path) -> dict[str, str]:
-        """The SHA-256 of each app and of each recipe's source, by its path in the config."""
-        if self.sources is None:
-            return {app.use.path: _digest(app.path) for app in self.micropython}
-        places = {app.use.path: app.path for app in self.sources.apps}
-        recipes = [use for use in self.sources.recipes if use.source]
-        places |= {use.source: root / expand_home(use.source) for use in recipes}
-        return {name: _digest(path) for name, path in places.items()}
-
-
-def _digest(path: Path) -> str:
-    from imagebuilder.python.requirements.index import project_digest  # noqa: PLC0415
-
-    return project_digest(path) if path.is_dir() else sha256_of(path)
 
 
 def open_own(job: Job, offers: Offers, locked: ResolvedRequirements | None) -> Own:

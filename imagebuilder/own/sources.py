@@ -16,6 +16,7 @@ from imagebuilder.host.cache import Cache
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
 from imagebuilder.own.own import ChosenPython, Own, Sources, choose_python
+from imagebuilder.packages.lock import check_same, requirement_changes
 from imagebuilder.packages.supply import Job, Offers
 from imagebuilder.python.apps.apps import AppScan, scan_app
 from imagebuilder.python.apps.package import (
@@ -33,7 +34,12 @@ from imagebuilder.python.catalogue.variants import catalogue_series, family_of
 from imagebuilder.python.micropython import micropython
 from imagebuilder.python.micropython.micropython import check_imports
 from imagebuilder.python.requirements.index import PackageIndex
-from imagebuilder.python.requirements.requirements import feed_distributions, resolve_requirements, wheels_of
+from imagebuilder.python.requirements.requirements import (
+    feed_distributions,
+    resolve_requirements,
+    wanted_distributions,
+    wheels_of,
+)
 from imagebuilder.python.wheels.target import wheel_target
 
 
@@ -56,7 +62,12 @@ def read_own(job: Job, offers: Offers, offered: Collection[str], locked: Resolve
     feed = feed_distributions(offers.packages, without=catalogue.packages)
     texts = [*python.requirements, *(text for app in apps for text in app.requires)]
     own_wheels = [app.wheel for app in apps if app.wheel is not None]
-    resolved = locked or resolve_requirements(texts, target, feed, index, own=own_wheels)
+    if locked is None:
+        resolved = resolve_requirements(texts, target, feed, index, own=own_wheels)
+    else:
+        resolved = locked
+        asked = locked.model_copy(update={"wanted": wanted_distributions(texts, target)})
+        check_same(job.config.name, requirement_changes(locked, asked))
     wheels = {str(name): wheel for name, wheel in wheels_of(resolved, target, index).items()}
     scans = [_scan(app, catalogue) for app in apps]
     libraries = [scan_app(wheel.path, python=catalogue.version_pair) for wheel in wheels.values()]

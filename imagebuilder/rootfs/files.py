@@ -49,14 +49,17 @@ def content_size(entry: Entry) -> int:
     return entry.source.stat().st_size if entry.source is not None else len(entry.data or b"")
 
 
+def entry_digest(entry: Entry) -> str:
+    """SHA-256 in hex of a file entry's content."""
+    return sha256_of(entry.source) if entry.source else hashlib.sha256(entry.data or b"").hexdigest()
+
+
 def digest(tree: FileTree) -> str:
     """SHA-256 in hex over paths, kinds, modes, link texts and contents: equal trees, equal digests,
     wherever their contents are kept."""
     whole = hashlib.sha256()
     for path, entry in tree.items():
-        inner = ""
-        if entry.kind == "file":
-            inner = sha256_of(entry.source) if entry.source else hashlib.sha256(entry.data or b"").hexdigest()
+        inner = entry_digest(entry) if entry.kind == "file" else ""
         fields = (path, entry.kind, f"{entry.mode:o}", entry.target, inner)
         whole.update("\0".join(fields).encode("utf-8", "surrogateescape") + b"\0\0")
     return whole.hexdigest()

@@ -19,13 +19,24 @@ PLAIN_MODE = 0o644
 VOLATILE = ("/var", "/tmp", "/proc", "/sys", "/dev")  # noqa: S108 - places in the image
 
 
-def overlay_tree(overlay: Overlay, folder: Path, variables: Mapping[str, VariableValue]) -> FileTree:
+NOTHING_HIDDEN: Mapping[str, str] = {}
+
+
+def overlay_tree(
+    overlay: Overlay,
+    folder: Path,
+    variables: Mapping[str, VariableValue],
+    *,
+    hidden: Mapping[str, str] = NOTHING_HIDDEN,
+) -> FileTree:
     """The overlay's files with its templates rendered, in modes that do not depend on the host.
 
     folder: the overlay's folder; its files lie in `files/`. variables: a value for each that the overlay
-    declares. OverlayError for a template that does not render (naming file and line), a file below a folder
-    that is volatile on the device, a link that leaves the root file system, and a mode for nothing;
-    BeneathError where `files` itself is a link, which could bring any folder of this machine into an image.
+    declares; hidden: what stands for those whose values are not given: a template that names one is not
+    rendered, and the file holds what tells it from others, but for these values. OverlayError for a template
+    that does not render (naming file and line), a file below a folder that is volatile on the device, a link
+    that leaves the root file system, and a mode for nothing; BeneathError where `files` itself is a link,
+    which could bring any folder of this machine into an image.
     """
     root = folder / FILES
     source = EMPTY if real_folder(folder, FILES) is None else read_tree(root)
@@ -38,14 +49,26 @@ def overlay_tree(overlay: Overlay, folder: Path, variables: Mapping[str, Variabl
             place = path.removesuffix(TEMPLATE_ENDING)
             if place in source:
                 raise OverlayError(f"overlay '{overlay.name}' holds both {place} and {path}")
-            from imagebuilder.rootfs.template import render  # noqa: PLC0415 (loaded where there are templates)
-
-            made = file_of(render(root / path[1:], content(entry), variables).encode())
+            made = file_of(_filled(root / path[1:], content(entry), variables, hidden))
         rendered[place] = made.with_mode(_mode(overlay, place, entry))
     for path in overlay.modes:
         if path not in rendered:
             raise OverlayError(f"{folder}/overlay.toml: modes names {path}, which the overlay does not bring")
     return FileTree(rendered)
+
+
+def _filled(
+    path: Path, raw: bytes, variables: Mapping[str, VariableValue], hidden: Mapping[str, str]
+) -> bytes:
+    # loaded where there are templates
+    from imagebuilder.rootfs.template import names_in, render  # noqa: PLC0415
+
+    names = names_in(raw) if hidden else frozenset()
+    if names.isdisjoint(hidden):
+        return render(path, raw, variables).encode()
+    given = {name: variables[name] for name in sorted(names & variables.keys())}
+    shown = {name: hidden[name] for name in sorted(names & hidden.keys())}
+    return b"".join([raw, b"\0", repr((given, shown)).encode()])
 
 
 def combined(overlays: Sequence[tuple[Overlay, FileTree]]) -> FileTree:

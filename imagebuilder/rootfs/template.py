@@ -33,16 +33,7 @@ def render(path: Path, raw: bytes, variables: Mapping[str, VariableValue]) -> st
     A message holds what stands in the template, and nothing that was made of the variables: any of them may
     be a secret, and Python and jinja2 put the values that they complain of into their texts.
     """
-    # not HTML: what is made here is shell, uci and Python, which have filters of their own
-    environment = ImmutableSandboxedEnvironment(
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,  # a line that holds only a block leaves no empty line
-        lstrip_blocks=True,
-        autoescape=False,
-    )
-    environment.filters["sh"] = _quoted_for_shell
-    environment.filters["py"] = repr
+    environment = _environment()
     try:
         source = raw.decode("utf-8")
         template = environment.from_string(source)
@@ -63,6 +54,30 @@ def render(path: Path, raw: bytes, variables: Mapping[str, VariableValue]) -> st
                 hint="what it was is not shown, since it may be a secret's value",
             ) from None
         raise OverlayError(f"{where}: the expression fails ({type(error).__name__})") from None
+
+
+def names_in(raw: bytes) -> frozenset[str]:
+    """The variables that a template may look up; none for what is no template, which render() says."""
+    environment = _environment()
+    environment.globals.clear()  # a variable of such a name (range, dict) wins over jinja2's own
+    try:
+        return frozenset(meta.find_undeclared_variables(environment.parse(raw.decode("utf-8"))))
+    except (UnicodeDecodeError, jinja2.TemplateSyntaxError):
+        return frozenset()
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    # not HTML: what is made here is shell, uci and Python, which have filters of their own
+    environment = ImmutableSandboxedEnvironment(
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,  # a line that holds only a block leaves no empty line
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+    environment.filters["sh"] = _quoted_for_shell
+    environment.filters["py"] = repr
+    return environment
 
 
 def _unknown_name(error: Exception, names: Iterable[str]) -> str | None:

@@ -24,7 +24,7 @@ from imagebuilder.tree.collect import BuildError, MakeReport, check_packages, re
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.reproducible import settle_makefile, source_date_epoch, steady_tools
 from imagebuilder.tree.tree import settings_of
-from imagebuilder.trust.signing_key import keep_signing_key, lay_signing_key, user_keys
+from imagebuilder.trust.signing_key import lay_tree_key
 
 # GNU make reads the files in MAKEFILES before its own. 17.01 and 18.06 do not know DISABLED_SERVICES; both
 # build images by the goal build_image, which gets one prerequisite more here.
@@ -85,8 +85,8 @@ def make_image(
     work: the folder that the view shows as view.work; FILES are taken from its `files`, and images go to
     its `bin`. If there is a `feed` in it (packages.opkg.feed), packages come from there and from the tree's
     own packages/ only; if there is a makefile GIVEN_HOOKS in its `make`, make reads it first.
-    Two builds of one plan give equal images (tree.reproducible), signed alike, by the user's signing keys
-    (trust.signing_key). cache: what was found out about the tree's tools is kept there.
+    Two builds of one plan give equal images (tree.reproducible), signed alike, by a key of the tree's own
+    (trust.signing_key). cache: what was found out about the tree is kept there.
 
     BuildError if make fails or a package does not go in; HostError if the disk is full; LimitError where
     something that make runs takes more than it may (host.limits); KeyFileError for a damaged signing key.
@@ -94,12 +94,10 @@ def make_image(
     tree = Path(plan.tree.folder)
     for name in ("bin", "home", "tmp", "dl"):
         (work / name).mkdir(exist_ok=True)
-    _write_hooks(plan, view, work / "make", hermetic=(work / "feed").exists())
+    _write_hooks(hooks_text(plan, view.work, hermetic=(work / "feed").exists()), work / "make")
     steady_tools(tree, view, log, cache)
     pass_host_check(tree, view)
-    keys = user_keys()
-    settings = settings_of(tree)
-    lay_signing_key(tree, settings, view, keys)
+    lay_tree_key(tree, settings_of(tree), view, cache)
     environment = clean_environment(
         HOME=str(view.work / "home"),
         TMPDIR=str(view.work / "tmp"),
@@ -120,10 +118,6 @@ def make_image(
     if code != 0:
         tail = "\n".join(lines[-TAIL_LINES:])
         raise BuildError(f"make exited with {code}, saying last:\n{tail}")
-    try:
-        keep_signing_key(tree, settings, view, keys)
-    except HostError as error:
-        log.warn(f"the signing key of this build is not kept, the next makes another: {error.message}")
     return report
 
 
@@ -148,8 +142,9 @@ def _run_make(
         return stream(argv, on_line, env=environment, check=False, log=log, watch=watch).code, last
 
 
-def _write_hooks(plan: Plan, view: PrivateView, folder: Path, *, hermetic: bool) -> None:
-    """The makefile that every make of this build reads first."""
+def hooks_text(plan: Plan, work: Path, *, hermetic: bool) -> str:
+    """The makefile that every make of this build reads first, all but what the package manager has in
+    GIVEN_HOOKS. work: as the view shows it; hermetic: the tree's dl/ is passed by."""
     after = []
     text = ""
     if plan.disabled_services and not plan.tree.disables_services:
@@ -160,9 +155,13 @@ def _write_hooks(plan: Plan, view: PrivateView, folder: Path, *, hermetic: bool)
     for name, _, value in (word.partition("=") for word in plan.make):
         if name.startswith(_SETTING):
             text += f"override {name} := {value}\n"
-    text += _BIN_MK.format(folder=view.work / "bin")
+    text += _BIN_MK.format(folder=work / "bin")
     if hermetic:
-        text += _CACHE_MK.format(folder=view.work / "dl")
+        text += _CACHE_MK.format(folder=work / "dl")
+    return text
+
+
+def _write_hooks(text: str, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     given = folder / GIVEN_HOOKS
     if given.exists():

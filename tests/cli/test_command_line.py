@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import typer
 
+from imagebuilder.cli import show
 from imagebuilder.cli.app import app
 from imagebuilder.host.cache import Cache
 from imagebuilder.host.handover import temporary_folder
@@ -87,7 +88,7 @@ def test_locks(cli: Cli, small_tree: Path, project: Path) -> None:
     assert cli("lock", *common, "--check").returncode == 2
     outdated = cli("outdated", *common, "--json")
     assert outdated.returncode == 0
-    lines = ["wanted: tcpdump-mini is new", "package tcpdump-mini is new, 4.99"]
+    lines = ["make's PACKAGES: tcpdump-mini is new", "package tcpdump-mini is new, 4.99"]
     assert json.loads(outdated.stdout) == {BOARD: lines}
 
 
@@ -160,6 +161,26 @@ def test_the_users_mistakes_end_with_2(cli: Cli, argv: tuple[str, ...], words: l
     assert "Traceback" not in ended.stderr
     for word in words:
         assert word in ended.stderr
+
+
+ORDERS = r"\033]0;renamed\007 \033[2J\302\233 words"
+
+
+@pytest.mark.parametrize("options", [("--quiet",), ("--verbose",)])
+def test_what_others_say_gives_a_terminal_no_orders(cli: Cli, small_tree: Path, options: tuple[str]) -> None:
+    (small_tree / "behaviour").write_text(f"printf '{ORDERS}\\n'\n")
+    (small_tree / "behaviour-fails").touch()
+    argv = ("build", "router", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+    ended = cli(*argv, *options)
+    assert ended.returncode == 2
+    assert "?]0;renamed? ?[2J? words" in ended.stderr, ended.stderr
+    assert not set(ended.stderr) & {"\x1b", "\x07", "\x9b"}
+
+
+def test_a_table_gives_a_terminal_no_orders(capsys: pytest.CaptureFixture[str]) -> None:
+    """Titles of devices come from a server's list, which is not signed."""
+    show.table(("title",), [("\x1b]0;renamed\x07 [bold] \u202eback",)])
+    assert capsys.readouterr().out.split("\n")[1].strip() == "?]0;renamed? [bold] ?back"
 
 
 def test_errors_as_json(cli: Cli, project: Path) -> None:

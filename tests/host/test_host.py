@@ -201,8 +201,13 @@ def test_a_copy_serves_where_no_overlay_can_be_mounted(
     monkeypatch.setattr(sandbox, "_NAMESPACES", (("false",),) * 3)
     events: list[Event] = []
     (tmp_path / "work").mkdir()
+    (tree / "-odd").mkdir(mode=0o750)
+    (tree / ".git").mkdir()  # a clone's history, which may be larger than all else
+    tree.chmod(0o711)
     view = open_view(tree, tmp_path / "work", Log([events.append]), sandbox=shut)
     assert (view.kind, view.sandboxed) == ("copy", shut)
+    assert {path.name for path in view.changed.iterdir()} == {"-odd", "Makefile"}
+    assert [each.stat().st_mode & 0o777 for each in (view.changed, view.changed / "-odd")] == [0o711, 0o750]
     assert any(isinstance(event, Warned) and "no overlay mount" in event.text for event in events)
     assert run(view.command(SCRIPT)).stdout.splitlines()[1:] == ["all:", "more"]
     assert (view.changed / "fresh").read_text() == "new\n"

@@ -127,6 +127,24 @@ def test_there_is_no_network(view: PrivateView, tree: Path, tmp_path: Path) -> N
     assert heard == [b"hello\n"]
 
 
+@pytest.mark.parametrize("theirs", ["folder", "link"])
+def test_a_place_to_mount_on_that_somebody_else_made_is_not_used(
+    tree: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    """Its name is known, and /tmp is everybody's."""
+    user = 4_000_000_000 + os.getpid()  # nobody's number, so that what lies there belongs to another
+    place = Path(f"/tmp/openwrt-imagebuilder-{user}")
+    if theirs == "link":
+        place.symlink_to(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    try:
+        with pytest.raises(HostError, match="to somebody else"):
+            open_view(tree, work, Log())
+    finally:
+        for each in place.parent.glob(f"{place.name}*"):
+            remove_tree(each)
+
+
 def test_outside_the_sandbox_is_said_so(tree: Path, work: Path) -> None:
     view = open_view(tree, work, Log(), sandbox=False)
     assert not view.sandboxed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from packaging.requirements import Requirement
 from imagebuilder.config.app import ResolvedRequirements
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache, OfflineError
+from imagebuilder.host.fs import user_cache
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
-from imagebuilder.python.requirements.index import NativeSourceError, PackageIndex
+from imagebuilder.python.requirements.index import NativeSourceError, PackageIndex, project_digest
 from imagebuilder.python.requirements.index_pip import NoMatchError, PythonIndexError, UnreachableIndexError
 from imagebuilder.python.requirements.requirements import (
     RequirementError,
@@ -25,7 +27,7 @@ from imagebuilder.python.requirements.requirements import (
 )
 from imagebuilder.python.wheels.target import wheel_target
 from imagebuilder.python.wheels.wheels import read_wheel
-from tests.support.wheel_maker import make_elf, make_index, make_project, make_sdist, make_wheel
+from tests.support.wheel_maker import BACKEND, make_elf, make_index, make_project, make_sdist, make_wheel
 
 MUSL = wheel_target("3.9.18", "x86_64", "21.02")
 MIPS = wheel_target("3.11.7", "mips_24kc", "23.05")
@@ -151,6 +153,39 @@ def test_a_pure_source_distribution_is_built_and_kept(tmp_path: Path, use_index:
         resolve_requirements(["other", "something"], MIPS, {}, offline)
 
 
+LOOKS = """
+import os
+seen = [place for place in {places!r} if os.path.exists(place)]
+seen += [name for name in os.environ if "SECRET" in name]
+try:
+    open({victim!r}, "w").close()
+except OSError:
+    pass
+if seen:
+    raise SystemExit("it sees " + " ".join(seen))
+with open(NAME + ".py", "a") as stream:
+    stream.write("LOOKED = 1\\n")
+"""
+
+
+def test_a_source_distribution_sees_nothing_of_this_machine(
+    tmp_path: Path, use_index: UseIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code runs twice: pip asks it what it is, and it is built."""
+    monkeypatch.setenv("SECRET_OF_USER", "hunter2")
+    (tmp_path / "mine").mkdir()
+    places = [str(tmp_path / "mine"), str(user_cache()), str(Path.home() / ".ssh"), "/etc/shadow"]
+    looks = LOOKS.format(places=places, victim=str(tmp_path / "victim"))
+    backend = BACKEND.format(name="spy", version="1", fails=False, tag="py3-none-any") + looks
+    sdist = make_sdist(tmp_path / "files", "spy", "1", more={"backend.py": backend.encode()})
+    index = use_index([sdist])
+    resolved = resolve_requirements(["spy"], MIPS, {}, index)
+    wheel = wheels_of(resolved, MIPS, index)["spy"]
+    with zipfile.ZipFile(wheel.path) as archive:
+        assert b"LOOKED = 1" in archive.read("spy.py")
+    assert not (tmp_path / "victim").exists()
+
+
 @pytest.mark.parametrize("options", [{"fails": True}, {"tag": "cp311-cp311-linux_x86_64"}])
 def test_a_source_with_c_code_is_refused(
     tmp_path: Path, use_index: UseIndex, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
@@ -244,3 +279,35 @@ def test_a_projects_wheel_is_built_once(tmp_path: Path, use_index: UseIndex) -> 
     assert index.wheel_of(project, "tool 1", MIPS) == built
     with pytest.raises(UserError):
         index.wheel_of(project, "tool 2", MIPS)
+
+
+def test_a_projects_digest_tells_its_links_and_what_runs(tmp_path: Path) -> None:
+    """A wheel of it is taken from the cache as long as the digest is the same: its build gets links too."""
+    folder, other = tmp_path / "project", tmp_path / "elsewhere"
+    (folder / "pkg").mkdir(parents=True)
+    (folder / "pkg/a.py").write_text("a = 1\n")
+    other.write_text("b = 1\n")
+    seen = [project_digest(folder)]
+
+    def differs() -> bool:
+        seen.append(project_digest(folder))
+        return seen[-1] not in seen[:-1]
+
+    (folder / "more").symlink_to("pkg")
+    assert differs()
+    (folder / "more").unlink()
+    (folder / "more").symlink_to("../project/pkg")
+    assert differs()
+    (folder / "pkg/b.py").symlink_to(other)
+    assert differs()
+    other.write_text("b = 2\n")
+    assert differs()
+    (folder / "dangling").symlink_to("nowhere")
+    assert differs()
+    (folder / "pkg/a.py").chmod(0o755)
+    assert differs()
+    for name in (".git", "pkg/__pycache__", "x.egg-info"):
+        (folder / name).mkdir()
+        (folder / name / "x").write_text("x")
+    (folder / "venv").symlink_to("/usr")
+    assert not differs()

@@ -104,6 +104,21 @@ def test_template_errors_show_no_value(folder: Path, text: str) -> None:
     assert error.__cause__ is None  # and no traceback of a cause shows it
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{% include '/etc/passwd' %}", "{% include '../../overlay.toml' %}", "{% import 'os' as os %}"),
+        *("{{ ''.__class__.__base__.__subclasses__() }}", "{{ cycler.__init__.__globals__ }}"),
+        *("{{ self._TemplateReference__context }}", "{{ many.append(1) }}", "{{ open('/etc/passwd') }}"),
+        "{{ lipsum.__globals__['os'].popen('id').read() }}",
+    ],
+)
+def test_a_template_reaches_nothing_of_this_machine(folder: Path, text: str) -> None:
+    (folder / "files/etc/conf.j2").write_text(text)
+    with pytest.raises(OverlayError, match=r"conf\.j2:1: "):
+        overlay_tree(PLAIN, folder, {"many": ["a"]})
+
+
 def test_a_template_that_is_no_text(folder: Path) -> None:
     (folder / "files/etc/conf.j2").write_bytes(b"\xff\xfe")
     with pytest.raises(OverlayError, match="must be UTF-8"):

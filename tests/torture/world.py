@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.host.fs import sha256_of
-from tests.conftest import PROJECT, write_small_tree
+from tests.conftest import PROJECT, make_small_tree
 
 BOARD = "tplink-tl-wr740n-v4"
 BAUDS = {"a": 115200, "b": 9600}
@@ -85,7 +85,7 @@ def make_world(root: Path) -> World:
     shutil.copy(PROJECT / "configs/base.toml", world.project / "configs")
     add_config(world, "mine", "")
     for variant, baud in BAUDS.items():
-        write_small_tree(world.tree(variant), baud)
+        make_small_tree(world.tree(variant), baud)
         _add_release(world, variant)
     return world
 

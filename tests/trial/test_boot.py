@@ -13,6 +13,7 @@ from imagebuilder.host.fs import sha256_of
 from imagebuilder.log import Log
 from imagebuilder.model.edition import Edition
 from imagebuilder.python.catalogue.catalogue import load_catalogue
+from imagebuilder.trial import machine
 from imagebuilder.trial.guest import TrialError
 from imagebuilder.trial.machine import SECTOR, boot
 from tests.support.kit_fixtures import EVERY_EDITION
@@ -148,6 +149,27 @@ def test_a_guest_can_be_reached_through_a_port(built: Made) -> None:
         )
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
             assert answer.read() == b"hello\n"
+
+
+def test_a_guest_reaches_nothing_of_this_machine(built: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And, so that this says something, what it would reach without QEMU's `restrict=on`."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = ("10.0.2.2", server.getsockname()[1])  # this machine, as QEMU shows it to guests
+        call = f'python3 -c "import socket; socket.create_connection({there}, 5)"'
+        address = (
+            "for i in 1 2 3 4 5 6 7 8 9 10; do ip addr | grep -q 10.0.2.15 && exit; sleep 1; done; exit 1"
+        )
+        server.settimeout(1)
+        with boot(built.image, log=Log(), forwards={free_port(): 8080}) as guest:
+            guest.check(address)
+            assert guest.run(call).code != 0
+            with pytest.raises(TimeoutError):
+                server.accept()
+        monkeypatch.setattr(machine, "_network", lambda _: ["-nic", "user,model=virtio-net-pci"])
+        with boot(built.image, log=Log(), forwards={}) as guest:
+            guest.check(address)
+            guest.check(call)
+            server.accept()[0].close()
 
 
 def test_a_guest_without_a_root_is_an_error_with_its_last_words(built: Made, tmp_path: Path) -> None:

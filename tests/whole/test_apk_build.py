@@ -136,6 +136,18 @@ def test_a_lock_holds_the_versions(world: World) -> None:
     assert {each.name: each.version for each in result.packages} == held
 
 
+def test_a_repacked_package_is_locked_with_what_it_is_made_of(world: World) -> None:
+    rules = '[[filespec]]\npackage = "dropbear"\nrules = ["-|/usr/share/dropbear"]\n'
+    asked = world.ask(rules)
+    entry = lock_image(asked, Log())
+    (repacked,) = [each for each in entry.parts.package if each.name == "dropbear"]
+    assert (repacked.feed, len(repacked.sha256), len(repacked.identity)) == ("local", 64, 64)
+    assert "dropbear" in {each.name for each in entry.original}
+    write_lock(asked.library, "mine", {BOARD: entry})
+    _, result = build_image(replace(asked, locked=True), Log())
+    assert ("dropbear", repacked.version) in {(each.name, each.version) for each in result.packages}
+
+
 def test_a_feed_of_somebody_else(world: World, apk_program: Path, tmp_path: Path, project: Path) -> None:
     private, public = make_key(tmp_path / "theirs", "theirs")
     feed = Feed(apk_program, world.server.root / "theirs", private)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import importlib.metadata
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +18,15 @@ from imagebuilder.ask import compare_lock, lock_image
 from imagebuilder.build import build_image
 from imagebuilder.config.app import ResolvedRequirements
 from imagebuilder.config.library import Library
-from imagebuilder.config.lock import NoLockError, lock_path, read_lock, write_lock
-from imagebuilder.config.model_lock import LockedBoard, LockedPackage, LockedTree
+from imagebuilder.config.lock import NoLockError, OldLockError, lock_path, read_lock, write_lock
+from imagebuilder.config.model_lock import LockedBoard, LockedPackage, LockedParts, LockedTree
 from imagebuilder.config.request import Request, requests
-from imagebuilder.decide import decided
+from imagebuilder.decide import decided, entry_of
 from imagebuilder.errors import FaultsError
+from imagebuilder.host.walk import Item
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package, Selected
+from imagebuilder.model.tree import TreeError
 from imagebuilder.packages.lock import LockError, differences, lock_entry, only_locked
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.supply import Offers
@@ -59,9 +64,9 @@ def test_what_was_locked_is_built_again(asked: Request) -> None:
     bound = locked(asked)
     _, result = build_image(bound, Log())
     written = tomli.loads(lock_path(asked.library, "mine").read_text())
-    packages = {each["name"]: each["version"] for each in written["board"][BOARD]["package"]}
+    packages = {each["name"]: each["version"] for each in written["board"][BOARD]["parts"]["package"]}
     assert packages == {each.name: each.version for each in result.packages}
-    assert all(len(each["sha256"]) == 64 for each in written["board"][BOARD]["package"])
+    assert all(len(each["sha256"]) == 64 for each in written["board"][BOARD]["parts"]["package"])
     assert compare_lock(asked, Log()) == ()
 
 
@@ -86,8 +91,8 @@ def another_makefile(asked: Request, tree: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (changed_text, "overlay 'motd' or its variables changed"),
-        (changed_file, "overlay 'motd' or its variables changed"),
+        (changed_text, "overlay 'motd': /etc/motd changed"),
+        (changed_file, "overlay 'motd': /etc/motd changed"),
         (another_makefile, "the tree is another one of the same version"),
     ],
 )
@@ -107,8 +112,11 @@ def test_what_changed_is_named(
 def test_a_package_that_is_new_or_another(asked: Request, small_tree: Path) -> None:
     bound = locked(asked)
     more_packages(asked, small_tree)
-    assert set(compare_lock(asked, Log())) == {"wanted: dropbear is new", "package dropbear is new, 2022.83"}
-    with pytest.raises(LockError, match="wanted: dropbear is new") as error:
+    assert set(compare_lock(asked, Log())) == {
+        "make's PACKAGES: dropbear is new",
+        "package dropbear is new, 2022.83",
+    }
+    with pytest.raises(LockError, match="make's PACKAGES: dropbear is new") as error:
         build_image(bound, Log())
     assert "python3 build.py lock mine" in str(error.value.hint)
     tree = FileTree({"/etc/another": file_of(b"x")})
@@ -128,16 +136,21 @@ def test_what_is_removed_and_the_profile_are_locked(asked: Request, add_config: 
     lock = read_lock(asked.library, "mine")
     assert lock is not None
     entry = lock.board[BOARD]
-    assert (entry.profile, entry.removed) == ("tplink_tl-wr740n-v4", ("-rssileds", "-ppp"))
+    assert entry.parts.make["PROFILE"] == "tplink_tl-wr740n-v4"
+    assert entry.parts.make["PACKAGES"].split()[-2:] == ["-rssileds", "-ppp"]
     add_config("mine", CONFIG + '[packages]\nremove = ["rssileds", "odhcpd"]\n')
-    assert compare_lock(asked, Log()) == ("removed: -odhcpd is new", "removed: -ppp is gone")
-    with pytest.raises(LockError, match="removed: -odhcpd is new\nremoved: -ppp is gone"):
+    assert compare_lock(asked, Log()) == (
+        "make's PACKAGES: -odhcpd is new",
+        "make's PACKAGES: -ppp is gone",
+    )
+    with pytest.raises(LockError, match="make's PACKAGES: -odhcpd is new\nmake's PACKAGES: -ppp is gone"):
         build_image(bound, Log())
     add_config("mine", CONFIG + '[packages]\nremove = ["rssileds", "ppp"]\n')
-    other = entry.model_copy(update={"profile": "tplink_tl-wr741nd-v4"})
-    write_lock(asked.library, "mine", {BOARD: other})
-    assert compare_lock(asked, Log()) == ("the profile was tplink_tl-wr741nd-v4 and is tplink_tl-wr740n-v4",)
-    with pytest.raises(LockError, match="the profile was tplink_tl-wr741nd-v4 and is tplink_tl-wr740n-v4"):
+    make = {**entry.parts.make, "PROFILE": "tplink_tl-wr741nd-v4"}
+    write_lock(asked.library, "mine", {BOARD: with_parts(entry, make=make)})
+    line = "make's PROFILE was tplink_tl-wr741nd-v4 and is tplink_tl-wr740n-v4"
+    assert compare_lock(asked, Log()) == (line,)
+    with pytest.raises(LockError, match=line):
         build_image(bound, Log())
 
 
@@ -145,16 +158,16 @@ def test_what_apk_knows_a_package_by_is_locked(asked: Request) -> None:
     """A package of apk's index has no SHA-256 of its file: its identity alone tells two builds apart."""
     package = Package("x", "1", filename="x-1.apk", identity="ab" * 20, feed="f")
     other = replace(package, identity="cd" * 20)
-    with decided(asked, Log()) as (_, decision):
+    with decided(asked, Log()) as (inputs, decision):
         plan = decision.plan.model_copy(update={"install": (Selected(package, ("a test", "x")),)})
-    facts = {"release": "", "sha256": "0" * 64, "feeds": {"f": "1" * 64}, "overlays": {}, "apps": {}}
-    made = lock_entry(plan, requirements=ResolvedRequirements(), **facts)  # type: ignore[arg-type]
-    assert [(each.sha256, each.identity) for each in made.package] == [("", "ab" * 20)]
+        parts = entry_of(inputs, replace(decision, plan=plan)).parts
+    made = lock_entry(plan, parts, requirements=ResolvedRequirements(), feeds={"f": "1" * 64})
+    assert [(each.sha256, each.identity) for each in made.parts.package] == [("", "ab" * 20)]
     assert only_locked(Offers((package, other)), made, {"f": "1" * 64}) == Offers((package,))
     with pytest.raises(LockError, match=r"x 1: another build of it$"):
         only_locked(Offers((other,)), made, {"f": "1" * 64})
-    changed = made.package[0].model_copy(update={"identity": "cd" * 20})
-    assert differences(made, made.model_copy(update={"package": (changed,)})) == (
+    changed = made.parts.package[0].model_copy(update={"identity": "cd" * 20})
+    assert differences(made, with_parts(made, package=(changed,))) == (
         "package x 1 is another build of the same version",
     )
 
@@ -168,16 +181,205 @@ def test_what_packages_are_made_of_is_locked_too(
     bound = locked(asked)
     written = tomli.loads(lock_path(asked.library, "mine").read_text())["board"][BOARD]
     (original,) = written["original"]
-    (repacked,) = [each for each in written["package"] if each["name"] == "busybox"]
+    (repacked,) = [each for each in written["parts"]["package"] if each["name"] == "busybox"]
     assert (original["name"], original["version"]) == ("busybox", "1.36")
     assert len(original["sha256"]) == 64
     assert repacked["version"] != "1.36"
+    assert len(repacked["sha256"]) == 64
     with decided(bound, Log()) as (_, decision):
         assert ("busybox", repacked["version"]) in {
             (each.name, each.version) for each in decision.plan.install
         }
     write_ipk(small_tree / "packages", Package("busybox", "1.36"), FileTree({"/x": file_of(b"z")}), epoch=1)
     with pytest.raises(LockError, match="busybox 1.36: another build of it"):
+        build_image(bound, Log())
+
+
+def test_a_secret_need_not_be_there_to_be_locked(
+    asked: Request, add_config: AddConfig, small_tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of a lock is made of a secret's value, which could be guessed where it is short: the template
+    of a file that holds one stands for it, and the secret's name."""
+    motd = asked.library.root / "overlays/motd/files/etc/motd.j2"
+    motd.write_text("{{ text }} {{ pin }}\n")
+    (motd.parent / "open.j2").write_text("{{ text }}\n")
+    secret = CONFIG.replace('"hello"', '"hello", pin = { secret = "PIN" }')
+    add_config("mine", secret)
+    (small_tree / "behaviour").write_text("cat $FILES/etc/motd | rev\n")
+    bound = locked(asked)
+    entry = read_lock(asked.library, "mine").board[BOARD]  # type: ignore[union-attr]
+    texts = []
+    for pin in ("1234", "4321"):
+        monkeypatch.setenv("PIN", pin)
+        assert lock_image(asked, Log()) == entry
+        place, _ = build_image(bound, Log())
+        texts.append((place / "build.log").read_text())
+    assert ["4321" in texts[0], "1234" in texts[1]] == [True, True]
+    monkeypatch.delenv("PIN")
+    add_config("mine", secret.replace("PIN", "OTHER"))
+    assert compare_lock(asked, Log()) == ("overlay 'motd': /etc/motd changed",)
+    add_config("mine", secret.replace("hello", "bye"))
+    assert set(compare_lock(asked, Log())) == {
+        "overlay 'motd': /etc/motd changed",
+        "overlay 'motd': /etc/open changed",
+    }
+    add_config("mine", secret)
+    motd.write_text("{{ text }} {{ pin }}!\n")
+    assert compare_lock(asked, Log()) == ("overlay 'motd': /etc/motd changed",)
+
+
+@pytest.mark.parametrize("name", ["range", "dict", "namespace", "pin"])
+def test_a_secret_that_is_called_as_something_of_jinja2s_stays_out(
+    asked: Request, add_config: AddConfig, name: str
+) -> None:
+    folder = asked.library.root / "overlays/motd"
+    (folder / "files/etc/motd.j2").write_text("{% if true %}{{ " + name + " }}{% endif %}\n")
+    (folder / "overlay.toml").write_text(f"[variables]\ntext = {{}}\n{name} = {{ secret = true }}\n")
+    entries = []
+    for value in ("1234", "4321"):
+        add_config("mine", CONFIG.replace('"hello"', f'"hello", {name} = "{value}"'))
+        entries.append(lock_image(asked, Log()))
+    assert entries[0] == entries[1]
+
+
+def test_a_lock_of_the_former_form_is_refused(asked: Request) -> None:
+    """It said less than an image takes: what it does not name must not pass as locked."""
+    bound = locked(asked)
+    path = lock_path(asked.library, "mine")
+    old = 'lock_schema = 1\nconfig = "mine"\n[board.{board}]\nprofile = "p"\n'
+    path.write_text(old.format(board=BOARD))
+    for ask in (lambda: build_image(bound, Log()), lambda: compare_lock(asked, Log())):
+        with pytest.raises(
+            OldLockError, match=r"mine\.lock is a lock of the form 1, which does not say"
+        ) as error:
+            ask()
+        assert error.value.hint == (
+            "see that it is what you want, and lock it anew: python3 build.py lock mine"
+        )
+    path.write_text(old.format(board="other"))
+    with pytest.raises(OldLockError, match="form 1, and has other too"):
+        locked(asked)
+    path.write_text(old.format(board=BOARD).replace("lock_schema = 1\n", ""))  # it could be left out
+    locked(asked)
+    assert compare_lock(asked, Log()) == ()
+
+
+def test_a_lock_that_was_edited_is_refused(asked: Request) -> None:
+    bound = locked(asked)
+    path = lock_path(asked.library, "mine")
+    path.write_text(path.read_text().replace('version = "1.36"', 'version = "1.35"'))
+    with pytest.raises(FaultsError, match="the digest is not that of the parts"):
+        build_image(bound, Log())
+
+
+def test_the_order_of_overlays_counts_as_far_as_it_shows(asked: Request, add_config: AddConfig) -> None:
+    other = asked.library.root / "overlays/other"
+    (other / "files/etc/deep").mkdir(parents=True)
+    (other / "files/etc/deep/a").write_text("a\n")
+    (other / "overlay.toml").write_text('replaces = ["/etc/motd"]\n')
+    both = CONFIG + '[[overlay]]\nname = "other"\n'
+    add_config("mine", both)
+    locked(asked)
+    swapped = both.replace('name = "motd"\nvariables = { text = "hello" }\n[[overlay]]\nname = "other"', "")
+    swapped += 'name = "other"\n[[overlay]]\nname = "motd"\nvariables = { text = "hello" }\n'
+    add_config("mine", swapped)
+    assert compare_lock(asked, Log()) == ()
+    (other / "files/etc/motd").write_text("of the other\n")
+    add_config("mine", both)
+    assert compare_lock(asked, Log()) == ("overlay 'other': /etc/motd changed",)
+    add_config("mine", CONFIG)
+    (other / "files/etc/motd").unlink()
+    assert compare_lock(asked, Log()) == ("overlay 'other' is gone",)
+
+
+def test_another_version_of_the_builder_is_told(asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    bound = locked(asked)
+    known = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "99" if name.startswith("openwrt") else known(name)
+    )
+    (line,) = compare_lock(asked, Log())
+    assert line.startswith("the builder's version was ")
+    assert line.endswith(" and is 99")
+    with pytest.raises(LockError, match="and is 99"):
+        build_image(bound, Log())
+
+
+def a_link(asked: Request, tree: Path) -> None:
+    (tree / "include/linked").symlink_to("../packages")
+
+
+def a_folder(asked: Request, tree: Path) -> None:
+    (tree / "include/empty").mkdir()
+
+
+def a_pipe(asked: Request, tree: Path) -> None:
+    os.mkfifo(tree / "include/pipe")
+
+
+def a_program(asked: Request, tree: Path) -> None:
+    (tree / "include/version.mk").chmod(0o755)
+
+
+@pytest.mark.parametrize("change", [a_link, a_folder, a_pipe, a_program])
+def test_what_is_no_file_of_a_tree_counts_too(
+    asked: Request, small_tree: Path, change: Callable[[Request, Path], None]
+) -> None:
+    bound = locked(asked)
+    change(asked, small_tree)
+    with pytest.raises(LockError, match="the tree is another one of the same version"):
+        build_image(bound, Log())
+
+
+def test_what_using_and_cloning_a_tree_leaves_counts_for_nothing(asked: Request, small_tree: Path) -> None:
+    locked(asked)
+    for name in (".git", "tmp", "bin"):
+        (small_tree / name).mkdir()
+        (small_tree / name / "x").write_text("x")
+    (small_tree / "dl").symlink_to("/nowhere")
+    assert compare_lock(asked, Log()) == ()
+    (small_tree / "include/.git").mkdir()
+    assert len(compare_lock(asked, Log())) == 1
+
+
+def test_a_tree_that_cannot_be_read(
+    asked: Request, small_tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(_item: Item) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", "include/version.mk")
+
+    monkeypatch.setattr(Item, "sha256", refuses)
+    with pytest.raises(TreeError, match="cannot be read: include/version.mk: Permission denied"):
+        lock_image(asked, Log())
+
+
+def test_another_requirement_is_not_answered_by_the_lock(
+    asked: Request, add_config: AddConfig, small_tree: Path
+) -> None:
+    for name in ("python3-bottle", "python3-meter"):
+        write_ipk(small_tree / "packages", Package(name, "1"), EMPTY, epoch=1)
+    python = '[python]\nvariant = "light"\nrequirements = ["bottle"{more}]\n'
+    add_config("mine", CONFIG + python.format(more=""))
+    bound = locked(asked)
+    assert "python3-bottle" in {each.name for each in build_image(bound, Log())[1].packages}
+    add_config("mine", CONFIG + python.format(more=', "meter>=1"'))
+    with pytest.raises(LockError, match="requirement: meter>=1 is new"):
+        build_image(bound, Log())
+    assert "requirement: meter>=1 is new" in compare_lock(asked, Log())
+    add_config("mine", CONFIG + '[python]\nvariant = "light"\n')
+    with pytest.raises(LockError, match="requirement: bottle is gone"):
+        build_image(bound, Log())
+
+
+def test_a_feed_that_is_gone_is_said(asked: Request, add_config: AddConfig) -> None:
+    write_ipk(asked.library.root / "office", Package("tool", "1"), EMPTY, epoch=1)
+    more = '[packages]\nadd = ["tool"]\n'
+    add_config("mine", CONFIG + more + '[[feed]]\nname = "office"\nurl = "office"\n')
+    bound = locked(asked)
+    with decided(bound, Log()) as (_, decision):
+        assert ("tool", "office") in {(each.name, each.feed) for each in decision.plan.install}
+    add_config("mine", CONFIG + more)
+    with pytest.raises(LockError, match=r"tool 1: it is gone \(there is no feed office any more\)"):
         build_image(bound, Log())
 
 
@@ -192,7 +394,14 @@ def test_secrets_are_in_no_lock(asked: Request, add_config: AddConfig) -> None:
 
 def entry(*packages: LockedPackage, feeds: dict[str, str] | None = None) -> LockedBoard:
     tree = LockedTree(release="", version="1", target="a/b", arch="c", sha256="0" * 64)
-    return LockedBoard(profile="p", python="none", tree=tree, wanted=(), feeds=feeds or {}, package=packages)
+    parts = LockedParts(builder="1", tree=tree, make={}, board={}, package=packages)
+    return LockedBoard(digest=parts.digest(), parts=parts, feeds=feeds or {})
+
+
+def with_parts(entry: LockedBoard, **changes: object) -> LockedBoard:
+    """An entry with other parts, whole again."""
+    parts = entry.parts.model_copy(update=changes)
+    return entry.model_copy(update={"parts": parts, "digest": parts.digest()})
 
 
 def test_entries_of_other_boards_stay(tmp_path: Path) -> None:
@@ -229,7 +438,7 @@ def test_differences_are_empty_exactly_for_equal_entries(names: list[str], other
     assert (differences(made(names), made(others)) == ()) == (set(names) == set(others))
 
 
-@pytest.mark.parametrize("text", ["", "lock_schema = 2\nconfig = 'x'\n[board]\n", "x = 1", "\0"])
+@pytest.mark.parametrize("text", ["", "lock_schema = 3\nconfig = 'x'\n[board]\n", "x = 1", "\0"])
 def test_a_file_that_is_no_lock(tmp_path: Path, text: str) -> None:
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks/x.lock").write_text(text)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.ask import fetch_image, lock_image, plan_and_budgets
+from imagebuilder.ask import compare_lock, fetch_image, lock_image, plan_and_budgets
 from imagebuilder.build import build_image, build_twice
 from imagebuilder.config.board import Board
 from imagebuilder.config.lock import write_lock
@@ -138,12 +138,34 @@ def test_a_lock_holds_requirements_and_apps(ask: Callable[..., Request], project
     entry = lock_image(asked, Log())
     (pin,) = entry.requirements.pins
     assert (pin.name, len(pin.sha256)) == ("pyaes", 64)
-    assert len(entry.apps["apps/hello.py"]) == 64
+    (made,) = [each for each in entry.parts.package if each.name == "app-hello"]
+    assert (made.feed, len(made.sha256)) == ("local", 64)
     write_lock(asked.library, "mine", {BOARD: entry})
     bound = replace(asked, locked=True, offline=True)
     build_image(bound, Log())
     (project / "apps/hello.py").write_text("import json\nprint(json.dumps(1))\n")
-    with pytest.raises(LockError, match=r"app 'apps/hello\.py' changed"):
+    with pytest.raises(LockError, match="package app-hello .*, which is made here, is another build"):
+        build_image(bound, Log())
+
+
+def test_what_is_shaken_and_repacked_is_built_as_it_was_locked(ask: Callable[..., Request]) -> None:
+    """The lock holds what packages are made of, and what was made; how an app is run is part of that."""
+    text = (
+        'apps = [{{ path = "apps/hello.py", service = true, user = "{}" }}]\nshake = true\n'
+        '[[filespec]]\npackage = "busybox"\nrules = ["-|/bin/vi"]\n'
+        '[[filespec]]\npackage = "python3-light"\nrules = ["-|/usr/lib/python{{python}}/this.*"]\n'
+    )
+    asked = ask(text.format("nobody"))
+    entry = lock_image(asked, Log())
+    assert {"busybox", "python3-base", "python3-light"} <= {each.name for each in entry.original}
+    assert all(len(each.sha256) == 64 for each in entry.parts.package)
+    write_lock(asked.library, "mine", {BOARD: entry})
+    images = [build_image(replace(asked, locked=True), Log())[1].images for _ in range(2)]
+    assert images[0] == images[1]
+    bound = replace(ask(text.format("ftp")), locked=True)
+    line = "package app-hello 0-1, which is made here, is another build of the same version"
+    assert compare_lock(bound, Log()) == (line,)
+    with pytest.raises(LockError, match=line):
         build_image(bound, Log())
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.workspace import open_workspace
+
 BOARD = "tplink-tl-wr740n-v4"
 VALUE = "correct-horse-battery-staple"
 AddConfig = Callable[[str, str], str]
@@ -118,6 +120,12 @@ def test_a_secret_in_clear_is_warned_about_and_not_repeated(
     assert VALUE not in printed
     assert files_with_value(tmp_path / "out") == []
     assert git_ignores("secrets.toml")
+
+
+def test_where_a_build_works_is_for_nobody_else(tmp_path: Path) -> None:
+    """The files with secrets and the tree's signing key lie there while make runs."""
+    with open_workspace(tmp_path, "config", "board") as workspace:
+        assert workspace.work.stat().st_mode & 0o777 == 0o700
 
 
 def git_ignores(name: str) -> bool:

@@ -2,7 +2,8 @@
 fwtool).
 
 The CRC of a trailer covers every byte of the file before it, without inversion at the end. A signature is
-certificates and a signature as nested blobs (libubox), Ed25519 by usign (ucert).
+certificates and a signature as nested blobs (libubox), Ed25519 by usign (ucert); GL.iNet's makefiles (4.x,
+append-gl-metadata) put usign's text there, without a certificate.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _SIGNATURE, _PAYLOAD = 0, 1
 _SIGNATURE_BYTES = 74  # "Ed", fingerprint, Ed25519
 # what stands for a certificate where OpenWrt's builders sign elsewhere, or not at all
 PLACEHOLDER = b"# fake certificate"
+USIGN_TEXT = b"untrusted comment: "  # how a signature begins that is in no blob
 _BLOB_HEAD = 4
 _LENGTH_MASK, _ID_MASK = 0xFFFFFF, 0x7F
 
@@ -58,6 +60,8 @@ def signature_fields(view: View) -> dict[str, Field]:
     """
     if bytes(view.raw).strip(b"\0\r\n ") == PLACEHOLDER:
         return {"signed by": Field((), "unsigned: it holds OpenWrt's placeholder for a certificate")}
+    if view.has(USIGN_TEXT):
+        return {"signed by": Field((fingerprint(view),), "fingerprint of the key over the image")}
     if view.size < _BLOB_HEAD:
         raise ImageFormatError("the signature holds no blob")
     certified: list[str] = []

@@ -57,8 +57,7 @@ from imagebuilder.packages.supply import (
 from imagebuilder.rootfs.tree import EMPTY, FileTree, LocalPackage
 from imagebuilder.tree.tree import settings_of
 from imagebuilder.trust.signature_adb import ApkKey, read_apk_key, tree_apk_keys
-from imagebuilder.trust.signing_key import ensure_apk_key, lay_signing_key
-from imagebuilder.trust.signing_key import user_keys as signing_keys
+from imagebuilder.trust.signing_key import lay_tree_key
 
 _VERSION = re.compile(r"(?P<before>[0-9][0-9a-z._]*)(?P<commit>~[0-9a-f]+)?(?P<revision>-r[0-9]+)?")
 
@@ -150,10 +149,8 @@ class Apk:
         return None
 
     def lay(self, job: Job, supply: Supply, wanted: Sequence[Selected], finders: Sequence[Finder]) -> None:
-        """The feed's index is signed with the user's own key."""
-        ensure_apk_key(signing_keys())
-        settings = settings_of(supply.tree)
-        lay_signing_key(supply.tree, settings, job.view, signing_keys())
+        """The feed's index is signed with the tree's own key, by which its apk verifies it."""
+        lay_tree_key(supply.tree, settings_of(supply.tree), job.view, job.cache)
         indexer = feed_indexer(job.view, supply.tree, job.work, job.log)
         lay_apk_feed(job.work / FEED, wanted, finders, indexer)
         lay_apk_repositories(job.view)

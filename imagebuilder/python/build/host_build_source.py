@@ -72,7 +72,7 @@ def lay_source(source: Path, folder: Path) -> Path:
 
 def _copied(source: Path, place: Path) -> Path:
     def taken(path: str) -> bool:
-        return path.rpartition("/")[2] not in LEFT_OUT and not (source / path / "pyvenv.cfg").exists()
+        return not is_left_out(source / path)
 
     count, size = 0, 0
     with disk_errors_explained(place):
@@ -84,6 +84,11 @@ def _copied(source: Path, place: Path) -> Path:
                 )
         copy_tree(source, place, taken)
     return place
+
+
+def is_left_out(path: Path) -> bool:
+    """Whether a file or folder of a project is none of its source: a virtual environment, a history."""
+    return path.name in LEFT_OUT or (path / "pyvenv.cfg").exists()
 
 
 def _members(source: Path) -> Iterator[tuple[str, IO[bytes]]]:

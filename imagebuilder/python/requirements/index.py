@@ -16,13 +16,14 @@ from imagebuilder.config.app import PinnedRequirement
 from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.cache import Cache, OfflineError, cache_disk_errors
+from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.limits import Watch
 from imagebuilder.host.sandbox import shut_in
-from imagebuilder.host.walk import files_below
+from imagebuilder.host.walk import Item, walk
 from imagebuilder.log import Log
 from imagebuilder.python.build.host_build import Bench, BuildOptions, HostBuildError, build_wheel
-from imagebuilder.python.build.host_build_source import LEFT_OUT, lay_source
+from imagebuilder.python.build.host_build_source import is_left_out, lay_source
 from imagebuilder.python.requirements.index_pip import (
     PythonIndexError,
     for_target,
@@ -235,42 +236,46 @@ class ProjectError(UserError):
     """A project's folder that cannot be taken."""
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    def taken(path: str) -> bool:
+def _items(folder: Path) -> Iterator[Item]:
+    """The files and links of a project, and what else is no folder: all that its build gets."""
+    top = folder.resolve()
+
+    def counts(path: str) -> bool:
         name = path.rpartition("/")[2]
-        left_out = name in LEFT_OUT or name.endswith(".egg-info")
-        return not left_out and not (folder / path / "pyvenv.cfg").exists()
+        return not (is_left_out(top / path) or name.endswith(".egg-info"))
 
     try:
-        found = files_below(folder, taken)
+        for item in walk(top, enter=counts, bounded=True):
+            if not item.is_folder and (item.is_file or counts(item.path)):
+                yield item
     except OSError as error:
         raise ProjectError(f"{folder}: {error.filename}: {error.strerror}", hint="is it readable?") from error
-    for item in found:
-        yield folder / item.path
 
 
 def native_files(folder: Path) -> tuple[str, ...]:
     """Files of a source that a C compiler or its like would have to see, those of tests and examples left
     out."""
-    names = (str(path.relative_to(folder)) for path in _files(folder) if path.name.endswith(NATIVE_ENDINGS))
+    names = (item.path for item in _items(folder) if item.path.endswith(NATIVE_ENDINGS))
     return tuple(name for name in names if not name.startswith(_NOT_BUILT))
 
 
 def project_digest(folder: Path) -> str:
-    """SHA-256 over a project's files, with their paths. ProjectError beyond MAX_PROJECT_BYTES."""
+    """SHA-256 over a project's files and links, with their paths. ProjectError beyond MAX_PROJECT_BYTES."""
     whole, total = hashlib.sha256(), 0
-    for path in _files(folder):
-        if not path.is_file():
-            continue
-        total += path.stat().st_size
+    for item in _items(folder):
+        facts = [item.path]
+        if item.is_link:
+            place = folder / item.path
+            facts += ["link", item.target(), sha256_of(place) if place.is_file() else ""]
+        elif item.is_file:
+            total += item.status.st_size
+            facts += ["program" if item.status.st_mode & 0o100 else "file"]
         if total > MAX_PROJECT_BYTES:
             raise ProjectError(
                 f"{folder}: more than {MAX_PROJECT_BYTES >> 20} MiB",
                 hint="point python.apps at the app's own folder",
             )
-        with path.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        executable = "x" if path.stat().st_mode & 0o100 else "-"
-        line = f"{path.relative_to(folder)}\0{executable}{content}\0"
-        whole.update(line.encode("utf-8", "surrogateescape"))
+        if item.is_file:
+            facts += [item.sha256()]
+        whole.update(repr(facts).encode())
     return whole.hexdigest()

@@ -256,7 +256,7 @@ def resolve_requirements(
     """
     mine = {wheel.name: wheel for wheel in own}
     parsed = counting(map(parse_requirement, dict.fromkeys(requirements)), target)
-    wanted: dict[str, str] = {str(each): canonicalize_name(each.name) for each in parsed}
+    wanted = _wanted(parsed)
     from_feed: dict[str, str] = {
         found.name: found.package
         for each in parsed
@@ -266,7 +266,7 @@ def resolve_requirements(
     bare = [str(_without_marker(each)) for each in rest]
     if not bare:
         return ResolvedRequirements(wanted=wanted, feed=from_feed)
-    key = _question(bare, target, feed, mine)
+    key = _question([*wanted, "", *bare], target, feed, mine)
     if index.offline:
         return _remembered(key, bare, index)
     with temporary_folder("scratch") as folder:
@@ -283,6 +283,16 @@ def resolve_requirements(
     data = resolved.model_dump_json().encode()
     index.cache.remember(key, {"resolved.json": index.cache.add(data)})
     return resolved
+
+
+def wanted_distributions(requirements: Iterable[str], target: WheelTarget) -> dict[str, str]:
+    """The distribution of each requirement that counts on the target, as ResolvedRequirements has it.
+    RequirementError."""
+    return _wanted(counting(map(parse_requirement, requirements), target))
+
+
+def _wanted(requirements: Iterable[Requirement]) -> dict[str, str]:
+    return {str(each): canonicalize_name(each.name) for each in requirements}
 
 
 def extras_of(
@@ -313,7 +323,7 @@ def _question(
     requirements: Sequence[str], target: WheelTarget, feed: Feed, own: Mapping[NormalizedName, Wheel]
 ) -> str:
     """A name for the answer, for the cache."""
-    parts = [*sorted(requirements), "", str(target)]
+    parts = [*requirements, "", str(target)]
     parts += [f"{name} {each.version} {each.package}" for name, each in sorted(feed.items())]
     parts += [f"{name} {wheel.version} {sorted(map(str, wheel.requires))}" for name, wheel in own.items()]
     return "requirements " + hashlib.sha256("\0".join(parts).encode()).hexdigest()

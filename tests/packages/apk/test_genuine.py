@@ -40,7 +40,7 @@ from imagebuilder.packages.feed import FEED, FeedError, in_folder
 from imagebuilder.tree.tree import read_tree, settings_of
 from imagebuilder.trust.signature import UnknownKeyError, WrongSignatureError
 from imagebuilder.trust.signature_adb import read_apk_key, tree_apk_keys, verify_adb
-from imagebuilder.trust.signing_key import ensure_apk_key, lay_signing_key
+from imagebuilder.trust.signing_key import lay_tree_key
 from tests.packages.apk.test_version import SIGNS
 from tests.support.apk_tree import (
     ARCH,
@@ -65,14 +65,12 @@ class World:
     tree: Path
     feed: Feed
     work: Path
-    kept: Path
 
     def view(self) -> PrivateView:
-        """A sandbox on the tree, with the user's keys in it."""
+        """A sandbox on the tree, with the tree's key in it."""
         self.work.mkdir()
-        ensure_apk_key(self.kept)
         view = open_view(self.tree, self.work, Log())
-        assert lay_signing_key(self.tree, settings_of(self.tree), view, self.kept)
+        assert lay_tree_key(self.tree, settings_of(self.tree), view, None)
         return view
 
     def packages(self) -> tuple[Package, ...]:
@@ -85,7 +83,7 @@ def world(apk_program: Path, tmp_path: Path) -> World:
     tree = tmp_path / "tree"
     make_tree(apk_program, tree, keys=[public], feeds=[f"https://downloads.example.org/{FEED_PATH}"])
     feed = fill_feed(Feed(apk_program, tmp_path / "server" / FEED_PATH, private))
-    return World(tree, feed, tmp_path / "work", tmp_path / "kept")
+    return World(tree, feed, tmp_path / "work")
 
 
 def test_versions_are_ordered_as_apk_orders_them(apk_program: Path) -> None:
@@ -228,7 +226,7 @@ def test_a_hermetic_feed_is_indexed_signed_and_installed_without_network(world: 
     chosen = planned(world, view, asked(world, ["python3", "scripts"]))
     feed = laid_feed(world, view, chosen)
     data = (feed / "packages.adb").read_bytes()
-    key = read_apk_key(world.kept / "apk/local-public-key.pem")
+    key = read_apk_key(view.changed / "keys/local-public-key.pem")
     assert verify_adb(data, [key], "packages.adb") is key
     from_feed = {package.identity for package in world.packages()}
     listed = {package.identity: package for package in parse_index(data)}

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.errors import UserError
 from imagebuilder.host.run import Completed
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Log
@@ -38,9 +37,6 @@ from imagebuilder.packages.apk.tool import (
 )
 from imagebuilder.packages.feed import FeedError, in_folder
 from imagebuilder.tree.tree import check_tree, package_manager
-from imagebuilder.trust.keys import KeyFileError
-from imagebuilder.trust.signature_adb import read_apk_key
-from imagebuilder.trust.signing_key import ensure_apk_key
 from tests.packages.apk.test_index import PYTHON
 from tests.support.adb_maker import index, package
 
@@ -329,30 +325,3 @@ def test_a_feed_is_signed_where_the_tree_asks_for_it(tree: Path, work: Path, vie
     (tree / ".config").write_text("CONFIG_USE_APK=y\n")
     indexer(work / "feed", ["a.apk"])
     assert "--sign" not in (view.changed / "said").read_text()
-
-
-# --- keys
-
-
-def test_a_key_pair_is_made_once(tmp_path: Path) -> None:
-    kept = tmp_path / "user/keys"
-    assert ensure_apk_key(kept)
-    private = (kept / "apk/local-private-key.pem").read_bytes()
-    assert private.startswith(b"untrusted comment: Local build key\n-----BEGIN EC PRIVATE KEY-----\n")
-    key = read_apk_key(kept / "apk/local-public-key.pem")
-    assert len(key.number) == 32
-    assert not ensure_apk_key(kept)
-    assert (kept / "apk/local-private-key.pem").read_bytes() == private
-    assert (kept / "apk/local-private-key.pem").stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in kept.iterdir()] == ["apk"]
-
-
-def test_keys_that_cannot_be_kept(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write"):
-        ensure_apk_key(tmp_path / "file")
-    half = tmp_path / "half"
-    (half / "apk").mkdir(parents=True)
-    (half / "apk/local-private-key.pem").touch()
-    with pytest.raises(KeyFileError, match=r"half/apk has no local-public-key\.pem"):
-        ensure_apk_key(half)

@@ -1,0 +1,79 @@
+"""What the overlays of an image lay over its root file system: rendered, trimmed by filespecs, one over the
+other; and the same without the values of secrets, as a lock keeps it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagebuilder.config.model_config import Config
+from imagebuilder.config.overlay import LoadedOverlay
+from imagebuilder.model.filespec import FilespecRecord, overlay_rules
+from imagebuilder.rootfs.files import entry_digest
+from imagebuilder.rootfs.overlay import combined, overlay_tree
+from imagebuilder.rootfs.tree import Entry, FileTree
+from imagebuilder.rootfs.trim import trim
+
+
+@dataclass(frozen=True)
+class Staged:
+    """tree: what make gets as FILES; trees: what each overlay brings of it; records: what filespecs did."""
+
+    tree: FileTree
+    trees: Mapping[str, FileTree]
+    records: tuple[FilespecRecord, ...]
+
+
+def staged(config: Config, overlays: Sequence[LoadedOverlay], project: Path) -> Staged:
+    """All of it, as it goes into the image. SecretError, OverlayError, FilespecError."""
+    return _staged(
+        config, overlays, lambda each: overlay_tree(each.overlay, each.folder, each.values(project))
+    )
+
+
+def locked_files(config: Config, overlays: Sequence[LoadedOverlay]) -> dict[str, dict[str, str]]:
+    """What each overlay brings, by the paths, in words that tell all that reaches the image but the values of
+    secrets, which nobody need have here: a short one could be guessed from a digest. A template that names a
+    secret stands for the file that is made of it. OverlayError, FilespecError.
+
+    Where several overlays bring the same, the first by name has it: their order counts as far as it shows.
+    """
+    found = _staged(config, overlays, _without_secrets)
+    names: dict[str, dict[str, str]] = {name: {} for name in sorted(found.trees)}
+    for path, entry in found.tree.items():
+        owners = (name for name in names if found.trees[name].get(path) == entry)
+        owner = next(owners, None)
+        if owner is not None:
+            names[owner][path] = _words(entry)
+    return names
+
+
+def _without_secrets(each: LoadedOverlay) -> FileTree:
+    hidden = {name: json.dumps(shown, sort_keys=True) for name, shown in each.hidden().items()}
+    return overlay_tree(each.overlay, each.folder, each.open_values(), hidden=hidden)
+
+
+def _staged(
+    config: Config, overlays: Sequence[LoadedOverlay], tree_of: Callable[[LoadedOverlay], FileTree]
+) -> Staged:
+    rules = overlay_rules(config.filespec)
+    trees: dict[str, FileTree] = {}
+    records = []
+    for each in overlays:
+        tree = tree_of(each)
+        if each.overlay.name in rules:
+            trimmed = trim(tree, rules[each.overlay.name], f"overlay {each.overlay.name}")
+            tree = trimmed.tree
+            records.append(trimmed.record)
+        trees[each.use.name] = tree
+    whole = combined([(each.overlay, trees[each.use.name]) for each in overlays])
+    return Staged(whole, trees, tuple(records))
+
+
+def _words(entry: Entry) -> str:
+    """`0644 and its SHA-256`, `0755 folder`, `-> ../where`."""
+    if entry.kind == "symlink":
+        return f"-> {entry.target}"
+    return f"{entry.mode:04o} {'folder' if entry.kind == 'dir' else entry_digest(entry)}"
