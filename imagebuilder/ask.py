@@ -11,9 +11,11 @@ from imagebuilder.choose import lay_packages, make_packages
 from imagebuilder.config.lock import locked_board
 from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.config.request import Request
+from imagebuilder.config.toml import TomlFile
 from imagebuilder.decide import Decided, Inputs, check_locked, decided, entry_of
 from imagebuilder.errors import UserError
-from imagebuilder.host.handover import temporary_folder
+from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.handover import alone, temporary_folder, write_whole
 from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
@@ -50,7 +52,7 @@ def plan_and_budgets(request: Request, log: Log) -> tuple[Plan, Budgets]:
         return found.plan, found.budgets
 
 
-def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> tuple[Path, Fit]:
+def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> tuple[TomlFile, Fit]:
     """The config's file, and the least change to it that makes its image fit; nothing is written.
 
     BudgetError where the tree does not say how large its images are.
@@ -60,7 +62,7 @@ def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> 
         if isinstance(found.budgeting, str):
             raise BudgetError(f"nothing can be fitted: {found.budgeting}")
         file = inputs.loaded.files[-1]
-        return file.path, fitted(
+        return file, fitted(
             found.budgeting,
             found.job.manager,
             found.offers,
@@ -69,6 +71,15 @@ def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> 
             board=request.board if len(config.boards) > 1 else None,
             any_interpreter=any_interpreter,
         )
+
+
+def write_fit(file: TomlFile, found: Fit) -> None:
+    """Put the change that fit_config() found into the config's file. UserError where somebody has changed it
+    since, HostError where it cannot be written."""
+    with disk_errors_explained(file.path.parent), alone(file.path.parent):
+        if not file.path.is_file() or file.path.read_bytes() != file.text.encode():
+            raise UserError(f"{file.path} was changed meanwhile: nothing is written", hint="run it again")
+        write_whole(file.path, found.text.encode())
 
 
 def fetch_image(request: Request, log: Log) -> tuple[Plan, Budgets]:

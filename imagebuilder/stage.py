@@ -4,6 +4,7 @@ other; and the same without the values of secrets, as a lock keeps it."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +44,8 @@ def locked_files(config: Config, overlays: Sequence[LoadedOverlay]) -> dict[str,
     found = _staged(config, overlays, _without_secrets)
     names: dict[str, dict[str, str]] = {name: {} for name in sorted(found.trees)}
     for path, entry in found.tree.items():
-        owners = (name for name in names if found.trees[name].get(path) == entry)
-        owner = next(owners, None)
-        if owner is not None:
-            names[owner][path] = _words(entry)
+        owner = next(name for name in names if found.trees[name].get(path) == entry)
+        names[owner][_text(path)] = _words(entry)
     return names
 
 
@@ -75,5 +74,11 @@ def _staged(
 def _words(entry: Entry) -> str:
     """`0644 and its SHA-256`, `0755 folder`, `-> ../where`."""
     if entry.kind == "symlink":
-        return f"-> {entry.target}"
+        return f"-> {_text(entry.target)}"
     return f"{entry.mode:04o} {'folder' if entry.kind == 'dir' else entry_digest(entry)}"
+
+
+def _text(path: str) -> str:
+    """A path as a lock, which is UTF-8, can hold it; nothing else looks like one that is not."""
+    raw = os.fsencode(path)
+    return path if raw == path.encode("utf-8", "replace") else f"//bytes {raw.hex()}"

@@ -59,6 +59,26 @@ def test_only_the_command_line_prints_or_exits(path: Path) -> None:
             assert ast.unparse(node) not in ("sys.exit", "os._exit"), f"{path}:{node.lineno}"
 
 
+_ELSEWHERE = {
+    **dict.fromkeys(("mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile"), "host/handover.py"),
+    **dict.fromkeys(("rmtree", "copytree", "os.walk", "rglob", "removedirs", "flock"), "host/handover.py"),
+}
+# what goes through this program's own files alone, and not through what others made
+_OWN_FILES = {("kit/prepare.py", "rglob"), ("kit/materials.py", "rglob"), ("kit/materials.py", "os.walk")}
+_OWN_FILES |= {("kit/tree.py", "os.walk"), ("find_tree.py", "os.walk")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_temporary_folders_and_walks_are_made_in_one_place(path: Path) -> None:
+    """host/handover.py tells what the living hold from what the dead left; host/walk.py does not recurse."""
+    name = str(path.relative_to(PROJECT / "imagebuilder"))
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            for what in (node.attr, ast.unparse(node)):
+                own = (name, what) in _OWN_FILES or name == _ELSEWHERE.get(what, name)
+                assert own, f"{path}:{node.lineno}: {what}"
+
+
 def test_a_package_manager_is_told_by_its_name_in_one_place() -> None:
     """Which one a tree has is looked up in packages/managers.py; all else asks the manager itself."""
     names = {

@@ -280,7 +280,8 @@ def _test_as_user(arguments: Sequence[str]) -> NoReturn:
         raise NotTriedError(error.message, hint=error.hint) from error
     tests = [sys.executable, "-m", "pytest", "-n", "auto", *AS_USER, *arguments]
     words = ["sh", "-c", _THEN_REMOVE, "sh", str(home), *argv, *tests]
-    os.execve("/bin/sh", words, environment(home))  # noqa: S606 - the script is ours
+    settings = {**environment(home), "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis")}
+    os.execve("/bin/sh", words, settings)  # noqa: S606 - the script is ours
 
 
 @app.command()

@@ -71,11 +71,10 @@ def plan(
 
 def _fit(request: Request, log: Log, *, any_interpreter: bool, to: TextIO) -> None:
     """Change the config's file by the least that makes the image fit, and show the change."""
-    from imagebuilder.ask import fit_config
+    from imagebuilder.ask import fit_config, write_fit
     from imagebuilder.budget.budget import BudgetError
-    from imagebuilder.host.handover import write_whole
 
-    path, found = fit_config(request, log, any_interpreter=any_interpreter)
+    file, found = fit_config(request, log, any_interpreter=any_interpreter)
     if not found.fits:
         others = "".join(f"\n  {each.text}" for each in found.alternatives)
         raise BudgetError(
@@ -83,8 +82,8 @@ def _fit(request: Request, log: Log, *, any_interpreter: bool, to: TextIO) -> No
             hint=None if any_interpreter else "--fit-any may also change the interpreter's family",
         )
     if found.diff:
+        write_fit(file, found)
         print(found.diff, end="", file=to)
-        write_whole(path, found.text.encode())
 
 
 @guarded

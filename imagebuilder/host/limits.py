@@ -44,7 +44,7 @@ def _memory() -> int:
 
 
 @dataclass(frozen=True)
-class Limits:
+class SandboxLimits:
     """The bounds of one program in the sandbox and all that it starts.
 
     An image of LEDE 17.01.7 for a flash of 4 MiB (ar71xx, two processors) takes at most 17 processes and
@@ -72,7 +72,7 @@ class Limits:
     data: int = field(default_factory=lambda: max(2 * _memory(), 8 * _GIBIBYTE))
 
 
-LIMITS = Limits()
+LIMITS = SandboxLimits()
 _THREAD = "limits"
 
 POLL_SECONDS = 0.1
@@ -96,7 +96,7 @@ _TOO_LARGE = ("File size limit exceeded", "File too large")
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 
-def bounded_argv(limits: Limits = LIMITS) -> list[str]:
+def bounded_argv(limits: SandboxLimits = LIMITS) -> list[str]:
     """What stands before a program's argv in a sandbox with a user namespace of its own: it bounds the number
     of processes where the kernel counts them for that namespace alone."""
     if os.geteuid() == 0 or not _counts_by_namespace():
@@ -105,7 +105,7 @@ def bounded_argv(limits: Limits = LIMITS) -> list[str]:
 
 
 class LimitError(UserError):
-    """A program in the sandbox took more than Limits allows, and was stopped."""
+    """A program in the sandbox took more than SandboxLimits allows, and was stopped."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Watch:
     to, whose disk must not run full.
     """
 
-    def __init__(self, doing: str, folder: Path, limits: Limits = LIMITS) -> None:
+    def __init__(self, doing: str, folder: Path, limits: SandboxLimits = LIMITS) -> None:
         self.doing = doing
         self.folder = folder
         self.limits = limits

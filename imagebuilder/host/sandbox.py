@@ -26,7 +26,7 @@ from typing import Literal
 from imagebuilder.errors import HostError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.handover import temporary_folder
-from imagebuilder.host.limits import LIMITS, Limits, Watch, bounded_argv
+from imagebuilder.host.limits import LIMITS, SandboxLimits, Watch, bounded_argv
 from imagebuilder.host.run import CLEAN_PATH, ProgramError, ProgramTimeoutError, find_program, run
 from imagebuilder.host.tree_kinds import PROBE, knows_every_user, some_of, top_names, tree_kinds
 from imagebuilder.host.walk import remove_tree
@@ -96,7 +96,7 @@ class PrivateView:
     sandboxed: bool = False
     _prefix: tuple[str, ...] = ()
     _folder: Path | None = None
-    _limits: Limits = LIMITS
+    _limits: SandboxLimits = LIMITS
 
     def watch(self, doing: str) -> Watch | None:
         """What holds one run of a program in the view to its limits; None outside the sandbox, where there
@@ -109,7 +109,7 @@ class PrivateView:
 
 
 def open_view(
-    tree: Path, work: Path, log: Log, *, sandbox: bool = True, limits: Limits = LIMITS
+    tree: Path, work: Path, log: Log, *, sandbox: bool = True, limits: SandboxLimits = LIMITS
 ) -> PrivateView:
     """A private view of `tree`; what changes is kept below the existing folder `work`.
 
@@ -243,7 +243,7 @@ def _namespaces(folder: Path, work: Path) -> tuple[Sequence[str], Sequence[str]]
     raise sandbox_error(reason or "")
 
 
-def _sandboxed_copy(tree: Path, work: Path, refusal: str, log: Log, limits: Limits) -> PrivateView:
+def _sandboxed_copy(tree: Path, work: Path, refusal: str, log: Log, limits: SandboxLimits) -> PrivateView:
     """The tree copied, and bubblewrap without our own namespaces around it."""
     around, more = _namespaces(tree, work)
     copy = _copy(tree, work, refusal, log)

@@ -13,7 +13,7 @@ import pytest
 
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host import limits, sandbox
-from imagebuilder.host.limits import LIMITS, LimitError, Limits, Watch
+from imagebuilder.host.limits import LIMITS, LimitError, SandboxLimits, Watch
 from imagebuilder.host.run import Completed, run, stream
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.host.walk import remove_tree
@@ -40,7 +40,7 @@ Shell = Callable[..., Completed]
 
 @pytest.fixture(params=["overlay", "copy"])
 def shell(tree: Path, work: Path, request: pytest.FixtureRequest) -> Shell:
-    def call(script: str, bounds: Limits = LIMITS) -> Completed:
+    def call(script: str, bounds: SandboxLimits = LIMITS) -> Completed:
         with pytest.MonkeyPatch.context() as patch:
             if request.param == "copy":
                 patch.setattr(sandbox, "_NAMESPACES", (("false",),) * 2)

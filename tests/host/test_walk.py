@@ -12,8 +12,12 @@ import pytest
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.host.run import run
-from imagebuilder.host.walk import remove_tree, walk
+from imagebuilder.host.walk import copy_tree, files_below, remove_tree, walk
 from imagebuilder.model.tree import Places
+from imagebuilder.packages.opkg.feed import own_packages
+from imagebuilder.python.apps.apps import app_files
+from imagebuilder.python.build.host_build_source import lay_source
+from imagebuilder.python.requirements.index import project_digest
 from imagebuilder.rootfs.files import read_tree
 from imagebuilder.tree.collect import OVERLAY_FILES, sizes_by_package
 from imagebuilder.tree.reproducible import record_build
@@ -89,6 +93,59 @@ def test_deep_folders_are_read_and_compared_as_far_as_a_path_goes(tmp_path: Path
         with pytest.raises(UserError, match="longer than 4096 bytes"):
             refused()
     remove_tree(tree)
+
+
+def test_deep_projects_and_feeds_are_read_or_refused(tmp_path: Path) -> None:
+    top = tmp_path / "project"
+    nest(top, DEPTHS[0])
+    (top / "x.py").write_text("x = 1\n")
+    (top / "packages").mkdir()
+    (top / "packages/x_1_all.ipk").touch()
+    link = tmp_path / "link"
+    link.symlink_to("project")
+    for folder in (top, link):
+        assert [str(file.place) for file in app_files(folder)[1]] == ["x.py"]
+        assert project_digest(folder) == project_digest(top)
+        assert own_packages(folder) == (folder / "packages/x_1_all.ipk",)
+    laid = lay_source(top, tmp_path / "bench")
+    assert [item.path for item in walk(laid)] == [item.path for item in walk(top)]
+    remove_tree(laid)
+    nest(top / "packages", DEPTHS[1])
+    readers = (app_files, project_digest, own_packages, lambda folder: lay_source(folder, tmp_path / "other"))
+    for read in readers:
+        with pytest.raises(UserError, match="longer than 4096 bytes"):
+            read(top)
+    remove_tree(top)
+
+
+def test_files_come_in_the_order_of_os_walk(tmp_path: Path) -> None:
+    for name in ("b/c/x", "b/a", "a.d/x", "a/z/y", "a/b", "c", "left/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    expected = []
+    for folder, folders, files in os.walk(tmp_path):
+        folders[:] = sorted(set(folders) - {"left"})
+        expected += [os.path.relpath(Path(folder, name), tmp_path) for name in sorted(files)]
+    assert [item.path for item in files_below(tmp_path, lambda path: path != "left")] == expected
+
+
+def test_a_copy_has_links_and_modes_as_they_are_and_nothing_special(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    (top / "folder/left").mkdir(parents=True)
+    (top / "folder/program").write_text("#!/bin/sh\n")
+    (top / "folder/program").chmod(0o750)
+    os.utime(top / "folder/program", (1, 2))
+    (top / "folder/left/file").touch()
+    (top / "folder/link").symlink_to("/etc/passwd")
+    os.mkfifo(top / "pipe")
+    copy_tree(top, tmp_path / "copy", lambda path: not path.endswith("left"))
+    assert [item.path for item in walk(tmp_path / "copy")] == ["folder", "folder/link", "folder/program"]
+    assert (tmp_path / "copy/folder/link").readlink() == Path("/etc/passwd")
+    status = (tmp_path / "copy/folder/program").stat()
+    assert (status.st_mode & 0o777, status.st_mtime) == (0o750, 2)
+    nest(tmp_path / "long", (4_000 - len(str(tmp_path))) // 2)
+    with pytest.raises(UserError, match="longer than 4096 bytes"):
+        copy_tree(tmp_path / "long", tmp_path / ("x" * 200), lambda _: True)
 
 
 def test_links_are_told_and_not_followed(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import importlib.metadata
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -292,6 +293,18 @@ def test_the_order_of_overlays_counts_as_far_as_it_shows(asked: Request, add_con
     assert compare_lock(asked, Log()) == ("overlay 'other' is gone",)
 
 
+def test_a_file_whose_name_is_no_text(asked: Request) -> None:
+    odd = Path(os.fsdecode(os.fsencode(asked.library.root / "overlays/motd/files/etc") + b"/x\xff"))
+    odd.write_text("x")
+    Path(f"{odd}.link").symlink_to(odd.name)
+    locked(asked)
+    assert compare_lock(asked, Log()) == ()
+    odd.write_text("y")
+    assert compare_lock(asked, Log()) == (
+        f"overlay 'motd': //bytes {(b'/etc/x' + bytes([255])).hex()} changed",
+    )
+
+
 def test_another_version_of_the_builder_is_told(asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = locked(asked)
     known = importlib.metadata.version
@@ -390,6 +403,16 @@ def test_secrets_are_in_no_lock(asked: Request, add_config: AddConfig) -> None:
     assert lock_image(asked, Log()) == entry
     write_lock(asked.library, "mine", {BOARD: entry})
     assert "hunter2" not in lock_path(asked.library, "mine").read_text()
+
+
+def test_two_that_lock_other_boards_at_once_lose_no_entry(tmp_path: Path) -> None:
+    library, names = Library(tmp_path), [f"board-{number}" for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: write_lock(library, "mine", {name: entry()}), names))
+    lock = read_lock(library, "mine")
+    assert lock is not None
+    assert sorted(lock.board) == names
+    assert [path.name for path in (tmp_path / "locks").iterdir()] == ["mine.lock"]
 
 
 def entry(*packages: LockedPackage, feeds: dict[str, str] | None = None) -> LockedBoard:

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import tomli
 
-from imagebuilder.ask import fetch_image, fit_config, plan_and_budgets
+from imagebuilder.ask import fetch_image, fit_config, plan_and_budgets, write_fit
 from imagebuilder.budget.budget import BudgetError
 from imagebuilder.build import build_image
 from imagebuilder.config.request import Request, requests
+from imagebuilder.errors import UserError
 from imagebuilder.log import Log
 from imagebuilder.model.budget import FlashBudget
 from imagebuilder.tree.collect import BuildError
@@ -140,12 +141,18 @@ def test_what_the_advice_says_that_fits_does(ask: Ask) -> None:
 
 def test_fit_changes_the_config_by_the_least_and_the_image_fits(ask: Ask) -> None:
     asked = ask("# light would do\n", variant="full")
-    path, found = fit_config(asked, Log())
+    file, found = fit_config(asked, Log())
     assert found.fits
-    assert path.read_text().endswith("# light would do\n")  # nothing is written yet
-    assert found.text == path.read_text().replace('"full"', '"light"')
+    assert file.path.read_text().endswith("# light would do\n")  # nothing is written yet
+    assert found.text == file.path.read_text().replace('"full"', '"light"')
     assert '-variant = "full"\n+variant = "light"\n' in found.diff
-    path.write_text(found.text)
+    file.path.write_text(f"{file.text}# what the user writes meanwhile\n")
+    with pytest.raises(UserError, match="was changed meanwhile: nothing is written"):
+        write_fit(file, found)
+    assert file.path.read_text().endswith("# what the user writes meanwhile\n")
+    file.path.write_text(file.text)
+    write_fit(file, found)
+    assert file.path.read_text() == found.text
     _, result = build_image(asked, Log())
     assert result.flash is not None
     assert result.flash.verdict == "fits"
@@ -162,11 +169,11 @@ def test_fit_takes_packages_out_where_settings_need_the_room(ask: Ask) -> None:
     assert flash_of(asked).verdict == "too little left"
     with pytest.raises(BudgetError, match=f"leaves {have} bytes free .*budget.flash_free wants {wanted}"):
         build_image(asked, Log())
-    path, found = fit_config(asked, Log())
+    file, found = fit_config(asked, Log())
     assert found.fits
     removed = tomli.loads(found.text)["packages"]["remove"]
     assert set(removed) <= {"ppp", "kmod-wifi"}
-    path.write_text(found.text)
+    write_fit(file, found)
     _, result = build_image(asked, Log())
     assert result.flash is not None
     assert (result.flash.free or 0) >= wanted
@@ -183,10 +190,10 @@ def test_fit_counts_all_that_the_prediction_may_be_wrong_by(ask: Ask) -> None:
     text = f"[budget]\nflash_free = {free}\n"
     assert flash_of(ask(text, variant="light")).verdict == "fits"
     asked = ask(text, variant="full")
-    path, found = fit_config(asked, Log())
+    file, found = fit_config(asked, Log())
     assert found.fits
     assert tomli.loads(found.text)["python"]["variant"] != "light" or "packages" in tomli.loads(found.text)
-    path.write_text(found.text)
+    write_fit(file, found)
     sure = flash_of(asked)
     (image,) = sure.images
     most = blocks((image.end or 0) + sure.rootfs.uncertainty) * BLOCK

@@ -104,7 +104,7 @@ def _folders_files(root: Path, prefix: PurePosixPath, bounds: _Bounds) -> Iterat
     def shipped(path: str) -> bool:
         name = path.rpartition("/")[2]
         left_out = name.startswith(".") or name == "__pycache__" or path in NOT_SHIPPED
-        return not left_out and not (root / path / "pyvenv.cfg").exists()
+        return not left_out and not os.path.exists(f"{root}/{path}/pyvenv.cfg")  # noqa: PTH110 (deep paths: pathlib is slow)
 
     try:
         found = files_below(root, shipped)

@@ -242,7 +242,7 @@ def _items(folder: Path) -> Iterator[Item]:
 
     def counts(path: str) -> bool:
         name = path.rpartition("/")[2]
-        return not (is_left_out(top / path) or name.endswith(".egg-info"))
+        return not (name.endswith(".egg-info") or is_left_out(f"{top}/{path}"))
 
     try:
         for item in walk(top, enter=counts, bounded=True):
