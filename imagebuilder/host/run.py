@@ -119,6 +119,19 @@ def _prepare(
     return sh.Command(program), options
 
 
+def _begun(command: Any, argv: Sequence[str], **options: Any) -> Any:
+    """The program, running. Its process tells sh which session it has before it becomes the program.
+    HostError where it was killed before it could, by a machine that is short of memory for one."""
+    try:
+        return command(*argv[1:], **options)
+    except ValueError as error:
+        if "values to unpack" not in str(error):
+            raise
+        raise HostError(
+            f"{argv[0]} was killed before it began", hint="is this machine short of memory? then run it again"
+        ) from error
+
+
 def _stop(process: Any) -> None:
     """End a program's whole process group, gently first; also what is left of it when its leader is gone."""
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -185,7 +198,7 @@ def run(
         log.command(argv)
     stdout: list[str] = []
     stderr: list[str] = []
-    process = command(*argv[1:], _in=stdin, _out=stdout.append, _err=stderr.append, **options)
+    process = _begun(command, argv, _in=stdin, _out=stdout.append, _err=stderr.append, **options)
     code = _wait(process, argv, timeout, watch)
     completed = Completed(tuple(argv), code, "".join(stdout), "".join(stderr))
     if watch is not None:
@@ -223,7 +236,7 @@ def stream(
             watch.hear(line)
         on_line(line)
 
-    process = command(*argv[1:], _in=b"", _out=keep, _err_to_out=True, _out_bufsize=1, **options)
+    process = _begun(command, argv, _in=b"", _out=keep, _err_to_out=True, _out_bufsize=1, **options)
     code = _wait(process, argv, None, watch)
     if watch is not None:
         watch.check(failed=code != 0)
@@ -240,8 +253,9 @@ class BackgroundProgram:
         if log is not None:
             log.command(argv)
         self.argv = tuple(argv)
-        self._process = command(
-            *argv[1:],
+        self._process = _begun(
+            command,
+            argv,
             _in=b"",
             _out=lambda chunk: on_line(chunk.rstrip("\n")),
             _err_to_out=True,

@@ -1,4 +1,5 @@
-"""What is in the sandbox ends with the process that asked for it, at whatever moment that is killed."""
+"""What is in the sandbox ends with the process that asked for it, whenever that is killed; and programs that
+are killed themselves."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.errors import HostError
 from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
@@ -85,3 +87,13 @@ def test_a_program_does_not_begin_where_the_process_that_asked_for_it_is_gone(tm
     in_between = ["sh", "-c", '"$@"; exit $?', "sh", *view.command(["touch", "begun"])]
     assert run(in_between, check=False).code != 0
     assert not (view.changed / "begun").exists()
+
+
+def test_a_program_that_is_killed_before_it_begins_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        os, "setsid", lambda: os.kill(os.getpid(), signal.SIGKILL)
+    )  # sh's child calls it first
+    with pytest.raises(HostError, match="true was killed before it began"):
+        run(["true"])
+    monkeypatch.undo()
+    assert run(["true"]).code == 0
