@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from imagebuilder.cli import run_and_leave
+from imagebuilder.errors import UserError
 from tests.torture import kit_of_tests
 from tests.torture.points import Points
 
@@ -54,7 +55,11 @@ def _become(asked: dict[str, Any]) -> None:
     record = os.open(asked["record"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     Points(asked["below"], record, asked["at"]).watch()
     if asked["argv"][0] == "kit":
-        kit_of_tests.make_kit(Path(asked["argv"][1]), asked["argv"][2])
+        try:
+            kit_of_tests.make_kit(Path(asked["argv"][1]), asked["argv"][2])
+        except UserError as error:  # as cli/guard.py does, for what is no command of the user's
+            print(error.message, error.hint, file=sys.stderr, flush=True)
+            os._exit(2)
         os._exit(0)
     sys.argv = ["build.py", *asked["argv"]]
     run_and_leave()
