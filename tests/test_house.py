@@ -16,6 +16,7 @@ from imagebuilder.model.result import Result
 PROJECT = Path(__file__).resolve().parents[1]
 MODULES = sorted((PROJECT / "imagebuilder").rglob("*.py"))
 MAKE_CALLS = {PROJECT / "imagebuilder/kit/__main__.py"}
+A_CHILD_ENDS = {PROJECT / "imagebuilder/host/confined.py"}  # a copy of the process, which goes no further
 
 
 def python_tool(*argv: str) -> str:
@@ -50,7 +51,7 @@ def test_mypy() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_only_the_command_line_prints_or_exits(path: Path) -> None:
-    if path.is_relative_to(PROJECT / "imagebuilder/cli") or path in MAKE_CALLS:
+    if path.is_relative_to(PROJECT / "imagebuilder/cli") or path in MAKE_CALLS | A_CHILD_ENDS:
         return
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Name):
@@ -65,7 +66,7 @@ _ELSEWHERE = {
 }
 # what goes through this program's own files alone, and not through what others made
 _OWN_FILES = {("kit/prepare.py", "rglob"), ("kit/materials.py", "rglob"), ("kit/materials.py", "os.walk")}
-_OWN_FILES |= {("kit/tree.py", "os.walk"), ("find_tree.py", "os.walk")}
+_OWN_FILES |= {("kit/tree.py", "os.walk")}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))

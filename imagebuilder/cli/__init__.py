@@ -12,11 +12,23 @@ def main() -> None:
     """Run the command line and exit: 0, 2 for the user's fault, 1 for ours, 130 when interrupted."""
     try:
         from imagebuilder.cli.app import app  # here: importing imagebuilder.cli must cost nothing
+        from imagebuilder.cli.output import own_output, unprintable
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
 
-    app(prog_name="build.py")
+    own_output()
+    try:
+        try:
+            app(prog_name="build.py")
+        finally:
+            sys.stdout.flush()  # of --help, which no command guards
+    except OSError as error:
+        told = unprintable(error)
+        if told is None:
+            raise
+        print(f"error: {told.message}", file=sys.stderr)
+        sys.exit(2)
 
 
 def run_and_leave() -> None:

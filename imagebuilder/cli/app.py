@@ -36,14 +36,6 @@ _NO_BUILDS = ("tests/firmware", "tests/torture", "tests/test_house.py", "tests/t
 FAST = (*_WITHOUT, *(f"--ignore={each}" for each in ("tests/whole", *_NO_BUILDS)))
 # whole builds too: what an ordinary user may not do shows itself there. Nothing is kept below the project
 AS_USER = (*_WITHOUT, *(f"--ignore={each}" for each in _NO_BUILDS), "-p", "no:cacheprovider")
-# $1: a folder that is removed at the end, rest: the program
-_THEN_REMOVE = """
-trap 'exit 130' INT TERM
-folder=$1
-trap 'rm -rf -- "$folder"' EXIT
-shift
-"$@"
-"""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -260,10 +252,8 @@ def test(
 
 
 def _test_as_user(arguments: Sequence[str]) -> NoReturn:
-    """Become the tests' process. NotTriedError where nothing can be run as another user."""
-    import os
-    import tempfile
-
+    """Run the tests, and end as they do. NotTriedError where nothing can be run as another user."""
+    from imagebuilder.host.handover import temporary_folder
     from imagebuilder.host.ordinary_user import (
         NoOrdinaryUserError,
         environment,
@@ -271,17 +261,17 @@ def _test_as_user(arguments: Sequence[str]) -> NoReturn:
         own_places,
         unused_number,
     )
+    from imagebuilder.host.run import stream
 
-    home = Path(tempfile.mkdtemp(prefix="as-user-"))
-    try:
-        argv = ordinary_user(home, own_places(PROJECT), unused_number())
-    except NoOrdinaryUserError as error:
-        home.rmdir()
-        raise NotTriedError(error.message, hint=error.hint) from error
-    tests = [sys.executable, "-m", "pytest", "-n", "auto", *AS_USER, *arguments]
-    words = ["sh", "-c", _THEN_REMOVE, "sh", str(home), *argv, *tests]
-    settings = {**environment(home), "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis")}
-    os.execve("/bin/sh", words, settings)  # noqa: S606 - the script is ours
+    with temporary_folder("scratch") as home:
+        try:
+            argv = ordinary_user(home, own_places(PROJECT), unused_number())
+        except NoOrdinaryUserError as error:
+            raise NotTriedError(error.message, hint=error.hint) from error
+        tests = [sys.executable, "-m", "pytest", "-n", "auto", *AS_USER, *arguments]
+        settings = {**environment(home), "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis")}
+        code = stream([*argv, *tests], print, env=settings, check=False).code
+    sys.exit(code)
 
 
 @app.command()

@@ -10,6 +10,7 @@ import typer
 
 from imagebuilder.cli.guard import CANNOT_BE_TOLD, USER_FAULT, guarded
 from imagebuilder.cli.options import PROJECT, Json, Root
+from imagebuilder.cli.output import named
 
 _EXIT_CODES = {"passed": 0, "refused": USER_FAULT, "cannot be told": CANNOT_BE_TOLD}
 ImagePath = Annotated[
@@ -110,7 +111,9 @@ def cat(image: ImagePath, path: InnerPath) -> None:
     """Print a file of an image's root file system."""
     from imagebuilder.firmware.extract import read_file
 
-    sys.stdout.buffer.write(read_file(image, path))
+    data = read_file(image, path)
+    with named():
+        sys.stdout.buffer.write(data)
 
 
 @guarded

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-import os
 import select
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from imagebuilder.cli.options import expanded, gathered
+from imagebuilder.cli.output import UnprintableError, give_up, unprintable
 from imagebuilder.cli.terminal import harmless
 from imagebuilder.errors import FaultsError, UserError
 
@@ -59,18 +60,20 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             finally:
                 sys.stdout.flush()  # while it can still be told from a fault that nobody reads it
         except UserError as error:
-            _report(error, as_json=as_json)
+            report(error, as_json=as_json)
             sys.exit(NOT_TRIED if isinstance(error, NotTriedError) else USER_FAULT)
         except KeyboardInterrupt:
             again = "the same command can simply be run again"
-            _report(UserError(f"interrupted; nothing was handed over, and {again}"), as_json=as_json, kind="")
+            report(UserError(f"interrupted; nothing was handed over, and {again}"), as_json=as_json, kind="")
             sys.exit(INTERRUPTED)
         except _TerminatedError:
-            _report(UserError("terminated; nothing was handed over"), as_json=as_json, kind="")
+            report(UserError("terminated; nothing was handed over"), as_json=as_json, kind="")
             sys.exit(TERMINATED)
         except Exception as error:  # noqa: BLE001 - the last stop: whatever arrives here is a bug of ours
-            if isinstance(error, BrokenPipeError) and _nobody_reads():
-                sys.exit(NOBODY_READS)
+            told = _not_ours(error)
+            if told is not None:
+                report(told, as_json=as_json and not isinstance(told, UnprintableError))
+                sys.exit(USER_FAULT)
             traceback.print_exc()
             if as_json:
                 _print_document(UserError(f"{type(error).__name__}: {error}", hint=_OUR_FAULT), [])
@@ -82,13 +85,29 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
+def _not_ours(error: Exception) -> UserError | None:
+    """What the system's error says to the user, or None for a bug of ours."""
+    if not isinstance(error, OSError):
+        return None
+    leave_if_unread(error)
+    from imagebuilder.host.fs import explained_error
+
+    return unprintable(error) or explained_error(error)
+
+
+def leave_if_unread(error: OSError) -> None:
+    """End where standard output leads nowhere any more, if that is what the error is about."""
+    if isinstance(error, BrokenPipeError) and _nobody_reads():
+        sys.exit(NOBODY_READS)
+
+
 def _nobody_reads() -> bool:
     """Whether standard output leads nowhere any more; then Python is not to try once more at its end."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     gone = any(event & select.POLLERR for _, event in poll.poll(0))
     if gone:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up()
     return gone
 
 
@@ -105,7 +124,8 @@ def _print_document(error: UserError, notes: list[str]) -> None:
     show.as_json({**facts, "found": error.found} if isinstance(error, RefusedError) else facts)
 
 
-def _report(error: UserError, *, as_json: bool, kind: str = "error: ") -> None:
+def report(error: UserError, *, as_json: bool = False, kind: str = "error: ") -> None:
+    """Say what went wrong, and what to do next, on standard error; as JSON on standard output too."""
     notes = getattr(error, "__notes__", [])
     if as_json:
         _print_document(error, notes)
@@ -117,4 +137,5 @@ def _report(error: UserError, *, as_json: bool, kind: str = "error: ") -> None:
 
 
 def _say(text: str) -> None:
-    print(harmless(text), file=sys.stderr)
+    with suppress(OSError):  # nobody can be told
+        print(harmless(text), file=sys.stderr)

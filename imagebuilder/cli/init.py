@@ -38,7 +38,8 @@ def init(
     wifi: Annotated[str | None, typer.Option(help="none, client (join) or ap (offer).")] = None,
     ssid: Annotated[str | None, typer.Option(help="The wireless network's name.")] = None,
     ssh_key: Annotated[
-        str | None, typer.Option(help="The file of a public key that may log in; empty for none.")
+        str | None,
+        typer.Option(metavar="PATH", help="The file of a public key that may log in; empty for none."),
     ] = None,
     project: Root = PROJECT,
 ) -> None:

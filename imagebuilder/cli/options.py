@@ -41,18 +41,29 @@ Root = Annotated[
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where results go.")]
 Cache = Annotated[Path | None, typer.Option("--cache", help="Where downloads, trees and kits are kept.")]
 ConfigName = Annotated[
-    str, typer.Argument(help="A config's name, or the path of its file.", autocompletion=_configs)
+    str,
+    typer.Argument(
+        metavar="CONFIG|PATH", help="A config's name, or the path of its file.", autocompletion=_configs
+    ),
 ]
 BoardName = Annotated[
     str | None, typer.Option("--board", "-b", help="For this board only.", autocompletion=_boards)
 ]
 Imagebuilder = Annotated[
     str | None,
-    typer.Option("--imagebuilder", help="An ImageBuilder's folder, its archive, or the archive's address."),
+    typer.Option(
+        "--imagebuilder",
+        metavar="PATH",
+        help="An ImageBuilder's folder, its archive, or the archive's address.",
+    ),
 ]
 Mirrors = Annotated[
     list[str] | None,
-    typer.Option("--mirror", help="A copy of the download server: https or a folder. Several, in order."),
+    typer.Option(
+        "--mirror",
+        metavar="PATH",
+        help="A copy of the download server: https or a folder. Several, in order.",
+    ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing: use what is in the cache.")]
 ReleaseName = Annotated[
@@ -109,9 +120,11 @@ class Images(Shown):
     cache: Cache = None
 
     def requests(self) -> list[Request]:
-        """One for each board. UserError for none."""
+        """One for each board. UserError for none, and for a mirror that is no place."""
         from imagebuilder.config.request import requests
+        from imagebuilder.server.mirror import parse_mirrors
 
+        parse_mirrors(self.mirror or ())  # a wrong one is told also where none is asked
         return requests(
             self.project,
             self.config,

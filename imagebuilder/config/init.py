@@ -12,10 +12,12 @@ from imagebuilder.config.board import Board
 from imagebuilder.config.config import load_config
 from imagebuilder.config.library import Library
 from imagebuilder.errors import UserError
+from imagebuilder.host.files import PlainFileError, read_plain_text
 from imagebuilder.host.fs import expand_home
 from imagebuilder.host.handover import write_new
 from imagebuilder.model.release import EMBEDDED
 
+MAX_KEY_BYTES = 1 << 16  # of an ssh public key; the largest has some 3 KiB
 WIFI_SECRET = "WIFI_KEY"  # noqa: S105 - the name of a secret, not its value
 
 
@@ -49,9 +51,9 @@ def config_values(answers: Answers, board: Board) -> dict[str, Any]:
 def read_public_key(path: Path) -> str:
     """The key in a file such as ~/.ssh/id_ed25519.pub. UserError if it holds none, or a private one."""
     try:
-        text = expand_home(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read a public key from {path}") from error
+        text = read_plain_text(expand_home(path), MAX_KEY_BYTES)
+    except PlainFileError as error:
+        raise UserError(f"cannot read a public key: {error.message}") from error
     if "PRIVATE KEY" in text:
         raise UserError(f"{path} is a private key, which belongs in no image", hint=f"give {path}.pub")
     line = text.strip()

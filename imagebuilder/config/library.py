@@ -4,6 +4,7 @@ RAM, by words."""
 from __future__ import annotations
 
 import operator
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from imagebuilder.config.toml import TomlFile, read_toml
 from imagebuilder.errors import Fault, FaultsError, UserError
 from imagebuilder.model.size import parse_size
 
+_FOLDERS = ("boards", "configs", "overlays")
 UNSUPPORTED = "unsupported"
 _COMPARE: Mapping[str, Callable[[int, int], bool]] = {
     ">=": operator.ge,
@@ -33,6 +35,15 @@ class Library:
 
     root: Path
     kept: dict[Path, TomlFile] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """UserError for a folder that is none, or has none of the three."""
+        if not any(os.path.isdir(self.root / name) for name in _FOLDERS):  # noqa: PTH112 - raises nothing
+            what = "holds none of" if os.path.isdir(self.root) else "is no folder that holds"  # noqa: PTH112
+            raise UserError(
+                f"{self.root} {what} {', '.join(f'{name}/' for name in _FOLDERS)}",
+                hint="--project names the folder in which the boards, configs and overlays are",
+            )
 
     def once(self) -> Library:
         """The same folder as it is now: each file of it is read when it is first asked for, and then kept.
@@ -111,9 +122,9 @@ class Library:
         """The file of a config that is given by its name or by its path."""
         if name.endswith(".toml"):
             path = Path(name)
-            if path.is_file():
-                return path
-            raise UserError(f"there is no config file '{name}'")
+            if not os.path.lexists(path):
+                raise UserError(f"there is no config file '{name}'")
+            return path
         if name not in self.config_names():
             raise UserError(f"unknown config '{name}'", hint=nearest(name, self.config_names()))
         return self.root / "configs" / f"{name}.toml"

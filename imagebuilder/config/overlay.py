@@ -20,8 +20,10 @@ from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.beneath import real_folder
 from imagebuilder.host.run import ProgramError, run
+from imagebuilder.host.walk import walk
 from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName, Word
 
+MAX_OVERLAY_BYTES = 2 << 30
 MAX_TEXT = 65536  # characters; a shell and a terminal cope with that
 
 # what uci refuses on the device ("Parse error"), where nobody sees it; a line's end and a tab it keeps
@@ -213,11 +215,27 @@ class LoadedOverlay:
 
 def load_overlay(library: Library, name: str) -> tuple[Overlay, Path]:
     """An overlay and its folder. UserError for an unknown one, FaultsError for a wrong declaration,
-    BeneathError where its folder is a link, or `overlays` is."""
+    BeneathError where its folder is a link, or `overlays` is, OverlayError for too many bytes."""
     folder = library.overlay_folder(name)
     real_folder(library.root.resolve(), str(folder.relative_to(library.root)))
+    _check_size(name, folder)
     file = library.read(folder / "overlay.toml")
     return validate(Overlay, file, {"name": name, **file.values}), folder
+
+
+def _check_size(name: str, folder: Path) -> None:
+    """OverlayError for more bytes of files than a root file system takes: a sparse file has any number."""
+    if real_folder(folder, "files") is None:
+        return
+    size = 0
+    for item in walk(folder, "files", bounded=True):
+        size += item.status.st_size if item.is_file else 0
+        if size > MAX_OVERLAY_BYTES:
+            raise OverlayError(
+                f"overlay '{name}': with {folder / item.path} its files have {size} bytes, more than "
+                f"{MAX_OVERLAY_BYTES >> 30} GiB",
+                hint="a root file system has no room for that",
+            )
 
 
 def load_overlays(library: Library, config: Config) -> tuple[LoadedOverlay, ...]:
@@ -246,6 +264,9 @@ def find_secret(project: Path, name: str, variable: Variable) -> str:
     secrets.toml that is wrong.
     """
     secret = _search(project, name)
+    # what is no UTF-8 stands in the environment as lone surrogates, in a program's output as U+FFFD
+    if any("\ud800" <= character <= "\udfff" or character == "\ufffd" for character in secret):
+        raise SecretError(f"the secret '{name}' is not UTF-8 text")
     problem = variable.model_copy(update={"secret": True}).problem(secret)
     if problem is not None:
         raise SecretError(f"the secret '{name}' {problem}")
@@ -256,7 +277,7 @@ def _search(project: Path, name: str) -> str:
     if given := os.environ.get(name):
         return given
     path = project / FILE
-    values = validate(_SecretsFile, read_toml(path)).root if path.is_file() else {}
+    values = validate(_SecretsFile, read_toml(path)).root if os.path.lexists(path) else {}
     found = values.get(name)
     if found is None:
         raise SecretError(

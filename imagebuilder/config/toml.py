@@ -13,6 +13,7 @@ import tree_sitter
 import tree_sitter_toml
 
 from imagebuilder.errors import Fault, FaultsError
+from imagebuilder.host.files import PlainFileError, read_plain
 
 MAX_BYTES = 1 << 20
 
@@ -58,14 +59,12 @@ def dotted(key: KeyPath) -> str:
 
 
 def read_toml(path: Path) -> TomlFile:
-    """Read a file. FaultsError, with the line, if it cannot be read or is no TOML."""
+    """Read a plain file of at most MAX_BYTES. FaultsError, with the line, if it is none, cannot be read or is
+    no TOML."""
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise FaultsError([Fault(str(path), None, "", f"cannot be read: {error.strerror}")]) from error
-    if len(raw) > MAX_BYTES:
-        raise FaultsError([Fault(str(path), None, "", f"is larger than {MAX_BYTES} bytes")])
-    return parse_toml(raw, path)
+        return parse_toml(read_plain(path, MAX_BYTES), path)
+    except PlainFileError as error:
+        raise FaultsError([Fault(str(path), None, "", error.problem)]) from error
 
 
 def parse_toml(raw: bytes, path: Path) -> TomlFile:

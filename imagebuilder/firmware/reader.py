@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import IO
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.files import opened_plain
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.model.firmware import Check, Field, Part
 
+MAX_IMAGE_BYTES = 8 << 30
 MOST_UNPACKED = 1 << 30
 DEEPEST = 8
 IN_MEMORY = 32 << 20
@@ -186,9 +188,10 @@ def printable(data: bytes) -> str:
 
 
 def open_view(path: Path) -> View:
-    """A view of a file, which is mapped, not read. UserError where it cannot be read or is empty."""
+    """A view of a plain file, which is mapped, not read. UserError where it is none, cannot be read, is empty
+    or larger than any image."""
     try:
-        with path.open("rb") as stream:
+        with opened_plain(path, MAX_IMAGE_BYTES) as stream:
             return View(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)), what=path.name)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error

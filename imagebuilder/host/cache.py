@@ -13,7 +13,6 @@ import json
 import math
 import os
 import re
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,10 +78,6 @@ def cache_disk_errors(folder: Path) -> Iterator[None]:
     try:
         with disk_errors_explained(folder):
             yield
-    except OSError as error:
-        if error.errno != errno.EFBIG:
-            raise
-        raise HostError(f"no file below {folder} may be that large: {error.strerror}") from error
     except HostError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "build.py clean --fetched makes room, --cache DIR chooses another place"
@@ -313,11 +308,6 @@ class Cache:
     def _touch(self, path: Path) -> None:
         with suppress(FileNotFoundError, PermissionError):  # gone meanwhile, or a cache that is only read
             os.utime(path, (self.clock(), self.clock()))
-
-
-def free_bytes(folder: Path) -> int:
-    """Room on the file system of an existing folder."""
-    return shutil.disk_usage(folder).free
 
 
 def _size_of(folder: Path) -> int:

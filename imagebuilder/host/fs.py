@@ -14,21 +14,24 @@ from pathlib import Path
 import platformdirs
 
 from imagebuilder.errors import HostError
+from imagebuilder.host.files import read_plain_text
 
 CHUNK_BYTES = 1 << 20
 _NAME = "openwrt-python-imagebuilder"
 _FICLONE = 0x40049409
+_LONG_PATH = 300  # characters of a path that are shown
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256 in hex."""
+    """The file's SHA-256 in hex. OSError where it cannot be read."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def text_of(path: Path) -> str:
-    """A file's text, what is no UTF-8 replaced; "" where there is no such file."""
-    return path.read_text("utf-8", "replace") if path.is_file() else ""
+    """A file's text, what is no UTF-8 replaced; "" where there is no such file. PlainFileError for one that
+    cannot be read or has more than MAX_TEXT_BYTES."""
+    return read_plain_text(path, errors="replace") if path.is_file() else ""
 
 
 def is_inside(root: Path, path: Path) -> bool:
@@ -68,26 +71,78 @@ def _at_home(find: Callable[[str], Path], variable: str) -> Path:
 
 @contextmanager
 def disk_errors_explained(where: Path) -> Iterator[None]:
-    """Turn a full disk or a missing right into an error that the user can act on."""
+    """Turn a full disk or a missing right into an error that the user can act on. where: the folder that is
+    written to, for errors that name no file; see naming()."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(where if where.exists() else where.parent).free
-            raise HostError(
-                f"no space left below {where}: {free // 1024} KiB are free",
-                hint="free some space, or choose another place with --output",
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
-            raise HostError(f"cannot write {error.filename or where}: {error.strerror}") from error
+        explained = explained_error(error, where)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# what is wrong with this machine, or with a path that somebody gave, and not with this program
+_NOT_OURS = (
+    *(errno.EACCES, errno.EROFS, errno.EPERM, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EFBIG, errno.EMFILE, errno.ENFILE),
+)
+
+
+def explained_error(error: OSError, where: Path | None = None) -> HostError | None:
+    """What the system's error says to the user: the file, the reason and, for a full disk, how much is free
+    where that file lies. where: the folder that was written to, for an error that names no file. None for
+    what may be a fault of this program, and where nobody knows which file it is about."""
+    place = _named(error) or where
+    if place is None:
+        return None
+    if error.errno in _FULL:
+        folder = next(each for each in (place, *place.absolute().parents) if each.is_dir())
+        return HostError(
+            f"no space left below {folder}: {free_bytes(folder) // 1024} KiB are free",
+            hint="free some space there, or choose another place: --output for results, --cache for what is "
+            "fetched and unpacked, TMPDIR for what is gone at the end",
+        )
+    if error.errno in _NOT_OURS or (error.errno == errno.EEXIST and where is not None):
+        doing = "write" if where is not None else "use"
+        return HostError(f"cannot {doing} {_shown(place)}: {error.strerror}")
+    return None
+
+
+def _named(error: OSError) -> Path | None:
+    """The file that an error names: the second one where something was copied or moved to it."""
+    name = error.filename2 or error.filename
+    return Path(os.fsdecode(name)) if isinstance(name, str | bytes) else None
+
+
+def _shown(place: Path) -> str:
+    """A path for a message; the middle of a very long one says nothing."""
+    text = str(place)
+    return text if len(text) <= _LONG_PATH else f"{text[: _LONG_PATH // 2]}…{text[-_LONG_PATH // 2 :]}"
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an error of writing to an open file say which one: write(2) knows its number only."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
         raise
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the file system of an existing folder."""
+    return shutil.disk_usage(folder).free
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:
     """HostError where the file system of a folder, which need not be there yet, has fewer than `needed` bytes
     left. what: what they are for."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
-    free = shutil.disk_usage(there).free
+    free = free_bytes(there)
     if free < needed:
         raise HostError(
             f"{what} needs {needed >> 20} MiB below {folder}, where {free >> 20} MiB are free",

@@ -29,6 +29,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
+from imagebuilder.host.fs import naming
 from imagebuilder.host.walk import remove_tree
 
 Kind = Literal["work", "first", "asking", "look", "unpack", "making", "read", "apt", "new", "scratch"]
@@ -259,7 +260,7 @@ def whole_file(place: Path, work: Path | None = None) -> Iterator[Path]:
 def write_whole(place: Path, data: bytes, work: Path | None = None) -> None:
     """Write a file so that its name shows either all of the data or what was there before; see
     whole_file()."""
-    with whole_file(place, work) as new:
+    with whole_file(place, work) as new, naming(place):
         new.write_bytes(data)
 
 
@@ -267,7 +268,8 @@ def write_new(place: Path, data: bytes) -> None:
     """Write a file so that its name shows all of the data or nothing. FileExistsError where there is
     something, which stays as it is; OSError."""
     with _new_file(place, None) as new:
-        new.write_bytes(data)
+        with naming(place):
+            new.write_bytes(data)
         new.chmod(0o644)
         appear(new, place)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from imagebuilder.errors import HostError
 from imagebuilder.host.run import clean_environment, run
+from imagebuilder.host.walk import walk
 
 _NUMBERS = range(
     61_000, 65_000
@@ -46,8 +47,8 @@ def ordinary_user(home: Path, places: Iterable[Path], number: int) -> list[str]:
         raise NoOrdinaryUserError(
             "only root can run something as another user", hint="you are an ordinary user: leave it out"
         )
-    for folder in (home, *(place for place in home.rglob("*") if not place.is_symlink())):
-        os.chown(folder, number, number)
+    for place in (home, *(home / item.path for item in walk(home))):
+        os.chown(place, number, number, follow_symlinks=False)
     argv = [
         *("bwrap", "--die-with-parent", "--cap-add", "ALL", "--dev-bind", "/", "/"),
         *_shown([*places, home], writable=home),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 import shlex
 import shutil
 import signal
@@ -22,6 +23,11 @@ from imagebuilder.host.limits import Watch
 from imagebuilder.log import Log
 
 TAIL_LINES = 40
+MAX_LINE = 64 << 10  # bytes of a line that are kept; the longest known, a linker's call, has some 20 KiB
+MAX_RESULT_BYTES = 64 << 20  # of what run() keeps of a program's output
+MAX_LOG_BYTES = 16 << 20  # of what stream() takes of one; build.log is that, and is read as a whole
+MAX_LOG_LINES = 200_000  # a build.log has some thousand
+_CHUNK = 1 << 16
 TERMINATE_SECONDS = 5.0
 CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -77,12 +83,95 @@ class ProgramError(UserError):
         super().__init__(f"{argv[0]} {how_it_ended(code)}{last}", hint=f"run by hand: {shlex.join(argv)}")
 
 
+class ProgramOutputError(UserError):
+    """A program said more than is kept, and was stopped."""
+
+    def __init__(self, argv: Sequence[str], most: str) -> None:
+        super().__init__(
+            f"{argv[0]} said more than {most} and was stopped",
+            hint=f"run by hand: {shlex.join(argv)}",
+        )
+
+
 class ProgramTimeoutError(UserError):
     """A program did not end within its time and was killed."""
 
     def __init__(self, argv: Sequence[str], seconds: float) -> None:
         super().__init__(f"{argv[0]} did not end within {seconds:g} s and was stopped")
         self.argv = tuple(argv)
+
+
+class _Lines:
+    """Lines out of pieces of a program's output, as they come, each of MAX_LINE bytes at most; what is behind
+    that is left out, with a note of how much that was."""
+
+    def __init__(self, on_line: LineHandler) -> None:
+        self._on_line = on_line
+        self._line = bytearray()
+        self._lost = 0
+        self.count = 0
+
+    def add(self, piece: bytes) -> None:
+        """Take the next piece; nothing: there is no more to come."""
+        *ended, rest = piece.split(b"\n")
+        for part in ended:
+            self._keep(part)
+            self._end()
+        self._keep(rest)
+        if not piece and (self._line or self._lost):
+            self._end()
+
+    def _keep(self, part: bytes) -> None:
+        room = MAX_LINE - len(self._line)
+        self._line += part[:room]
+        self._lost += max(len(part) - room, 0)
+
+    def _end(self) -> None:
+        note = f" [{self._lost} more bytes of this line are left out]" if self._lost else ""
+        text = self._line.decode("utf-8", "replace")
+        self._line.clear()
+        self._lost = 0
+        self.count += 1
+        self._on_line(text + note)
+
+
+class _Output:
+    """Pipes that a program writes into, read here: sh would keep a line without an end in memory, whole and
+    several times. takers: what takes the pieces of each pipe, the last of which is empty."""
+
+    def __init__(self, *takers: Callable[[bytes], None]) -> None:
+        pipes = [os.pipe() for _ in takers]
+        self.write_ends = tuple(write for _, write in pipes)
+        self._takers = {read: taker for (read, _), taker in zip(pipes, takers, strict=True)}
+
+    def started(self) -> None:
+        """The program has its ends, or there is none: those here are closed."""
+        for handle in self.write_ends:
+            os.close(handle)
+        self.write_ends = ()
+
+    def read(self, argv: Sequence[str], most: int | None = None) -> None:
+        """Read until the program has closed all. ProgramOutputError where it says more than `most` bytes."""
+        whole = most or 0
+        with selectors.DefaultSelector() as selector:
+            for handle in self._takers:
+                selector.register(handle, selectors.EVENT_READ)
+            while selector.get_map():
+                for key, _ in selector.select():
+                    piece = os.read(key.fd, _CHUNK)
+                    if most is not None:
+                        most -= len(piece)
+                        if most < 0:
+                            raise ProgramOutputError(argv, f"{whole >> 20} MiB")
+                    self._takers[key.fd](piece)
+                    if not piece:
+                        selector.unregister(key.fd)
+
+    def close(self) -> None:
+        """Close what is read from."""
+        for handle in self._takers:
+            os.close(handle)
+        self._takers = {}
 
 
 def find_program(name: str, path: str | None = None) -> str:
@@ -96,9 +185,20 @@ def find_program(name: str, path: str | None = None) -> str:
     return found
 
 
+def _check_words(argv: Sequence[str]) -> None:
+    """HostError for a word that a program cannot be given; sh hands them over as UTF-8."""
+    for word in argv:
+        if "\0" in word or any("\ud800" <= character <= "\udfff" for character in word):
+            raise HostError(
+                f"{argv[0]} cannot be given {word[-200:]!a}: it is not UTF-8, or holds a zero byte",
+                hint="if it is a file's or a folder's name: give it another one",
+            )
+
+
 def _prepare(
     argv: Sequence[str], cwd: Path | None, env: Mapping[str, str], watch: Watch | None = None
 ) -> tuple[Any, dict[str, Any]]:
+    _check_words(argv)
     program = find_program(argv[0], env.get("PATH"))
 
     def before_exec() -> None:
@@ -146,8 +246,15 @@ def _stop(process: Any) -> None:
             return
 
 
-def _wait(process: Any, argv: Sequence[str], timeout: float | None, watch: Watch | None = None) -> int:
-    """Wait for the program; its exit code. Stops it when interrupted or out of time."""
+def _ended(
+    process: Any,
+    argv: Sequence[str],
+    timeout: float | None,
+    read: Callable[[], None],
+    watch: Watch | None = None,
+) -> int:
+    """Read what the program says, and wait for it; its exit code. Stops it when interrupted, out of time or
+    where reading fails."""
     ran_out = threading.Event()
 
     def stop_late() -> None:
@@ -161,6 +268,7 @@ def _wait(process: Any, argv: Sequence[str], timeout: float | None, watch: Watch
     watched = watch.over(process.pid, lambda: _stop(process)) if watch is not None else nullcontext()
     try:
         with watched:
+            read()
             process.wait()
         code = int(process.exit_code)
     except sh.ErrorReturnCode as error:
@@ -190,19 +298,29 @@ def run(
     """Run a program to its end and keep its output. timeout in seconds. watch: holds a program in the sandbox
     to its limits.
 
-    Raises ProgramError for an exit code other than 0 (unless check is False), ProgramTimeoutError, what
-    Watch.check() raises, and HostError when the program is not on this machine.
+    Raises ProgramError for an exit code other than 0 (unless check is False), ProgramTimeoutError,
+    ProgramOutputError for one that says more than MAX_RESULT_BYTES, what Watch.check() raises, and HostError
+    when the program is not on this machine.
     """
     command, options = _prepare(argv, cwd, env if env is not None else clean_environment(), watch)
     if log is not None:
         log.command(argv)
-    stdout: list[str] = []
-    stderr: list[str] = []
-    process = _begun(command, argv, _in=stdin, _out=stdout.append, _err=stderr.append, **options)
-    code = _wait(process, argv, timeout, watch)
-    completed = Completed(tuple(argv), code, "".join(stdout), "".join(stderr))
+    stdout, stderr = bytearray(), bytearray()
+    output = _Output(stdout.extend, stderr.extend)
+    try:
+        try:
+            out, err = output.write_ends
+            process = _begun(command, argv, _in=stdin, _out=out, _err=err, **options)
+        finally:
+            output.started()
+        code = _ended(process, argv, timeout, lambda: output.read(argv, MAX_RESULT_BYTES), watch)
+    finally:
+        output.close()
+    completed = Completed(
+        tuple(argv), code, stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace")
+    )
     if watch is not None:
-        for line in (*stdout, *stderr):
+        for line in (*completed.stdout.splitlines(), *completed.stderr.splitlines()):
             watch.hear(line)
         watch.check(failed=code != 0)
     if check and code != 0:
@@ -222,22 +340,33 @@ def stream(
 ) -> Completed:
     """Run a program and hand each line of its output, standard error included, to on_line.
 
-    Keeps the last TAIL_LINES lines for the error. watch and errors: as of run().
+    Keeps the last TAIL_LINES lines for the error; a line is handed over with MAX_LINE bytes at most and a
+    note of what is left out. watch and errors: as of run(); ProgramOutputError beyond MAX_LOG_BYTES or
+    MAX_LOG_LINES.
     """
     command, options = _prepare(argv, None, env if env is not None else clean_environment(), watch)
     if log is not None:
         log.command(argv)
     tail: deque[str] = deque(maxlen=TAIL_LINES)
 
-    def keep(chunk: str) -> None:
-        line = chunk.rstrip("\n")
+    def keep(line: str) -> None:
+        if lines.count > MAX_LOG_LINES:
+            raise ProgramOutputError(argv, f"{MAX_LOG_LINES} lines")
         tail.append(line)
         if watch is not None:
             watch.hear(line)
         on_line(line)
 
-    process = _begun(command, argv, _in=b"", _out=keep, _err_to_out=True, _out_bufsize=1, **options)
-    code = _wait(process, argv, None, watch)
+    lines = _Lines(keep)
+    output = _Output(lines.add)
+    try:
+        try:
+            process = _begun(command, argv, _in=b"", _out=output.write_ends[0], _err_to_out=True, **options)
+        finally:
+            output.started()
+        code = _ended(process, argv, None, lambda: output.read(argv, MAX_LOG_BYTES), watch)
+    finally:
+        output.close()
     if watch is not None:
         watch.check(failed=code != 0)
     if check and code != 0:
@@ -253,15 +382,15 @@ class BackgroundProgram:
         if log is not None:
             log.command(argv)
         self.argv = tuple(argv)
-        self._process = _begun(
-            command,
-            argv,
-            _in=b"",
-            _out=lambda chunk: on_line(chunk.rstrip("\n")),
-            _err_to_out=True,
-            _out_bufsize=1,
-            **options,
-        )
+        self._output = _Output(_Lines(on_line).add)
+        try:
+            self._process = _begun(
+                command, argv, _in=b"", _out=self._output.write_ends[0], _err_to_out=True, **options
+            )
+        finally:
+            self._output.started()
+        self._reader = threading.Thread(target=self._output.read, args=(argv,), daemon=True)
+        self._reader.start()
 
     def alive(self) -> bool:
         """Whether it still runs."""
@@ -270,6 +399,8 @@ class BackgroundProgram:
     def stop(self) -> None:
         """End it and everything it started."""
         _stop(self._process)
+        self._reader.join()
+        self._output.close()
 
     def __enter__(self) -> BackgroundProgram:
         return self

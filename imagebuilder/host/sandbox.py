@@ -25,6 +25,7 @@ from typing import Literal
 
 from imagebuilder.errors import HostError
 from imagebuilder.host import bubblewrap
+from imagebuilder.host.files import read_plain
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.limits import LIMITS, SandboxLimits, Watch, bounded_argv
 from imagebuilder.host.run import CLEAN_PATH, ProgramError, ProgramTimeoutError, find_program, run
@@ -170,7 +171,7 @@ def _own_python(tree: Path) -> tuple[Path, ...]:
     """This project's Python, where the tree's Makefile calls it: the embedded kit's does."""
     makefile = tree / "Makefile"
     try:
-        called = makefile.is_file() and b"-m imagebuilder.kit" in makefile.read_bytes()
+        called = makefile.is_file() and b"-m imagebuilder.kit" in read_plain(makefile)
     except PermissionError as error:
         hint = f"have the tree made readable (chmod -R a+rX {tree})"
         raise HostError(f"{makefile}: {error.strerror}", hint=hint) from error

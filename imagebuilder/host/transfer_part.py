@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.host.cache import free_bytes
+from imagebuilder.host.fs import free_bytes
 
 Meter = Callable[[int, int | None], None]
 

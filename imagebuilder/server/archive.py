@@ -3,22 +3,21 @@ as such an archive."""
 
 from __future__ import annotations
 
+import errno
 import gzip
-import lzma
 import os
 import shutil
 import tarfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-import zstandard
-
 from imagebuilder.errors import UserError
+from imagebuilder.host.files import opened_plain
 from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, expand_home, is_inside, sha256_of
 from imagebuilder.host.handover import appear, temporary_folder
+from imagebuilder.host.tar import DAMAGED, tar_members, unxz, unzstd
 from imagebuilder.log import Log
 from imagebuilder.model.tree import TreeError
 
@@ -26,6 +25,8 @@ ENDINGS = (".tar.xz", ".tar.zst", ".tar.gz", ".tar")
 MAX_FILES = 400_000
 MAX_BYTES = 8 << 30
 MAX_NAME_BYTES = 4096
+ROOMY_BYTES = 1 << 30  # up to which it does not matter how well an archive is packed
+MAX_RATIO = 100  # genuine ones unpack to some 4 to 8 times their size
 PROGRESS_FILES = 2000
 
 
@@ -57,24 +58,32 @@ def unpacked_tree(archive: Path, cache: Path, log: Log) -> Path:
 def unpack(archive: Path, folder: Path, log: Log) -> None:
     """Unpack a tar archive (.xz, .zst, .gz or plain) into an existing folder. ArchiveError as above."""
     files = size = 0
+    packed = archive.stat().st_size
     try:
-        with _open(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            for member in tar:
+        with _open(archive) as stream:
+            for tar, member in tar_members(stream):
                 files, size = files + 1, size + max(member.size, 0)
                 check_member(archive.name, member)
                 if files > MAX_FILES or size > MAX_BYTES:
                     raise ArchiveError(
                         f"{archive.name} holds more than {MAX_FILES} files or {MAX_BYTES >> 30} GiB"
                     )
+                if size > ROOMY_BYTES and size > MAX_RATIO * packed:
+                    raise ArchiveError(
+                        f"{archive.name} unpacks to more than {MAX_RATIO} times its {packed} bytes",
+                        hint="no ImageBuilder does: do not use it",
+                    )
                 if files % PROGRESS_FILES == 0:
                     log.progress(f"unpacking {archive.name}: {files} files", files)
                 extract_member(tar, member, folder)
-    except (tarfile.TarError, lzma.LZMAError, zstandard.ZstdError, zlib.error, EOFError) as error:
+    except DAMAGED as error:
         raise ArchiveError(f"{archive} is damaged: {error}", hint="download it again") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise ArchiveError(
             f"{archive} is unsafe: it holds {error.filename} twice, as a folder and not"
         ) from error
+    except OSError as error:
+        raise _unwritable(error, str(archive)) from error
     if files == 0:
         raise ArchiveError(f"{archive} is empty", hint="download it again")
 
@@ -88,6 +97,8 @@ def check_member(archive: str, member: tarfile.TarInfo, *, absolute_links: bool 
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or len(os.fsencode(member.name)) > MAX_NAME_BYTES:
         raise ArchiveError(f"{archive} is unsafe: the path {member.name[:200]!r} leaves its folder")
+    if len(os.fsencode(member.linkname)) > MAX_NAME_BYTES:
+        raise ArchiveError(f"{archive} is unsafe: the link {member.name[:200]!r} is longer than any path")
     if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
         raise ArchiveError(f"{archive} is unsafe: {member.name!r} is a device or pipe")
     if member.islnk() or (member.issym() and not absolute_links):
@@ -97,6 +108,14 @@ def check_member(archive: str, member: tarfile.TarInfo, *, absolute_links: bool 
                 f"{archive} is unsafe: the link {member.name!r} leads outside, to {member.linkname!r}",
                 hint="a tree that was used holds such links, OpenWrt's archives do not: give its folder",
             )
+
+
+def _unwritable(error: OSError, archive: str) -> Exception:
+    """What it means that a member cannot be written: the archive is to blame, or the error stands."""
+    if error.errno != errno.ENAMETOOLONG:
+        return error
+    name = PurePosixPath(os.fsdecode(error.filename or "")).name
+    return ArchiveError(f"{archive} holds a name that no file system takes: it begins {name[:60]!r}")
 
 
 def _leaves(base: PurePosixPath, target: PurePosixPath) -> bool:
@@ -154,18 +173,16 @@ def _only_folder(archive: Path, unpacked: Path) -> Path:
 
 @contextmanager
 def _open(archive: Path) -> Iterator[IO[bytes]]:
-    if archive.name.endswith(".xz"):
-        with lzma.open(archive) as stream:
-            yield stream
-    elif archive.name.endswith(".zst"):
-        with archive.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
-            yield stream
-    elif archive.name.endswith(".gz"):
-        with gzip.GzipFile(archive) as stream:
-            yield cast(IO[bytes], stream)
-    else:
-        with archive.open("rb") as stream:
-            yield stream
+    with opened_plain(archive, MAX_BYTES) as raw:
+        if archive.name.endswith(".xz"):
+            yield unxz(raw)
+        elif archive.name.endswith(".zst"):
+            yield unzstd(raw)
+        elif archive.name.endswith(".gz"):
+            with gzip.GzipFile(fileobj=raw) as stream:
+                yield cast(IO[bytes], stream)
+        else:
+            yield raw
 
 
 def given_tree(given: str, cache: Path, log: Log) -> Path:

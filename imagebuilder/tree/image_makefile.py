@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from imagebuilder.host.fs import text_of
 from imagebuilder.tree.makefile_text import (
     MAX_DEPTH,
     UNKNOWN,
@@ -241,7 +242,7 @@ def read_image_makefiles(tree: Path, target: str) -> ImageMakefiles:
     # Device/Init, and what steps are; their own includes bring no devices
     for general in (tree / "include/image-commands.mk", tree / "include/image.mk"):
         if general.is_file():
-            makefiles.read(general.read_text("utf-8", "replace"), lambda _: None)
+            makefiles.read(text_of(general), lambda _: None)
 
     def include(name: str) -> None:
         path = folder / name
@@ -249,7 +250,7 @@ def read_image_makefiles(tree: Path, target: str) -> ImageMakefiles:
         shown = str(path.relative_to(tree))
         if inside and shown not in makefiles.files and len(makefiles.files) < MAX_FILES:
             makefiles.files.append(shown)
-            makefiles.read(path.read_text("utf-8", "replace"), include)
+            makefiles.read(text_of(path), include)
 
     include("Makefile")
     return makefiles

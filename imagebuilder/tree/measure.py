@@ -16,6 +16,7 @@ from typing import TypedDict
 
 from imagebuilder.config.device import make_size
 from imagebuilder.errors import UserError
+from imagebuilder.host.fs import text_of
 from imagebuilder.host.run import clean_environment, find_program, run
 from imagebuilder.model.budget import Amount
 from imagebuilder.model.firmware import FLASH_LAYOUTS
@@ -78,9 +79,9 @@ def squashfs_options(tree: Path, places: Places) -> SquashfsOptions:
     # whether the target's kernel reads xz stands in its own .config, which make reads too
     config = tree / places.linux / ".config"
     known = bool(places.linux) and config.is_file()
-    kernel = config.read_text("utf-8", "replace") if known else "CONFIG_SQUASHFS_XZ=y"
+    kernel = text_of(config) if known else "CONFIG_SQUASHFS_XZ=y"
     settings = {**settings, "SQUASHFS_XZ": config_settings(kernel).get("SQUASHFS_XZ", "n")}
-    return _makefile_options(makefile.read_text("utf-8", "replace"), settings, int(block) * _KIB)
+    return _makefile_options(text_of(makefile), settings, int(block) * _KIB)
 
 
 def _makefile_options(text: str, settings: dict[str, str], block: int) -> SquashfsOptions:

@@ -26,7 +26,6 @@ import os
 import re
 import shutil
 import stat
-import tarfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,10 +33,12 @@ from pathlib import Path
 
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.beneath import write_beneath
+from imagebuilder.host.files import opened_plain
 from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained, text_of
 from imagebuilder.host.handover import write_whole
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView
+from imagebuilder.host.tar import DAMAGED, first_member
 from imagebuilder.host.walk import walk
 from imagebuilder.log import Log
 from imagebuilder.model.result import ImageFile
@@ -209,9 +210,9 @@ def source_date_epoch(tree: Path) -> int:
 
 def _built_at(package: Path) -> int:
     try:
-        with tarfile.open(package) as archive:
-            member = archive.next()
-    except (tarfile.TarError, OSError, EOFError) as error:
+        with opened_plain(package) as stream:
+            member = first_member(stream)
+    except (*DAMAGED, OSError) as error:
         raise TreeError(f"{package} is no package: {error}", hint="the tree is damaged") from error
     if member is None:
         raise TreeError(f"{package} is empty", hint="the tree is damaged")

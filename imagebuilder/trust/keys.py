@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.files import PlainFileError, read_plain
 from imagebuilder.model.release import covers
 
 USIGN_PUBLIC_BYTES = 42
@@ -130,11 +131,9 @@ def feed_keys(folder: Path, release: str) -> Keys:
 def key_bytes(path: Path) -> bytes:
     """What is in a file that should be a key. KeyFileError where it cannot be read or is too large."""
     try:
-        if path.stat().st_size > MAX_KEY_FILE_BYTES:
-            raise KeyFileError(f"{path} is too large to be a key")
-        return path.read_bytes()
-    except OSError as error:
-        raise KeyFileError(f"the key {path} cannot be read: {error.strerror}") from error
+        return read_plain(path, MAX_KEY_FILE_BYTES)
+    except PlainFileError as error:
+        raise KeyFileError(f"the key {error.message}") from error
 
 
 def read_key_file(path: Path) -> Keys:

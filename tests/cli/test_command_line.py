@@ -503,3 +503,21 @@ def test_looking_into_an_image(cli: Cli, small_tree: Path, tmp_path: Path) -> No
     unknown = call("inspect", small_tree / "Makefile")
     assert unknown.returncode == 2
     assert "has no format that is known here" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    "argv", [("--help",), ("boards",), ("boards", "--json"), ("show", "none-such", "--json")]
+)
+def test_output_that_nobody_can_keep_is_an_error(argv: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "imagebuilder", *argv],
+            cwd=PROJECT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert "error: cannot write standard output: No space left on device" in ended.stderr

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import resource
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +17,15 @@ import pytest
 
 from imagebuilder.errors import HostError
 from imagebuilder.host import sandbox
-from imagebuilder.host.fs import disk_errors_explained, is_inside, sha256_of
+from imagebuilder.host.fs import disk_errors_explained, explained_error, is_inside, naming, sha256_of
 from imagebuilder.host.handover import replace_folder, temporary_folder, write_whole
 from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.run import (
+    MAX_LINE,
     TAIL_LINES,
     BackgroundProgram,
     ProgramError,
+    ProgramOutputError,
     ProgramTimeoutError,
     clean_environment,
     how_it_ended,
@@ -360,3 +365,67 @@ def test_interrupting_stops_what_runs(tmp_path: Path) -> None:
 
 def test_the_environment_can_be_added_to() -> None:
     assert clean_environment(A="1")["A"] == "1"
+
+
+def test_a_line_without_an_end_is_kept_to_its_bound() -> None:
+    """300 MB in one line took 1.56 GB of memory; what is said beside it is not lost."""
+    lines: list[str] = []
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    script = f"echo begin; head -c {8 << 20} /dev/zero | tr '\\0' x; echo; printf end"
+    stream(["sh", "-c", script], lines.append)
+    left_out = (8 << 20) - MAX_LINE
+    assert lines == ["begin", "x" * MAX_LINE + f" [{left_out} more bytes of this line are left out]", "end"]
+    with pytest.raises(ProgramOutputError, match="said more than 16 MiB and was stopped"):
+        stream(["sh", "-c", f"head -c {300 << 20} /dev/zero"], lines.append)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000
+
+
+def test_a_program_that_never_stops_talking_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagebuilder.host.run.MAX_LOG_LINES", 1000)
+    with pytest.raises(ProgramOutputError, match="said more than 1000 lines and was stopped"):
+        stream(["yes"], lambda _: None)
+    monkeypatch.setattr("imagebuilder.host.run.MAX_RESULT_BYTES", 1 << 20)
+    with pytest.raises(ProgramOutputError, match="said more than 1 MiB and was stopped"):
+        run(["yes"])
+
+
+def test_lines_come_while_a_program_runs() -> None:
+    """In their order, whole, and with what is no UTF-8 replaced."""
+    heard: list[tuple[str, float]] = []
+    script = "printf 'a\\nb'; sleep 0.5; printf '\\303'; sleep 0.1; printf '\\244\\n\\377\\n\\n'"
+    stream(["sh", "-c", script], lambda line: heard.append((line, time.monotonic())))
+    assert [line for line, _ in heard] == ["a", "b\u00e4", "\ufffd", ""]
+    assert heard[1][1] - heard[0][1] > 0.4
+
+
+def test_a_full_disk_is_told_of_the_place_that_is_full(tmp_path: Path) -> None:
+    """Whatever folder the work was for: a full cache is no full output folder."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    with pytest.raises(OSError, match="No space left") as full, Path("/dev/full").open("wb", 0) as stream:  # noqa: SIM117
+        with naming(cache / "blobs" / "file"):
+            stream.write(b"x")
+    with pytest.raises(HostError) as failed, disk_errors_explained(tmp_path / "out"):
+        raise full.value
+    free = shutil.disk_usage(cache).free // 1024
+    told = re.fullmatch(rf"no space left below {cache}: (\d+) KiB are free", failed.value.message)
+    assert told is not None
+    assert abs(int(told[1]) - free) < 1 << 20
+    assert "--cache" in (failed.value.hint or "")
+    with pytest.raises(HostError, match=f"no space left below {tmp_path}: "), disk_errors_explained(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_error_of_a_program_of_ours_is_none_of_the_machine() -> None:
+    assert explained_error(OSError(errno.EBADF, "Bad file descriptor", "/etc")) is None
+    assert explained_error(OSError(errno.EACCES, "Permission denied")) is None
+    told = explained_error(OSError(errno.ENAMETOOLONG, "File name too long", "/etc/" + "n" * 4000))
+    assert told is not None
+    assert told.message.startswith("cannot use /etc/nnn")
+    assert len(told.message) < 400
+
+
+def test_words_that_no_program_can_be_given() -> None:
+    for word in ("\udcff", "zero\0byte"):
+        with pytest.raises(HostError, match="true cannot be given"):
+            run(["true", word])

@@ -130,7 +130,7 @@ def test_what_is_read_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(AppError, match="of Python sources"):
         scan_app(app, python=PYTHON)
     monkeypatch.setattr(apps, "MAX_SOURCE_BYTES", 50)
-    with pytest.raises(AppError, match=r"m0\.py: a source of more than"):
+    with pytest.raises(AppError, match=r"m0\.py is larger than"):
         scan_app(app, python=PYTHON)
     with pytest.raises(AppError, match=r"a\.py: a source of more than"):
         scan_app(wheel(tmp_path, {"a.py": "#" * 1_000_000}), python=PYTHON)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,12 @@ from imagebuilder.config.overlay import (
     load_overlays,
 )
 from imagebuilder.errors import FaultsError, UserError
+from imagebuilder.host.confined import confined
 from imagebuilder.host.run import run
+from imagebuilder.rootfs import template
 from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.overlay import combined, overlay_tree
+from imagebuilder.rootfs.template import render
 from imagebuilder.rootfs.tree import FileTree, file_of
 
 AddConfig = Callable[[str, str], str]
@@ -367,3 +371,62 @@ def test_only_a_text_can_be_a_secret(library: Library, project: Path, add_config
     with pytest.raises(FaultsError, match="only a string can be a secret"):
         load_config(library, "mine")
     assert OverlayUse(name="x").variables == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ 'a' * 3000000000 }}",
+        "{{ name * 3000000000 }}",
+        "{{ 'a' | center(2000000000) }}",
+        "{{ 'x' | indent(2000000000, true) }}",
+        "{{ '%999999999d' % 1 }}",
+        "{{ '{:>2000000000}'.format(1) }}",
+        "{% set many = ['a' * 1000000] * 1000 %}{{ many | join }}",
+    ],
+)
+def test_a_template_takes_no_more_memory_than_it_may(text: str) -> None:
+    with pytest.raises(OverlayError, match=r"^here/x\.j2: rendering it takes more than 128 MiB of memory"):
+        render(Path("here/x.j2"), text.encode(), {"name": "n"})
+
+
+def test_a_template_gives_no_more_than_it_may() -> None:
+    with pytest.raises(OverlayError, match=r"rendering it gives more than 8 MiB"):
+        render(Path("x.j2"), b"{{ 'a' * 9000000 }}", {})
+    with pytest.raises(OverlayError, match=r"a template has at most 1 MiB"):
+        render(Path("x.j2"), b"a" * (1 << 21), {})
+
+
+def test_a_template_takes_no_more_time_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template, "confined", partial(confined, seconds=1))
+    loops = b"{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    with pytest.raises(OverlayError, match=r"^x\.j2: rendering it takes more than 1 s of processor time"):
+        render(Path("x.j2"), loops, {})
+
+
+def test_an_overlay_of_more_than_a_root_file_system_takes(project: Path) -> None:
+    folder = project / "overlays/odd"
+    (folder / "files/etc").mkdir(parents=True)
+    (folder / "overlay.toml").write_text('description = "odd"\n')
+    with (folder / "files/etc/sparse").open("wb") as stream:
+        stream.truncate(3 << 30)
+    with pytest.raises(OverlayError, match=r"odd/files/etc/sparse its files have 3221225472 bytes"):
+        load_overlay(Library(project), "odd")
+
+
+def test_a_secret_that_is_no_text(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ODD", os.fsdecode(b"\xff\xfe"))
+    with pytest.raises(SecretError, match="the secret 'ODD' is not UTF-8 text"):
+        find_secret(project, "ODD", Variable())
+    monkeypatch.delenv("ODD")
+    secrets = project / "secrets.toml"
+    secrets.write_text('ODD = { command = ["printf", "\\\\377"] }\n')
+    with pytest.raises(SecretError, match="the secret 'ODD' is not UTF-8 text"):
+        find_secret(project, "ODD", Variable())
+    secrets.write_bytes(b'ODD = "\xff"\n')
+    with pytest.raises(FaultsError, match=r"secrets\.toml:1: is not UTF-8 text"):
+        find_secret(project, "ODD", Variable())
+    secrets.unlink()
+    os.mkfifo(secrets)
+    with pytest.raises(FaultsError, match=r"secrets\.toml: is a pipe, where a file is expected"):
+        find_secret(project, "ODD", Variable())

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
-import lzma
-import tarfile
-import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, cast
 
-import zstandard
-
+from imagebuilder.host.tar import DAMAGED, tar_members, unxz, unzstd
 from imagebuilder.kit.debian.archive import Deb, DebianError
 from imagebuilder.server.archive import ArchiveError, check_member, extract_member
 
@@ -55,9 +51,9 @@ class _Member(io.RawIOBase):
 
 def _decompressed(name: str, packed: IO[bytes], stack: ExitStack) -> IO[bytes]:
     if name == "data.tar.xz":
-        return cast(IO[bytes], stack.enter_context(lzma.open(packed)))
+        return unxz(packed)
     if name == "data.tar.zst":
-        return cast(IO[bytes], stack.enter_context(zstandard.ZstdDecompressor().stream_reader(packed)))
+        return unzstd(packed)
     if name == "data.tar.gz":
         return cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=packed)))
     if name == "data.tar":
@@ -78,7 +74,7 @@ def unpack(debs: Iterable[Deb], files: Mapping[Deb, Path], into: Path) -> None:
             _unpack_one(f"{deb.name} {deb.version}", files[deb], into)
         except ArchiveError as error:
             raise DebianError(error.message) from error
-        except (tarfile.TarError, lzma.LZMAError, zstandard.ZstdError, zlib.error, EOFError) as error:
+        except DAMAGED as error:
             raise DebianError(f"the Debian package {deb.name} is damaged: {error}") from error
 
 
@@ -87,8 +83,7 @@ def _unpack_one(what: str, path: Path, into: Path) -> None:
     with path.open("rb") as stream, ExitStack() as stack:
         name, length = _data_member(what, stream)
         packed = cast(IO[bytes], io.BufferedReader(_Member(stream, length)))
-        tar = stack.enter_context(tarfile.open(fileobj=_decompressed(name, packed, stack), mode="r|"))
-        for member in tar:
+        for tar, member in tar_members(_decompressed(name, packed, stack)):
             count, size = count + 1, size + max(member.size, 0)
             if count > MAX_FILES or size > MAX_BYTES:
                 raise DebianError(f"{what} holds more than {MAX_FILES} files or {MAX_BYTES >> 30} GiB")

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from imagebuilder.model.adb import Values, database, index_container
-from imagebuilder.model.package import Dependency, Package, PackageList, UnusablePackage
+from imagebuilder.model.control import MAX_NAME, MAX_TEXT, MAX_WORD
+from imagebuilder.model.package import MAX_PACKAGES, Dependency, Package, PackageList, UnusablePackage
 
-MAX_PACKAGES = 500_000
 ABI_TAG = "openwrt:abiversion="
 # where apk takes no other from the index: OpenWrt's indexes name none
 FILE_NAME = "${name}-${version}.apk"
@@ -76,24 +76,22 @@ def picked(chosen: Iterable[tuple[str, str]], packages: Iterable[Package]) -> tu
     return tuple(known[each] for each in chosen)
 
 
-def chains(asked: Sequence[str], chosen: Sequence[Package]) -> dict[str, tuple[str, ...]]:
-    """For each package that apk chose, the shortest way from a name that was asked for down to it: names of
-    packages. asked: as apk was asked, without versions; chosen: all that it installs."""
+def needed_by(asked: Sequence[str], chosen: Sequence[Package]) -> dict[str, str | None]:
+    """For each package that apk chose, the one that needs it on the shortest way from a name that was asked
+    for, None for one that was asked for itself; names of packages, of which ways_of() makes the ways. asked:
+    as apk was asked, without versions; chosen: all that it installs."""
     by_name: dict[str, list[Package]] = {}
     for package in chosen:
         for name in dict.fromkeys((package.name, *package.provides)):
             by_name.setdefault(name, []).append(package)
-    found: dict[str, tuple[str, ...]] = {}
-    waiting: deque[tuple[Package, tuple[str, ...]]] = deque(
-        (package, ()) for name in asked for package in by_name.get(name, ())
-    )
+    found: dict[str, str | None] = {}
+    waiting: deque[tuple[str, str | None]] = deque((name, None) for name in asked)
     while waiting:
-        package, above = waiting.popleft()
-        if package.name in found:
-            continue
-        found[package.name] = (*above, package.name)
-        for group in package.depends:
-            waiting.extend((each, found[package.name]) for each in by_name.get(group[0].name, ()))
+        name, above = waiting.popleft()
+        for package in by_name.pop(name, ()):  # whoever wants it later is no nearer
+            if package.name not in found:
+                found[package.name] = above
+                waiting.extend((group[0].name, package.name) for group in package.depends)
     return found
 
 
@@ -110,10 +108,13 @@ class _Index:
 
     def packages(self) -> PackageList:
         root = (*self._values.slots(self._values.root), 0, 0, 0)
-        self._spec = self._text(root[2]) or FILE_NAME
+        try:
+            self._spec = self._text(root[2]) or FILE_NAME
+        except _UnusableError as error:
+            raise self._values.damaged(f"how its files are named: {error}") from None
         found = self._values.slots(root[1])
         if len(found) > MAX_PACKAGES:
-            raise self._values.damaged(f"it lists {len(found)} packages")
+            raise self._values.damaged(f"it lists {len(found)} packages, more than {MAX_PACKAGES}")
         packages: list[Package] = []
         unusable: list[UnusablePackage] = []
         for value in found:
@@ -121,7 +122,7 @@ class _Index:
             try:
                 packages.append(self._package(slots + _EMPTY[len(slots) :]))
             except _UnusableError as error:
-                name = self._text((*slots, 0)[0])
+                name = self._texts.get((*slots, 0)[0], "")  # read first
                 shown = "".join(each if each.isprintable() else "?" for each in name)[:60]
                 unusable.append(UnusablePackage(shown, str(error)))
         return PackageList(packages, unusable)
@@ -130,6 +131,8 @@ class _Index:
         name, version, arch = self._text(slots[0]), self._text(slots[1]), self._text(slots[4])
         if not (_NAME.fullmatch(name) and _VERSION.fullmatch(version)):
             raise _UnusableError(f"{name[:40]!r} {version[:40]!r} is no name and version")
+        if len(name) > MAX_NAME or len(version) > MAX_WORD:
+            raise _UnusableError(f"its name or its version has more than {MAX_NAME} or {MAX_WORD} characters")
         identity = self._values.blob(slots[2]).hex()
         integer = self._values.integer
         depends, conflicts = self._terms(slots[14])
@@ -161,7 +164,10 @@ class _Index:
     def _text(self, value: int) -> str:
         text = self._texts.get(value)
         if text is None:
-            text = self._texts[value] = self._values.text(value)
+            text = self._values.text(value)
+            if len(text) > MAX_TEXT:
+                raise _UnusableError(f"a field of it has {len(text)} characters, more than {MAX_TEXT}")
+            self._texts[value] = text
         return text
 
     def _terms(self, value: int) -> _Dependencies:
@@ -181,7 +187,7 @@ class _Index:
         name, version = self._text(slots[0]), self._text(slots[1])
         match = self._values.integer(slots[2])
         operator = _OPERATORS.get(match & ~_CONFLICT)
-        if not name or (version and operator is None):
+        if not name or (version and operator is None) or max(len(name), len(version)) > MAX_WORD:
             raise _UnusableError(f"{name[:40]!r} {version[:40]!r} is no dependency")
         term = Dependency(name, operator, version) if version else Dependency(name)
         self._dependency[value] = term, bool(match & _CONFLICT)

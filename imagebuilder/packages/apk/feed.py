@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from imagebuilder.host.beneath import write_beneath
-from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.fs import disk_errors_explained, text_of
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package, Selected
@@ -35,7 +35,7 @@ def apk_feeds_of(tree: Path) -> dict[str, str]:
     TreeError for a line that names no `packages.adb`.
     """
     place = tree / REPOSITORIES
-    text = place.read_text("utf-8", "replace") if place.is_file() else ""
+    text = text_of(place)
     feeds: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         url = line.strip()

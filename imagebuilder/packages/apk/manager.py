@@ -13,9 +13,11 @@ from pathlib import Path
 from packaging.version import Version
 
 from imagebuilder.config.model_config import FeedUse
+from imagebuilder.host.files import read_plain
 from imagebuilder.host.sandbox import scratch_folder
+from imagebuilder.model.adb import MAX_DATABASE_BYTES
 from imagebuilder.model.package import Package, Selected, Wish
-from imagebuilder.packages.apk.apk import chains, parse_index, picked, with_abi_suffixes
+from imagebuilder.packages.apk.apk import needed_by, parse_index, picked, with_abi_suffixes
 from imagebuilder.packages.apk.feed import (
     apk_feeds_of,
     checked_apk,
@@ -44,7 +46,7 @@ from imagebuilder.packages.apk.writer import write_apk
 from imagebuilder.packages.feed import FEED, Finder
 from imagebuilder.packages.index_cache import kept_index
 from imagebuilder.packages.manager import RepackError, content_tag
-from imagebuilder.packages.resolution import Resolution
+from imagebuilder.packages.resolution import Resolution, ways_of
 from imagebuilder.packages.supply import (
     LOCAL_FOLDER,
     Feed,
@@ -103,11 +105,14 @@ class Apk:
         packages = picked(chosen, everything)
         askers = dict(zip(names, wish.add.values(), strict=True))
         whys = {
-            name: (askers.get(chain[0], "the ImageBuilder itself"), *chain)
-            for name, chain in (chains(tuple(pins), packages) | chains([*names, *pinned], packages)).items()
+            name: way
+            for asked in (tuple(pins), [*names, *pinned])  # the later ones count
+            for name, way in ways_of(
+                needed_by(asked, packages), lambda root: askers.get(root, "the ImageBuilder itself")
+            ).items()
         }
         there = {package.name for package in packages}
-        back = {name: whys[name] for name in wish.remove if name in there}
+        back = {name: tuple(whys[name]) for name in wish.remove if name in there}
         back |= {
             name: (f"the ImageBuilder pins it to {pinned[name]}", name)
             for name in stays_although_removed(wish.remove, pinned)
@@ -204,7 +209,7 @@ def _extra_feed(job: Job, use: FeedUse) -> Feed:
 def _local_index(folder: Path, job: Job) -> bytes:
     """A folder's index, made from the files themselves where there is none."""
     if (folder / INDEX).is_file():
-        return (folder / INDEX).read_bytes()
+        return read_plain(folder / INDEX, MAX_DATABASE_BYTES)
     with scratch_folder(job.work) as copies:  # the view shows no folder of users
         files = [shutil.copy(file, copies) for file in sorted(folder.glob("*.apk"))]
         inside = [job.view.work / Path(file).relative_to(job.work) for file in files]

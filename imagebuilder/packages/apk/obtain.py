@@ -16,10 +16,10 @@ from pathlib import Path
 from imagebuilder.host.cache import OfflineError
 from imagebuilder.host.download import PARALLEL, Downloads, together
 from imagebuilder.host.transfer_part import DownloadError
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import MAX_INDEX_BYTES, Package
 from imagebuilder.packages.apk.file import WrongPackageError, check_apk
 from imagebuilder.packages.apk.tool import INDEX
-from imagebuilder.packages.opkg.obtain import MAX_INDEX_BYTES, MAX_PACKAGE_BYTES, SignedIndex
+from imagebuilder.packages.opkg.obtain import MAX_PACKAGE_BYTES, SignedIndex
 from imagebuilder.server.mirror import Mirror
 from imagebuilder.server.obtain_sums import CACHED
 from imagebuilder.trust.signature_adb import ApkKey, verify_adb

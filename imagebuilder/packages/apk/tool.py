@@ -14,6 +14,7 @@ from pathlib import Path
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.beneath import read_beneath
+from imagebuilder.host.fs import text_of
 from imagebuilder.host.run import Completed, clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, scratch_folder
 from imagebuilder.log import Log
@@ -60,9 +61,9 @@ class ApkRefusalError(ApkError, PlanError):
 def pinned_versions(tree: Path) -> dict[str, str]:
     """The packages that the tree's Makefile pins, which cannot be removed, and their versions; none in a tree
     that pins nothing. TreeError where it does and does not say the version."""
-    makefile = (tree / "Makefile").read_text("utf-8", "replace")
+    makefile = text_of(tree / "Makefile")
     place = tree / "include/version.mk"
-    stated = _VERSION_LINE.findall(place.read_text("utf-8", "replace")) if place.is_file() else []
+    stated = _VERSION_LINE.findall(text_of(place))
     versions = dict(stated)
     pins = {name: key for name, key in PINNED.items() if f'"{name}=$({key})"' in makefile}
     missing = [key for key in pins.values() if key not in versions]

@@ -8,7 +8,7 @@ from itertools import islice, permutations
 
 from imagebuilder.model.package import Package, Wish
 from imagebuilder.packages.opkg.resolve import NEWEST, OpkgRules, resolve
-from imagebuilder.packages.resolution import ResolutionError
+from imagebuilder.packages.resolution import PlanError, ResolutionError
 from imagebuilder.packages.universe import Universe
 
 ORDERS = 24  # that are tried: all orders of four names
@@ -56,11 +56,13 @@ class _Trial:
         self._given = given
 
     def error(self, names: Iterable[str]) -> ResolutionError | None:
-        """Why a list cannot be installed, None if it can."""
+        """Why a list cannot be installed, None if it can, or if it takes more steps to tell than it may."""
         try:
             resolve(Wish.of(names), self._universe, self._rules, given=self._given)
         except ResolutionError as error:
             return error
+        except PlanError:
+            return None
         return None
 
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imagebuilder.host.beneath import write_beneath
+from imagebuilder.host.files import read_plain, read_plain_text
 from imagebuilder.host.fs import copy_file, disk_errors_explained, sha256_of
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.host.walk import walk
@@ -107,7 +108,7 @@ def lay_repositories(tree: Path, view: PrivateView) -> None:
 
 
 def _repositories(tree: Path) -> list[str]:
-    text = (tree / "repositories.conf").read_text("utf-8", "replace")
+    text = read_plain_text(tree / "repositories.conf", errors="replace")
     return [line for line in text.splitlines() if not line.lstrip().startswith("#")]
 
 
@@ -140,7 +141,7 @@ def base_packages(tree: Path, places: Places) -> tuple[Path, ...]:
     kernel's .config if they lie there, else in packages/. Source: package_install of the ImageBuilder's
     Makefile, which looks in these folders in turn and takes the first."""
     makefile = tree / "Makefile"
-    beside = makefile.is_file() and _BESIDE_KERNEL in makefile.read_bytes()
+    beside = makefile.is_file() and _BESIDE_KERNEL in read_plain(makefile)
     folders = [places.linux] if beside and places.linux else []
     folders += [places.packages, f"{places.packages}/base"]
     found = (
@@ -194,6 +195,6 @@ def lay_own_index(index: Path, tree: Path, view: PrivateView, work: Path) -> Non
 
 def _index_makefile(tree: Path, folder: Path) -> str:
     """The makefile that puts the index from `folder`, as programs in the view see it, into packages/."""
-    makefile = (tree / "Makefile").read_text("utf-8", "replace")
+    makefile = read_plain_text(tree / "Makefile", errors="replace")
     goal = "package_reload" if _LOOKS.search(makefile) else _LOOKS_INLINE
     return _INDEX_MK.format(goal=goal, folder=folder, index=INDEX)

@@ -5,31 +5,21 @@ from __future__ import annotations
 import gzip
 import io
 import posixpath
-import struct
 import tarfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
+from imagebuilder.host.tar import DAMAGED, tar_members
 from imagebuilder.model.control import ControlError, package_of, paragraphs, parse_fields
 from imagebuilder.model.package import Package
 from imagebuilder.packages.opkg.ipk import PackageFileError
 from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, FileTreeError, file_of, folder, symlink
 
 # what gzip and tarfile raise for bytes that are not what they should be
-DAMAGE = (
-    tarfile.TarError,
-    zlib.error,
-    EOFError,
-    ValueError,
-    IndexError,
-    OverflowError,
-    struct.error,
-    OSError,
-)
+DAMAGE = (*DAMAGED, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +84,10 @@ def _members(packed: IO[bytes], limit: int, what: str) -> Iterator[tuple[tarfile
     stream, so that its checksum is verified."""
     with gzip.GzipFile(fileobj=packed) as unpacked:
         bounded = io.BufferedReader(_Bounded(unpacked, limit, what))
-        with tarfile.open(fileobj=bounded, mode="r|") as archive:
-            for member in archive:
-                if member.issparse():  # a few bytes could claim any size
-                    raise PackageFileError(f"{what} holds a sparse file, {member.name!r}")
-                yield member, archive.extractfile(member) if member.isreg() else None
+        for archive, member in tar_members(cast(IO[bytes], bounded)):
+            if member.issparse():  # a few bytes could claim any size
+                raise PackageFileError(f"{what} holds a sparse file, {member.name!r}")
+            yield member, archive.extractfile(member) if member.isreg() else None
         while bounded.read(1 << 16):
             pass
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from imagebuilder.config.model_config import FeedUse
+from imagebuilder.host.files import read_plain
 from imagebuilder.host.fs import sha256_of
-from imagebuilder.model.package import LOCAL, Package, PackageList, Selected, Wish
+from imagebuilder.model.package import LOCAL, MAX_INDEX_BYTES, Package, PackageList, Selected, Wish
 from imagebuilder.model.release import Release
 from imagebuilder.packages.feed import FEED, Finder, in_folder
 from imagebuilder.packages.index_cache import cached_index, keep_index
@@ -215,7 +216,7 @@ def _local_index(folder: Path) -> str:
     """A folder's index, made from the files themselves where there is none."""
     index = folder / "Packages"
     if index.is_file():
-        return index.read_text("utf-8", "replace")
+        return read_plain(index, MAX_INDEX_BYTES).decode("utf-8", "replace")
     return index_of(folder, sorted(folder.glob("*.ipk")))
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from imagebuilder.host.cache import OfflineError
 from imagebuilder.host.download import Downloads, Wanted, together
 from imagebuilder.host.transfer_part import DownloadError, NotThereError
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import MAX_INDEX_BYTES, Package
 from imagebuilder.server.mirror import Mirror
 from imagebuilder.server.obtain_sums import CACHED, MAX_SIGNATURE_BYTES
 from imagebuilder.trust.keys import Keys
@@ -24,7 +24,6 @@ from imagebuilder.trust.signature import NoSignatureError, TrustError, verify_us
 from imagebuilder.trust.signature_seen import accept_index
 
 INDEX, PACKED, SIGNATURE = "Packages", "Packages.gz", "Packages.sig"
-MAX_INDEX_BYTES = 256 << 20
 MAX_PACKAGE_BYTES = 1 << 30
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.files import PlainFileError, read_plain
 from imagebuilder.model.control import (
     ControlError,
     fields_of,
@@ -17,12 +18,14 @@ from imagebuilder.model.control import (
     paragraphs,
     parse_fields,
 )
-from imagebuilder.model.package import Package, PackageList, UnusablePackage
+from imagebuilder.model.package import MAX_INDEX_BYTES, MAX_PACKAGES, Package, PackageList, UnusablePackage
 from imagebuilder.packages.index_cache import collector_paused
 
+_BEGIN = 4096  # characters of a paragraph, in which its name stands
 _FIELD = re.compile(r"^(?:Package|Version|Architecture|Filename):", re.MULTILINE)
+_NOT_THIS_FEED = "leave out this feed, or tell those who keep it"
+MAX_LINES = 2_000_000  # of the genuine ones none has 100,000
 GZIP_MAGIC = b"\x1f\x8b"
-INDEX_BYTES = 256 << 20  # the largest real one, of snapshots, is below 10 MiB
 
 
 class PackageIndexError(UserError):
@@ -35,8 +38,15 @@ def parse_index(text: str, *, origin: str = "the package list", feed: str = "") 
     list: there is something in it, and no package."""
     packages: list[Package] = []
     unusable: list[UnusablePackage] = []
+    if text.count("\n") > MAX_LINES:
+        raise PackageIndexError(f"{origin} has more than {MAX_LINES} lines", hint=_NOT_THIS_FEED)
     with collector_paused():
-        for line, paragraph in paragraphs(text):
+        for number, (line, paragraph) in enumerate(paragraphs(text)):
+            if number == MAX_PACKAGES:
+                raise PackageIndexError(
+                    f"{origin}, line {line}: it lists more than {MAX_PACKAGES} packages",
+                    hint=_NOT_THIS_FEED,
+                )
             try:
                 packages.append(package_of(parse_fields(paragraph, first_line=line), feed))
             except ControlError as error:
@@ -52,7 +62,7 @@ def parse_index(text: str, *, origin: str = "the package list", feed: str = "") 
 def _name_in(paragraph: str) -> str:
     """What a paragraph that cannot be read is about, so that it can be told when that package is wanted: its
     name, or the begin of its file's name."""
-    values = dict(line.split(":", 1) for line in reversed(paragraph.split("\n")) if ":" in line)
+    values = dict(line.split(":", 1) for line in reversed(paragraph[:_BEGIN].split("\n")) if ":" in line)
     file = PurePosixPath(values.get("Filename", "").strip()).name
     name = values.get("Package", "").strip() or file.partition("_")[0]
     return "".join(each if each.isprintable() else "?" for each in name)[:60]
@@ -84,11 +94,11 @@ def _unpacked(raw: bytes, origin: str) -> bytes:
         return raw
     unpacker = zlib.decompressobj(wbits=31)
     try:
-        data = unpacker.decompress(raw, INDEX_BYTES)
+        data = unpacker.decompress(raw, MAX_INDEX_BYTES)
     except zlib.error as error:
         raise PackageIndexError(f"{origin} is damaged: {error}", hint="fetch it again") from None
     if not unpacker.eof:
-        what = f"has more than {INDEX_BYTES} bytes" if unpacker.unconsumed_tail else "is cut off"
+        what = f"has more than {MAX_INDEX_BYTES} bytes" if unpacker.unconsumed_tail else "is cut off"
         raise PackageIndexError(f"{origin} {what}", hint="fetch it again")
     return data
 
@@ -97,9 +107,9 @@ def read_index(path: Path, *, feed: str = "") -> PackageList:
     """The packages of a `Packages` or `Packages.gz` file; which it is, is seen from its content. feed: its
     name. Raises PackageIndexError."""
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise PackageIndexError(f"cannot read the package list {path}: {error.strerror}") from error
+        raw = read_plain(path, MAX_INDEX_BYTES)
+    except PlainFileError as error:
+        raise PackageIndexError(f"the package list {error.message}") from error
     return parse_index(_unpacked(raw, str(path)).decode("utf-8", "replace"), origin=str(path), feed=feed)
 
 

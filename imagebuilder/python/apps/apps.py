@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.files import PlainFileError, opened_plain, read_plain
 from imagebuilder.host.walk import files_below
 from imagebuilder.python.imports.imports import Import, SourceLine, read_source
 
@@ -27,6 +28,7 @@ _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 _MODULE_ENDINGS = (".py", ".pyc", ".so")
 
 MAX_DIRECTORY_BYTES = 4 << 20  # a wheel's list of files
+MAX_WHEEL_FILE_BYTES = 512 << 20
 MAX_END = (1 << 16) + 42  # where an archive says where that list is
 # an archive that lies about itself shows in many ways
 NO_ARCHIVE = (
@@ -94,10 +96,9 @@ class AppFile:
 
 def _read(file: Path, bounds: _Bounds) -> bytes:
     try:
-        with file.open("rb") as stream:
-            return bounds.read(str(file), stream.read(MAX_SOURCE_BYTES + 1))
-    except OSError as error:
-        raise AppError(f"{file}: {error.strerror}", hint="python.apps names it") from error
+        return bounds.read(str(file), read_plain(file, MAX_SOURCE_BYTES))
+    except PlainFileError as error:
+        raise AppError(error.message, hint="it lies in an app that python.apps names") from error
 
 
 def _folders_files(root: Path, prefix: PurePosixPath, bounds: _Bounds) -> Iterator[AppFile]:
@@ -131,7 +132,7 @@ def _project_files(folder: Path, bounds: _Bounds) -> Iterator[AppFile]:
 def check_directory(wheel: Path) -> None:
     """zipfile reads an archive's whole list of files at once: AppError where that is too much. Its size
     stands at the archive's end (APPNOTE 4.3.16)."""
-    with wheel.open("rb") as stream:
+    with opened_plain(wheel, MAX_WHEEL_FILE_BYTES) as stream:
         start = max(0, stream.seek(0, os.SEEK_END) - MAX_END)
         stream.seek(start)
         end = stream.read()

@@ -12,6 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from imagebuilder.config.app import check_requirement
 from imagebuilder.errors import UserError
+from imagebuilder.host.files import PlainFileError, read_plain
 from imagebuilder.python.apps.apps import MAX_SOURCE_BYTES
 from imagebuilder.python.imports.imports import SourceError
 
@@ -37,11 +38,9 @@ class Script:
 def read_script(path: Path, python: tuple[int, int]) -> Script:
     """A script for Python (major, minor). ScriptError, SourceError for what is no such Python."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ScriptError(f"{path}: {error.strerror}", hint="python.apps names it") from error
-    if len(data) > MAX_SOURCE_BYTES:
-        raise ScriptError(f"{path}: more than {MAX_SOURCE_BYTES >> 20} MiB", hint="that is no script")
+        data = read_plain(path, MAX_SOURCE_BYTES)
+    except PlainFileError as error:
+        raise ScriptError(error.message, hint="python.apps names it, and it is no script") from error
     try:
         text = data.decode("utf-8")
         tree = ast.parse(text, str(path), feature_version=python)

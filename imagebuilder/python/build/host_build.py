@@ -24,6 +24,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from imagebuilder.config.app import PythonPackageUse
 from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
+from imagebuilder.host.files import PlainFileError, read_plain, read_plain_text
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.host.handover import appear, temporary_folder
 from imagebuilder.host.limits import Watch
@@ -194,7 +195,7 @@ class _Job:
             answer = outside / "output.json"
             there = answer.is_file() and not answer.is_symlink()
             try:
-                told = json.loads(answer.read_text("utf-8")) if there else {}
+                told = json.loads(read_plain(answer)) if there else {}
             except ValueError as error:
                 raise self.failed(done) from error
         if not isinstance(told, dict) or "return_val" not in told:
@@ -252,8 +253,8 @@ def _backend(source: Path, options: BuildOptions) -> _Backend:
             )
         return _Backend(LEGACY_BACKEND, (), LEGACY_REQUIRES)
     try:
-        table = tomllib.loads(place.read_text("utf-8")).get("build-system", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = tomllib.loads(read_plain_text(place)).get("build-system", {})
+    except (tomllib.TOMLDecodeError, PlainFileError) as error:
         raise HostBuildError(f"{place}: {error}", hint="put it right") from error
     name = table.get("build-backend", LEGACY_BACKEND)
     path, requires = table.get("backend-path", []), table.get("requires", list(LEGACY_REQUIRES))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
-import tarfile
 import tomllib
 import zipfile
-import zlib
 from collections.abc import Iterator
 from configparser import ConfigParser
 from configparser import Error as ConfigError
 from email.parser import HeaderParser
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from packaging.utils import (
     InvalidSdistFilename,
@@ -24,8 +23,11 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 from imagebuilder.errors import UserError
+from imagebuilder.host.files import PlainFileError, opened_plain, read_plain_text
 from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained
+from imagebuilder.host.tar import DAMAGED, tar_members
 from imagebuilder.host.walk import copy_tree, walk
+from imagebuilder.python.apps.apps import check_directory
 
 MAX_FILES = 50_000
 MAX_BYTES = 512 << 20  # unpacked
@@ -33,7 +35,7 @@ SDIST_ENDINGS = (".tar.gz", ".tgz", ".zip")
 # what a project's folder holds that its build has no need of
 LEFT_OUT = frozenset({".git", ".hg", ".svn", ".tox", ".nox", ".venv", "venv", "__pycache__", "node_modules"})
 _DAMAGE = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError),
+    *(*DAMAGED, zipfile.BadZipFile, RuntimeError),
     *(NotImplementedError, OverflowError, IndexError, KeyError),
 )
 
@@ -109,14 +111,15 @@ def _members(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _tar_files(source: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    with tarfile.open(source, "r|gz") as archive:
-        for member in archive:
+    with opened_plain(source, MAX_BYTES) as packed, gzip.GzipFile(fileobj=packed) as unpacked:
+        for archive, member in tar_members(cast(IO[bytes], unpacked)):
             stream = archive.extractfile(member) if member.isreg() and not member.issparse() else None
             if stream is not None:
                 yield member.name.removeprefix("./"), member.size, stream
 
 
 def _zip_files(source: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    check_directory(source)
     with zipfile.ZipFile(source) as archive:
         for info in archive.infolist():
             if not info.is_dir():
@@ -142,18 +145,18 @@ def _written_version(folder: Path) -> str:
     pyproject, setup, info = (folder / name for name in ("pyproject.toml", "setup.cfg", "PKG-INFO"))
     try:
         if pyproject.is_file():
-            project = tomllib.loads(pyproject.read_text("utf-8")).get("project", {})
+            project = tomllib.loads(read_plain_text(pyproject)).get("project", {})
             if isinstance(project, dict) and isinstance(project.get("version"), str):
                 return str(project["version"])
         if setup.is_file():
             parser = ConfigParser(interpolation=None)
-            parser.read_string(setup.read_text("utf-8"))
+            parser.read_string(read_plain_text(setup))
             text = parser.get("metadata", "version", fallback="").strip()
             if text and ":" not in text:  # `attr: x` and `file: x` are for its build
                 return text
         if info.is_file():
-            return str(HeaderParser().parsestr(info.read_text("utf-8")).get("Version", ""))
-    except (tomllib.TOMLDecodeError, ConfigError, UnicodeDecodeError) as error:
+            return str(HeaderParser().parsestr(read_plain_text(info)).get("Version", ""))
+    except (tomllib.TOMLDecodeError, ConfigError, PlainFileError) as error:
         raise SourceTreeError(
             f"{folder}: its version cannot be read: {error}", hint="put that file right"
         ) from error

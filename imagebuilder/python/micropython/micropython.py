@@ -19,6 +19,7 @@ from packaging.version import Version
 
 from imagebuilder.config.app import AppUse
 from imagebuilder.errors import Fault, FaultsError, HostError, UserError
+from imagebuilder.host.files import PlainFileError, read_plain_text
 from imagebuilder.host.fs import expand_home
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.run import ProgramError, clean_environment, find_program, run
@@ -155,8 +156,8 @@ def _entry_point(app: MicroPythonApp) -> EntryPoint | None:
     if app.kind != "project" or not file.is_file():
         return None
     try:
-        table = tomllib.loads(file.read_text("utf-8")).get("project", {}).get("scripts", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError) as error:
+        table = tomllib.loads(read_plain_text(file)).get("project", {}).get("scripts", {})
+    except (tomllib.TOMLDecodeError, PlainFileError, AttributeError) as error:
         raise AppPackageError(f"{file}: cannot be read: {error}", hint="put it right") from error
     if not isinstance(table, dict) or not all(isinstance(text, str) for text in table.values()):
         raise EntryPointError(f"{file}: [project.scripts] is none", hint='one reads name = "module:function"')

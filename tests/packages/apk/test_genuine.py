@@ -16,7 +16,7 @@ from imagebuilder.host.run import ProgramError, clean_environment, run
 from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package, Selected
-from imagebuilder.packages.apk.apk import chains, parse_index, picked, with_abi_suffixes
+from imagebuilder.packages.apk.apk import needed_by, parse_index, picked, with_abi_suffixes
 from imagebuilder.packages.apk.feed import (
     apk_feeds_of,
     feed_indexer,
@@ -37,6 +37,7 @@ from imagebuilder.packages.apk.tool import (
 )
 from imagebuilder.packages.apk.version import compare, is_valid
 from imagebuilder.packages.feed import FEED, FeedError, in_folder
+from imagebuilder.packages.resolution import ways_of
 from imagebuilder.tree.tree import read_tree, settings_of
 from imagebuilder.trust.signature import UnknownKeyError, WrongSignatureError
 from imagebuilder.trust.signature_adb import read_apk_key, tree_apk_keys, verify_adb
@@ -170,9 +171,16 @@ def test_apk_plans_what_make_would_install(world: World) -> None:
     ]
     assert names.index("libc") < names.index("python3-base") < names.index("python3")
     assert next(each for each in chosen if each.name == "python3").version == "3.13.9-r2"
-    why = chains(with_abi_suffixes(asked(world, ["python3"]), world.packages()), chosen)
-    assert why["libpython3-3.13"] == ("python3", "python3-light", "python3-base", "libpython3-3.13")
-    assert why["libustream20201210"] == ("libustream20201210",)
+    needed = needed_by(with_abi_suffixes(asked(world, ["python3"]), world.packages()), chosen)
+    why = ways_of(needed, lambda _: "who asked")
+    assert why["libpython3-3.13"] == (
+        "who asked",
+        "python3",
+        "python3-light",
+        "python3-base",
+        "libpython3-3.13",
+    )
+    assert why["libustream20201210"] == ("who asked", "libustream20201210")
     assert set(why) == set(names)
     pinned = planned(world, view, asked(world, ["python3"]), {"python3": "3.13.8-r1"})
     assert next(each for each in pinned if each.name == "python3").version == "3.13.8-r1"

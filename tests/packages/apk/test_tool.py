@@ -15,7 +15,7 @@ from imagebuilder.host.sandbox import PrivateView, open_view
 from imagebuilder.log import Log
 from imagebuilder.model.package import Dependency, Package, Selected
 from imagebuilder.model.tree import TreeError
-from imagebuilder.packages.apk.apk import chains, parse_index, picked
+from imagebuilder.packages.apk.apk import needed_by, parse_index, picked
 from imagebuilder.packages.apk.feed import (
     apk_feeds_of,
     feed_indexer,
@@ -36,6 +36,7 @@ from imagebuilder.packages.apk.tool import (
     words_for_apk,
 )
 from imagebuilder.packages.feed import FeedError, in_folder
+from imagebuilder.packages.resolution import ways_of
 from imagebuilder.tree.tree import check_tree, package_manager
 from tests.packages.apk.test_index import PYTHON
 from tests.support.adb_maker import index, package
@@ -191,12 +192,24 @@ def test_why_a_package_goes_in() -> None:
         needs("web", "tls"),
         needs("all", "web"),
     ]
-    assert chains(["all", "libc"], chosen) == {
-        "all": ("all",),
-        "libc": ("libc",),
-        "web": ("all", "web"),
-        "ssl": ("all", "web", "ssl"),
-    }
+    needed = needed_by(["all", "libc"], chosen)
+    assert needed == {"all": None, "libc": None, "web": "all", "ssl": "web"}
+    assert ways_of(needed, lambda root: f"who asked for {root}")["ssl"] == (
+        *("who asked for all", "all", "web", "ssl"),
+    )
+
+
+def test_why_packages_go_in_that_need_one_another_in_a_long_chain() -> None:
+    """Neither quadratic in what is kept nor, where all provide one name, in what is looked at."""
+    count = 20_000
+    chain = [
+        needs(f"p{number}", *([f"p{number + 1}"] if number + 1 < count else [])) for number in range(count)
+    ]
+    needed = needed_by(["p0"], chain)
+    assert needed[f"p{count - 1}"] == f"p{count - 2}"
+    assert len(ways_of(needed, str)[f"p{count - 1}"]) == count + 1
+    same = [needs(f"p{number}", "any", provides=("any",)) for number in range(count)]
+    assert set(needed_by(["p0"], same).values()) == {None, "p0"}
 
 
 def test_the_first_index_counts() -> None:

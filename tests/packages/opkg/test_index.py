@@ -330,7 +330,7 @@ def test_damaged_files(tmp_path: Path) -> None:
     place.write_bytes(packed[:20] + b"\xff\xff\xff" + packed[23:])
     with pytest.raises(PackageIndexError):
         read_index(place)
-    with pytest.raises(PackageIndexError, match="cannot read the package list"):
+    with pytest.raises(PackageIndexError, match="the package list .*none cannot be read"):
         read_index(tmp_path / "none")
 
 
