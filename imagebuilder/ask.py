@@ -14,6 +14,7 @@ from imagebuilder.config.request import Request
 from imagebuilder.config.toml import TomlFile
 from imagebuilder.decide import Decided, Inputs, check_locked, decided, entry_of
 from imagebuilder.errors import UserError
+from imagebuilder.host.cache import cache_disk_errors
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.host.handover import alone, temporary_folder, write_whole
 from imagebuilder.host.own_folders import ready_cache
@@ -189,5 +190,5 @@ def look_at_tree(given: str, cache: Path, log: Log) -> Tree:
     ready_cache(cache)
     folder = given_tree(given, cache, log)
     check_tree(folder)
-    with temporary_folder("look", cache) as work:
+    with cache_disk_errors(cache), temporary_folder("look", cache) as work:
         return read_tree(folder, open_view(folder, work, log), cache, log)

@@ -19,6 +19,7 @@ from imagebuilder.config.overlay import LoadedOverlay, load_overlays
 from imagebuilder.config.request import Request
 from imagebuilder.errors import UserError
 from imagebuilder.find_tree import TreeSource, find_tree, tree_digest
+from imagebuilder.host.cache import cache_disk_errors
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.sandbox import open_view
@@ -275,5 +276,5 @@ def decided(request: Request, log: Log) -> Iterator[tuple[Inputs, Decided]]:
     """The decision with a folder of its own for what is temporary, for those who only ask."""
     inputs = load_inputs(request)
     ready_cache(request.cache)
-    with temporary_folder("asking", request.cache) as folder:
+    with cache_disk_errors(request.cache), temporary_folder("asking", request.cache) as folder:
         yield inputs, decide(request, inputs, folder, log)

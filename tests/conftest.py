@@ -75,6 +75,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--imagebuilder", metavar="PATH", help="a genuine ImageBuilder tree (LEDE 17.01.7 ar71xx)"
     )
+    parser.addoption("--torture", action="store_true", help="every fault, not some: hours (tests/torture)")
     parser.addoption("--apk", metavar="PROGRAM", help="a genuine apk of apk-tools 3")
     parser.addoption(
         "--feeds", metavar="PATH", help="a copy of the download server with the feeds of --imagebuilder"
@@ -89,6 +90,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         lacking = [each for each in wanted if not config.getoption(each)]
         if "genuine" in item.keywords and lacking:
             item.add_marker(pytest.mark.skip(reason=f"wants {' '.join(lacking)}"))
+        if item.get_closest_marker("torture") and not config.getoption("--torture"):
+            item.add_marker(pytest.mark.skip(reason="wants --torture"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -143,10 +146,11 @@ def add_config(project: Path) -> Callable[[str, str], str]:
 
 
 @cache
-def small_images() -> dict[str, bytes]:
-    """Images that may be flashed on the board of the small tree, by their names in it."""
+def small_images(baud: int = 115200) -> dict[str, bytes]:
+    """Images that may be flashed on the board of the small tree, by their names in it; another baud rate of
+    the kernel's console makes others."""
     root = writers.squashfs(release="23.05.5", target="ath79/tiny")
-    kernel = writers.kernel("console=ttyATH0,115200")
+    kernel = writers.kernel(f"console=ttyATH0,{baud}")
     version = {
         "dist": "OpenWrt",
         "version": "23.05.5",
@@ -161,8 +165,9 @@ def small_images() -> dict[str, bytes]:
     }
 
 
-def make_small_tree(tree: Path) -> None:
-    """A tree that looks like a 23.05.5 ImageBuilder for ath79/tiny, in a folder that is made."""
+def make_small_tree(tree: Path, baud: int = 115200) -> None:
+    """A tree that looks like a 23.05.5 ImageBuilder for ath79/tiny, in a folder that is made. baud: of
+    small_images()."""
     (tree / "include").mkdir(parents=True)
     (tree / "packages").mkdir()
     (tree / "Makefile").write_text(SMALL_MAKEFILE)
@@ -174,7 +179,7 @@ def make_small_tree(tree: Path) -> None:
     (tree / ".targetinfo").write_text("Target: ath79/tiny\n")
     (tree / "include/version.mk").write_text("VERSION_NUMBER:=$(call qstrip,$(CONFIG_VERSION_NUMBER))\n")
     (tree / "repositories.conf").write_text("src imagebuilder file:packages\n")
-    for name, data in small_images().items():
+    for name, data in small_images(baud).items():
         (tree / name).write_bytes(data)
     for name, version in SMALL_PACKAGES.items():
         write_ipk(tree / "packages", Package(name, version), EMPTY, epoch=1_700_000_000)

@@ -32,7 +32,7 @@ from imagebuilder.cli.packages import packages_app, why
 # the tests that take a minute or two together: without the kit, guests, whole builds, the bytes of firmware,
 # and what looks at the sources and not at what they do
 _WITHOUT = ("-m", "not kit and not boot and not genuine")
-_NO_BUILDS = ("tests/firmware", "tests/test_house.py", "tests/test_bootstrap.py")
+_NO_BUILDS = ("tests/firmware", "tests/torture", "tests/test_house.py", "tests/test_bootstrap.py")
 FAST = (*_WITHOUT, *(f"--ignore={each}" for each in ("tests/whole", *_NO_BUILDS)))
 # whole builds too: what an ordinary user may not do shows itself there. Nothing is kept below the project
 AS_USER = (*_WITHOUT, *(f"--ignore={each}" for each in _NO_BUILDS), "-p", "no:cacheprovider")

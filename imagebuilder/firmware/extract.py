@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from imagebuilder.firmware.inspection import open_root
 from imagebuilder.firmware.reader import any_but_zeros, open_view
 from imagebuilder.firmware.rootfs import RootFs, place_of
 from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.handover import appear, remove_abandoned, temporary_folder
+from imagebuilder.host.walk import remove_tree
 from imagebuilder.model.firmware import Part, RootFile
 
 _CHUNK = 1 << 20
@@ -76,28 +79,70 @@ class Extracted:
 
 def extract(path: Path, into: Path) -> Extracted:
     """Write an image's parts below `parts/` and its root file system below `rootfs/` of a folder that is new
-    or empty.
+    or empty. They appear whole, or nothing does.
 
     Nothing is written outside of the folder: names were checked, links are made after everything else. Files
     and folders have the image's modes, but for set-id bits, and for what their owner needs to read, write and
     remove them; devices and pipes are left out. UserError for a folder that holds something,
     ImageFormatError for a damaged image.
     """
-    if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise UserError(f"{into} is not empty", hint="name a folder that does not exist yet")
+    _require_empty(into)
     read = read_image(open_view(path))
     root = open_root(read)
     written: list[Path] = []
-    with disk_errors_explained(into):
-        (into / PARTS).mkdir(parents=True)
+    with disk_errors_explained(into), _appearing(into) as new:
+        (new / PARTS).mkdir()
         for number, part in enumerate(_parts(read.part)):
             name = _UNSAFE.sub("-", part.name).strip("-.")
-            place = into / PARTS / f"{number:02}-{name}.{part.kind}"
+            place = new / PARTS / f"{number:02}-{name}.{part.kind}"
             _write_sparse(place, part.data or memoryview(b""))
-            written.append(place.relative_to(into))
+            written.append(place.relative_to(new))
         if root is not None:
-            written += [place.relative_to(into) for place in _write_root(root, into / ROOT)]
+            written += [place.relative_to(new) for place in _write_root(root, new / ROOT)]
     return Extracted(tuple(written), () if root is None else tuple(_not_kept(root.index.files)))
+
+
+def _not_empty(into: Path) -> UserError:
+    return UserError(f"{into} is not empty", hint="name a folder that does not exist yet")
+
+
+def _require_empty(into: Path) -> None:
+    """UserError for what is no empty folder. What an extraction that was killed left beside it or in it goes
+    first: that one has not taken all from its temporary folder, and `parts` comes last."""
+    if not os.path.lexists(into):
+        return
+    with disk_errors_explained(into):
+        remove_abandoned(into.absolute().parent)
+    if not into.is_dir():
+        raise _not_empty(into)
+    names = {path.name for path in into.iterdir()}
+    with disk_errors_explained(into):
+        remove_abandoned(into)
+        left = {path.name for path in into.iterdir()}
+        if left == {ROOT} and names != left:
+            remove_tree(into / ROOT)
+            left = set()
+    if left:
+        raise _not_empty(into)
+
+
+@contextmanager
+def _appearing(into: Path) -> Iterator[Path]:
+    """A folder whose content is to be that of `into`: a folder that is not there yet appears whole. One that
+    is there stays the very same, and is filled in two steps."""
+    there = into.is_dir()
+    with temporary_folder("new", into if there else into.absolute().parent) as work:
+        (work / "taken").mkdir()
+        yield work / "taken"
+        if there:
+            for name in (ROOT, PARTS):
+                if (work / "taken" / name).is_dir():
+                    (work / "taken" / name).rename(into / name)
+        else:
+            try:
+                appear(work / "taken", into)
+            except FileExistsError as error:
+                raise _not_empty(into) from error
 
 
 def _mode(file: RootFile) -> int:

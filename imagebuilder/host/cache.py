@@ -264,9 +264,9 @@ class Cache:
         for entry in sorted(entries, key=lambda entry: entry.used):
             if (limit and left <= limit) or entry.used > newest_to_go:
                 break
-            remove_whole(entry.path)
-            if entry.kind == "trees":
+            if entry.kind == "trees":  # first: nobody looks for the mark of a tree that is not there
                 self._tree_mark(entry.path).unlink(missing_ok=True)
+            remove_whole(entry.path)
             removed[entry.kind] += 1
             left, freed = left - entry.size, freed + entry.size
         return Cleaned(removed["blobs"], removed["trees"], removed["indexes"], freed, left)

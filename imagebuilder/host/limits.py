@@ -277,14 +277,18 @@ class _Sandbox:
 
     @classmethod
     def of(cls, pid: int) -> _Sandbox | None:
-        """That of bubblewrap, running as `pid`; None while it has not made it."""
+        """That of bubblewrap, running as `pid` or below it; None while it has not made it."""
+        above = [pid]
         with suppress(OSError):  # it ends
-            for child in _children(pid):
-                handle = os.pidfd_open(child)  # its number may be another's as soon as it has ended
-                box = cls(child, handle)
-                if child in _children(pid) and box.is_ready():
-                    return box
-                os.close(handle)
+            while above:
+                parent = above.pop()
+                for child in _children(parent):
+                    handle = os.pidfd_open(child)  # its number may be another's as soon as it has ended
+                    box = cls(child, handle)
+                    if child in _children(parent) and box.is_ready():
+                        return box
+                    os.close(handle)
+                    above.append(child)
         return None
 
     def is_ready(self) -> bool:

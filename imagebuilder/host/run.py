@@ -219,6 +219,19 @@ def _prepare(
     return sh.Command(program), options
 
 
+def _begun(command: Any, argv: Sequence[str], **options: Any) -> Any:
+    """The program, running. Its process tells sh which session it has before it becomes the program.
+    HostError where it was killed before it could, by a machine that is short of memory for one."""
+    try:
+        return command(*argv[1:], **options)
+    except ValueError as error:
+        if "values to unpack" not in str(error):
+            raise
+        raise HostError(
+            f"{argv[0]} was killed before it began", hint="is this machine short of memory? then run it again"
+        ) from error
+
+
 def _stop(process: Any) -> None:
     """End a program's whole process group, gently first; also what is left of it when its leader is gone."""
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -297,7 +310,7 @@ def run(
     try:
         try:
             out, err = output.write_ends
-            process = command(*argv[1:], _in=stdin, _out=out, _err=err, **options)
+            process = _begun(command, argv, _in=stdin, _out=out, _err=err, **options)
         finally:
             output.started()
         code = _ended(process, argv, timeout, lambda: output.read(argv, MAX_RESULT_BYTES), watch)
@@ -348,7 +361,7 @@ def stream(
     output = _Output(lines.add)
     try:
         try:
-            process = command(*argv[1:], _in=b"", _out=output.write_ends[0], _err_to_out=True, **options)
+            process = _begun(command, argv, _in=b"", _out=output.write_ends[0], _err_to_out=True, **options)
         finally:
             output.started()
         code = _ended(process, argv, None, lambda: output.read(argv, MAX_LOG_BYTES), watch)
@@ -371,8 +384,8 @@ class BackgroundProgram:
         self.argv = tuple(argv)
         self._output = _Output(_Lines(on_line).add)
         try:
-            self._process = command(
-                *argv[1:], _in=b"", _out=self._output.write_ends[0], _err_to_out=True, **options
+            self._process = _begun(
+                command, argv, _in=b"", _out=self._output.write_ends[0], _err_to_out=True, **options
             )
         finally:
             self._output.started()

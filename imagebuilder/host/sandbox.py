@@ -35,10 +35,19 @@ from imagebuilder.log import Log
 
 PROBE_SECONDS = 20.0
 
-# mount(8) splits options at commas and make splits words at blanks: in the namespace every path is a plain
-# one, whatever the user's folders are called. $1: mount point, $2: tree, $3: work folder, rest: the program.
-_MOUNT = """
+# $1: this process, rest: arguments. A child that asks to be told when the process above it dies (prctl(2),
+# PR_SET_PDEATHSIG) is not told where that has died already: so this process must still be above, or above
+# unshare, which is in between
+_STILL_ABOVE = """
 set -e
+while read -r key value; do case $key in PPid:) between=$value;; esac; done < /proc/self/status
+while read -r key value; do case $key in PPid:) above=$value;; esac; done < "/proc/$between/status"
+test "$above" = "$1" || test "$between" = "$1"
+shift
+"""
+# mount(8) splits options at commas and make splits words at blanks: in the namespace every path is a plain
+# one, whatever the user's folders are called. $1: mount point, $2: tree, $3: work folder, rest: the program
+_MOUNT = """
 mount -t tmpfs -o mode=0755 tmpfs "$1"
 mkdir "$1/lower" "$1/tree" "$1/work"
 mount --bind "$2" "$1/lower"
@@ -48,7 +57,11 @@ mount -t overlay overlay \
 cd "$1/tree"
 unset OLDPWD
 shift 3
-exec "$@"
+"""
+# the shell stays: the kernel keeps from the first process of a process namespace what asks it to end
+_PROGRAM = """
+"$@"
+exit 0
 """
 
 # where every user has a number. sh's own test says that root may write to a read-only file system
@@ -60,10 +73,11 @@ _ARGUMENTS = 500  # paths that a program is given at once
 
 _MOUNTS = ("unshare", "--mount")
 _USER_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
-# kill-child: when this process dies, even by kill -9, nothing of make goes on. bubblewrap sees to that itself
+# When this process dies, even by kill -9, nothing of make goes on: with the first process of a process
+# namespace all others end. bubblewrap has one of its own, but where bubblewrap is killed while it makes that,
+# the first one in there waits for it for ever (bubblewrap.c: child_wait_fd)
 _PROCESSES = ("--pid", "--fork", "--kill-child")
 _NAMESPACES = ((*_MOUNTS, *_PROCESSES), (*_USER_MOUNTS, *_PROCESSES), _USER_MOUNTS)
-_OUTSIDE_BUBBLEWRAP = (_MOUNTS, _USER_MOUNTS)
 _TIED_TO_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
@@ -112,9 +126,9 @@ def open_view(
     kinds = None if os.geteuid() == 0 and knows_every_user() else tree_kinds(tree)
     probe = _PROBE if kinds is None else ("sh", "-c", PROBE, "probe", *kinds.examples)
     refusals: list[str] = []
-    for namespace in _candidates(sandbox=sandbox):
+    for namespace in _candidates():
         prefix = (
-            *(*_TIED_TO_US, *namespace, "--", "sh", "-c", _MOUNT, "view"),
+            *_around(namespace, _MOUNT),
             *(str(mount_point), str(tree.resolve()), str(work.resolve())),
         )
         inside = mount_point / "tree", mount_point / "work"
@@ -133,10 +147,15 @@ def open_view(
     return _copied_view(tree, work, refusals[-1], log)
 
 
-def _candidates(*, sandbox: bool) -> Sequence[tuple[str, ...]]:
+def _around(namespace: Sequence[str], script: str = "") -> tuple[str, ...]:
+    """The argv of a shell in namespaces, up to the script's own arguments and the program's."""
+    script = f"{_STILL_ABOVE}{script}{_PROGRAM}"
+    return (*_TIED_TO_US, *namespace, "--", "sh", "-c", script, "around", str(os.getpid()))
+
+
+def _candidates() -> Sequence[tuple[str, ...]]:
     """The ways to a mount namespace, the best first; a user namespace only where we are not root."""
-    ways: Sequence[tuple[str, ...]] = _OUTSIDE_BUBBLEWRAP if sandbox else _NAMESPACES
-    return ways if os.geteuid() == 0 else ways[1:]
+    return _NAMESPACES if os.geteuid() == 0 else _NAMESPACES[1:]
 
 
 def _refusal(argv: Sequence[str]) -> str | None:
@@ -191,10 +210,10 @@ def shut_in(folder: Path, work: Path, *, readable: Sequence[Path] = (), network:
     HostError where that does not work."""
     bubblewrap.check_present()
     bubblewrap.write_settings(work)
-    own = _namespaces(folder, work)
+    around, own = _namespaces(folder, work)
     more = [*own, *(["--share-net"] if network else [])]
     shut = bubblewrap.argv(folder.resolve(), work.resolve(), readable=readable, more=more)
-    return [*_TIED_TO_US, *shut, *(bounded_argv() if own else ())]
+    return [*around, *shut, *(bounded_argv() if own else ())]
 
 
 def check_sandbox() -> None:
@@ -206,25 +225,32 @@ def check_sandbox() -> None:
         shut_in(folder, work)
 
 
-def _namespaces(folder: Path, work: Path) -> Sequence[str]:
-    """bubblewrap's options without our own namespaces around it: a user namespace, unless it works without
-    one (for root, or where bubblewrap is setuid)."""
-    ways = (bubblewrap.USER_NAMESPACE, ()) if os.geteuid() else ((), bubblewrap.USER_NAMESPACE)
-    for more in ways:
+def _namespaces(folder: Path, work: Path) -> tuple[Sequence[str], Sequence[str]]:
+    """What stands before bubblewrap, and its options, without a view's namespaces around it: a user
+    namespace, unless it works without one (for root, or where bubblewrap is setuid); for root a process
+    namespace around it, where that can be had."""
+    user = bubblewrap.USER_NAMESPACE
+    alone = _around(("unshare", *_PROCESSES))
+    ways: Sequence[tuple[Sequence[str], Sequence[str]]] = (
+        ((_TIED_TO_US, user), (_TIED_TO_US, ()))
+        if os.geteuid()
+        else ((alone, ()), (_TIED_TO_US, ()), (_TIED_TO_US, user))
+    )
+    for around, more in ways:
         sandbox = bubblewrap.argv(folder.resolve(), work.resolve(), more=more)
-        reason = _refusal((*_TIED_TO_US, *sandbox, "true"))
+        reason = _refusal((*around, *sandbox, "true"))
         if reason is None:
-            return more
+            return around, more
     raise sandbox_error(reason or "")
 
 
 def _sandboxed_copy(tree: Path, work: Path, refusal: str, log: Log, limits: SandboxLimits) -> PrivateView:
     """The tree copied, and bubblewrap without our own namespaces around it."""
-    more = _namespaces(tree, work)
+    around, more = _namespaces(tree, work)
     copy = _copy(tree, work, refusal, log)
     sandbox = bubblewrap.argv(copy, work.resolve(), readable=_own_python(tree), more=more)
     inside = bubblewrap.TREE, bubblewrap.WORK
-    prefix = (*_TIED_TO_US, *sandbox, *(bounded_argv(limits) if more else ()))
+    prefix = (*around, *sandbox, *(bounded_argv(limits) if more else ()))
     return PrivateView("copy", *inside, copy, True, prefix, work, limits)
 
 

@@ -56,6 +56,27 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "no process namespace around bubblewrap",
+        "host/sandbox.py",
+        '_PROCESSES = ("--pid", "--fork", "--kill-child")',
+        "_PROCESSES = ()",
+        "host/test_sandbox_end.py::test_nothing_outlives_a_process_killed_while_the_sandbox_is_made",
+    ),
+    Mutation(
+        "a program begins though the process that asked for it is gone",
+        "host/sandbox.py",
+        'test "$above" = "$1" || test "$between" = "$1"\n',
+        "",
+        "host/test_sandbox_end.py::test_a_program_does_not_begin_where_the_process_that_asked_for_it_is_gone",
+    ),
+    Mutation(
+        "a folder with a rootfs of the user's is taken for an extraction that was killed",
+        "firmware/extract.py",
+        "if left == {ROOT} and names != left:",
+        "if left == {ROOT}:",
+        "firmware/test_inspect.py::test_extract_goes_on_where_it_was_killed_and_takes_nothing_of_the_users",
+    ),
+    Mutation(
         "the `all` architecture before the board's",
         "packages/universe.py",
         "version_key(package.version), package.architecture != ANY_ARCHITECTURE",

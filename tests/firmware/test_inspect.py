@@ -130,6 +130,25 @@ def test_extract_writes_parts_and_files(image: Path, tmp_path: Path) -> None:
         extract(image, tmp_path / "out")
 
 
+def test_extract_goes_on_where_it_was_killed_and_takes_nothing_of_the_users(
+    image: Path, tmp_path: Path
+) -> None:
+    into = tmp_path / "out"
+    (into / "rootfs/begun").mkdir(parents=True)
+    with pytest.raises(UserError, match="is not empty"):
+        extract(image, into)
+    (into / ".new-abcdefgh/taken/parts").mkdir(parents=True)
+    (into / "mine").touch()
+    with pytest.raises(UserError, match="is not empty"):
+        extract(image, into)
+    assert (into / "rootfs/begun").exists()
+    (into / "mine").unlink()
+    (into / ".new-abcdefgh/taken/parts").mkdir(parents=True)
+    extract(image, into)
+    assert sorted(path.name for path in into.iterdir()) == ["parts", "rootfs"]
+    assert not (into / "rootfs/begun").exists()
+
+
 def test_extract_takes_the_files_of_boot_partitions(tmp_path: Path) -> None:
     written = extract(write(tmp_path, images.efi_disk()), tmp_path / "out").written
     assert any(place.name.endswith("loader-entries-openwrt.conf.file") for place in written)

@@ -204,7 +204,6 @@ def test_a_copy_serves_where_no_overlay_can_be_mounted(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shut: bool
 ) -> None:
     monkeypatch.setattr(sandbox, "_NAMESPACES", (("false",),) * 3)
-    monkeypatch.setattr(sandbox, "_OUTSIDE_BUBBLEWRAP", (("false",),) * 2)
     events: list[Event] = []
     (tmp_path / "work").mkdir()
     (tree / "-odd").mkdir(mode=0o750)

@@ -48,7 +48,7 @@ def work(tmp_path: Path) -> Iterator[Path]:
 def view(tree: Path, work: Path, request: pytest.FixtureRequest) -> PrivateView:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "copy":
-            patch.setattr(sandbox, "_OUTSIDE_BUBBLEWRAP", (("false",),) * 2)
+            patch.setattr(sandbox, "_NAMESPACES", (("false",),) * 2)
         return open_view(tree, work, Log())
 
 
@@ -172,7 +172,7 @@ def test_where_bubblewrap_cannot_work(tree: Path, work: Path, monkeypatch: pytes
 
 
 def test_a_copied_tree_is_told_of(tree: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "_OUTSIDE_BUBBLEWRAP", (("false",),) * 2)
+    monkeypatch.setattr(sandbox, "_NAMESPACES", (("false",),) * 2)
     events: list[Event] = []
     view = open_view(tree, work, Log([events.append]))
     assert (view.kind, view.sandboxed) == ("copy", True)
@@ -322,7 +322,7 @@ def test_what_is_the_users_own_need_not_be_readable(user: OrdinaryUser, users_tr
 
 
 def test_git_is_not_copied(tree: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "_OUTSIDE_BUBBLEWRAP", (("false",),) * 2)
+    monkeypatch.setattr(sandbox, "_NAMESPACES", (("false",),) * 2)
     monkeypatch.setattr(sandbox, "_ARGUMENTS", 2)
     for name in (".git/objects", ".config", "-odd", "sub/.git"):
         (tree / name).mkdir(parents=True)

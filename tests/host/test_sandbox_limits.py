@@ -43,7 +43,7 @@ def shell(tree: Path, work: Path, request: pytest.FixtureRequest) -> Shell:
     def call(script: str, bounds: SandboxLimits = LIMITS) -> Completed:
         with pytest.MonkeyPatch.context() as patch:
             if request.param == "copy":
-                patch.setattr(sandbox, "_OUTSIDE_BUBBLEWRAP", (("false",),) * 2)
+                patch.setattr(sandbox, "_NAMESPACES", (("false",),) * 2)
             view = open_view(tree, work, Log(), limits=bounds)
         assert view.kind == request.param
         argv = view.command(["bash", "-c", script, TRACE])

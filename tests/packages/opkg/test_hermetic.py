@@ -291,7 +291,7 @@ def test_make_finds_the_laid_index_up_to_date(
     tmp_path: Path, kind: str, makefile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind == "copy":
-        monkeypatch.setattr("imagebuilder.host.sandbox._OUTSIDE_BUBBLEWRAP", (("false",),) * 2)
+        monkeypatch.setattr("imagebuilder.host.sandbox._NAMESPACES", (("false",),) * 2)
     tree, work = tmp_path / "tree", tmp_path / "work"
     (tree / "packages").mkdir(parents=True)
     (tree / "Makefile").write_text(makefile)
@@ -498,7 +498,7 @@ def test_stand_ins_for_programs_in_bundled_work(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind == "copy":
-        monkeypatch.setattr("imagebuilder.host.sandbox._OUTSIDE_BUBBLEWRAP", (("false",),) * 2)
+        monkeypatch.setattr("imagebuilder.host.sandbox._NAMESPACES", (("false",),) * 2)
     squashfs = '#!/bin/sh\n# mksquashfs version 4.2 (2011)\necho squashfs "$@"\n'
     tree = bundled_tree(tmp_path / "tree", mksquashfs4=squashfs, ubinize='#!/bin/sh\necho ubinize "$@"\n')
     (tree / "Makefile").touch()
@@ -530,7 +530,7 @@ def test_a_stand_in_that_does_not_work_is_left_out_with_a_warning(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind == "copy":
-        monkeypatch.setattr("imagebuilder.host.sandbox._OUTSIDE_BUBBLEWRAP", (("false",),) * 2)
+        monkeypatch.setattr("imagebuilder.host.sandbox._NAMESPACES", (("false",),) * 2)
     broken = "#!/bin/sh\nexit 3\n"
     tree = bundled_tree(tmp_path / "tree", ubinize=OLD_UBINIZE, **{"mkfs.fat": broken})
     (tree / "Makefile").touch()

@@ -1,0 +1,1 @@
+"""Commands that are killed, starved of disk space, or run at once, and what they leave behind."""
