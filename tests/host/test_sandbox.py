@@ -300,7 +300,10 @@ def test_a_foreign_folder_of_the_whole_tree_does_no_harm(user: OrdinaryUser, use
 def test_a_makefile_that_the_user_cannot_read(user: OrdinaryUser, users_tree: Path) -> None:
     (users_tree / "Makefile").chmod(0)
     done = user.open_view(users_tree)
-    assert (done.code, done.stdout.splitlines()[0]) == (2, f"{users_tree}/Makefile cannot be read: Permission denied")
+    assert (done.code, done.stdout.splitlines()[0]) == (
+        2,
+        f"{users_tree}/Makefile cannot be read: Permission denied",
+    )
 
 
 def test_a_tree_that_the_user_cannot_read_in_part(user: OrdinaryUser, users_tree: Path) -> None:
