@@ -22,6 +22,7 @@ from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.beneath import real_folder
 from imagebuilder.host.run import ProgramError, run
+from imagebuilder.host.time_zone import posix_rule
 from imagebuilder.host.walk import walk
 from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName, Word
 
@@ -36,6 +37,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "number": (int, float),
     "boolean": (bool,),
     "list": (list, tuple),
+    "zone": (str,),
 }
 FILE = "secrets.toml"
 COMMAND_SECONDS = 60.0
@@ -56,9 +58,10 @@ def _check_pattern(pattern: str) -> str:
 class Variable(Model):
     """A value that a config may give."""
 
-    type: Literal["string", "integer", "number", "boolean", "list"] = Field(
+    type: Literal["string", "integer", "number", "boolean", "list", "zone"] = Field(
         default="string",
-        description="What kind of value it takes; a list is one of texts. Left out: `string`.",
+        description="What kind of value it takes; a list is one of texts, a zone the name of a time zone"
+        " (Europe/Lisbon) or nothing. Left out: `string`.",
     )
     default: VariableValue | None = Field(
         default=None,
@@ -90,7 +93,10 @@ class Variable(Model):
             if _CONTROL.search(text) or len(text) > MAX_TEXT:
                 return f"{shown[:80]} holds a control character or more than {MAX_TEXT} characters"
             if self.pattern is not None and not re.fullmatch(self.pattern, text):
-                return f"{shown[:200]} does not match {self.pattern}"
+                about = f": {self.description}" if self.description else ""
+                return f"{shown[:200]} does not match {self.pattern}{about}"
+            if self.type == "zone" and text and posix_rule(text) is None:
+                return f"{shown[:200]} is no time zone that this machine's tzdata knows"
         return None
 
 

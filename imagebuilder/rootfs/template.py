@@ -12,6 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from imagebuilder.config.model_config import VariableValue
 from imagebuilder.config.overlay import OverlayError
+from imagebuilder.host.time_zone import posix_rule
 
 # what rendering can raise: jinja2's own errors, and those of the Python below its operators and filters
 _FAILURES = (
@@ -43,6 +44,7 @@ def render(path: Path, raw: bytes, variables: Mapping[str, VariableValue]) -> st
     )
     environment.filters["sh"] = _quoted_for_shell
     environment.filters["py"] = repr
+    environment.filters["posix_rule"] = posix_rule
     try:
         source = raw.decode("utf-8")
         template = environment.from_string(source)

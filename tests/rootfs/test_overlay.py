@@ -14,6 +14,7 @@ from imagebuilder.config.config import load_config
 from imagebuilder.config.library import Library
 from imagebuilder.config.model_config import OverlayUse
 from imagebuilder.config.overlay import (
+    LoadedOverlay,
     Overlay,
     OverlayError,
     SecretError,
@@ -38,6 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 PLAIN = Overlay(name="test")
+SHIPPED = Library(Path(__file__).parents[2])
 
 
 def test_templates_and_modes(folder: Path) -> None:
@@ -352,3 +354,37 @@ def test_only_a_text_can_be_a_secret(library: Library, project: Path, add_config
     with pytest.raises(FaultsError, match="only a string can be a secret"):
         load_config(library, "mine")
     assert OverlayUse(name="x").variables == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "zone", "rule"),
+    [
+        ({}, "UTC", "UTC0"),
+        ({"zonename": "Europe/Lisbon"}, "Europe/Lisbon", "WET0WEST,M3.5.0/1,M10.5.0"),
+        ({"timezone": "CET-1"}, "''", "CET-1"),
+        ({"zonename": "Europe/Lisbon", "timezone": "CET-1"}, "Europe/Lisbon", "CET-1"),
+    ],
+)
+def test_a_zone_brings_its_rule(given: dict[str, str], zone: str, rule: str) -> None:
+    overlay, folder = load_overlay(SHIPPED, "base")
+    assert not list(overlay.problems(OverlayUse(name="base", variables=given)))
+    values = LoadedOverlay(overlay, folder, OverlayUse(name="base", variables=given)).values(folder)
+    text = content(overlay_tree(overlay, folder, values)["/etc/uci-defaults/10-base"]).decode()
+    assert f"zonename={zone}\n" in text
+    assert f"timezone={rule}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("zonename", "Europe/Lisbn"),
+        ("timezone", "Europe/Lisbon"),
+        ("timezone", "CET"),
+        ("timezone", "CET-1CEST"),
+    ],
+)
+def test_a_zone_that_is_none_is_refused(variable: str, value: str) -> None:
+    overlay, _ = load_overlay(SHIPPED, "base")
+    ((name, problem),) = overlay.problems(OverlayUse(name="base", variables={variable: value}))
+    assert name == variable
+    assert value in problem
