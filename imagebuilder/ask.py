@@ -87,7 +87,7 @@ def _measured(inputs: Inputs, found: Decided) -> Budgets:
     if isinstance(budgeting, str):
         return found.budgets
     trees = [
-        (each.overlay, overlay_tree(each.overlay, each.folder, each.values(job.root)))
+        (each.overlay, overlay_tree(each.overlay, each.folder, each.values(job.root)).tree)
         for each in inputs.overlays
     ]
     over = combined(trees)

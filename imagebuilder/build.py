@@ -95,7 +95,8 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
         with log.step("fetch"):
             filespecs = lay_packages(decided.job, decided.supply, plan.install, decided.local)
         with log.step("stage"):
-            filespecs += _stage(request.library.root, inputs, workspace.work, log)
+            staged = _stage(request.library.root, inputs, workspace.work, log)
+            filespecs += staged.records
         packs = plan.tree.places.kernel
         with _log_kept_on_failure(workspace), log.step("build"), _beside_make(view, packs) as ahead:
             build_log = workspace.result / BUILD_LOG
@@ -103,7 +104,9 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
         from imagebuilder import made  # noqa: PLC0415 (loaded while make ran)
 
         with _log_kept_on_failure(workspace), log.step("verify"):
-            found = made.check_made(inputs, decided, report, workspace, ahead.result())
+            found = made.check_made(
+                inputs, decided, report, workspace, secrets=staged.secrets, ahead=ahead.result()
+            )
         with log.step("report"):
             result = made.result_of(
                 inputs,
@@ -160,24 +163,34 @@ def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | 
         return place, result, ask_demo(place / image.file, log)
 
 
-def _stage(project: Path, inputs: Inputs, work: Path, log: Log) -> tuple[FilespecRecord, ...]:
-    """The overlays, rendered with their variables and secrets, in `files`; what filespecs did to them."""
+@dataclass(frozen=True)
+class _Staged:
+    """records: what filespecs did to overlays; secrets: the files of overlays that hold secrets."""
+
+    records: tuple[FilespecRecord, ...]
+    secrets: frozenset[str]
+
+
+def _stage(project: Path, inputs: Inputs, work: Path, log: Log) -> _Staged:
+    """The overlays, rendered with their variables and secrets, in `files`."""
     rules = overlay_rules(inputs.loaded.config.filespec)
-    trees, records = [], []
+    trees, records, secrets = [], [], set[str]()
     for each in inputs.overlays:
-        tree = overlay_tree(each.overlay, each.folder, each.values(project))
+        laid = overlay_tree(each.overlay, each.folder, each.values(project), hidden=each.hidden())
+        tree = laid.tree
         if each.overlay.name in rules:
             trimmed = trim(tree, rules[each.overlay.name], f"overlay {each.overlay.name}")
             tree = trimmed.tree
             records.append(trimmed.record)
         trees.append((each.overlay, tree))
+        secrets |= laid.secrets & set(tree)
     for each in inputs.overlays:
         for name in each.secrets_in_clear():
             log.warn(f"the secret {name} stands in a config file in clear: give it by name, see the README")
     if trees:
         write_tree(combined(trees), work / "files")
         (work / "files").chmod(0o755)  # make gives the mode of this folder to /
-    return tuple(records)
+    return _Staged(tuple(records), frozenset(secrets))
 
 
 @contextmanager

@@ -125,7 +125,9 @@ class Overlay(Model):
     modes: dict[TargetPath, Mode] = Field(
         default_factory=dict,
         description='Modes of files and folders that it brings, in octal: `{ "/etc/wpa.conf" = "0600" }`.'
-        " Left out: 0755 for folders and for what its author made executable, 0644 for all else.",
+        " Left out: that of the package's file which it replaces; of what is new, 0755 for folders and for"
+        " what its author made executable, 0644 for all else; 0600 and 0700 for what is closed to others"
+        " here, what holds a secret, and keys.",
     )
     variables: dict[VariableName, Variable] = Field(
         default_factory=dict,
@@ -172,13 +174,14 @@ class LoadedOverlay:
                 values[name] = value
         return values
 
+    def hidden(self) -> list[str]:
+        """The names of its variables (`key`) whose values must not be shown, as given here."""
+        given = self.use.variables.items()
+        return [name for name, value in given if isinstance(value, Secret) or self._is_secret(name)]
+
     def secrets(self) -> list[str]:
-        """The names of its variables (`wifi-client.key`) whose values must not be shown, as given here."""
-        return [
-            f"{self.overlay.name}.{name}"
-            for name, value in self.use.variables.items()
-            if isinstance(value, Secret) or self._is_secret(name)
-        ]
+        """The same with the overlay's name: `wifi-client.key`."""
+        return [f"{self.overlay.name}.{name}" for name in self.hidden()]
 
     def secrets_in_clear(self) -> list[str]:
         """The names of those that stand in a config file for everybody to read."""

@@ -34,17 +34,7 @@ def render(path: Path, raw: bytes, variables: Mapping[str, VariableValue]) -> st
     A message holds what stands in the template, and nothing that was made of the variables: any of them may
     be a secret, and Python and jinja2 put the values that they complain of into their texts.
     """
-    # not HTML: what is made here is shell, uci and Python, which have filters of their own
-    environment = ImmutableSandboxedEnvironment(
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,  # a line that holds only a block leaves no empty line
-        lstrip_blocks=True,
-        autoescape=False,
-    )
-    environment.filters["sh"] = _quoted_for_shell
-    environment.filters["py"] = repr
-    environment.filters["posix_rule"] = posix_rule
+    environment = _environment()
     try:
         source = raw.decode("utf-8")
         template = environment.from_string(source)
@@ -65,6 +55,26 @@ def render(path: Path, raw: bytes, variables: Mapping[str, VariableValue]) -> st
                 hint="what it was is not shown, since it may be a secret's value",
             ) from None
         raise OverlayError(f"{where}: the expression fails ({type(error).__name__})") from None
+
+
+def uses(raw: bytes) -> set[str]:
+    """The names of the variables that stand in a template that renders. raw: its bytes."""
+    return meta.find_undeclared_variables(_environment().parse(raw.decode("utf-8")))
+
+
+def _environment() -> jinja2.Environment:
+    # not HTML: what is made here is shell, uci and Python, which have filters of their own
+    environment = ImmutableSandboxedEnvironment(
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,  # a line that holds only a block leaves no empty line
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+    environment.filters["sh"] = _quoted_for_shell
+    environment.filters["py"] = repr
+    environment.filters["posix_rule"] = posix_rule
+    return environment
 
 
 def _unknown_name(error: Exception, names: Iterable[str]) -> str | None:

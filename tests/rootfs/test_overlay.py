@@ -51,14 +51,14 @@ def test_templates_and_modes(folder: Path) -> None:
     (folder / "files/etc/link").symlink_to("run")
     (folder / "files/etc/key").touch()
     overlay = Overlay(name="test", modes={"/etc/key": "0600"})
-    tree = overlay_tree(overlay, folder, {"name": "it's $(here)", "many": ["a"]})
+    tree = overlay_tree(overlay, folder, {"name": "it's $(here)", "many": ["a"]}).tree
     assert content(tree["/etc/conf"]) == b"name='it'\"'\"'s $(here)'\nlist=['a']\n"
     assert content(tree["/etc/run"]) == b"{{ untouched }}"
     assert {path: entry.mode for path, entry in tree.items() if entry.kind != "symlink"} == {
-        "/etc": 0o755,
-        "/etc/conf": 0o644,
+        "/etc": 0o700,
+        "/etc/conf": 0o600,
         "/etc/key": 0o600,
-        "/etc/run": 0o755,
+        "/etc/run": 0o700,
     }
     assert tree["/etc/link"].target == "run"
     with pytest.raises(OverlayError, match="modes names /etc/nothing"):
@@ -124,7 +124,9 @@ def test_files_that_are_a_link_bring_nothing_of_this_machine(folder: Path, tmp_p
     (folder / "files").unlink()
     (folder / "files").mkdir()
     (folder / "files/etc").symlink_to(outside / "etc")
-    assert list(overlay_tree(PLAIN, folder, {})) == ["/etc"]  # a link in the image, and not followed here
+    assert list(overlay_tree(PLAIN, folder, {}).tree) == [
+        "/etc"
+    ]  # a link in the image, and not followed here
 
 
 @pytest.mark.parametrize("linked", ["overlays", "overlays/demo"])
@@ -258,7 +260,7 @@ def test_links_stay_in_the_root_file_system(folder: Path, place: str, target: st
         with pytest.raises(OverlayError, match="leads out of the root file system"):
             overlay_tree(PLAIN, folder, {})
     else:
-        assert overlay_tree(PLAIN, folder, {})[f"/{place}"].target == target
+        assert overlay_tree(PLAIN, folder, {}).tree[f"/{place}"].target == target
 
 
 @given(value=st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=60), many=st.booleans())
@@ -268,7 +270,7 @@ def test_any_value_is_one_word_for_a_shell(
     folder = tmp_path_factory.mktemp("quoting")
     (folder / "files").mkdir()
     (folder / "files/script.j2").write_text("printf '%s\\0' {{ value | sh }}")
-    tree = overlay_tree(PLAIN, folder, {"value": [value, "x"] if many else value})
+    tree = overlay_tree(PLAIN, folder, {"value": [value, "x"] if many else value}).tree
     printed = run(
         ["sh", "-c", content(tree["/script"]).decode()], env={**os.environ, "LC_ALL": "C.UTF-8"}
     ).stdout
@@ -369,7 +371,7 @@ def test_a_zone_brings_its_rule(given: dict[str, str], zone: str, rule: str) -> 
     overlay, folder = load_overlay(SHIPPED, "base")
     assert not list(overlay.problems(OverlayUse(name="base", variables=given)))
     values = LoadedOverlay(overlay, folder, OverlayUse(name="base", variables=given)).values(folder)
-    text = content(overlay_tree(overlay, folder, values)["/etc/uci-defaults/10-base"]).decode()
+    text = content(overlay_tree(overlay, folder, values).tree["/etc/uci-defaults/10-base"]).decode()
     assert f"zonename={zone}\n" in text
     assert f"timezone={rule}\n" in text
 

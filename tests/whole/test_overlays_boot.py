@@ -49,6 +49,39 @@ def service(project: Path) -> None:
     (project / "overlays/program/overlay.toml").write_text('name = "program"\n')
 
 
+# a file of an overlay: the mode that its author gave, and the one that the device has
+MODES = {
+    "etc/wireguard/wg0.conf": (0o644, "600"),
+    "etc/mine.key": (0o644, "600"),
+    "etc/held.j2": (0o644, "600"),
+    "etc/config/wireless": (0o644, "600"),
+    "etc/banner": (0o664, "644"),
+    "root/.ssh/authorized_keys": (0o644, "600"),
+    "usr/share/mine": (0o600, "600"),
+    "usr/share/tool": (0o775, "755"),
+}
+
+
+@pytest.fixture
+def modes(project: Path) -> None:
+    """An overlay with a file of each kind of mode, and a secret in one of them."""
+    for name, (mode, _) in MODES.items():
+        file = project / "overlays/modes/files" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{{ pin }}\n" if name.endswith(".j2") else "")
+        file.chmod(mode)
+    text = 'name = "modes"\n[variables.pin]\nsecret = true\n'
+    (project / "overlays/modes/overlay.toml").write_text(text)
+
+
+def check_modes(guest: Guest) -> None:
+    for name, (_, mode) in MODES.items():
+        assert guest.check(f"stat -c %a /{name.removesuffix('.j2')}") == f"{mode}\n", name
+    for folder, mode in {"etc": "755", "etc/wireguard": "700", "root/.ssh": "700"}.items():
+        assert guest.check(f"stat -c %a /{folder}") == f"{mode}\n", folder
+    assert guest.check("cat /etc/held") == "1234 5678\n"
+
+
 def as_toml(value: object) -> str:
     """JSON's notation of texts and of lists of texts, which is TOML's too."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -104,6 +137,19 @@ def reports(guest: Guest) -> list[dict[str, object]]:
     return [
         json.loads(line) for line in guest.check("cat /tmp/service-*.json | sed 's/}{/}\\n{/g'").splitlines()
     ]
+
+
+@pytest.mark.kit
+@pytest.mark.boot
+@pytest.mark.usefixtures("modes")
+def test_a_device_has_the_modes_that_were_meant(
+    project: Path, add_config: AddConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIN", "1234 5678")
+    text = config_text({"modes": {}}).replace('variant = "light"', 'variant = "none"')
+    add_config("modes", f'{text}pin = {{ secret = "PIN" }}\n')
+    with boot(booted(project, "modes", tmp_path / "out"), log=Log()) as guest:
+        check_modes(guest)
 
 
 @pytest.mark.kit
@@ -296,7 +342,8 @@ def test_the_same_overlays_land_unchanged_in_a_genuine_image(
     library = Library(project)
     checked = 0
     for each in load_overlays(library, load_config(library, "genuine", board).config):
-        for path, entry in overlay_tree(each.overlay, each.folder, each.values(project)).items():
+        values, hidden = each.values(project), each.hidden()
+        for path, entry in overlay_tree(each.overlay, each.folder, values, hidden=hidden).tree.items():
             place_there = unpacked / path[1:]
             if entry.kind == "symlink":
                 assert str(place_there.readlink()) == entry.target
