@@ -4,6 +4,7 @@ secrets.toml names."""
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import os
@@ -39,6 +40,8 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "list": (list, tuple),
     "zone": (str,),
 }
+# what editors, file managers, git and Python leave behind
+NEVER_MEANT = (".gitkeep", ".DS_Store", "Thumbs.db", "*~", "__pycache__")
 FILE = "secrets.toml"
 COMMAND_SECONDS = 60.0
 
@@ -129,11 +132,27 @@ class Overlay(Model):
         " what its author made executable, 0644 for all else; 0600 and 0700 for what is closed to others"
         " here, what holds a secret, and keys.",
     )
+    ignore: Many[Annotated[str, Field(min_length=1)]] = Field(
+        default=(),
+        description="Patterns of files and folders below `files` that are not for the device, by their names,"
+        ' or with a slash by their paths: `["*.orig", "docs/*"]`; besides .gitkeep, .DS_Store, Thumbs.db, *~'
+        " and __pycache__. Left out: only those.",
+    )
     variables: dict[VariableName, Variable] = Field(
         default_factory=dict,
         description="The values that configs may give its templates, each in a table `[variables.NAME]`."
         " Left out: none.",
     )
+
+    def ignores(self, path: str) -> bool:
+        """Whether a file or folder below `files` is not for the device, or lies in a folder that is not."""
+        parts = path.strip("/").split("/")
+        for number, name in enumerate(parts, 1):
+            above = "/".join(parts[:number])
+            for pattern in (*NEVER_MEANT, *self.ignore):
+                if fnmatch.fnmatchcase(above if "/" in pattern else name, pattern.strip("/")):
+                    return True
+        return False
 
     def problems(self, use: OverlayUse) -> Iterator[tuple[str, str]]:
         """(variable, what is wrong) for all that a config gives; '' for what is missing."""

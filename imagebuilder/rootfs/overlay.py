@@ -46,6 +46,7 @@ def overlay_tree(
     """
     root = folder / FILES
     source = EMPTY if real_folder(folder, FILES) is None else read_tree(root)
+    source = source.without(path for path in source if overlay.ignores(path))
     for path, entry in sorted(source.items(), key=lambda item: item[1].kind == "dir"):
         _check_place(root, path, entry)  # files first: they say more than the folders they are in
     rendered: dict[str, Entry] = {}
