@@ -22,12 +22,11 @@ from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.host.tools import require
 from imagebuilder.log import Event, Log, StepFinished, Warned
-from imagebuilder.model.filespec import FilespecRecord
 from imagebuilder.model.release import is_embedded
 from imagebuilder.model.result import Result, StepTime
 from imagebuilder.report.files import write_result
 from imagebuilder.rootfs.files import write_tree
-from imagebuilder.stage import staged
+from imagebuilder.stage import Staged, staged
 from imagebuilder.tree.make import make_image
 from imagebuilder.tree.reproducible import BuildRecord, check_equal, record_build
 from imagebuilder.trial.machine import ask_demo
@@ -92,7 +91,7 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
         with log.step("fetch"):
             laid = lay_packages(decided.job, decided.supply, plan.install, decided.local)
         with log.step("stage"):
-            staged_records = _stage(request.library.root, inputs, workspace.work, log)
+            overlays = _stage(request.library.root, inputs, workspace.work, log)
             check_locked(inputs, decided, laid.made)
         packs = plan.tree.places.kernel
         with _log_kept_on_failure(workspace), log.step("build"), _beside_make(view, packs) as ahead:
@@ -101,13 +100,15 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
         from imagebuilder import made  # noqa: PLC0415 (loaded while make ran)
 
         with _log_kept_on_failure(workspace), log.step("verify"):
-            found = made.check_made(inputs, decided, report, workspace, ahead.result())
+            found = made.check_made(
+                inputs, decided, report, workspace, secrets=overlays.secrets, ahead=ahead.result()
+            )
         with log.step("report"):
             result = made.result_of(
                 inputs,
                 decided,
                 found,
-                filespecs=(*laid.records, *staged_records),
+                filespecs=(*laid.records, *overlays.records),
                 warnings=tuple(record.warnings),
                 steps=tuple(record.steps),
             )
@@ -158,8 +159,8 @@ def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | 
         return place, result, ask_demo(place / image.file, log)
 
 
-def _stage(project: Path, inputs: Inputs, work: Path, log: Log) -> tuple[FilespecRecord, ...]:
-    """The overlays, rendered with their variables and secrets, in `files`; what filespecs did to them."""
+def _stage(project: Path, inputs: Inputs, work: Path, log: Log) -> Staged:
+    """The overlays, rendered with their variables and secrets, in `files`."""
     found = staged(inputs.loaded.config, inputs.overlays, project)
     for each in inputs.overlays:
         for name in each.secrets_in_clear():
@@ -167,7 +168,7 @@ def _stage(project: Path, inputs: Inputs, work: Path, log: Log) -> tuple[Filespe
     if inputs.overlays:
         write_tree(found.tree, work / "files")
         (work / "files").chmod(0o755)  # make gives the mode of this folder to /
-    return found.records
+    return found
 
 
 @contextmanager

@@ -15,7 +15,14 @@ from imagebuilder.config.board import NOT_OPENED, UNKNOWN
 from imagebuilder.decide import Decided, Inputs
 from imagebuilder.find_tree import TreeSource
 from imagebuilder.firmware.sign import Signed, sign_images
-from imagebuilder.firmware.verify import SeenRoot, Verified, check_flashable, passed, rootfs_sizes
+from imagebuilder.firmware.verify import (
+    SeenRoot,
+    UnsafeImageError,
+    Verified,
+    check_flashable,
+    passed,
+    rootfs_sizes,
+)
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets, FlashBudget
@@ -32,6 +39,7 @@ from imagebuilder.model.result import (
 )
 from imagebuilder.python.bytecode.bytecode import uncompiled
 from imagebuilder.rootfs.files import read_tree
+from imagebuilder.rootfs.modes import open_to_all
 from imagebuilder.tree.collect import (
     MadeImage,
     MakeReport,
@@ -76,10 +84,13 @@ def check_made(
     decided: Decided,
     report: MakeReport,
     workspace: Workspace,
+    *,
+    secrets: Collection[str],
     ahead: Mapping[bytes, SeenRoot],
 ) -> Made:
     """Everything that can be checked before images are handed over; they are moved to the result, and signed
-    when all has passed. ahead: root file systems that were looked through while make ran.
+    when all has passed. secrets: paths of overlays' files that not everybody on the device may read; ahead:
+    root file systems that were looked through while make ran.
 
     BuildError, BudgetError and UnsafeImageError for what is missing, does not fit or must not be flashed;
     ProofError where Python does not run; KeyFileError for a damaged signing key.
@@ -92,6 +103,7 @@ def check_made(
     verified = check_flashable(
         board, images, workspace.result, plan.tree.release, log, unread=unread, ahead=ahead
     )
+    check_secrets(secrets, verified, find_rootfs(view.changed, plan.tree.places))
     unchecked = tuple(
         image.file
         for image in images
@@ -106,6 +118,21 @@ def check_made(
     return Made(
         signed.images, packages, verified, unchecked, starts, bytecode, flash, sources, dict(signed.keys)
     )
+
+
+def check_secrets(secrets: Collection[str], verified: Mapping[str, Verified], made: Path | None) -> None:
+    """UnsafeImageError where everybody on the device could read a file that holds a secret. made: make's own
+    root file system, for images whose own cannot be read."""
+    roots = [each.root for each in verified.values() if each.root is not None]
+    modes = [(file.path, file.mode) for root in roots for file in root.files if file.path in secrets]
+    if not roots and made is not None:
+        modes = [(path, item.mode) for path, item in read_tree(made).items() if path in secrets]
+    open_files = sorted({path for path, mode in modes if open_to_all(mode)})
+    if open_files:
+        raise UnsafeImageError(
+            f"everybody on the device could read what holds a secret: {', '.join(open_files)}",
+            hint="a package's script or the tree's Makefile changed the mode that the overlay has: build.log",
+        )
 
 
 def result_of(

@@ -13,25 +13,29 @@ from imagebuilder.config.model_config import Config
 from imagebuilder.config.overlay import LoadedOverlay
 from imagebuilder.model.filespec import FilespecRecord, overlay_rules
 from imagebuilder.rootfs.files import entry_digest
-from imagebuilder.rootfs.overlay import combined, overlay_tree
+from imagebuilder.rootfs.overlay import Laid, combined, overlay_tree
 from imagebuilder.rootfs.tree import Entry, FileTree
 from imagebuilder.rootfs.trim import trim
 
 
 @dataclass(frozen=True)
 class Staged:
-    """tree: what make gets as FILES; trees: what each overlay brings of it; records: what filespecs did."""
+    """tree: what make gets as FILES; trees: what each overlay brings of it; records: what filespecs did;
+    secrets: the paths of files that hold secrets."""
 
     tree: FileTree
     trees: Mapping[str, FileTree]
     records: tuple[FilespecRecord, ...]
+    secrets: frozenset[str]
 
 
 def staged(config: Config, overlays: Sequence[LoadedOverlay], project: Path) -> Staged:
     """All of it, as it goes into the image. SecretError, OverlayError, FilespecError."""
-    return _staged(
-        config, overlays, lambda each: overlay_tree(each.overlay, each.folder, each.values(project))
-    )
+
+    def laid(each: LoadedOverlay) -> Laid:
+        return overlay_tree(each.overlay, each.folder, each.values(project), secret=each.hidden().keys())
+
+    return _staged(config, overlays, laid)
 
 
 def locked_files(config: Config, overlays: Sequence[LoadedOverlay]) -> dict[str, dict[str, str]]:
@@ -49,26 +53,29 @@ def locked_files(config: Config, overlays: Sequence[LoadedOverlay]) -> dict[str,
     return names
 
 
-def _without_secrets(each: LoadedOverlay) -> FileTree:
+def _without_secrets(each: LoadedOverlay) -> Laid:
     hidden = {name: json.dumps(shown, sort_keys=True) for name, shown in each.hidden().items()}
     return overlay_tree(each.overlay, each.folder, each.open_values(), hidden=hidden)
 
 
 def _staged(
-    config: Config, overlays: Sequence[LoadedOverlay], tree_of: Callable[[LoadedOverlay], FileTree]
+    config: Config, overlays: Sequence[LoadedOverlay], laid_by: Callable[[LoadedOverlay], Laid]
 ) -> Staged:
     rules = overlay_rules(config.filespec)
     trees: dict[str, FileTree] = {}
     records = []
+    secrets: set[str] = set()
     for each in overlays:
-        tree = tree_of(each)
+        laid = laid_by(each)
+        tree = laid.tree
         if each.overlay.name in rules:
             trimmed = trim(tree, rules[each.overlay.name], f"overlay {each.overlay.name}")
             tree = trimmed.tree
             records.append(trimmed.record)
         trees[each.use.name] = tree
+        secrets |= laid.secrets & set(tree)
     whole = combined([(each.overlay, trees[each.use.name]) for each in overlays])
-    return Staged(whole, trees, tuple(records))
+    return Staged(whole, trees, tuple(records), frozenset(secrets))
 
 
 def _words(entry: Entry) -> str:

@@ -213,7 +213,7 @@ def overlay_files(overlays: Iterable[LoadedOverlay]) -> dict[str, Path]:
     for each in overlays:
         top = each.folder / "files"
         for item in () if real_folder(each.folder, "files") is None else walk(top, bounded=True):
-            if item.is_file:
+            if item.is_file and not each.overlay.ignores(item.path):
                 found[f"/{item.path}".removesuffix(".j2")] = top / item.path
     return found
 

@@ -4,6 +4,7 @@ secrets.toml names."""
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.beneath import real_folder
 from imagebuilder.host.run import ProgramError, run
+from imagebuilder.host.time_zone import posix_rule
 from imagebuilder.host.walk import walk
 from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName, Word
 
@@ -35,7 +37,10 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "number": (int, float),
     "boolean": (bool,),
     "list": (list, tuple),
+    "zone": (str,),
 }
+# what editors, file managers, git and Python leave behind
+NEVER_MEANT = (".gitkeep", ".DS_Store", "Thumbs.db", "*~", "__pycache__")
 FILE = "secrets.toml"
 COMMAND_SECONDS = 60.0
 
@@ -55,9 +60,10 @@ def _check_pattern(pattern: str) -> str:
 class Variable(Model):
     """A value that a config may give."""
 
-    type: Literal["string", "integer", "number", "boolean", "list"] = Field(
+    type: Literal["string", "integer", "number", "boolean", "list", "zone"] = Field(
         default="string",
-        description="What kind of value it takes; a list is one of texts. Left out: `string`.",
+        description="What kind of value it takes; a list is one of texts, a zone the name of a time zone"
+        " (Europe/Lisbon) or nothing. Left out: `string`.",
     )
     default: VariableValue | None = Field(
         default=None,
@@ -89,7 +95,10 @@ class Variable(Model):
             if _CONTROL.search(text) or len(text) > MAX_TEXT:
                 return f"{shown[:80]} holds a control character or more than {MAX_TEXT} characters"
             if self.pattern is not None and not re.fullmatch(self.pattern, text):
-                return f"{shown[:200]} does not match {self.pattern}"
+                about = f": {self.description}" if self.description else ""
+                return f"{shown[:200]} does not match {self.pattern}{about}"
+            if self.type == "zone" and text and posix_rule(text) is None:
+                return f"{shown[:200]} is no time zone that this machine's tzdata knows"
         return None
 
 
@@ -118,13 +127,31 @@ class Overlay(Model):
     modes: dict[TargetPath, Mode] = Field(
         default_factory=dict,
         description='Modes of files and folders that it brings, in octal: `{ "/etc/wpa.conf" = "0600" }`.'
-        " Left out: 0755 for folders and for what its author made executable, 0644 for all else.",
+        " Left out: that of the package's file which it replaces; of what is new, 0755 for folders and for"
+        " what its author made executable, 0644 for all else; 0600 and 0700 for what is closed to others"
+        " here, what holds a secret, and keys.",
+    )
+    ignore: Many[Annotated[str, Field(min_length=1)]] = Field(
+        default=(),
+        description="Patterns of files and folders below `files` that are not for the device, by their names,"
+        ' or with a slash by their paths: `["*.orig", "docs/*"]`; besides .gitkeep, .DS_Store, Thumbs.db, *~'
+        " and __pycache__. Left out: only those.",
     )
     variables: dict[VariableName, Variable] = Field(
         default_factory=dict,
         description="The values that configs may give its templates, each in a table `[variables.NAME]`."
         " Left out: none.",
     )
+
+    def ignores(self, path: str) -> bool:
+        """Whether a file or folder below `files` is not for the device, or lies in a folder that is not."""
+        parts = path.strip("/").split("/")
+        for number, name in enumerate(parts, 1):
+            above = "/".join(parts[:number])
+            for pattern in (*NEVER_MEANT, *self.ignore):
+                if fnmatch.fnmatchcase(above if "/" in pattern else name, pattern.strip("/")):
+                    return True
+        return False
 
     def problems(self, use: OverlayUse) -> Iterator[tuple[str, str]]:
         """(variable, what is wrong) for all that a config gives; '' for what is missing."""

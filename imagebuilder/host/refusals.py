@@ -22,6 +22,7 @@ class Refusal:
     no_network: bool = False
 
 
+PROXY_HINT = "correct http_proxy, https_proxy, all_proxy and no_proxy in the environment, or unset them"
 _NO_SPACE = re.compile(
     r"No space left on device|enough free space|more space needed|Disk quota exceeded|not enough space",
     re.IGNORECASE,
@@ -63,7 +64,7 @@ def explain_refusal(output: str, environment: Mapping[str, str]) -> Refusal | No
         named = " and ".join(proxies) or "the proxy"
         return Refusal(
             f"the network cannot be reached through {named}: {through or network}",
-            "correct http_proxy, https_proxy and no_proxy in the environment, or unset them",
+            PROXY_HINT,
             no_network=True,
         )
     if network:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import os
 import re
 import ssl
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,9 @@ from pathlib import Path
 import httpx
 import tenacity
 
-from imagebuilder.errors import UserError
+from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.fs import CHUNK_BYTES
+from imagebuilder.host.refusals import PROXY_HINT, used_proxies
 from imagebuilder.host.transfer_part import (
     DownloadError,
     InterruptedTransfersError,
@@ -110,17 +113,24 @@ class Transfers:
         """The HTTP client; made when it is first needed, because certificates take a while to load."""
         with self._making:
             if self._client is None:
-                version = importlib.metadata.version("openwrt-python-imagebuilder")
-                self._client = httpx.Client(
-                    follow_redirects=True,
-                    max_redirects=self._patience.redirects,
-                    timeout=httpx.Timeout(self._patience.read, connect=self._patience.connect),
-                    headers={
-                        "User-Agent": f"openwrt-python-imagebuilder/{version}",
-                        "Accept-Encoding": "identity",
-                    },
-                )
+                self._client = self._made()
             return self._client
+
+    def _made(self) -> httpx.Client:
+        version = importlib.metadata.version("openwrt-python-imagebuilder")
+        try:
+            return httpx.Client(
+                follow_redirects=True,
+                max_redirects=self._patience.redirects,
+                timeout=httpx.Timeout(self._patience.read, connect=self._patience.connect),
+                headers={
+                    "User-Agent": f"openwrt-python-imagebuilder/{version}",
+                    "Accept-Encoding": "identity",
+                },
+            )
+        except (ValueError, httpx.InvalidURL) as error:  # a proxy of a kind that httpx does not know
+            named = " and ".join(used_proxies(os.environ))
+            raise HostError(f"the proxy {named} cannot be used", hint=PROXY_HINT) from error
 
     def watched(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """The chunks, as long as they come fast enough and nobody gives up."""
@@ -190,18 +200,21 @@ class _Attempt:
         except httpx.TooManyRedirects as error:
             raise DownloadError(f"{self.source.address}: redirects without end") from error
         except httpx.TimeoutException as error:
-            raise _TransientError("no answer within its time") from error
+            raise _TransientError(f"no answer within its time{_through(self.source.address)}") from error
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise DownloadError(
                 f"{self.source.address}: leads to an address that is no web address"
             ) from error
+        except httpx.ProxyError as error:
+            raise _proxy_refuses(self.source, str(error)) from error
         except httpx.TransportError as error:
             if _certificate_refused(error):
                 raise DownloadError(
                     f"{self.source.address}: its certificate is not trusted: {error}",
                     hint="is this machine's clock right? SSL_CERT_FILE names other certificates to trust",
                 ) from error
-            raise _TransientError(str(error) or type(error).__name__) from error
+            said = str(error) or type(error).__name__
+            raise _TransientError(f"{said}{_through(self.source.address)}") from error
 
     def _range(self) -> dict[str, str]:
         """The headers that ask for the rest of what is there. A part of unknown origin is begun anew."""
@@ -247,11 +260,28 @@ class _Attempt:
             raise _TransientError("it has no such part of the file")
         if status in _NOT_THERE:
             raise NotThereError(f"{self.source.address}: there is no such file (HTTP {status})")
+        if status == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
+            raise _proxy_refuses(self.source, f"{status} {response.reason_phrase}")
         if status in _TRANSIENT_STATUS:
             raise _TransientError(f"HTTP {status}", _retry_after(response.headers))
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise DownloadError(f"{self.source.address}: access is refused (HTTP {status})")
         raise DownloadError(f"{self.source.address}: HTTP {status}")
+
+
+def _through(address: str) -> str:
+    """The proxies that a request may have gone through, for an error, as the environment says."""
+    proxies = used_proxies(os.environ)
+    host = httpx.URL(address).host
+    if not proxies or urllib.request.proxy_bypass(host):
+        return ""
+    return f", through {' or '.join(proxies)}"
+
+
+def _proxy_refuses(source: Source, said: str) -> DownloadError:
+    return DownloadError(
+        f"{source.address}: the proxy refuses: {said}{_through(source.address)}", hint=PROXY_HINT
+    )
 
 
 def _retry_after(headers: httpx.Headers) -> float:

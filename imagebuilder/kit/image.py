@@ -8,8 +8,11 @@ to the next is fixed: times, identifiers, serial numbers, order.
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from imagebuilder.host.fs import disk_errors_explained, sha256_of
@@ -61,17 +64,34 @@ def genimage(config: str, values: Mapping[str, str], inputs: Path, into: Path, e
     into: where the images that it describes go. ProgramError if genimage fails."""
     for name, value in values.items():
         config = config.replace(f"@{name}@", value)
-    with disk_errors_explained(into), temporary_folder("scratch", inputs) as scratch:
-        root, temporary = scratch / "root", scratch / "tmp"
-        for folder in (root, temporary):
-            folder.mkdir()
-        file = scratch / "genimage.cfg"
-        file.write_text(config, "utf-8")
-        into.mkdir(parents=True, exist_ok=True)
-        argv = ["genimage", "--loglevel", "1", "--config", str(file), "--inputpath", str(inputs)]
-        argv += ["--rootpath", str(root), "--tmppath", str(temporary), "--outputpath", str(into)]
+    into.mkdir(parents=True, exist_ok=True)
+    with (
+        disk_errors_explained(into),
+        _without_blanks(inputs) as named,
+        temporary_folder("scratch", inputs) as scratch,
+    ):
+        for folder in ("root", "temporary", "out"):
+            (scratch / folder).mkdir()
+        (scratch / "genimage.cfg").write_text(config, "utf-8")
+        place = f"{named}/{scratch.name}"
+        argv = ["genimage", "--loglevel", "1", "--config", f"{place}/genimage.cfg", "--inputpath", named]
+        argv += ["--rootpath", f"{place}/root", "--tmppath", f"{place}/temporary"]
+        argv += ["--outputpath", f"{place}/out"]
         times = clean_environment(SOURCE_DATE_EPOCH=str(epoch))
         run(argv, cwd=inputs, env=times, timeout=TOOL_SECONDS)
+        for made in (scratch / "out").iterdir():
+            shutil.move(made, into / made.name)
+
+
+@contextmanager
+def _without_blanks(folder: Path) -> Iterator[str]:
+    """Another name of a folder, for genimage, which gives paths to mmd without quotes: a blank in the name of
+    a folder of the user's would end them, as seen with genimage 16."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/{os.getpid()}/fd/{handle}"
+    finally:
+        os.close(handle)
 
 
 def esp_size(parts: Sequence[Path]) -> int:

@@ -17,6 +17,15 @@ Finder = Callable[[Package], Path | None]
 Check = Callable[[Package, Sequence[Finder]], tuple[Path | None, str]]
 
 
+# what can be the matter with a package's file, as it is said after the package's name, and what helps
+DAMAGED, MISSING, NO_SHA256 = "is damaged", "is missing", "has no SHA256 in its index"
+_HINTS = {
+    DAMAGED: "remove a damaged file, so that the right one is fetched or found elsewhere",
+    MISSING: "fetch what is missing (build.py fetch), or put it into the tree's dl/ or into a mirror folder",
+    NO_SHA256: "make the feed's index anew with a program that writes SHA256sum",
+}
+
+
 class FeedError(UserError):
     """Packages of an image are nowhere to be had, or are not what their index says."""
 
@@ -55,11 +64,14 @@ def lay_files(
         copy_file(file, folder / name)
         laid.append(replace(each.package, filename=name))
     if problems:
-        raise FeedError(
-            "\n".join(problems),
-            hint="fetch them (build.py fetch), or put them into the tree's dl/ or into a mirror folder",
-        )
+        raise FeedError("\n".join(problems), hint=_hint(problems))
     return laid
+
+
+def _hint(problems: Sequence[str]) -> str:
+    """What helps against them, each said once."""
+    found = (hint for said, hint in _HINTS.items() if any(said in problem for problem in problems))
+    return "; ".join(found)
 
 
 def first_right(
@@ -73,8 +85,8 @@ def first_right(
             continue
         if is_right(file):
             return file, ""
-        damaged = damaged or f"is damaged: {file} is not the file that its index names"
-    return None, damaged or f"is missing: nothing has {PurePosixPath(package.filename).name}"
+        damaged = damaged or f"{DAMAGED}: {file} is not the file that its index names"
+    return None, damaged or f"{MISSING}: nothing has {PurePosixPath(package.filename).name}"
 
 
 def _wanted_by(wanted: Selected) -> str:

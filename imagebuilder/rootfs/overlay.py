@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imagebuilder.config.model_config import VariableValue
 from imagebuilder.config.overlay import Overlay, OverlayError
 from imagebuilder.host.beneath import real_folder
 from imagebuilder.rootfs.files import content, read_tree
+from imagebuilder.rootfs.modes import holds_secret, mode_of, open_to_all
 from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, file_of
 
 FILES = "files"
 TEMPLATE_ENDING = ".j2"
-EXECUTABLE_MODE = 0o755
-PLAIN_MODE = 0o644
 # tmpfs on the device: what an image holds there is hidden or lost (OpenWrt links /var to /tmp)
 VOLATILE = ("/var", "/tmp", "/proc", "/sys", "/dev")  # noqa: S108 - places in the image
 
@@ -22,48 +22,92 @@ VOLATILE = ("/var", "/tmp", "/proc", "/sys", "/dev")  # noqa: S108 - places in t
 NOTHING_HIDDEN: Mapping[str, str] = {}
 
 
+@dataclass(frozen=True)
+class Laid:
+    """What an overlay brings. secrets: the paths of files that hold a secret."""
+
+    tree: FileTree
+    secrets: frozenset[str] = frozenset()
+
+
 def overlay_tree(
     overlay: Overlay,
     folder: Path,
     variables: Mapping[str, VariableValue],
     *,
+    secret: Collection[str] = (),
     hidden: Mapping[str, str] = NOTHING_HIDDEN,
-) -> FileTree:
-    """The overlay's files with its templates rendered, in modes that do not depend on the host.
+    there: Mapping[str, int] | None = None,
+) -> Laid:
+    """The overlay's files with its templates rendered, in modes that do not depend on the host (modes.py).
 
     folder: the overlay's folder; its files lie in `files/`. variables: a value for each that the overlay
-    declares; hidden: what stands for those whose values are not given: a template that names one is not
-    rendered, and the file holds what tells it from others, but for these values. OverlayError for a template
-    that does not render (naming file and line), a file below a folder that is volatile on the device, a link
-    that leaves the root file system, and a mode for nothing; BeneathError where `files` itself is a link,
-    which could bring any folder of this machine into an image.
+    declares; secret: the names of those whose values are secrets. hidden: what stands for secrets whose
+    values are not given: a template that names one is not rendered, and the file holds what tells it from
+    others, but for these values. there: modes of what packages bring, by path.
+
+    OverlayError for a template that does not render (naming file and line), a file below a folder that is
+    volatile on the device, a link that leaves the root file system, and a mode for nothing, or one that lets
+    all read a secret; BeneathError where `files` itself is a link, which could bring any folder of this
+    machine into an image.
     """
     root = folder / FILES
     source = EMPTY if real_folder(folder, FILES) is None else read_tree(root)
+    source = source.without(path for path in source if overlay.ignores(path))
     for path, entry in sorted(source.items(), key=lambda item: item[1].kind == "dir"):
         _check_place(root, path, entry)  # files first: they say more than the folders they are in
     rendered: dict[str, Entry] = {}
+    secrets: set[str] = set()
+    # where others may not even look into `files`, it was made under a umask that closes everything
+    strict = bool(source) and open_to_all(root.stat().st_mode)
     for path, entry in source.items():
         place, made = path, entry
         if entry.kind == "file" and path.endswith(TEMPLATE_ENDING):
             place = path.removesuffix(TEMPLATE_ENDING)
             if place in source:
                 raise OverlayError(f"overlay '{overlay.name}' holds both {place} and {path}")
-            made = file_of(_filled(root / path[1:], content(entry), variables, hidden))
-        rendered[place] = made.with_mode(_mode(overlay, place, entry))
+            text = content(entry)
+            made = file_of(_filled(root / path[1:], text, variables, hidden))
+            if not _names_in(text).isdisjoint({*secret, *hidden}):
+                secrets.add(place)
+        if made.kind == "file" and holds_secret(place, made):
+            secrets.add(place)
+        if place in overlay.modes:
+            mode = int(overlay.modes[place], 8)
+        else:
+            mode = mode_of(
+                place, replace(made, mode=entry.mode), secret=place in secrets, strict=strict, there=there
+            )
+        rendered[place] = made.with_mode(mode)
+    _check_modes(overlay, folder, rendered, secrets)
+    return Laid(FileTree(rendered), frozenset(secrets))
+
+
+def _check_modes(
+    overlay: Overlay, folder: Path, rendered: Mapping[str, Entry], secrets: Collection[str]
+) -> None:
     for path in overlay.modes:
         if path not in rendered:
             raise OverlayError(f"{folder}/overlay.toml: modes names {path}, which the overlay does not bring")
-    return FileTree(rendered)
+        if path in secrets and open_to_all(rendered[path].mode):
+            raise OverlayError(
+                f"{folder}/overlay.toml: modes lets everybody on the device read a secret: {path}",
+                hint="leave the mode out (it is 0600 then), or give it to a group: 0640",
+            )
+
+
+def _names_in(raw: bytes) -> frozenset[str]:
+    from imagebuilder.rootfs.template import names_in  # noqa: PLC0415 (loaded where there are templates)
+
+    return names_in(raw)
 
 
 def _filled(
     path: Path, raw: bytes, variables: Mapping[str, VariableValue], hidden: Mapping[str, str]
 ) -> bytes:
-    # loaded where there are templates
-    from imagebuilder.rootfs.template import names_in, render  # noqa: PLC0415
+    from imagebuilder.rootfs.template import render  # noqa: PLC0415 (loaded where there are templates)
 
-    names = names_in(raw) if hidden else frozenset()
+    names = _names_in(raw) if hidden else frozenset()
     if names.isdisjoint(hidden):
         return render(path, raw, variables).encode()
     given = {name: variables[name] for name in sorted(names & variables.keys())}
@@ -115,11 +159,3 @@ def _leaves(path: str, target: str) -> bool:
         if depth < 0:
             return True
     return False
-
-
-def _mode(overlay: Overlay, path: str, entry: Entry) -> int:
-    """What overlay.toml says, or 0755 for folders and what its author made executable and 0644 else: never
-    the author's umask."""
-    if path in overlay.modes:
-        return int(overlay.modes[path], 8)
-    return EXECUTABLE_MODE if entry.kind == "dir" or entry.mode & 0o111 else PLAIN_MODE

@@ -14,6 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from imagebuilder.config.model_config import VariableValue
 from imagebuilder.config.overlay import OverlayError
 from imagebuilder.host.confined import BoundsError, confined
+from imagebuilder.host.time_zone import posix_rule
 
 # what rendering can raise: jinja2's own errors, and those of the Python below its operators and filters
 _FAILURES = (
@@ -107,6 +108,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     )
     environment.filters["sh"] = _quoted_for_shell
     environment.filters["py"] = repr
+    environment.filters["posix_rule"] = posix_rule
     return environment
 
 

@@ -11,6 +11,7 @@ check also makes, stand in for PATH only.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -44,6 +45,8 @@ _CACHE_MK = "override DL_DIR := {folder}\n"
 _BIN_MK = "override BIN_DIR := {folder}\nexport BIN_DIR\n"
 # OpenWrt's prereq.mk calls make with the first of the makefiles that were read, and means itself
 _LAST_MK = "MAKEFILE_LIST :=\n"
+_COPIES_BY_PATTERN = "$(USER_FILES)/*"
+_DOTTED = (".[!.]*", "..?*")
 HOOKS = "hooks.mk"
 GIVEN_HOOKS = "given.mk"  # what others want make to read before its own makefiles, if it is there
 _SETTING = "CONFIG_TARGET_"
@@ -104,7 +107,7 @@ def make_image(
         MAKEFILES=str(view.work / "make" / HOOKS),
         SOURCE_DATE_EPOCH=str(source_date_epoch(tree)),
     )
-    argv = view.command(["make", *plan.make, *_paths(view, with_files=(work / "files").exists())])
+    argv = view.command(["make", *plan.make, *_paths(tree, view, work / "files")])
     watch = view.watch("make image")
     code, stage = _run_make(argv, environment, build_log, log, watch)
     lines = build_log.read_text("utf-8").splitlines()
@@ -169,10 +172,30 @@ def _write_hooks(text: str, folder: Path) -> None:
     (folder / HOOKS).write_text(text + _LAST_MK, "utf-8")
 
 
-def _paths(view: PrivateView, *, with_files: bool) -> list[str]:
+def _paths(tree: Path, view: PrivateView, files: Path) -> list[str]:
     """The variables that are paths. FILES pointing nowhere would be skipped in silence."""
     paths = [f"BIN_DIR={view.work / 'bin'}"]
-    return [*paths, f"FILES={view.work / 'files'}"] if with_files else paths
+    if not files.exists():
+        return paths
+    text = (tree / "Makefile").read_text("utf-8", "replace")
+    return [*paths, f"FILES={files_variable(text, files, view.work / files.name)}"]
+
+
+def files_variable(makefile: str, folder: Path, shown: Path) -> str:
+    """What FILES must be, so that all of a folder reaches the image. makefile: the tree's; shown: where make
+    sees the folder.
+
+    17.01 and forks of it copy `$(USER_FILES)/*`, which leaves out names that begin with a dot; make and its
+    shell take FILES for words there, so that patterns for those go before the folder.
+    """
+    if _COPIES_BY_PATTERN not in makefile:
+        return str(shown)
+    names = [path.name for path in folder.iterdir()]
+    if names and all(name.startswith(".") for name in names):
+        (folder / "etc").mkdir()  # a pattern that finds nothing stops cp; every image has /etc
+        (folder / "etc").chmod(0o755)
+    found = [shape for shape in _DOTTED if any(fnmatch.fnmatchcase(name, shape) for name in names)]
+    return " ".join([*(f"{shown}/{shape}" for shape in found), str(shown)])
 
 
 _CHECK = Path("include/prereq-build.mk")

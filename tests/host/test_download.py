@@ -11,7 +11,7 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -556,3 +556,62 @@ def test_what_is_said_of_where_a_part_came_from_may_be_anything(tmp_path: Path) 
     assert part.validator(Source("http://other/y")) is None
     assert issubclass(DownloadError, UserError)
     assert errno.ENOSPC
+
+
+# --- proxies
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets the environment's proxies, and no others."""
+
+    def use(**proxies: str) -> None:
+        for name in PROXIES:
+            monkeypatch.delenv(name.upper(), raising=False)
+            monkeypatch.setenv(name, proxies.get(name, ""))
+
+    return use
+
+
+@pytest.mark.parametrize("kind", ["http", "socks5"])
+def test_a_proxy_that_cannot_be_reached_is_named(
+    cache: Cache, told: Told, proxy: Callable[..., None], kind: str
+) -> None:
+    proxy(all_proxy=f"{kind}://me:hidden@127.0.0.1:1")
+    with (
+        Downloads(cache, told.log, patience=no_waiting(attempts=2)) as downloads,
+        pytest.raises(DownloadError, match=f"through all_proxy={kind}://127.0.0.1:1") as error,
+    ):
+        downloads.get(wanted("http://server.invalid"))
+    assert "hidden" not in str(error.value) + told.warnings
+
+
+def test_a_proxy_is_not_named_where_none_is_used(downloads: Downloads, proxy: Callable[..., None]) -> None:
+    proxy(http_proxy="http://127.0.0.1:1", no_proxy="127.0.0.1")
+    with pytest.raises(DownloadError) as error:
+        downloads.get(wanted("http://127.0.0.1:1"))
+    assert "through" not in error.value.message
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_refuses_is_named_and_asked_once(
+    server: Server, downloads: Downloads, proxy: Callable[..., None], scheme: str
+) -> None:
+    place = server.url.removeprefix("http://")
+    proxy(all_proxy=f"http://me:hidden@{place}")
+    server.faults["big"] = [Fault(status=407)]
+    with pytest.raises(
+        DownloadError, match=f"the proxy refuses: .*through all_proxy=http://{place}"
+    ) as error:
+        downloads.get(wanted(f"{scheme}://server.invalid"))
+    assert "hidden" not in error.value.message
+    assert "correct http_proxy" in (error.value.hint or "")
+    assert len(server.asked) <= 1
+
+
+def test_a_proxy_of_an_unknown_kind(downloads: Downloads, proxy: Callable[..., None]) -> None:
+    proxy(all_proxy="ftp://me:hidden@127.0.0.1:1")
+    with pytest.raises(HostError, match="the proxy all_proxy=ftp://127.0.0.1:1 cannot be used"):
+        downloads.get(wanted("http://server.invalid"))

@@ -22,7 +22,7 @@ from imagebuilder.kit import prepare
 from imagebuilder.kit.debian import fetch
 from imagebuilder.kit.debian.archive import Deb
 from imagebuilder.kit.feed import KitFeedError, offered, refresh_index
-from imagebuilder.kit.image import with_files, with_services
+from imagebuilder.kit.image import genimage, with_files, with_services
 from imagebuilder.kit.layout import KitTreeError, TreeConfig, config_text, read_config
 from imagebuilder.kit.materials import KernelError, load_order, module_file, read_kernel
 from imagebuilder.kit.packages import guest_tree
@@ -506,3 +506,17 @@ def test_a_kits_key_misses_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imagebuilder.kit.prepare.CODE", (*CODE, "gone"))
     with pytest.raises(FileNotFoundError, match="gone is not there"):
         recipe_digest(EDITIONS["embedded"])
+
+
+@pytest.mark.kit
+def test_a_blank_in_the_path_of_the_cache(tmp_path: Path) -> None:
+    """genimage hands paths on to mmd without quotes."""
+    inputs, into = tmp_path / "a cache/parts", tmp_path / "the images"
+    inputs.mkdir(parents=True)
+    for name in ("systemd-bootx64.efi", "loader.conf", "openwrt.conf", "vmlinuz", "initrd"):
+        (inputs / name).write_text(name)
+    genimage((GUEST / "tree/esp.cfg").read_text(), {"ESP_SIZE": "12M"}, inputs, into, epoch=1)
+    assert [path.name for path in into.iterdir()] == ["esp.vfat"]
+    listed = run(["mdir", "-b", "-i", str(into / "esp.vfat"), "::loader/entries"]).stdout
+    assert "openwrt.conf" in listed
+    assert len(list(inputs.iterdir())) == 5

@@ -15,6 +15,7 @@ from imagebuilder.config.config import load_config
 from imagebuilder.config.library import Library
 from imagebuilder.config.model_config import OverlayUse
 from imagebuilder.config.overlay import (
+    LoadedOverlay,
     Overlay,
     OverlayError,
     SecretError,
@@ -42,6 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 PLAIN = Overlay(name="test")
+SHIPPED = Library(Path(__file__).parents[2])
 
 
 def test_templates_and_modes(folder: Path) -> None:
@@ -53,14 +55,14 @@ def test_templates_and_modes(folder: Path) -> None:
     (folder / "files/etc/link").symlink_to("run")
     (folder / "files/etc/key").touch()
     overlay = Overlay(name="test", modes={"/etc/key": "0600"})
-    tree = overlay_tree(overlay, folder, {"name": "it's $(here)", "many": ["a"]})
+    tree = overlay_tree(overlay, folder, {"name": "it's $(here)", "many": ["a"]}).tree
     assert content(tree["/etc/conf"]) == b"name='it'\"'\"'s $(here)'\nlist=['a']\n"
     assert content(tree["/etc/run"]) == b"{{ untouched }}"
     assert {path: entry.mode for path, entry in tree.items() if entry.kind != "symlink"} == {
-        "/etc": 0o755,
-        "/etc/conf": 0o644,
+        "/etc": 0o700,
+        "/etc/conf": 0o600,
         "/etc/key": 0o600,
-        "/etc/run": 0o755,
+        "/etc/run": 0o700,
     }
     assert tree["/etc/link"].target == "run"
     with pytest.raises(OverlayError, match="modes names /etc/nothing"):
@@ -141,7 +143,9 @@ def test_files_that_are_a_link_bring_nothing_of_this_machine(folder: Path, tmp_p
     (folder / "files").unlink()
     (folder / "files").mkdir()
     (folder / "files/etc").symlink_to(outside / "etc")
-    assert list(overlay_tree(PLAIN, folder, {})) == ["/etc"]  # a link in the image, and not followed here
+    assert list(overlay_tree(PLAIN, folder, {}).tree) == [
+        "/etc"
+    ]  # a link in the image, and not followed here
 
 
 @pytest.mark.parametrize("linked", ["overlays", "overlays/demo"])
@@ -275,7 +279,7 @@ def test_links_stay_in_the_root_file_system(folder: Path, place: str, target: st
         with pytest.raises(OverlayError, match="leads out of the root file system"):
             overlay_tree(PLAIN, folder, {})
     else:
-        assert overlay_tree(PLAIN, folder, {})[f"/{place}"].target == target
+        assert overlay_tree(PLAIN, folder, {}).tree[f"/{place}"].target == target
 
 
 @given(value=st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=60), many=st.booleans())
@@ -285,7 +289,7 @@ def test_any_value_is_one_word_for_a_shell(
     folder = tmp_path_factory.mktemp("quoting")
     (folder / "files").mkdir()
     (folder / "files/script.j2").write_text("printf '%s\\0' {{ value | sh }}")
-    tree = overlay_tree(PLAIN, folder, {"value": [value, "x"] if many else value})
+    tree = overlay_tree(PLAIN, folder, {"value": [value, "x"] if many else value}).tree
     printed = run(
         ["sh", "-c", content(tree["/script"]).decode()], env={**os.environ, "LC_ALL": "C.UTF-8"}
     ).stdout
@@ -430,3 +434,37 @@ def test_a_secret_that_is_no_text(project: Path, monkeypatch: pytest.MonkeyPatch
     os.mkfifo(secrets)
     with pytest.raises(FaultsError, match=r"secrets\.toml: is a pipe, where a file is expected"):
         find_secret(project, "ODD", Variable())
+
+
+@pytest.mark.parametrize(
+    ("given", "zone", "rule"),
+    [
+        ({}, "UTC", "UTC0"),
+        ({"zonename": "Europe/Lisbon"}, "Europe/Lisbon", "WET0WEST,M3.5.0/1,M10.5.0"),
+        ({"timezone": "CET-1"}, "''", "CET-1"),
+        ({"zonename": "Europe/Lisbon", "timezone": "CET-1"}, "Europe/Lisbon", "CET-1"),
+    ],
+)
+def test_a_zone_brings_its_rule(given: dict[str, str], zone: str, rule: str) -> None:
+    overlay, folder = load_overlay(SHIPPED, "base")
+    assert not list(overlay.problems(OverlayUse(name="base", variables=given)))
+    values = LoadedOverlay(overlay, folder, OverlayUse(name="base", variables=given)).values(folder)
+    text = content(overlay_tree(overlay, folder, values).tree["/etc/uci-defaults/10-base"]).decode()
+    assert f"zonename={zone}\n" in text
+    assert f"timezone={rule}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("zonename", "Europe/Lisbn"),
+        ("timezone", "Europe/Lisbon"),
+        ("timezone", "CET"),
+        ("timezone", "CET-1CEST"),
+    ],
+)
+def test_a_zone_that_is_none_is_refused(variable: str, value: str) -> None:
+    overlay, _ = load_overlay(SHIPPED, "base")
+    ((name, problem),) = overlay.problems(OverlayUse(name="base", variables={variable: value}))
+    assert name == variable
+    assert value in problem

@@ -49,6 +49,39 @@ def service(project: Path) -> None:
     (project / "overlays/program/overlay.toml").write_text('name = "program"\n')
 
 
+# a file of an overlay: the mode that its author gave, and the one that the device has
+MODES = {
+    "etc/wireguard/wg0.conf": (0o644, "600"),
+    "etc/mine.key": (0o644, "600"),
+    "etc/held.j2": (0o644, "600"),
+    "etc/config/wireless": (0o644, "600"),
+    "etc/banner": (0o664, "644"),
+    "root/.ssh/authorized_keys": (0o644, "600"),
+    "usr/share/mine": (0o600, "600"),
+    "usr/share/tool": (0o775, "755"),
+}
+
+
+@pytest.fixture
+def modes(project: Path) -> None:
+    """An overlay with a file of each kind of mode, and a secret in one of them."""
+    for name, (mode, _) in MODES.items():
+        file = project / "overlays/modes/files" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{{ pin }}\n" if name.endswith(".j2") else "")
+        file.chmod(mode)
+    text = 'name = "modes"\n[variables.pin]\nsecret = true\n'
+    (project / "overlays/modes/overlay.toml").write_text(text)
+
+
+def check_modes(guest: Guest) -> None:
+    for name, (_, mode) in MODES.items():
+        assert guest.check(f"stat -c %a /{name.removesuffix('.j2')}") == f"{mode}\n", name
+    for folder, mode in {"etc": "755", "etc/wireguard": "700", "root/.ssh": "700"}.items():
+        assert guest.check(f"stat -c %a /{folder}") == f"{mode}\n", folder
+    assert guest.check("cat /etc/held") == "1234 5678\n"
+
+
 def as_toml(value: object) -> str:
     """JSON's notation of texts and of lists of texts, which is TOML's too."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -108,6 +141,19 @@ def reports(guest: Guest) -> list[dict[str, object]]:
 
 @pytest.mark.kit
 @pytest.mark.boot
+@pytest.mark.usefixtures("modes")
+def test_a_device_has_the_modes_that_were_meant(
+    project: Path, add_config: AddConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIN", "1234 5678")
+    text = config_text({"modes": {}}).replace('variant = "light"', 'variant = "none"')
+    add_config("modes", f'{text}pin = {{ secret = "PIN" }}\n')
+    with boot(booted(project, "modes", tmp_path / "out"), log=Log()) as guest:
+        check_modes(guest)
+
+
+@pytest.mark.kit
+@pytest.mark.boot
 @pytest.mark.usefixtures("service")
 def test_every_overlay_has_its_effect(
     project: Path,
@@ -123,7 +169,6 @@ def test_every_overlay_has_its_effect(
             "base": {
                 "hostname": "every-overlay",
                 "zonename": "Europe/Lisbon",
-                "timezone": "WET0WEST,M3.5.0/1,M10.5.0",
                 "banner": "Welcome\nhome",
             },
             "ssh-keys": {"keys": [keys["known"][1]]},
@@ -153,6 +198,7 @@ def test_every_overlay_has_its_effect(
     with boot(image, log=Log(), forwards={port: 22}) as guest:
         assert guest.check("cat /proc/sys/kernel/hostname") == "every-overlay\n"
         assert guest.check("uci get system.@system[0].zonename") == "Europe/Lisbon\n"
+        assert guest.check("uci get system.@system[0].timezone") == "WET0WEST,M3.5.0/1,M10.5.0\n"
         assert guest.check(". /etc/profile > /dev/null; TZ=$TZ date -d @1750000000 +%Z") == "WEST\n"
         assert guest.check("cat /etc/banner") == "Welcome\nhome\n"
         assert "inet 10.0.2.15/24" in guest.check("ip addr show eth0")
@@ -203,7 +249,7 @@ def test_the_guest_holds_exactly_what_was_written_whatever_it_is(
     monkeypatch.setenv("CLIENT_KEY", values[1])
     text = config_text(
         {
-            "base": {"banner": values[0] + values[2], "zonename": values[1], "timezone": values[3]},
+            "base": {"banner": values[0] + values[2]},
             "wifi-client": {"ssid": values[4]},
             "wifi-ap": {"ssid": values[2], "key": values[0]},
             "program": {},
@@ -221,8 +267,6 @@ def test_the_guest_holds_exactly_what_was_written_whatever_it_is(
     image = booted(project, "nasty", tmp_path / "out")
     with boot(image, log=Log()) as guest:
         held = {
-            "system.@system[0].zonename": values[1],
-            "system.@system[0].timezone": values[3],
             "wireless.client.ssid": values[4],
             "wireless.client.key": values[1],
             "wireless.access_point.ssid": values[2],
@@ -249,11 +293,13 @@ def test_where_free_text_makes_no_sense_it_is_refused(
     for name in library.overlay_names():
         overlay, _ = load_overlay(library, name)
         for variable, declared in overlay.variables.items():
-            if declared.pattern is None:
+            if declared.pattern is None and declared.type != "zone":
                 continue
             given = [value] if declared.type == "list" else value
             add_config("bad", config_text({name: {variable: given}}))
-            with pytest.raises(FaultsError, match=f"overlay.0..variables.{variable}: .*does not match"):
+            with pytest.raises(
+                FaultsError, match=f"overlay.0..variables.{variable}: .*(does not match|is no time zone)"
+            ):
                 load_config(library, "bad")
             refusing += 1
     assert refusing >= 14
@@ -296,7 +342,8 @@ def test_the_same_overlays_land_unchanged_in_a_genuine_image(
     library = Library(project)
     checked = 0
     for each in load_overlays(library, load_config(library, "genuine", board).config):
-        for path, entry in overlay_tree(each.overlay, each.folder, each.values(project)).items():
+        values, hidden = each.values(project), each.hidden()
+        for path, entry in overlay_tree(each.overlay, each.folder, values, hidden=hidden).tree.items():
             place_there = unpacked / path[1:]
             if entry.kind == "symlink":
                 assert str(place_there.readlink()) == entry.target

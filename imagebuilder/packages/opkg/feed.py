@@ -25,7 +25,7 @@ from imagebuilder.host.walk import walk
 from imagebuilder.model.control import format_fields
 from imagebuilder.model.package import Package, Selected
 from imagebuilder.model.tree import Places
-from imagebuilder.packages.feed import FEED, Finder, first_right, lay_files
+from imagebuilder.packages.feed import FEED, NO_SHA256, Finder, first_right, lay_files
 from imagebuilder.packages.index_cache import kept_index
 from imagebuilder.packages.opkg.ipk import PackageFileError
 from imagebuilder.packages.opkg.ipk_reader import read_control
@@ -77,7 +77,7 @@ def lay_feed(folder: Path, wanted: Sequence[Selected], finders: Sequence[Finder]
 def checked_file(package: Package, finders: Sequence[Finder]) -> tuple[Path | None, str]:
     """A file that is what the index says, or None and what is the matter."""
     if not package.sha256:
-        return None, "has no SHA256 in its index, so that nobody can tell whether a file is the right one"
+        return None, f"{NO_SHA256}, so that nobody can tell whether a file is the right one"
     return first_right(
         package,
         finders,

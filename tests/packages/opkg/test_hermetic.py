@@ -155,6 +155,11 @@ def test_all_that_is_missing_or_damaged_is_named_with_what_wants_it(
     assert lines[1] == "package 'uhttpd' is missing: nothing has uhttpd_1_all.ipk (luci needs it)"
     assert lines[2].startswith("package 'x' has no SHA256 in its index")
     assert lines[2].endswith("(it was asked for)")
+    hints = (error.value.hint or "").split("; ")
+    assert [hint.split()[0] for hint in hints] == ["remove", "fetch", "make"]
+    with pytest.raises(FeedError) as error:
+        lay_feed(tmp_path / "again", from_feeds(["lua"], [], [lua]), [in_folder(tmp_path / "dl")])
+    assert error.value.hint == hints[0]
 
 
 def test_a_damaged_file_is_replaced_by_a_good_one_elsewhere(
