@@ -20,6 +20,7 @@ from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets, Fit
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Tree
+from imagebuilder.packages.check_contents import check_contents
 from imagebuilder.packages.feed import in_folder
 from imagebuilder.packages.lock import differences
 from imagebuilder.packages.resolution import Resolution, every_chain
@@ -76,7 +77,8 @@ def fetch_image(request: Request, log: Log) -> tuple[Plan, Budgets]:
     are measured then: the packages are here."""
     with decided(request, log) as (inputs, found):
         with log.step("fetch"):
-            lay_packages(found.job, found.supply, found.plan.install, found.local)
+            laid = lay_packages(found.job, found.supply, found.plan.install, found.local)
+            check_contents(found.job, found.supply, laid.packages, {}, found.plan.wish)
         with log.step("measure"):
             return found.plan, _measured(inputs, found)
 

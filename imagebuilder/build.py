@@ -25,9 +25,11 @@ from imagebuilder.log import Event, Log, StepFinished, Warned
 from imagebuilder.model.filespec import FilespecRecord, overlay_rules
 from imagebuilder.model.release import is_embedded
 from imagebuilder.model.result import Result, StepTime
+from imagebuilder.packages.check_contents import check_contents, held_by
 from imagebuilder.report.files import write_result
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.overlay import combined, overlay_tree
+from imagebuilder.rootfs.tree import FileTree
 from imagebuilder.rootfs.trim import trim
 from imagebuilder.tree.make import make_image
 from imagebuilder.tree.reproducible import BuildRecord, check_equal, record_build
@@ -93,9 +95,10 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
         check_known(plan, decided.board, accepted=request.accept_unchecked)
         check_budget(plan, decided.budgets)
         with log.step("fetch"):
-            filespecs = lay_packages(decided.job, decided.supply, plan.install, decided.local)
+            laid = lay_packages(decided.job, decided.supply, plan.install, decided.local)
         with log.step("stage"):
-            filespecs += _stage(request.library.root, inputs, workspace.work, log)
+            over, filespecs = _stage(request.library.root, inputs, workspace.work, log)
+            check_contents(decided.job, decided.supply, laid.packages, held_by(over), plan.wish)
         packs = plan.tree.places.kernel
         with _log_kept_on_failure(workspace), log.step("build"), _beside_make(view, packs) as ahead:
             build_log = workspace.result / BUILD_LOG
@@ -109,7 +112,7 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
                 inputs,
                 decided,
                 found,
-                filespecs=filespecs,
+                filespecs=laid.filespecs + filespecs,
                 warnings=tuple(record.warnings),
                 steps=tuple(record.steps),
             )
@@ -160,8 +163,11 @@ def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | 
         return place, result, ask_demo(place / image.file, log)
 
 
-def _stage(project: Path, inputs: Inputs, work: Path, log: Log) -> tuple[FilespecRecord, ...]:
-    """The overlays, rendered with their variables and secrets, in `files`; what filespecs did to them."""
+def _stage(
+    project: Path, inputs: Inputs, work: Path, log: Log
+) -> tuple[FileTree, tuple[FilespecRecord, ...]]:
+    """The overlays, rendered with their variables and secrets, also in `files`; what filespecs did to
+    them."""
     rules = overlay_rules(inputs.loaded.config.filespec)
     trees, records = [], []
     for each in inputs.overlays:
@@ -174,10 +180,11 @@ def _stage(project: Path, inputs: Inputs, work: Path, log: Log) -> tuple[Filespe
     for each in inputs.overlays:
         for name in each.secrets_in_clear():
             log.warn(f"the secret {name} stands in a config file in clear: give it by name, see the README")
+    whole = combined(trees)
     if trees:
-        write_tree(combined(trees), work / "files")
+        write_tree(whole, work / "files")
         (work / "files").chmod(0o755)  # make gives the mode of this folder to /
-    return tuple(records)
+    return whole, tuple(records)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imagebuilder.config.model_lock import LockedBoard
@@ -124,22 +124,30 @@ def _read(
     }
 
 
-def lay_packages(
-    job: Job, supply: Supply, selected: Sequence[Selected], local: Local
-) -> tuple[FilespecRecord, ...]:
+@dataclass(frozen=True)
+class Laid:
+    """packages: of the image, as make will install them, in that order: with the sizes and hashes of those
+    that were made here. filespecs: what they did."""
+
+    packages: tuple[Selected, ...]
+    filespecs: tuple[FilespecRecord, ...] = ()
+
+
+def lay_packages(job: Job, supply: Supply, selected: Sequence[Selected], local: Local) -> Laid:
     """Fetch what is taken from feeds, make what is made here, and give it all to make, each package checked,
-    in place of the tree's feeds; what filespecs did.
+    in place of the tree's feeds.
 
     FeedError names all that is missing or damaged, and what wants it; errors of make_local().
     """
     ours = [each for each in selected if each.feed == LOCAL]
     if not (supply.feeds or ours):
         job.manager.lay_tree(job, supply)
-        return ()
+        return Laid(tuple(selected))
     theirs = [each for each in selected if each.feed not in ("", LOCAL)]
     originals = [Selected(each.package, ("filespec",)) for each in local.originals.values()]
     places = _places(job, supply, [each.package for each in (*theirs, *originals)])
     records: tuple[FilespecRecord, ...] = ()
+    now: dict[str, Selected] = {}
     if ours:
         from imagebuilder.own.making import make_local  # noqa: PLC0415 - only where something is made here
 
@@ -151,10 +159,11 @@ def lay_packages(
             unpack=lambda root: _unpack(job, supply, selected, places, root),
         )
         records = made.records
-        theirs += [Selected(made.packages[each.name], each.why) for each in ours]
+        now = {each.name: replace(each, package=made.packages[each.name]) for each in ours}
+        theirs += now.values()
         places = [*places, in_folder(made.folder)]
     job.manager.lay(job, supply, theirs, places)
-    return records
+    return Laid(tuple(now.get(each.name, each) for each in selected), records)
 
 
 def _unpack(

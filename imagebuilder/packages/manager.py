@@ -52,6 +52,12 @@ class PackageManager(PackageWords, Protocol):
         """The files in a package that nobody has checked; None where that cannot be told.
         PackageFileError."""
 
+    def replaces(self, later: Package, earlier: Package) -> bool:
+        """Whether a package may take files that one that was installed before has brought."""
+
+    def quarrel(self, one: Package, other: Package) -> bool:
+        """Whether two packages cannot be in one image, by what either of them says."""
+
     def lay(self, job: Job, supply: Supply, wanted: Sequence[Selected], finders: Sequence[Finder]) -> None:
         """Give make one feed with these packages, in place of the tree's feeds. FeedError names all that is
         missing or damaged, and what wants it."""

@@ -15,7 +15,7 @@ from packaging.version import Version
 from imagebuilder.config.model_config import FeedUse
 from imagebuilder.host.sandbox import scratch_folder
 from imagebuilder.model.package import Package, Selected, Wish
-from imagebuilder.packages.apk.apk import chains, parse_index, picked, with_abi_suffixes
+from imagebuilder.packages.apk.apk import SOURCE, chains, parse_index, picked, with_abi_suffixes
 from imagebuilder.packages.apk.feed import (
     apk_feeds_of,
     checked_apk,
@@ -29,7 +29,7 @@ from imagebuilder.packages.apk.feed import (
 from imagebuilder.packages.apk.file import identity_of
 from imagebuilder.packages.apk.lists import conffiles_in, for_apk, with_lists
 from imagebuilder.packages.apk.reader import read_apk
-from imagebuilder.packages.apk.resolve import resolve
+from imagebuilder.packages.apk.resolve import apk_clash, apk_fits, resolve
 from imagebuilder.packages.apk.tool import (
     INDEX,
     OWN_PACKAGES,
@@ -148,6 +148,20 @@ class Apk:
     def paths(self, file: Path) -> tuple[str, ...] | None:
         """Nothing is read of a package of apk's before it was checked."""
         return None
+
+    def replaces(self, later: Package, earlier: Package) -> bool:
+        """Where either replaces the other by its own name; apk's priorities only say which of the two has
+        its way. Packages of one source may always."""
+        source = later.extra.get(SOURCE)
+        if source and source == earlier.extra.get(SOURCE):
+            return True
+        pairs = ((later, earlier), (earlier, later))
+        return any(
+            term.name == other.name and apk_fits(term, other) for one, other in pairs for term in one.replaces
+        )
+
+    def quarrel(self, one: Package, other: Package) -> bool:
+        return apk_clash(one, other)
 
     def lay(self, job: Job, supply: Supply, wanted: Sequence[Selected], finders: Sequence[Finder]) -> None:
         """The feed's index is signed with the user's own key."""

@@ -42,6 +42,7 @@ from imagebuilder.packages.opkg.version import python_version
 from imagebuilder.packages.package_list import first_packages, removed_in_vain
 from imagebuilder.packages.resolution import THE_TREE, PlanError, Resolution, ResolutionError
 from imagebuilder.packages.supply import LOCAL_FOLDER, Feed, Job, Offers, Supply, folder_finders
+from imagebuilder.packages.universe import clash
 from imagebuilder.rootfs.tree import FileTree, LocalPackage
 
 if TYPE_CHECKING:
@@ -123,6 +124,14 @@ class Opkg:
 
     def paths(self, file: Path) -> tuple[str, ...] | None:
         return tuple(path for path, entry in read_ipk(file).tree.items() if entry.kind != "dir")
+
+    def replaces(self, later: Package, earlier: Package) -> bool:
+        """By the name or by one that is provided; opkg does not look at versions."""
+        names = {earlier.name, *earlier.provides}
+        return any(each.name in names for each in later.replaces)
+
+    def quarrel(self, one: Package, other: Package) -> bool:
+        return clash(one, other)
 
     def lay(self, job: Job, supply: Supply, wanted: Sequence[Selected], finders: Sequence[Finder]) -> None:
         """Also an index of the tree's own packages, which make need not make then."""
