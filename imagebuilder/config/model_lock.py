@@ -56,6 +56,11 @@ class LockedBoard(Model):
     removed: Many[str] = Field(
         default=(), description='Packages that the config removes, each as `"-ppp"`. Left out: none.'
     )
+    replaced: dict[str, str] = Field(
+        default_factory=dict,
+        description="Of packages that are removed because others take their place, those others, by the names"
+        " that were added. Left out: none.",
+    )
     disabled_services: Many[str] = Field(
         default=(), description="The config's `services.disabled`. Left out: none."
     )

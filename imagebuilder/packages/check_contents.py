@@ -21,7 +21,8 @@ from imagebuilder.packages.supply import Job, Supply
 from imagebuilder.packages.universe import fits
 from imagebuilder.rootfs.tree import FileTree
 
-_FORM = "2"  # of what is kept of sets that were looked at; another number makes all of them anew
+_FORM = "1"  # of what is kept of sets that were looked at; another number makes all of them anew
+_HARMLESS = "\t"  # begins a line that is a note, and no warning
 _MOST_PATHS = 4
 _MOST_RULES = 8
 _KINDS = {FOLDER: "a folder", LINK: "a link"}
@@ -47,15 +48,15 @@ def check_contents(
     place = job.cache / "indexes" / f"{_digest(job, going, over)}.together"
     if place.is_file():
         os.utime(place)  # last used now
-        warnings = place.read_text("utf-8").splitlines()
+        told = place.read_text("utf-8").splitlines()
     else:
         brought = [Brought(each, contents_of(job, each.package, _file(job, supply, each))) for each in going]
-        warnings = _checked(job, brought, over, asked)
+        told = _checked(job, brought, over, asked)
         with disk_errors_explained(job.cache):
             place.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(place, "\n".join(warnings).encode())
-    for line in warnings:
-        job.log.warn(line)
+            write_whole(place, "\n".join(told).encode())
+    for line in told:
+        (job.log.note if line.startswith(_HARMLESS) else job.log.warn)(line.removeprefix(_HARMLESS))
 
 
 def _digest(job: Job, going: Sequence[Selected], over: Mapping[str, Held]) -> str:
@@ -87,13 +88,16 @@ def _file(job: Job, supply: Supply, selected: Selected) -> Path:
 
 
 def _checked(job: Job, brought: Sequence[Brought], over: Mapping[str, Held], asked: Wish) -> list[str]:
-    """What is only told. ContentsError for the rest, all at once."""
+    """What is only told, a line each, _HARMLESS before some. ContentsError for the rest, all at once."""
     image = _Image(job, brought, frozenset(asked.add.values()))
     rules = OverwriteRules(job.manager.replaces, forced=job.tree.forces_overwrite)
-    warnings, errors = [], []
+    told, errors = [], []
     for clash in find_clashes(brought, rules):
-        if rules.forced and not (image.is_asked(clash.earlier) or image.is_asked(clash.later)):
-            warnings.append(f"{_words(clash)}: make takes those of {clash.later.name}")
+        harmless = rules.forced and image.differs_in_modes_alone(clash)
+        asked_for = image.is_asked(clash.earlier) or image.is_asked(clash.later)
+        if harmless or (rules.forced and not asked_for):
+            line = f"{_words(clash)}: make takes those of {clash.later.name}"
+            told.append(_HARMLESS + line if harmless else line)
         else:
             errors.append((f"{_words(clash)}\n{_askers(clash)}", image.cure(clash)))
     for wrong in misplaced(brought, over):
@@ -110,7 +114,7 @@ def _checked(job: Job, brought: Sequence[Brought], over: Mapping[str, Held], ask
     if errors:
         hints = dict.fromkeys(hint for _, hint in errors)
         raise ContentsError("\n".join(text for text, _ in errors), hint="; ".join(hints))
-    return warnings
+    return told
 
 
 def _kind(held: Held) -> str:
@@ -145,6 +149,17 @@ class _Image:
     def is_asked(self, selected: Selected) -> bool:
         """Whether somebody asked for a package, and not the tree or the profile."""
         return selected.why[0] in self.askers
+
+    def differs_in_modes_alone(self, clash: Clash) -> bool:
+        """Whether the files of a clash are equal, and their modes are not: 17.01's base-files and
+        lede-keyring have one key."""
+        one, other = (
+            next(each.contents.held for each in self.brought if each.selected is selected)
+            for selected in (clash.earlier, clash.later)
+        )
+        nothing = Held("", 0)
+        pairs = [(one.get(path, nothing), other.get(path, nothing)) for path in clash.paths]
+        return all((a.kind, a.mark) == (b.kind, b.mark) for a, b in pairs)
 
     def cure(self, clash: Clash) -> str:
         """What helps: what nobody asked for goes."""

@@ -40,6 +40,7 @@ def lock_entry(
         ),
         wanted=plan.wanted.names,
         removed=plan.wish.removals,
+        replaced={each.gone: each.by for each in plan.swaps if each.done},
         disabled_services=plan.disabled_services,
         feeds=dict(feeds),
         overlays=dict(overlays),
@@ -91,6 +92,9 @@ def _differences(locked: LockedBoard, fresh: LockedBoard) -> Iterator[str]:
     yield from _changed("the Python variant", locked.python, fresh.python)
     for what in ("wanted", "removed", "disabled_services"):
         yield from _listed(what.replace("_", " "), getattr(locked, what), getattr(fresh, what))
+    for gone in sorted(locked.replaced.keys() | fresh.replaced.keys()):
+        what = f"what takes the place of the default {gone}"
+        yield from _changed(what, locked.replaced.get(gone, ""), fresh.replaced.get(gone, ""))
     yield from _digests("overlay", "or its variables ", locked.overlays, fresh.overlays)
     yield from _digests("app", "", locked.apps, fresh.apps)
     before, now = ({pin.name: pin for pin in each.requirements.pins} for each in (locked, fresh))

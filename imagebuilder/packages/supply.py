@@ -59,6 +59,9 @@ class Offers:
 
     def with_made(self, made: Iterable[Package], pins: Mapping[str, str]) -> Offers:
         """The same with packages that are made here."""
+        made = tuple(made)
+        if not made and pins == self.pins:
+            return self  # with the universe, if there is one by now
         return replace(self, packages=(*self.packages, *made), pins=pins)
 
 

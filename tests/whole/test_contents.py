@@ -254,3 +254,14 @@ def test_files_are_read_once(
     put(small_tree, Package("busybox", "1.36"), busybox(b"another"))
     build_image(request_for(""), Log())
     assert read == ["busybox"]
+
+
+def test_files_that_differ_in_their_modes_alone_do_no_harm_where_make_is_forced(
+    request_for: Callable[[str], Request], small_tree: Path
+) -> None:
+    for name, mode in (("one", 0o600), ("two", 0o644)):
+        put(small_tree, Package(name, "1"), {"/etc/key": file_of(b"key", mode)})
+    text = '[packages]\nadd = ["one", "two"]\n'
+    refused(request_for(text))
+    force(small_tree)
+    assert not [line for line in warned(request_for(text)) if "/etc/key" in line]
