@@ -16,7 +16,9 @@ from imagebuilder.model.package import Package
 from imagebuilder.packages.check_contents import ContentsError
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.manager import Opkg
+from imagebuilder.packages.resolution import PlanError
 from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage, file_of, symlink
+from tests.support.planning import plan_image
 from tests.support.wheel_maker import make_elf
 
 AddConfig = Callable[[str, str], str]
@@ -265,3 +267,15 @@ def test_files_that_differ_in_their_modes_alone_do_no_harm_where_make_is_forced(
     refused(request_for(text))
     force(small_tree)
     assert not [line for line in warned(request_for(text)) if "/etc/key" in line]
+
+
+def test_a_feeds_package_for_another_architecture_is_refused_at_plan(
+    request_for: Callable[[str], Request], tmp_path: Path
+) -> None:
+    (tmp_path / "feed").mkdir()
+    write_ipk(tmp_path / "feed", Package("gadget", "1", "arm_cortex-a7"), FileTree(), epoch=1)
+    text = f'[packages]\nadd = ["gadget"]\n[[feed]]\nname = "mine"\nurl = "{tmp_path}/feed"\n'
+    with pytest.raises(PlanError) as caught:
+        plan_image(request_for(text), Log())
+    said = "gadget (its architecture is 'arm_cortex-a7', and the tree takes all and mips_24kc)"
+    assert said in caught.value.message

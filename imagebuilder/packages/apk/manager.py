@@ -33,6 +33,7 @@ from imagebuilder.packages.apk.resolve import apk_clash, apk_fits, resolve
 from imagebuilder.packages.apk.tool import (
     INDEX,
     OWN_PACKAGES,
+    ApkRefusalError,
     make_index,
     pinned_versions,
     plan_install,
@@ -44,7 +45,7 @@ from imagebuilder.packages.apk.writer import write_apk
 from imagebuilder.packages.feed import FEED, Finder
 from imagebuilder.packages.index_cache import kept_index
 from imagebuilder.packages.manager import RepackError, content_tag
-from imagebuilder.packages.resolution import Resolution
+from imagebuilder.packages.resolution import PlanError, Resolution
 from imagebuilder.packages.supply import (
     LOCAL_FOLDER,
     Feed,
@@ -53,6 +54,7 @@ from imagebuilder.packages.supply import (
     Offers,
     Supply,
     folder_finders,
+    for_architectures,
 )
 from imagebuilder.rootfs.tree import EMPTY, FileTree, LocalPackage
 from imagebuilder.tree.tree import settings_of
@@ -87,8 +89,10 @@ class Apk:
             mirrors, path = job.where(url)
             feed = Feed(name, folder=folder / "dl", mirrors=mirrors, path=path)
             feeds.append(_signed(job, feed, tree_apk_keys(folder)))
+        known = ("", self.any_architecture, job.tree.arch)  # apk takes one that names no architecture
+        feeds = [replace(feed, packages=for_architectures(feed.packages, known)) for feed in feeds]
         mine = parse_index(own.read_bytes(), origin=f"the index of {folder}/packages")
-        return Supply(folder, mine, own, tuple(feeds))
+        return Supply(folder, for_architectures(mine, known), own, tuple(feeds))
 
     def resolve(self, job: Job, wish: Wish, supply: Supply, offers: Offers) -> Resolution:
         """The tree's own apk decides, whose words are those of ApkRefusalError."""
@@ -99,7 +103,13 @@ class Apk:
         words = words_for_apk([*names, *(name for name in pins if name not in names)], pinned, pins)
         indexes = [supply.own_index.read_bytes(), *(feed.index for feed in supply.feeds)]
         indexes += [_local_packages(job, offers.made)] if offers.made else []
-        chosen = plan_install(job.view, job.work, indexes, words, job.log, arch=job.tree.arch)
+        try:
+            chosen = plan_install(job.view, job.work, indexes, words, job.log, arch=job.tree.arch)
+        except ApkRefusalError as error:
+            lame = [supply.offers.unusable[name] for name in names if name in supply.offers.unusable]
+            if lame:
+                raise PlanError("\n".join([error.message, *lame]), hint=error.hint) from error
+            raise
         _check_usable([name for name, _ in chosen], supply)
         packages = picked(chosen, everything)
         askers = dict(zip(names, wish.add.values(), strict=True))

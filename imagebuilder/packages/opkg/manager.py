@@ -35,13 +35,21 @@ from imagebuilder.packages.opkg.feed import (
 )
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.ipk_reader import read_control, read_ipk
-from imagebuilder.packages.opkg.opkg import for_architectures, parse_index, read_index
+from imagebuilder.packages.opkg.opkg import parse_index, read_index
 from imagebuilder.packages.opkg.records import installed_tree
 from imagebuilder.packages.opkg.resolve import OpkgRules, opkg_rules, resolve
 from imagebuilder.packages.opkg.version import python_version
 from imagebuilder.packages.package_list import first_packages, removed_in_vain
 from imagebuilder.packages.resolution import THE_TREE, PlanError, Resolution, ResolutionError
-from imagebuilder.packages.supply import LOCAL_FOLDER, Feed, Job, Offers, Supply, folder_finders
+from imagebuilder.packages.supply import (
+    LOCAL_FOLDER,
+    Feed,
+    Job,
+    Offers,
+    Supply,
+    folder_finders,
+    for_architectures,
+)
 from imagebuilder.packages.universe import clash
 from imagebuilder.rootfs.tree import FileTree, LocalPackage
 
