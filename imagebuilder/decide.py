@@ -30,6 +30,7 @@ from imagebuilder.packages.lock import LockError, differences, lock_entry
 from imagebuilder.packages.managers import manager_of
 from imagebuilder.packages.resolution import PlanError
 from imagebuilder.packages.supply import Job, Offers, Supply
+from imagebuilder.rootfs.overlay import check_processor
 from imagebuilder.seen import told_board
 from imagebuilder.tree.make import make_arguments
 from imagebuilder.tree.plan import Plan
@@ -109,6 +110,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
     with log.step("tree"):
         source, job = _open(request, inputs, work, log, locked)
     with log.step("plan"):
+        check_processor(((each.overlay, each.folder) for each in inputs.overlays), job.tree.arch)
         known, profile = told_board(inputs.board, choose_profile(inputs.board, job.tree), job.tree)
         supply = job.manager.open(job)
         supply.note_unusable(log)

@@ -29,6 +29,8 @@ _MIPS_FP_ABI = 7  # a byte of Elf_MIPS_ABIFLAGS_v0
 _MIPS_HARD, _MIPS_SOFT = (1, 2, 5, 6, 7), 3  # Val_GNU_MIPS_ABI_FP_*; 0: any
 _MIPS_WITH_UNIT = re.compile(r"_[0-9]+k[a-z]*f$")  # mipsel_24kc_24kf
 _ARM_WITH_UNIT = re.compile(r"_(neon|vfp|fp)[a-z0-9-]*$")
+# what lies there is data for the device: firmware of other chips, loaders, what is handed to others
+_DATA = ("/lib/firmware/", "/usr/share/", "/usr/lib/grub/", "/boot/", "/lib/bpf/", "/usr/lib/bpf/")
 # what the other processor of a pair runs too, in programs that want no library of the image
 _ALSO_RUNS = {("x86_64", "x86"), ("aarch64", "arm")}
 
@@ -105,6 +107,12 @@ class MachineCode:
             return True
         told = None not in (self.hard_float, processor.hard_float)
         return self.linked and told and self.hard_float != processor.hard_float
+
+
+def is_foreign(path: str, code: MachineCode, processor: Processor) -> bool:
+    """Whether a file of an image is a program, a library or a kernel module that its processor cannot run,
+    and nothing that lies there for another one. path: in the image."""
+    return not path.startswith(_DATA) and code.stranger_to(processor)
 
 
 def read_code(data: bytes | memoryview, name: str) -> MachineCode | None:

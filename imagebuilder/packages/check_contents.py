@@ -12,7 +12,7 @@ from pathlib import Path
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import disk_errors_explained, write_whole
-from imagebuilder.host.processor import MachineCode, Processor, processor_of
+from imagebuilder.host.processor import Processor, is_foreign, processor_of
 from imagebuilder.model.package import Package, Selected, Wish, shown_way
 from imagebuilder.packages.clash import Brought, Clash, OverwriteRules, find_clashes, misplaced
 from imagebuilder.packages.contents import FOLDER, LINK, Held, contents_of
@@ -26,8 +26,6 @@ _HARMLESS = "\t"  # begins a line that is a note, and no warning
 _MOST_PATHS = 4
 _MOST_RULES = 8
 _KINDS = {FOLDER: "a folder", LINK: "a link"}
-# what lies there is data for the device: firmware of other chips, loaders, what is handed to others
-_DATA = ("/lib/firmware/", "/usr/share/", "/usr/lib/grub/", "/boot/", "/lib/bpf/", "/usr/lib/bpf/")
 
 
 class ContentsError(UserError):
@@ -213,12 +211,6 @@ def _strangers(brought: Sequence[Brought], processor: Processor, arch: str) -> I
                 f" the image's is {processor} ({arch})\n  it is wanted by {chain}",
                 f"take it from a feed for {arch}, or leave it out",
             )
-
-
-def is_foreign(path: str, code: MachineCode, processor: Processor) -> bool:
-    """Whether a file is a program, a library or a kernel module that the image's processor cannot run, and
-    not something that lies there for another one."""
-    return not path.startswith(_DATA) and code.stranger_to(processor)
 
 
 def held_by(tree: FileTree) -> dict[str, Held]:

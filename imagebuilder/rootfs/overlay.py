@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from imagebuilder.config.model_config import VariableValue
 from imagebuilder.config.overlay import Overlay, OverlayError
 from imagebuilder.host.beneath import real_folder
+from imagebuilder.host.elf import ELF_MAGIC, is_elf
+from imagebuilder.host.processor import MachineCode, is_foreign, processor_of, read_code
 from imagebuilder.rootfs.files import content, read_tree
 from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, file_of
 
@@ -46,6 +48,35 @@ def overlay_tree(overlay: Overlay, folder: Path, variables: Mapping[str, Variabl
         if path not in rendered:
             raise OverlayError(f"{folder}/overlay.toml: modes names {path}, which the overlay does not bring")
     return FileTree(rendered)
+
+
+def check_processor(overlays: Iterable[tuple[Overlay, Path]], arch: str) -> None:
+    """OverlayError names every program, library and kernel module of overlays that is for another processor
+    than packages of this architecture. An architecture whose processor is not known passes all. overlays:
+    each with its folder. BeneathError as overlay_tree()."""
+    processor = processor_of(arch)
+    if processor is None:
+        return
+    wrong = []
+    for overlay, folder in overlays:
+        root = folder / FILES
+        files = EMPTY if real_folder(folder, FILES) is None else read_tree(root)
+        for path, entry in files.items():
+            code = _code(entry.source, path) if entry.source is not None else None
+            if code is not None and is_foreign(path, code, processor):
+                wrong.append(f"overlay '{overlay.name}': {root}{path} is for another processor, {code}")
+    if wrong:
+        raise OverlayError(
+            "\n".join([*wrong, f"the image's processor is {processor} ({arch})"]),
+            hint=f"build it for {arch}, or leave it out",
+        )
+
+
+def _code(file: Path, path: str) -> MachineCode | None:
+    """What a file says of its processor; only what begins as ELF is read whole."""
+    with file.open("rb") as stream:
+        head = stream.read(len(ELF_MAGIC))
+        return read_code(head + stream.read(), path) if is_elf(head) else None
 
 
 def combined(overlays: Sequence[tuple[Overlay, FileTree]]) -> FileTree:

@@ -9,6 +9,7 @@ import pytest
 
 from imagebuilder.ask import fetch_image
 from imagebuilder.build import build_image
+from imagebuilder.config.overlay import OverlayError
 from imagebuilder.config.request import Request, requests
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.control import parse_depends, parse_names
@@ -279,3 +280,22 @@ def test_a_feeds_package_for_another_architecture_is_refused_at_plan(
         plan_image(request_for(text), Log())
     said = "gadget (its architecture is 'arm_cortex-a7', and the tree takes all and mips_24kc)"
     assert said in caught.value.message
+
+
+def test_an_overlays_program_for_another_processor_is_refused_at_plan(
+    request_for: Callable[[str], Request], project: Path
+) -> None:
+    files = {
+        "usr/lib/libarm.so": ARM_LIBRARY,
+        "usr/lib/libmips.so": MIPS_LIBRARY,
+        "lib/firmware/modem": ARM_LIBRARY,
+        "etc/elf": b"\x7fELF",
+    }
+    with pytest.raises(OverlayError) as caught:
+        plan_image(request_for(write_overlay(project, "mine", files)), Log())
+    assert caught.value.message.splitlines() == [
+        f"overlay 'mine': {project}/overlays/mine/files/usr/lib/libarm.so is for another processor, arm, 32"
+        " bits, little endian",
+        "the image's processor is mips, 32 bits, big endian, soft float (mips_24kc)",
+    ]
+    assert caught.value.hint == "build it for mips_24kc, or leave it out"
