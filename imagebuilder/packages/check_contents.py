@@ -22,7 +22,7 @@ from imagebuilder.packages.universe import fits
 from imagebuilder.rootfs.tree import FileTree
 
 _FORM = "1"  # of what is kept of sets that were looked at; another number makes all of them anew
-_HARMLESS = "\t"  # begins a line that is a note, and no warning
+_NOTE = "\t"  # begins a line that is a note, and no warning
 _MOST_PATHS = 4
 _MOST_RULES = 8
 _KINDS = {FOLDER: "a folder", LINK: "a link"}
@@ -40,8 +40,8 @@ def check_contents(
     packages that are for another processor.
 
     going: all packages of the image, in the order of installing, laid for make (PackageManager.lay); over:
-    what the overlays hold; asked: what config, overlays and Python asked for: a clash of what nobody asked
-    for is only told where make forces it, as the tree's makers have it.
+    what the overlays hold; asked: what config, overlays and Python asked for. Where make lets one of the two
+    have its way, it is only told of a package that brings another one in, and of what nobody asked for.
     """
     place = job.cache / "indexes" / f"{_digest(job, going, over)}.together"
     if place.is_file():
@@ -54,7 +54,7 @@ def check_contents(
             place.parent.mkdir(parents=True, exist_ok=True)
             write_whole(place, "\n".join(told).encode())
     for line in told:
-        (job.log.note if line.startswith(_HARMLESS) else job.log.warn)(line.removeprefix(_HARMLESS))
+        (job.log.note if line.startswith(_NOTE) else job.log.warn)(line.removeprefix(_NOTE))
 
 
 def _digest(job: Job, going: Sequence[Selected], over: Mapping[str, Held]) -> str:
@@ -86,16 +86,19 @@ def _file(job: Job, supply: Supply, selected: Selected) -> Path:
 
 
 def _checked(job: Job, brought: Sequence[Brought], over: Mapping[str, Held], asked: Wish) -> list[str]:
-    """What is only told, a line each, _HARMLESS before some. ContentsError for the rest, all at once."""
+    """What is only told, a line each, _NOTE before some. ContentsError for the rest, all at once."""
     image = _Image(job, brought, frozenset(asked.add.values()))
-    rules = OverwriteRules(job.manager.replaces, forced=job.tree.forces_overwrite)
+    rules = OverwriteRules(
+        job.manager.replaces, forced=job.tree.forces_overwrite, claims=job.manager.overwrites_needed
+    )
     told, errors = [], []
     for clash in find_clashes(brought, rules):
-        harmless = rules.forced and image.differs_in_modes_alone(clash)
+        line = f"{_words(clash)}: make takes those of {clash.later.name}"
         asked_for = image.is_asked(clash.earlier) or image.is_asked(clash.later)
-        if harmless or (rules.forced and not asked_for):
-            line = f"{_words(clash)}: make takes those of {clash.later.name}"
-            told.append(_HARMLESS + line if harmless else line)
+        if clash.passes and (not asked_for or image.differs_in_modes_alone(clash)):
+            told.append(_NOTE + line)
+        elif clash.passes and image.needs(clash):
+            told.append(line)
         else:
             errors.append((f"{_words(clash)}\n{_askers(clash)}", image.cure(clash)))
     for wrong in misplaced(brought, over):
@@ -147,6 +150,10 @@ class _Image:
     def is_asked(self, selected: Selected) -> bool:
         """Whether somebody asked for a package, and not the tree or the profile."""
         return selected.why[0] in self.askers
+
+    def needs(self, clash: Clash) -> bool:
+        """Whether the later one was asked for and brought the other one in: it means to have its way."""
+        return len(clash.earlier.why) > 2 and clash.earlier.why[1] == clash.later.name
 
     def differs_in_modes_alone(self, clash: Clash) -> bool:
         """Whether the files of a clash are equal, and their modes are not: 17.01's base-files and

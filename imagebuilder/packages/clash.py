@@ -2,15 +2,17 @@
 
 opkg refuses a package whose file another one has brought, unless it replaces that one by its name or by one
 that it provides; with --force-overwrite, as in 17.01 and what was made of it, the later one silently wins.
+It does so everywhere over what it needs itself: a package that is asked for claims its files before the
+packages that it depends on are installed (18.06's base-files has a key that openwrt-keyring has too).
 apk refuses it unless one of the two replaces the other, or both were built from one source. Neither looks at
 what the files hold. Folders may be everybody's, and what is in a folder goes through another package's link
 to a folder. With both a file in a folder's place, and a link where a folder is already, are left out with no
 more than a line in the log; opkg also lays a file over a link that leads nowhere. The links of `Alternatives`
 are in no package.
 
-Source: opkg-lede, libopkg/opkg_install.c (check_data_file_clashes), pkg_depends.c (pkg_replaces) and
-libbb/unarchive.c, the same in the trees of 17.01.7 and 23.05.2, whose opkg was tried; apk-tools 3,
-src/package.c (apk_pkg_replaces_file).
+Source: opkg-lede, libopkg/opkg_install.c (check_data_file_clashes, update_file_ownership), pkg_depends.c
+(pkg_replaces) and libbb/unarchive.c, the same in the trees of 17.01.7 and 23.05.2, whose opkg was tried;
+apk-tools 3, src/package.c (apk_pkg_replaces_file).
 """
 
 from __future__ import annotations
@@ -36,39 +38,46 @@ class Brought:
 @dataclass(frozen=True, slots=True)
 class OverwriteRules:
     """What a tree's package manager lets pass. replaces: whether a package may take what another one has
-    brought before; forced: it takes everything, and nobody is told."""
+    brought before; forced: it takes everything, and nobody is told; claims: a package that is asked for
+    takes what those that it needs have brought."""
 
     replaces: Callable[[Package, Package], bool]
     forced: bool = False
+    claims: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """Two packages, in the order of installing, and the paths at which they want different things."""
+    """Two packages, in the order of installing, and the paths at which they want different things. passes:
+    the package manager lets the later one have its way, and tells nobody."""
 
     earlier: Selected
     later: Selected
     paths: tuple[str, ...]
+    passes: bool
 
 
 def find_clashes(brought: Sequence[Brought], rules: OverwriteRules) -> tuple[Clash, ...]:
     """The clashes of packages, which are given in the order of installing. Where the package manager is
     forced, equal files with equal modes are none: it does not matter which one wins."""
     root = _Root()
-    found: dict[tuple[int, int], list[str]] = {}
+    found: dict[tuple[int, int, bool], list[str]] = {}
     for number, each in enumerate(brought):
         for path, held in root.seen_through(each.contents.held):
             other = root.owners.get(path)
             if other is not None and root.refuses(path, held, forced=rules.forced):
-                earlier = brought[other].selected.package
-                replaced = held.kind != FOLDER and root.held[path].kind != FOLDER
-                if not (replaced and rules.replaces(each.selected.package, earlier)):
-                    found.setdefault((other, number), []).append(path)
-                    continue
+                earlier = brought[other].selected
+                files = FOLDER not in (held.kind, root.held[path].kind)
+                if not (files and rules.replaces(each.selected.package, earlier.package)):
+                    needed = rules.claims and len(earlier.why) > 2 and earlier.why[1] == each.selected.name
+                    passes = files and (rules.forced or needed)
+                    found.setdefault((other, number, passes), []).append(path)
+                    if not passes:
+                        continue
             root.put(path, held, number)
     return tuple(
-        Clash(brought[one].selected, brought[two].selected, tuple(paths))
-        for (one, two), paths in sorted(found.items())
+        Clash(brought[one].selected, brought[two].selected, tuple(paths), passes)
+        for (one, two, passes), paths in sorted(found.items())
     )
 
 

@@ -26,6 +26,10 @@ class PackageManager(PackageWords, Protocol):
     def trees_own(self) -> tuple[str, ...]:
         """Packages that trees install by their files, or at the one version that they name."""
 
+    @property
+    def overwrites_needed(self) -> bool:
+        """Whether a package that is asked for takes files of those that it needs."""
+
     def open(self, job: Job) -> Supply:
         """The packages that an image of the job's tree can have. TreeError, FeedUseError, TrustError and its
         kinds, DownloadError, OfflineError."""

@@ -66,6 +66,23 @@ def test_equal_files_are_a_clash_where_make_would_refuse_them() -> None:
     assert found(one, mode, rules=FORCED) == [("one", "two", ["/x"])]
 
 
+def test_a_package_that_is_asked_for_claims_its_files_before_those_that_it_needs_come() -> None:
+    top = brought("top", x="1", d="file")
+    below = brought("below", x="2", d_y="folder")
+    needed = Brought(Selected(below.selected.package, ("somebody", "top", "mid", "below")), below.contents)
+    rules = OverwriteRules(Opkg().replaces, claims=True)
+    assert [(each.paths, each.passes) for each in find_clashes([needed, top], rules)] == [
+        (("/d",), False),
+        (("/x",), True),
+    ]
+    assert not any(each.passes for each in find_clashes([below, top], rules))
+    assert not any(each.passes for each in find_clashes([needed, top], APK))
+    # who is needed by a needed one is there before that one is begun
+    mid = brought("mid", x="3")
+    inner = Brought(Selected(mid.selected.package, ("somebody", "top", "mid")), mid.contents)
+    assert not any(each.passes for each in find_clashes([needed, inner], rules))
+
+
 def replace_mode(held: Held, mode: int) -> Held:
     return held._replace(mode=mode)
 

@@ -11,7 +11,7 @@ from imagebuilder.ask import fetch_image
 from imagebuilder.build import build_image
 from imagebuilder.config.overlay import OverlayError
 from imagebuilder.config.request import Request, requests
-from imagebuilder.log import Event, Log, Warned
+from imagebuilder.log import Event, Log, Note, Warned
 from imagebuilder.model.control import parse_depends, parse_names
 from imagebuilder.model.package import Package
 from imagebuilder.packages.check_contents import ContentsError
@@ -133,18 +133,22 @@ def test_who_replaces_the_owner_takes_its_files(
     build_image(request_for(ADD_MORE), Log())
 
 
-def warned(request: Request) -> list[str]:
-    told: list[str] = []
+def told(request: Request) -> tuple[list[str], list[str]]:
+    """What warnings and notes a build says of packages that both bring something."""
+    warnings: list[str] = []
+    notes: list[str] = []
 
     def hear(event: Event) -> None:
         if isinstance(event, Warned):
-            told.append(event.text)
+            warnings.append(event.text)
+        elif isinstance(event, Note):
+            notes.append(event.text)
 
     build_image(request, Log().also(hear))
-    return told
+    return [line for line in warnings if "both bring" in line], [line for line in notes if "both" in line]
 
 
-def test_a_clash_of_what_nobody_asked_for_is_told_where_make_is_forced(
+def test_a_clash_of_what_nobody_asked_for_is_noted_where_make_is_forced(
     request_for: Callable[[str], Request], small_tree: Path
 ) -> None:
     for name in ("base-files", "busybox"):
@@ -152,9 +156,26 @@ def test_a_clash_of_what_nobody_asked_for_is_told_where_make_is_forced(
     error = refused(request_for(""))
     assert error.hint == 'say remove = ["base-files"] or remove = ["busybox"] in [packages]'
     force(small_tree)
-    told = "the packages base-files and busybox both bring /etc/x: make takes those of busybox"
-    assert told in warned(request_for(""))
-    assert told in warned(request_for(""))  # also where nothing is read again
+    said = "the packages base-files and busybox both bring /etc/x: make takes those of busybox"
+    assert told(request_for("")) == ([], [said])
+    assert told(request_for("")) == ([], [said])  # also where nothing is read again
+
+
+def test_a_package_that_is_asked_for_takes_files_of_those_that_it_needs(
+    request_for: Callable[[str], Request], small_tree: Path
+) -> None:
+    """opkg lets it; 18.06.9's base-files and openwrt-keyring are so."""
+    put(small_tree, Package("busybox", "1", depends=parse_depends("keyring")), {"/etc/key": file_of(b"mine")})
+    put(small_tree, Package("keyring", "1"), {"/etc/key": file_of(b"theirs")})
+    makefile = (small_tree / "Makefile").read_text()
+    (small_tree / "Makefile").write_text(
+        makefile.replace("kernel libc rssileds", "kernel keyring libc rssileds")
+    )
+    said = "the packages keyring and busybox both bring /etc/key: make takes those of busybox"
+    assert told(request_for("")) == ([], [said])
+    assert told(request_for('[packages]\nadd = ["busybox"]\n')) == ([said], [])
+    error = refused(request_for('[packages]\nadd = ["keyring", "busybox"]\n'))  # keyring comes first
+    assert error.message.startswith("the packages keyring and busybox both bring /etc/key\n")
 
 
 def test_a_package_that_others_need_keeps_its_place_without_the_files(
@@ -267,7 +288,8 @@ def test_files_that_differ_in_their_modes_alone_do_no_harm_where_make_is_forced(
     text = '[packages]\nadd = ["one", "two"]\n'
     refused(request_for(text))
     force(small_tree)
-    assert not [line for line in warned(request_for(text)) if "/etc/key" in line]
+    said = "the packages one and two both bring /etc/key: make takes those of two"
+    assert told(request_for(text)) == ([], [said])
 
 
 def test_a_feeds_package_for_another_architecture_is_refused_at_plan(

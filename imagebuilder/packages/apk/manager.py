@@ -70,6 +70,7 @@ class Apk:
 
     any_architecture = "noarch"
     trees_own = ("base-files", "libc", "kernel")  # trees install these at the one version that they name
+    overwrites_needed = False
 
     def version(self, version: Version, release: int) -> str:
         return python_version(version, release)

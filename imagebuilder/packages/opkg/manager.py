@@ -66,6 +66,7 @@ class Opkg:
 
     any_architecture = ANY_ARCHITECTURE
     trees_own = ("libc", "kernel")  # trees install these by their files
+    overwrites_needed = True
 
     def version(self, version: Version, release: int) -> str:
         return python_version(version, release)
