@@ -25,6 +25,7 @@ from imagebuilder.packages.feed import in_folder
 from imagebuilder.packages.lock import differences
 from imagebuilder.packages.resolution import Resolution, every_chain
 from imagebuilder.rootfs.overlay import combined, overlay_tree
+from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.server.archive import given_tree
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.tree import check_tree, read_tree
@@ -78,7 +79,7 @@ def fetch_image(request: Request, log: Log) -> tuple[Plan, Budgets]:
     with decided(request, log) as (inputs, found):
         with log.step("fetch"):
             laid = lay_packages(found.job, found.supply, found.plan.install, found.local)
-            check_contents(found.job, found.supply, laid.packages, {}, found.plan.wish)
+            check_contents(found.job, found.supply, laid.packages, EMPTY, found.plan.wish)
         with log.step("measure"):
             return found.plan, _measured(inputs, found)
 

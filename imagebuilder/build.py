@@ -25,7 +25,7 @@ from imagebuilder.log import Event, Log, StepFinished, Warned
 from imagebuilder.model.filespec import FilespecRecord, overlay_rules
 from imagebuilder.model.release import is_embedded
 from imagebuilder.model.result import Result, StepTime
-from imagebuilder.packages.check_contents import check_contents, held_by
+from imagebuilder.packages.check_contents import check_contents
 from imagebuilder.report.files import write_result
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.overlay import combined, overlay_tree
@@ -98,7 +98,7 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
             laid = lay_packages(decided.job, decided.supply, plan.install, decided.local)
         with log.step("stage"):
             over, filespecs = _stage(request.library.root, inputs, workspace.work, log)
-            check_contents(decided.job, decided.supply, laid.packages, held_by(over), plan.wish)
+            check_contents(decided.job, decided.supply, laid.packages, over, plan.wish)
         packs = plan.tree.places.kernel
         with _log_kept_on_failure(workspace), log.step("build"), _beside_make(view, packs) as ahead:
             build_log = workspace.result / BUILD_LOG

@@ -14,7 +14,6 @@ from imagebuilder.model.tree import Tree
 from imagebuilder.own.own import Own
 from imagebuilder.packages.package_list import package_list, read_list
 from imagebuilder.packages.supply import Job, Offers
-from imagebuilder.packages.swap import find_swaps
 
 
 def wish_of(loaded: LoadedConfig, overlays: Sequence[Overlay], own: Own) -> Wish:
@@ -47,6 +46,8 @@ def swapped(wish: Wish, job: Job, offers: Offers, profile: str) -> tuple[Wish, t
     ones."""
     if not wish.add:
         return wish, ()
+    from imagebuilder.packages.swap import find_swaps  # noqa: PLC0415 - many images add nothing
+
     swaps = find_swaps(
         wish,
         read_list(_defaults(job.tree, profile)),

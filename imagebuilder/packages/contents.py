@@ -23,7 +23,7 @@ from imagebuilder.rootfs.tree import FileTree
 
 _FORMAT = "imagebuilder package contents 1"
 FILE, FOLDER, LINK = "f", "d", "l"
-_KINDS = {"file": FILE, "dir": FOLDER, "symlink": LINK}
+KINDS = {"file": FILE, "dir": FOLDER, "symlink": LINK}
 
 
 class Held(NamedTuple):
@@ -54,7 +54,7 @@ def contents_of_tree(tree: FileTree) -> Contents:
             found = read_code(data, path)
             if found is not None:
                 code[path] = found
-        held[path] = Held(_KINDS[entry.kind], entry.mode, mark)
+        held[path] = Held(KINDS[entry.kind], entry.mode, mark)
     return Contents(held, code)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagebuilder.config.model_config import VariableValue
 from imagebuilder.config.overlay import Overlay, OverlayError
 from imagebuilder.host.beneath import real_folder
 from imagebuilder.host.elf import ELF_MAGIC, is_elf
-from imagebuilder.host.processor import MachineCode, is_foreign, processor_of, read_code
 from imagebuilder.rootfs.files import content, read_tree
 from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, file_of
+
+if TYPE_CHECKING:
+    from imagebuilder.host.processor import MachineCode
 
 FILES = "files"
 TEMPLATE_ENDING = ".j2"
@@ -50,10 +53,14 @@ def overlay_tree(overlay: Overlay, folder: Path, variables: Mapping[str, Variabl
     return FileTree(rendered)
 
 
-def check_processor(overlays: Iterable[tuple[Overlay, Path]], arch: str) -> None:
+def check_processor(overlays: Sequence[tuple[Overlay, Path]], arch: str) -> None:
     """OverlayError names every program, library and kernel module of overlays that is for another processor
     than packages of this architecture. An architecture whose processor is not known passes all. overlays:
     each with its folder. BeneathError as overlay_tree()."""
+    if not overlays:
+        return
+    from imagebuilder.host.processor import is_foreign, processor_of  # noqa: PLC0415 - for overlays alone
+
     processor = processor_of(arch)
     if processor is None:
         return
@@ -74,6 +81,8 @@ def check_processor(overlays: Iterable[tuple[Overlay, Path]], arch: str) -> None
 
 def _code(file: Path, path: str) -> MachineCode | None:
     """What a file says of its processor; only what begins as ELF is read whole."""
+    from imagebuilder.host.processor import read_code  # noqa: PLC0415 - for overlays alone
+
     with file.open("rb") as stream:
         head = stream.read(len(ELF_MAGIC))
         return read_code(head + stream.read(), path) if is_elf(head) else None
