@@ -56,6 +56,34 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "equal files are no clash anywhere",
+        "packages/clash.py",
+        "return not (same and (forced or unseen))",
+        "return not same",
+        "packages/test_clash.py::test_equal_files_are_a_clash_where_make_would_refuse_them",
+    ),
+    Mutation(
+        "who is replaced takes the files",
+        "packages/opkg/manager.py",
+        "names = {earlier.name, *earlier.provides}",
+        "names = {later.name, *later.provides}",
+        "packages/test_clash.py::test_who_replaces_takes_the_files",
+    ),
+    Mutation(
+        "a default that somebody names makes room",
+        "packages/swap.py",
+        "and name not in (*wish.add, *wish.remove, *theirs.remove)",
+        "and name not in (*wish.remove, *theirs.remove)",
+        "packages/test_swap.py::test_what_stays",
+    ),
+    Mutation(
+        "a library of another floating point ABI",
+        "host/processor.py",
+        "return self.linked and told and self.hard_float != processor.hard_float",
+        "return False",
+        "host/test_processor.py::test_who_runs_what",
+    ),
+    Mutation(
         "the `all` architecture before the board's",
         "packages/universe.py",
         "version_key(package.version), package.architecture != ANY_ARCHITECTURE",

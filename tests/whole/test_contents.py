@@ -103,16 +103,21 @@ def test_what_the_hint_says_helps(request_for: Callable[[str], Request], two_bus
     assert "busybox-more" in [each.name for each in result.packages]
 
 
-def force(tree: Path) -> None:
-    """As 17.01's Makefile calls opkg."""
-    makefile = (tree / "Makefile").read_text()
-    (tree / "Makefile").write_text(f"OPKG := opkg \\\n\t--force-overwrite \\\n\t--cache dl\n{makefile}")
+def force(tree: Path, file: str = "Makefile") -> None:
+    """As 17.01's Makefile calls opkg, and PandoraBox's rootfs.mk."""
+    place = tree / file
+    text = place.read_text() if place.is_file() else ""
+    place.write_text(f"OPKG := opkg \\\n\t--force-overwrite \\\n\t--cache dl\n{text}")
 
 
+@pytest.mark.parametrize("file", ["Makefile", "include/rootfs.mk"])
 def test_where_make_would_let_the_last_one_win_it_is_refused_too(
-    request_for: Callable[[str], Request], two_busyboxes: Path
+    request_for: Callable[[str], Request], two_busyboxes: Path, file: str
 ) -> None:
-    force(two_busyboxes)
+    put(two_busyboxes, Package("same", "1"), {"/usr/bin/a0": symlink("../../bin/busybox")})
+    refused(request_for('[packages]\nadd = ["same"]\n'))
+    force(two_busyboxes, file)
+    fetch_image(request_for('[packages]\nadd = ["same"]\n'), Log())
     assert refused(request_for(ADD_MORE)).hint == 'say remove = ["busybox"] in [packages]'
 
 
