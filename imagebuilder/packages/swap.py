@@ -35,7 +35,7 @@ def find_swaps(
         for name, package in there
         if package is not None
         and package.name not in named
-        and name not in (*wish.add, *wish.remove, *theirs.remove)
+        and name not in (*wish.remove, *theirs.remove)
     ]
     found: dict[str, Swap] = {}
     for name, other in defaults:

@@ -72,8 +72,8 @@ MUTATIONS = (
     Mutation(
         "a default that somebody names makes room",
         "packages/swap.py",
-        "and name not in (*wish.add, *wish.remove, *theirs.remove)",
-        "and name not in (*wish.remove, *theirs.remove)",
+        "        and package.name not in named\n",
+        "",
         "packages/test_swap.py::test_what_stays",
     ),
     Mutation(
