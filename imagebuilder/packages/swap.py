@@ -33,9 +33,7 @@ def find_swaps(
     defaults = [
         (name, package)
         for name, package in there
-        if package is not None
-        and package.name not in named
-        and name not in (*wish.remove, *theirs.remove)
+        if package is not None and package.name not in named and name not in (*wish.remove, *theirs.remove)
     ]
     found: dict[str, Swap] = {}
     for name, other in defaults:
