@@ -23,9 +23,11 @@ from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets, Fit
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Tree
+from imagebuilder.packages.check_contents import check_contents
 from imagebuilder.packages.feed import in_folder
 from imagebuilder.packages.lock import differences
 from imagebuilder.packages.resolution import Resolution, every_chain
+from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.server.archive import given_tree
 from imagebuilder.stage import staged
 from imagebuilder.tree.plan import Plan
@@ -90,6 +92,7 @@ def fetch_image(request: Request, log: Log) -> tuple[Plan, Budgets]:
         with log.step("fetch"):
             laid = lay_packages(found.job, found.supply, found.plan.install, found.local)
             check_locked(inputs, found, laid.made)
+            check_contents(found.job, found.supply, laid.packages, EMPTY, found.plan.wish)
         with log.step("measure"):
             return found.plan, _measured(inputs, found)
 

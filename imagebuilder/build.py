@@ -24,6 +24,7 @@ from imagebuilder.host.tools import require
 from imagebuilder.log import Event, Log, StepFinished, Warned
 from imagebuilder.model.release import is_embedded
 from imagebuilder.model.result import Result, StepTime
+from imagebuilder.packages.check_contents import check_contents
 from imagebuilder.report.files import write_result
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.stage import Staged, staged
@@ -93,6 +94,7 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
         with log.step("stage"):
             overlays = _stage(request.library.root, inputs, workspace.work, log)
             check_locked(inputs, decided, laid.made)
+            check_contents(decided.job, decided.supply, laid.packages, overlays.tree, plan.wish)
         packs = plan.tree.places.kernel
         with _log_kept_on_failure(workspace), log.step("build"), _beside_make(view, packs) as ahead:
             build_log = workspace.result / BUILD_LOG

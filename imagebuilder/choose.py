@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,8 +130,10 @@ def _read(
 
 @dataclass(frozen=True)
 class Laid:
-    """records: what filespecs did; made: the packages that were made here, by name, with size and hash."""
+    """packages: of the image, as make will install them, in that order: with the sizes and hashes of those
+    that were made here. records: what filespecs did; made: the packages that were made here, by name."""
 
+    packages: tuple[Selected, ...]
     records: tuple[FilespecRecord, ...] = ()
     made: Mapping[str, Package] = field(default_factory=dict)
 
@@ -145,14 +147,15 @@ def lay_packages(job: Job, supply: Supply, selected: Sequence[Selected], local: 
     ours = _made_here(selected)
     if not (supply.feeds or ours):
         job.manager.lay_tree(job, supply)
-        return Laid()
+        return Laid(tuple(selected))
     theirs = _of_feeds(selected)
     places = _places(job, supply, [each.package for each in (*theirs, *_originals(local))])
-    laid = Laid()
+    laid = Laid(tuple(selected))
     if ours:
         made = _make(job, supply, selected, local, places=places, others=lambda: places)
-        laid = Laid(made.records, made.packages)
-        theirs += [Selected(made.packages[each.name], each.why) for each in ours]
+        now = {each.name: replace(each, package=made.packages[each.name]) for each in ours}
+        laid = Laid(tuple(now.get(each.name, each) for each in selected), made.records, made.packages)
+        theirs += now.values()
         places = [*places, in_folder(made.folder)]
     job.manager.lay(job, supply, theirs, places)
     return laid

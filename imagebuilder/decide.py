@@ -26,19 +26,20 @@ from imagebuilder.host.sandbox import open_view
 from imagebuilder.host.tools import require
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets
-from imagebuilder.model.package import Package, Wish
+from imagebuilder.model.package import Package, Swap, Wish
 from imagebuilder.own.local import Local
 from imagebuilder.own.own import Own, open_own
 from imagebuilder.packages.lock import check_same, differences, lock_entry, locked_parts
 from imagebuilder.packages.managers import manager_of
 from imagebuilder.packages.resolution import PlanError
 from imagebuilder.packages.supply import Job, Offers, Supply
+from imagebuilder.rootfs.overlay import check_processor
 from imagebuilder.seen import told_board
 from imagebuilder.stage import locked_files
 from imagebuilder.tree.make import hooks_text, make_arguments
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.tree import choose_profile, read_tree
-from imagebuilder.wish import whole_wish, wish_of
+from imagebuilder.wish import swapped, whole_wish, wish_of
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
     with log.step("tree"):
         source, job = _open(request, inputs, work, log, locked)
     with log.step("plan"):
+        check_processor([(each.overlay, each.folder) for each in inputs.overlays], job.tree.arch)
         known, profile = told_board(inputs.board, choose_profile(inputs.board, job.tree), job.tree)
         supply = job.manager.open(job)
         supply.note_unusable(log)
@@ -127,10 +129,11 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         for warning in own.python.warnings:
             log.warn(warning)
         wish = wish_of(inputs.loaded, [each.overlay for each in inputs.overlays], own)
+        wish, swaps = swapped(wish, job, supply.offers, profile.name)
         wanted = whole_wish(wish, job.tree, profile.name)
         with _lock_blamed(locked, wish, config.name):
             chosen = choose_packages(job, wanted, supply, own, locked=locked)
-        plan = _plan(inputs, job, known, profile, wish=wish, chosen=chosen, own=own)
+        plan = _plan(inputs, job, known, profile, wish=wish, chosen=chosen, own=own, swaps=swaps)
         _warn(plan, known, log)
         budgeting = open_budgeting(plan, config, inputs.board, inputs.overlays, chosen.local.known())
         found = budgets(
@@ -180,6 +183,7 @@ def _plan(
     wish: Wish,
     chosen: ChosenPackages,
     own: Own,
+    swaps: tuple[Swap, ...],
 ) -> Plan:
     """All that was decided. wish: before packages became needless."""
     config, tree = inputs.loaded.config, job.tree
@@ -205,6 +209,7 @@ def _plan(
         install=chosen.found.selected,
         shaken=chosen.local.remade.shaken,
         back=dict(chosen.found.back),
+        swaps=swaps,
         disabled_services=disabled,
         overlays=tuple(each.overlay.name for each in inputs.overlays),
         make=tuple(make),
@@ -216,6 +221,9 @@ def _warn(plan: Plan, known: Board, log: Log) -> None:
     """What a plan does that its config did not mean."""
     for name, chain in plan.back.items():
         log.warn(f"'{name}' was removed, and stays, because it is needed: {' -> '.join(chain)}")
+    for swap in plan.swaps:
+        if not swap.done:
+            log.warn(str(swap))
     for image in plan.unchecked:
         log.warn(f"{not_known(known, image)}: it cannot be checked, and build refuses it ({HOW_TO_TELL})")
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from imagebuilder.config.config import LoadedConfig
 from imagebuilder.config.overlay import Overlay
-from imagebuilder.model.package import Wish
+from imagebuilder.model.package import Swap, Wish
 from imagebuilder.model.tree import Tree
 from imagebuilder.own.own import Own
-from imagebuilder.packages.package_list import package_list
+from imagebuilder.packages.package_list import package_list, read_list
+from imagebuilder.packages.supply import Job, Offers
 
 
 def wish_of(loaded: LoadedConfig, overlays: Sequence[Overlay], own: Own) -> Wish:
@@ -29,10 +31,32 @@ def wish_of(loaded: LoadedConfig, overlays: Sequence[Overlay], own: Own) -> Wish
 
 def whole_wish(wish: Wish, tree: Tree, profile: str) -> Wish:
     """What make then asks the package manager for: the same, and what tree and profile install."""
-    trees = {"kernel": "the ImageBuilder itself"}
-    trees |= dict.fromkeys(tree.default_packages, f"the default packages of {tree.target}")
-    trees |= dict.fromkeys(tree.profiles[profile].packages, f"the profile {profile}")
+    trees = {"kernel": "the ImageBuilder itself"} | _defaults(tree, profile)
     return package_list(trees, wish, release=tree.release)
+
+
+def _defaults(tree: Tree, profile: str) -> dict[str, str]:
+    """The words of the tree's and the profile's lists, and whose each is."""
+    words = dict.fromkeys(tree.default_packages, f"the default packages of {tree.target}")
+    return words | dict.fromkeys(tree.profiles[profile].packages, f"the profile {profile}")
+
+
+def swapped(wish: Wish, job: Job, offers: Offers, profile: str) -> tuple[Wish, tuple[Swap, ...]]:
+    """The same without the defaults whose place other packages take, and all that could be said of such
+    ones."""
+    if not wish.add:
+        return wish, ()
+    from imagebuilder.packages.swap import find_swaps  # noqa: PLC0415 - many images add nothing
+
+    swaps = find_swaps(
+        wish,
+        read_list(_defaults(job.tree, profile)),
+        offers.universe,
+        job.manager.quarrel,
+        replace=job.config.packages.replace,
+    )
+    gone = tuple(each.gone for each in swaps if each.done)
+    return replace(wish, remove=(*wish.remove, *gone)), swaps
 
 
 def _asked_by(key: str, loaded: LoadedConfig) -> str:

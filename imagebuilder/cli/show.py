@@ -105,6 +105,7 @@ def plan(found: Plan, budgets: Budgets) -> None:
             ("packages", f"{tree.package_manager}, {tree.arch}"),
             ("Python", found.python),
             ("overlays", ", ".join(found.overlays) or "none"),
+            *(("replaced", str(each)) for each in found.swaps if each.done),
             ("disabled", ", ".join(found.disabled_services) or "none"),
             ("make", shlex.join(("make", *found.make))),
         ]

@@ -220,8 +220,8 @@ def merge(
 
 
 def _merge_pair(
-    into: dict[str, list[str]],
-    values: Mapping[str, list[str]],
+    into: dict[str, Any],
+    values: Mapping[str, Any],
     origin: str,
     pair: tuple[str, str, str],
     origins: Origins,
@@ -235,6 +235,9 @@ def _merge_pair(
         into[other] = [name for name in into[other] if name not in names or name in values.get(other, [])]
         place = f"{table}.{key}"
         origins[place] = (*origins.get(place, ()), origin)
+    for key in values.keys() - {*keys}:
+        into[key] = values[key]
+        origins[f"{table}.{key}"] = (origin,)
 
 
 def _merge_named(

@@ -135,6 +135,13 @@ class Packages(Model):
         description="Packages of the tree's and the profile's defaults that stay out: `[\"ppp\"]`. One that"
         " another package needs goes in all the same, with a warning. Left out: none.",
     )
+    replace: bool | None = Field(
+        default=None,
+        description="Whether packages that are added take the place of defaults of the tree and the profile"
+        ' that bring the same files: `add = ["dnsmasq-full"]` that of dnsmasq. What the config, an overlay'
+        " or an app names stays. Left out: they do where the two packages declare that they conflict; of the"
+        " others `plan` tells.",
+    )
 
 
 class Services(Model):

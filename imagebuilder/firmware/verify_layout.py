@@ -16,8 +16,8 @@ from imagebuilder.firmware.formats.padding import marker_checks
 from imagebuilder.firmware.formats.tplink import ERASE_BLOCK
 from imagebuilder.firmware.rootfs import RootFs, place_of
 from imagebuilder.firmware.subject import DISKS, Subject, of_kind
-from imagebuilder.firmware.verify_machine import machine_of
 from imagebuilder.host.elf import MACHINES, ElfError, ElfHeader, read_header
+from imagebuilder.host.processor import processor_of
 from imagebuilder.model.firmware import Check, Part
 
 _NOR = ("tplink-v1", "tplink-v2", "uimage-squashfs", "vendor-uimage-squashfs", "kernel-squashfs")
@@ -223,8 +223,8 @@ def read_shell(root: RootFs, unpacked: Path) -> Shell | None:
 
 def program_checks(shell: Shell | None, arch: str) -> Iterator[Check]:
     """The shell is a program for the board's processor, and may be run."""
-    machine, order = machine_of(arch)
-    if shell is None or not machine:
+    processor = processor_of(arch)
+    if shell is None or processor is None:
         return
     yield holds(
         "mode of the shell", bool(shell.mode & 0o111), expected="may be run", found=f"{shell.mode:04o}"
@@ -234,5 +234,5 @@ def program_checks(shell: Shell | None, arch: str) -> Iterator[Check]:
         yield Check("shell", "a program", "no ELF file", False)
         return
     found = f"{MACHINES.get(program.machine, program.machine)}, {program.order}"
-    wanted = f"{machine}, {order}"
+    wanted = f"{processor.name}, {processor.order}"
     yield holds("processor of the shell", found == wanted, expected=wanted, found=found, proves="processor")

@@ -13,23 +13,9 @@ from dataclasses import dataclass
 from imagebuilder.firmware.checks import equal, holds
 from imagebuilder.firmware.formats.uimage import KERNEL_TYPE
 from imagebuilder.firmware.subject import Subject, in_image, of_kind, on_boot_partition
+from imagebuilder.host.processor import processor_of
 from imagebuilder.model.firmware import Check, Part
 
-# how architectures begin, to uImage's and ELF's names of the machine, and the byte order
-_MACHINES = (
-    ("mipsel", "mips", "little endian"),
-    ("mips64el", "mips", "little endian"),
-    ("mips", "mips", "big endian"),
-    ("arm_", "arm", "little endian"),
-    ("armeb", "arm", "big endian"),
-    ("aarch64", "aarch64", "little endian"),
-    ("x86_64", "x86_64", "little endian"),
-    ("i386", "x86", "little endian"),
-    ("powerpc", "powerpc", "big endian"),
-    ("riscv", "riscv", "little endian"),
-    ("loongarch64", "loongarch", "little endian"),
-    ("arc_", "arc", "little endian"),
-)
 # how functions return: MIPS `jr $ra`, ARM `bx lr` and `mov pc, lr`, AArch64 `ret`, PowerPC `blr`
 _RETURNS = (
     ("mips", "big endian", "03e00008"),
@@ -59,11 +45,6 @@ class Machine:
 
     def __str__(self) -> str:
         return f"{self.name}, {self.order}"
-
-
-def machine_of(arch: str) -> tuple[str, str]:
-    """The machine and byte order of an architecture's name; empty where it is not known."""
-    return next(((machine, order) for begin, machine, order in _MACHINES if arch.startswith(begin)), ("", ""))
 
 
 def code_machine(code: bytes | memoryview) -> Machine | None:
@@ -97,10 +78,11 @@ def kernel_machine(part: Part) -> Machine | None:
 
 def machine_checks(subject: Subject) -> Iterator[Check]:
     """The processor that kernel and packages are for. Parts that could not be read say nothing here."""
-    machine, order = machine_of(subject.profile.arch)
+    processor = processor_of(subject.profile.arch)
+    machine = processor.name if processor is not None else ""
     yield from _header_checks(subject, machine)
-    if machine:
-        yield from _kernel_checks(subject, Machine(machine, order))
+    if processor is not None:
+        yield from _kernel_checks(subject, Machine(processor.name, processor.order))
     if subject.facts is not None and "ARCH" in subject.facts.release:
         yield equal("architecture of the packages", subject.profile.arch, subject.facts.release["ARCH"])
 

@@ -33,11 +33,12 @@ MACHINES = {
     258: "loongarch",
 }
 Layouts = Mapping[int, str]  # for struct, by the file's bits
-_HEADER = {32: "2xHIIIIIHHHHH", 64: "2xHIQQQIHHHHH"}
+_HEADER = {32: "HHIIIIIHHHHH", 64: "HHIQQQIHHHHH"}
 _SEGMENT = {32: "III4xII", 64: "I4xQQ8xQQ"}
 _SECTION = {32: "4xI8xII", 64: "4xI16xQQ"}
 _DYNAMIC = {32: "iI", 64: "qQ"}
-PT_LOAD, _PT_DYNAMIC = 1, 2
+ET_REL, ET_EXEC, ET_DYN = 1, 2, 3
+PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_MIPS_ABIFLAGS = 1, 2, 3, 0x70000003
 SHT_NOBITS = 8
 _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 10, 14, 15, 29
 
@@ -85,9 +86,10 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ElfHeader:
-    """An ELF file's header. bits: 32 or 64; machine: e_machine; flags: e_flags; entry: an address; size:
-    e_ehsize, in bytes."""
+    """An ELF file's header. kind: e_type; bits: 32 or 64; machine: e_machine; flags: e_flags; entry: an
+    address; size: e_ehsize, in bytes."""
 
+    kind: int
     machine: int
     bits: int
     little_endian: bool
@@ -148,8 +150,9 @@ def read_header(data: bytes | memoryview) -> ElfHeader:
         numbers = struct.unpack_from(orders[data[5]] + _HEADER[bits], data, 16)
     except struct.error as error:
         raise ElfError(f"it ends too early: {error}") from error
-    machine, _, entry, segments, sections, flags, size, *tables = numbers
+    kind, machine, _, entry, segments, sections, flags, size, *tables = numbers
     return ElfHeader(
+        kind,
         machine,
         bits,
         data[5] == 1,
@@ -181,7 +184,7 @@ def read_elf(data: bytes) -> Elf:
     """What a program or library wants. ElfError for what is no ELF file, or damaged."""
     header = read_header(data)
     segments = header.segments(data)
-    dynamic = [segment for segment in segments if segment.kind == _PT_DYNAMIC]
+    dynamic = [segment for segment in segments if segment.kind == PT_DYNAMIC]
     tags = [(tag, value) for segment in dynamic for tag, value in _tags(header, data, segment)]
     values = dict(tags)
     if _DT_STRTAB not in values:

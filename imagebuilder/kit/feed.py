@@ -9,10 +9,11 @@ from pathlib import Path
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.handover import write_whole
-from imagebuilder.kit.layout import PACKAGES_DIR
+from imagebuilder.kit.layout import ARCHITECTURE, PACKAGES_DIR
 from imagebuilder.model.package import Package
 from imagebuilder.packages.opkg.ipk_reader import read_control
 from imagebuilder.packages.opkg.opkg import compressed_index, format_index, read_index
+from imagebuilder.packages.universe import ANY_ARCHITECTURE
 
 INDEX = "Packages"
 _LOCAL = "file:"
@@ -91,7 +92,8 @@ def feeds_of(tree: Path) -> tuple[PackageFolder, ...]:
 
 def offered(tree: Path, say: Say) -> Offer:
     """All packages that can go into an image. A feed without an index is passed over with a line of
-    warning, as opkg does. Raises KitFeedError and packages.opkg.opkg's errors."""
+    warning, as opkg does, and so is a package of another architecture. Raises KitFeedError and
+    packages.opkg.opkg's errors."""
     packages: list[Package] = []
     where: dict[tuple[str, str], Path] = {}
     for feed in feeds_of(tree):
@@ -104,6 +106,8 @@ def offered(tree: Path, say: Say) -> Offer:
             say(f" * opkg_update: Failed to read the index of feed {feed.name} in {feed.folder}.")
             continue
         for package in found:
-            if where.setdefault((package.name, package.version), feed.folder) == feed.folder:
+            if package.architecture not in (ANY_ARCHITECTURE, ARCHITECTURE):
+                say(f" * Package {package.name} is for {package.architecture}, not {ARCHITECTURE}: ignored.")
+            elif where.setdefault((package.name, package.version), feed.folder) == feed.folder:
                 packages.append(package)
     return Offer(tuple(packages), where)

@@ -100,6 +100,27 @@ class Wish:
         return replace(self, add={name: who for name, who in self.add.items() if name not in names})
 
 
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """A default package of tree or profile that another one stands in for. gone: the default, as the list
+    names it; by: the name that was added, which brings what takes its place; reason: a clause. declared: they
+    say that they cannot be in one image; done: the default does not go in, else somebody has to say so."""
+
+    gone: str
+    by: str
+    reason: str
+    declared: bool
+    done: bool
+
+    def __str__(self) -> str:
+        if self.done:
+            return f"{self.by} takes the place of the default {self.gone}: {self.reason}"
+        return (
+            f"{self.by} would take the place of the default {self.gone}, which goes in beside it:"
+            f' {self.reason}; say remove = ["{self.gone}"], or replace = true, in [packages]'
+        )
+
+
 class Way(Sequence[str]):
     """Who asked for a package, then the names of packages from the one that was asked for down to it. It
     keeps who needs each package, which all ways of an image share, and is written out when it is looked at:

@@ -44,7 +44,8 @@ class Places(Model):
 class Tree(Model):
     """An unpacked ImageBuilder. folder: where it lies. version: as the tree calls its release; series: of
     OpenWrt, where version does not name it (a fork's). disables_services: make knows DISABLED_SERVICES;
-    sizes_rootfs: it knows ROOTFS_PARTSIZE."""
+    sizes_rootfs: it knows ROOTFS_PARTSIZE; forces_overwrite: its opkg lays files over those of other packages
+    (--force-overwrite)."""
 
     folder: str
     distribution: str
@@ -56,6 +57,7 @@ class Tree(Model):
     profiles: dict[str, TreeProfile]
     disables_services: bool
     sizes_rootfs: bool = True
+    forces_overwrite: bool = False
     places: Places = Places()
     series: str = ""
 

@@ -26,6 +26,10 @@ class PackageManager(PackageWords, Protocol):
     def trees_own(self) -> tuple[str, ...]:
         """Packages that trees install by their files, or at the one version that they name."""
 
+    @property
+    def overwrites_needed(self) -> bool:
+        """Whether a package that is asked for takes files of those that it needs."""
+
     def open(self, job: Job) -> Supply:
         """The packages that an image of the job's tree can have. TreeError, FeedUseError, TrustError and its
         kinds, DownloadError, OfflineError."""
@@ -51,6 +55,12 @@ class PackageManager(PackageWords, Protocol):
     def paths(self, file: Path) -> tuple[str, ...] | None:
         """The files in a package that nobody has checked; None where that cannot be told.
         PackageFileError."""
+
+    def replaces(self, later: Package, earlier: Package) -> bool:
+        """Whether a package may take files that one that was installed before has brought."""
+
+    def quarrel(self, one: Package, other: Package) -> bool:
+        """Whether two packages cannot be in one image, by what either of them says."""
 
     def lay(self, job: Job, supply: Supply, wanted: Sequence[Selected], finders: Sequence[Finder]) -> None:
         """Give make one feed with these packages, in place of the tree's feeds. FeedError names all that is

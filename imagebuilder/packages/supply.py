@@ -4,7 +4,7 @@ and where their files are."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.fs import expand_home
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
-from imagebuilder.model.package import LOCAL, Package, PackageList
+from imagebuilder.model.package import LOCAL, Package, PackageList, UnusablePackage
 from imagebuilder.model.release import Release
 from imagebuilder.model.tree import Tree
 from imagebuilder.packages.feed import Finder, in_folder
@@ -59,6 +59,9 @@ class Offers:
 
     def with_made(self, made: Iterable[Package], pins: Mapping[str, str]) -> Offers:
         """The same with packages that are made here."""
+        made = tuple(made)
+        if not made and pins == self.pins:
+            return self  # with the universe, if there is one by now
         return replace(self, packages=(*self.packages, *made), pins=pins)
 
 
@@ -191,6 +194,27 @@ class Job:
             hint = "its url is an address, or a folder"
             raise FeedUseError(f"feed '{use.name}': there is no folder {folder}", hint=hint)
         return folder
+
+
+def for_architectures(packages: PackageList, known: Collection[str]) -> PackageList:
+    """The packages of these architectures: opkg and apk pass over others, and opkg over those that name none.
+    known: the words for them, the tree's own last."""
+    if {package.architecture for package in packages} <= set(known):
+        return packages
+    taken = " and ".join(filter(None, known))
+    others = [
+        UnusablePackage(
+            each.name,
+            f"its architecture is {each.architecture!r}, and the tree takes {taken}"
+            if each.architecture
+            else "it names no architecture",
+        )
+        for each in packages
+        if each.architecture not in known
+    ]
+    return PackageList(
+        (each for each in packages if each.architecture in known), (*packages.unusable, *others)
+    )
 
 
 def folder_finders(feeds: Iterable[Feed]) -> list[Finder]:

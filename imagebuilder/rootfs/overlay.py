@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagebuilder.config.model_config import VariableValue
 from imagebuilder.config.overlay import Overlay, OverlayError
 from imagebuilder.host.beneath import real_folder
+from imagebuilder.host.elf import ELF_MAGIC, is_elf
 from imagebuilder.rootfs.files import content, read_tree
 from imagebuilder.rootfs.modes import holds_secret, mode_of, open_to_all
 from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, file_of
+
+if TYPE_CHECKING:
+    from imagebuilder.host.processor import MachineCode
 
 FILES = "files"
 TEMPLATE_ENDING = ".j2"
@@ -113,6 +118,41 @@ def _filled(
     given = {name: variables[name] for name in sorted(names & variables.keys())}
     shown = {name: hidden[name] for name in sorted(names & hidden.keys())}
     return b"".join([raw, b"\0", repr((given, shown)).encode()])
+
+
+def check_processor(overlays: Sequence[tuple[Overlay, Path]], arch: str) -> None:
+    """OverlayError names every program, library and kernel module of overlays that is for another processor
+    than packages of this architecture. An architecture whose processor is not known passes all. overlays:
+    each with its folder. BeneathError as overlay_tree()."""
+    if not overlays:
+        return
+    from imagebuilder.host.processor import is_foreign, processor_of  # noqa: PLC0415 - for overlays alone
+
+    processor = processor_of(arch)
+    if processor is None:
+        return
+    wrong = []
+    for overlay, folder in overlays:
+        root = folder / FILES
+        files = EMPTY if real_folder(folder, FILES) is None else read_tree(root)
+        for path, entry in files.items():
+            code = _code(entry.source, path) if entry.source is not None else None
+            if code is not None and is_foreign(path, code, processor):
+                wrong.append(f"overlay '{overlay.name}': {root}{path} is for another processor, {code}")
+    if wrong:
+        raise OverlayError(
+            "\n".join([*wrong, f"the image's processor is {processor} ({arch})"]),
+            hint=f"build it for {arch}, or leave it out",
+        )
+
+
+def _code(file: Path, path: str) -> MachineCode | None:
+    """What a file says of its processor; only what begins as ELF is read whole."""
+    from imagebuilder.host.processor import read_code  # noqa: PLC0415 - for overlays alone
+
+    with file.open("rb") as stream:
+        head = stream.read(len(ELF_MAGIC))
+        return read_code(head + stream.read(), path) if is_elf(head) else None
 
 
 def combined(overlays: Sequence[tuple[Overlay, FileTree]]) -> FileTree:

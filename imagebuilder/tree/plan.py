@@ -8,7 +8,7 @@ from pydantic import Field, InstanceOf, model_serializer
 
 from imagebuilder.config.board import Profile
 from imagebuilder.model.base import Many, Model
-from imagebuilder.model.package import Selected, Wish, shown_way
+from imagebuilder.model.package import Selected, Swap, Wish, shown_way
 from imagebuilder.model.result import ShakenPackage
 from imagebuilder.model.tree import Tree
 
@@ -29,8 +29,9 @@ class Plan(Model):
 
     wish: what the config, its overlays and its Python ask for, which make gets as PACKAGES. wanted: what make
     then asks the package manager for, before dependencies. install: all packages of the image, dependencies
-    first; back: names that were to stay out and are there all the same, and why. make: the command, all but
-    its paths. unchecked: images of which neither board nor tree say what they are.
+    first; back: names that were to stay out and are there all the same, and why; swaps: defaults in whose
+    place others go in, or should. make: the command, all but its paths. unchecked: images of which neither
+    board nor tree say what they are.
     """
 
     config: str
@@ -44,6 +45,7 @@ class Plan(Model):
     install: Many[InstanceOf[Selected]]
     shaken: Many[ShakenPackage] = ()
     back: dict[str, Many[str]] = Field(default_factory=dict)
+    swaps: Many[InstanceOf[Swap]] = ()
     disabled_services: Many[str]
     overlays: Many[str]
     make: Many[str]

@@ -98,9 +98,18 @@ def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series:
         profiles=profiles,
         disables_services="DISABLED_SERVICES" in makefile,
         sizes_rootfs=re.search(r"(?<!\w)ROOTFS_PARTSIZE", makefile) is not None,
+        forces_overwrite=_forces_overwrite(folder, makefile),
         places=_places(answer),
         series=series or computed,
     )
+
+
+def _forces_overwrite(folder: Path, makefile: str) -> bool:
+    """Whether make calls opkg with --force-overwrite, as in 17.01; from 18.06 on it is called as rootfs.mk
+    says, and is not."""
+    texts = (makefile, text_of(folder / "include/rootfs.mk"))
+    lines = (line for text in texts for line in text.splitlines())
+    return any("--force-overwrite" in line.split("#")[0] for line in lines)
 
 
 def _places(answer: MakeAnswer) -> Places:

@@ -28,7 +28,6 @@ from imagebuilder.firmware.verify import (
     verify_all,
 )
 from imagebuilder.firmware.verify_device import metadata_checks, name_checks
-from imagebuilder.firmware.verify_machine import machine_of
 from imagebuilder.log import Event, Log, Note, Warned
 from imagebuilder.model.firmware import Check, outcome_of
 from imagebuilder.model.result import ImageFile
@@ -356,24 +355,6 @@ def test_a_tplink_image_without_a_kind_is_one_for_sysupgrade_unless_it_fills_the
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         verify(tmp_path / "none.bin", images.board(WR740))
-
-
-@pytest.mark.parametrize(
-    ("arch", "machine"),
-    [
-        ("mips_24kc", ("mips", "big endian")),
-        ("mipsel_24kc", ("mips", "little endian")),
-        ("arm_cortex-a9", ("arm", "little endian")),
-        ("aarch64_generic", ("aarch64", "little endian")),
-        ("x86_64", ("x86_64", "little endian")),
-        ("riscv64_riscv64", ("riscv", "little endian")),
-        ("loongarch64_generic", ("loongarch", "little endian")),
-        ("arc_archs", ("arc", "little endian")),
-        ("z80", ("", "")),
-    ],
-)
-def test_machines_of_architectures(arch: str, machine: tuple[str, str]) -> None:
-    assert machine_of(arch) == machine
 
 
 def test_a_damaged_rootfs_behind_a_good_checksum_is_refused(tmp_path: Path) -> None:

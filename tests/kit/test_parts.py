@@ -343,6 +343,16 @@ def test_feeds_are_folders_and_the_first_of_equals_counts(tmp_path: Path) -> Non
         offered(tmp_path, silent)
 
 
+def test_packages_of_other_architectures_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "packages").mkdir()
+    for name, arch in (("any", "all"), ("ours", "x86_64"), ("theirs", "mips_24kc")):
+        write_ipk(tmp_path / "packages", Package(name, "1", arch), FileTree(), epoch=1)
+    (tmp_path / "repositories.conf").write_text("src imagebuilder file:packages\n")
+    lines: list[str] = []
+    assert [package.name for package in offered(tmp_path, lines.append).packages] == ["any", "ours"]
+    assert " * Package theirs is for mips_24kc, not x86_64: ignored." in lines
+
+
 def test_files_do_not_turn_a_link_into_a_folder(tmp_path: Path) -> None:
     tree = FileTree({"/var": symlink("tmp"), "/etc/a": file_of(b"1")})
     write_tree(FileTree({"/etc/a": file_of(b"2"), "/etc/b": symlink("a")}), tmp_path)

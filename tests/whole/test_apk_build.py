@@ -16,10 +16,22 @@ from imagebuilder.config.lock import write_lock
 from imagebuilder.config.request import Request, requests
 from imagebuilder.log import Log, Warned
 from imagebuilder.packages.apk.tool import ApkRefusalError
+from imagebuilder.packages.check_contents import ContentsError
 from imagebuilder.packages.feed import FeedError
+from imagebuilder.packages.resolution import PlanError
 from imagebuilder.trust.signature import UnknownKeyError
 from tests.support import firmware_images
-from tests.support.apk_tree import BOARD, FEED_PATH, RELEASE, VERSIONS, Feed, fill_feed, make_key, make_tree
+from tests.support.apk_tree import (
+    ARCH,
+    BOARD,
+    FEED_PATH,
+    RELEASE,
+    VERSIONS,
+    Feed,
+    fill_feed,
+    make_key,
+    make_tree,
+)
 from tests.support.download_server import Server
 from tests.support.planning import plan_image
 
@@ -183,3 +195,30 @@ def test_a_repacked_package_is_made_by_the_trees_apk_and_installed(world: World)
     version = next(each.version for each in result.packages if each.name == "dropbear")
     assert version.startswith("9999~")
     assert result.filespecs[0].rules[0].paths == ("/usr/share/dropbear",)
+
+
+def test_a_package_for_another_architecture_is_refused_at_plan(world: World) -> None:
+    world.feed.add("gadget", "1-r1", arch="mips_24kc")
+    world.feed.make_index()
+    with pytest.raises(PlanError) as caught:
+        plan_image(world.ask('[packages]\nadd = ["gadget"]\n'), Log())
+    said = f"gadget (its architecture is 'mips_24kc', and the tree takes noarch and {ARCH})"
+    assert said in caught.value.message
+
+
+def test_packages_with_one_file_are_refused_but_for_those_of_one_source(world: World) -> None:
+    world.feed.add("one", "1-r1", files={"usr/bin/x": b"1"})
+    world.feed.add("two", "1-r1", files={"usr/bin/x": b"2"})
+    world.feed.make_index()
+    with pytest.raises(ContentsError) as caught:
+        build_image(world.ask('[packages]\nadd = ["one", "two"]\n'), Log())
+    assert "both bring /usr/bin/x" in caught.value.message
+
+
+def test_a_default_in_conflict_makes_room(world: World) -> None:
+    """The profile of the tree takes dnsmasq-full in place of dnsmasq."""
+    plan = plan_image(world.ask('[packages]\nadd = ["dnsmasq"]\n'), Log())
+    assert [(each.gone, each.done) for each in plan.swaps] == [("dnsmasq-full", True)]
+    names = [each.name for each in plan.install]
+    assert "dnsmasq" in names
+    assert "dnsmasq-full" not in names

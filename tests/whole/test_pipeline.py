@@ -178,7 +178,7 @@ def test_plan_and_make_command(
             "imports",
             "install",
         ),
-        *("shaken", "back", "disabled_services", "overlays", "make", "unchecked"),
+        *("shaken", "back", "swaps", "disabled_services", "overlays", "make", "unchecked"),
     ]
     assert shown["packages"] == ["python3-base", "tcpdump-mini", "-busybox"]
     assert (shown["wanted"], shown["reasons"]) == (list(plan.wanted.add), plan.wanted.add)

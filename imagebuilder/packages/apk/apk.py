@@ -25,7 +25,8 @@ _FIELDS = (
 )
 _EMPTY = (0,) * len(_FIELDS)
 # apk's fields that have no place of their own in a Package, by the names that opkg's have
-_EXTRA = {"License": 5, "Source": 6, "Maintainer": 7, "URL": 8}
+SOURCE = "Source"  # apk's origin: packages of one source may have the same files
+_EXTRA = {"License": 5, SOURCE: 6, "Maintainer": 7, "URL": 8}
 _OPERATORS = {
     **{0: "=", 1: "=", 2: "<", 3: "<=", 4: ">", 5: ">=", 6: "><"},
     **{8: "~", 9: "~", 11: "<~", 13: ">~"},

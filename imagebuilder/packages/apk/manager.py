@@ -17,7 +17,7 @@ from imagebuilder.host.files import read_plain
 from imagebuilder.host.sandbox import scratch_folder
 from imagebuilder.model.adb import MAX_DATABASE_BYTES
 from imagebuilder.model.package import Package, Selected, Wish
-from imagebuilder.packages.apk.apk import needed_by, parse_index, picked, with_abi_suffixes
+from imagebuilder.packages.apk.apk import SOURCE, needed_by, parse_index, picked, with_abi_suffixes
 from imagebuilder.packages.apk.feed import (
     apk_feeds_of,
     checked_apk,
@@ -31,10 +31,11 @@ from imagebuilder.packages.apk.feed import (
 from imagebuilder.packages.apk.file import identity_of
 from imagebuilder.packages.apk.lists import conffiles_in, for_apk, with_lists
 from imagebuilder.packages.apk.reader import read_apk
-from imagebuilder.packages.apk.resolve import resolve
+from imagebuilder.packages.apk.resolve import apk_clash, apk_fits, resolve
 from imagebuilder.packages.apk.tool import (
     INDEX,
     OWN_PACKAGES,
+    ApkRefusalError,
     make_index,
     pinned_versions,
     plan_install,
@@ -46,7 +47,7 @@ from imagebuilder.packages.apk.writer import write_apk
 from imagebuilder.packages.feed import FEED, Finder
 from imagebuilder.packages.index_cache import kept_index
 from imagebuilder.packages.manager import RepackError, content_tag
-from imagebuilder.packages.resolution import Resolution, ways_of
+from imagebuilder.packages.resolution import PlanError, Resolution, ways_of
 from imagebuilder.packages.supply import (
     LOCAL_FOLDER,
     Feed,
@@ -55,6 +56,7 @@ from imagebuilder.packages.supply import (
     Offers,
     Supply,
     folder_finders,
+    for_architectures,
 )
 from imagebuilder.rootfs.tree import EMPTY, FileTree, LocalPackage
 from imagebuilder.tree.tree import settings_of
@@ -69,6 +71,7 @@ class Apk:
 
     any_architecture = "noarch"
     trees_own = ("base-files", "libc", "kernel")  # trees install these at the one version that they name
+    overwrites_needed = False
 
     def version(self, version: Version, release: int) -> str:
         return python_version(version, release)
@@ -88,8 +91,10 @@ class Apk:
             mirrors, path = job.where(url)
             feed = Feed(name, folder=folder / "dl", mirrors=mirrors, path=path)
             feeds.append(_signed(job, feed, tree_apk_keys(folder)))
+        known = ("", self.any_architecture, job.tree.arch)  # apk takes one that names no architecture
+        feeds = [replace(feed, packages=for_architectures(feed.packages, known)) for feed in feeds]
         mine = parse_index(own.read_bytes(), origin=f"the index of {folder}/packages")
-        return Supply(folder, mine, own, tuple(feeds))
+        return Supply(folder, for_architectures(mine, known), own, tuple(feeds))
 
     def resolve(self, job: Job, wish: Wish, supply: Supply, offers: Offers) -> Resolution:
         """The tree's own apk decides, whose words are those of ApkRefusalError."""
@@ -100,7 +105,13 @@ class Apk:
         words = words_for_apk([*names, *(name for name in pins if name not in names)], pinned, pins)
         indexes = [supply.own_index.read_bytes(), *(feed.index for feed in supply.feeds)]
         indexes += [_local_packages(job, offers.made)] if offers.made else []
-        chosen = plan_install(job.view, job.work, indexes, words, job.log, arch=job.tree.arch)
+        try:
+            chosen = plan_install(job.view, job.work, indexes, words, job.log, arch=job.tree.arch)
+        except ApkRefusalError as error:
+            lame = [supply.offers.unusable[name] for name in names if name in supply.offers.unusable]
+            if lame:
+                raise PlanError("\n".join([error.message, *lame]), hint=error.hint) from error
+            raise
         _check_usable([name for name, _ in chosen], supply)
         packages = picked(chosen, everything)
         askers = dict(zip(names, wish.add.values(), strict=True))
@@ -152,6 +163,20 @@ class Apk:
     def paths(self, file: Path) -> tuple[str, ...] | None:
         """Nothing is read of a package of apk's before it was checked."""
         return None
+
+    def replaces(self, later: Package, earlier: Package) -> bool:
+        """Where either replaces the other by its own name; apk's priorities only say which of the two has
+        its way. Packages of one source may always."""
+        source = later.extra.get(SOURCE)
+        if source and source == earlier.extra.get(SOURCE):
+            return True
+        pairs = ((later, earlier), (earlier, later))
+        return any(
+            term.name == other.name and apk_fits(term, other) for one, other in pairs for term in one.replaces
+        )
+
+    def quarrel(self, one: Package, other: Package) -> bool:
+        return apk_clash(one, other)
 
     def lay(self, job: Job, supply: Supply, wanted: Sequence[Selected], finders: Sequence[Finder]) -> None:
         """The feed's index is signed with the tree's own key, by which its apk verifies it."""

@@ -47,7 +47,7 @@ def _against(package: Package, other: Package) -> Dependency | None:
     return next((foe for foe in package.conflicts if apk_fits(foe, other)), None)
 
 
-def _clash(one: Package, other: Package) -> bool:
+def apk_clash(one: Package, other: Package) -> bool:
     """Conflicts, and a name that both provide with a version: apk has one owner for such a name."""
     if one.name == other.name:
         return False
@@ -173,7 +173,7 @@ class _Solver:
         if package.name in self.chosen:
             return self.chosen[package.name]
         owned = (self._owners.get(name) for name, _ in ((package.name, ""), *package.provided_versions))
-        enemy = next((each for each in filter(None, owned) if _clash(package, each)), None)
+        enemy = next((each for each in filter(None, owned) if apk_clash(package, each)), None)
         return enemy or min(self._fighting(package), key=lambda each: self._place[each.name], default=None)
 
     def _fighting(self, package: Package) -> Iterator[Package]:

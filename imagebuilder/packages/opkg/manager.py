@@ -36,13 +36,22 @@ from imagebuilder.packages.opkg.feed import (
 )
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.ipk_reader import read_control, read_ipk
-from imagebuilder.packages.opkg.opkg import for_architectures, parse_index, read_index
+from imagebuilder.packages.opkg.opkg import parse_index, read_index
 from imagebuilder.packages.opkg.records import installed_tree
 from imagebuilder.packages.opkg.resolve import OpkgRules, opkg_rules, resolve
 from imagebuilder.packages.opkg.version import python_version
 from imagebuilder.packages.package_list import first_packages, removed_in_vain
 from imagebuilder.packages.resolution import THE_TREE, PlanError, Resolution, ResolutionError
-from imagebuilder.packages.supply import LOCAL_FOLDER, Feed, Job, Offers, Supply, folder_finders
+from imagebuilder.packages.supply import (
+    LOCAL_FOLDER,
+    Feed,
+    Job,
+    Offers,
+    Supply,
+    folder_finders,
+    for_architectures,
+)
+from imagebuilder.packages.universe import clash
 from imagebuilder.rootfs.tree import FileTree, LocalPackage
 
 if TYPE_CHECKING:
@@ -58,6 +67,7 @@ class Opkg:
 
     any_architecture = ANY_ARCHITECTURE
     trees_own = ("libc", "kernel")  # trees install these by their files
+    overwrites_needed = True
 
     def version(self, version: Version, release: int) -> str:
         return python_version(version, release)
@@ -124,6 +134,14 @@ class Opkg:
 
     def paths(self, file: Path) -> tuple[str, ...] | None:
         return tuple(path for path, entry in read_ipk(file).tree.items() if entry.kind != "dir")
+
+    def replaces(self, later: Package, earlier: Package) -> bool:
+        """By the name or by one that is provided; opkg does not look at versions."""
+        names = {earlier.name, *earlier.provides}
+        return any(each.name in names for each in later.replaces)
+
+    def quarrel(self, one: Package, other: Package) -> bool:
+        return clash(one, other)
 
     def lay(self, job: Job, supply: Supply, wanted: Sequence[Selected], finders: Sequence[Finder]) -> None:
         """Also an index of the tree's own packages, which make need not make then."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from imagebuilder.errors import UserError
@@ -66,26 +66,6 @@ def _name_in(paragraph: str) -> str:
     file = PurePosixPath(values.get("Filename", "").strip()).name
     name = values.get("Package", "").strip() or file.partition("_")[0]
     return "".join(each if each.isprintable() else "?" for each in name)[:60]
-
-
-def for_architectures(packages: PackageList, known: Collection[str]) -> PackageList:
-    """The packages of these architectures: opkg passes over others, and those that name none."""
-    if {package.architecture for package in packages} <= set(known):
-        return packages
-    taken = " and ".join(known)
-    others = [
-        UnusablePackage(
-            each.name,
-            f"its architecture is {each.architecture!r}, and the tree takes {taken}"
-            if each.architecture
-            else "it names no architecture",
-        )
-        for each in packages
-        if each.architecture not in known
-    ]
-    return PackageList(
-        (each for each in packages if each.architecture in known), (*packages.unusable, *others)
-    )
 
 
 def _unpacked(raw: bytes, origin: str) -> bytes:

@@ -18,11 +18,11 @@ from imagebuilder.model.package import Dependency, Package
 from imagebuilder.packages.opkg.opkg import (
     PackageIndexError,
     compressed_index,
-    for_architectures,
     format_index,
     parse_index,
     read_index,
 )
+from imagebuilder.packages.supply import for_architectures
 
 # the shape of real entries, of several releases
 INDEX = """\

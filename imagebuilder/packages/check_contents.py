@@ -1,0 +1,77 @@
+"""What goes into an image is looked at as a whole before make is called: files that two packages want,
+folders where overlays have files, programs for another processor. What was found of a set once is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from imagebuilder.errors import UserError
+from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.handover import write_whole
+from imagebuilder.model.package import Selected, Wish
+from imagebuilder.packages.feed import FEED, in_folder
+from imagebuilder.packages.supply import Job, Supply
+from imagebuilder.rootfs.tree import FileTree
+
+_FORM = "1"  # of what is kept of sets that were looked at; another number makes all of them anew
+NOTE = "\t"  # begins a line that is a note, and no warning
+
+
+class ContentsError(UserError):
+    """Packages and overlays whose files cannot be in one image."""
+
+
+def check_contents(job: Job, supply: Supply, going: Sequence[Selected], over: FileTree, asked: Wish) -> None:
+    """ContentsError names all packages that want different files at one path, who asked for them and what
+    helps; overlays' files in place of folders, and the reverse; programs, libraries and kernel modules of
+    packages that are for another processor.
+
+    going: all packages of the image, in the order of installing, laid for make (PackageManager.lay); over:
+    what the overlays hold; asked: what config, overlays and Python asked for. Where make lets one of the two
+    have its way, it is only told of a package that brings another one in, and of what nobody asked for.
+    """
+    place = job.cache / "indexes" / f"{_digest(job, going, over)}.together"
+    if place.is_file():
+        os.utime(place)  # last used now
+        told = place.read_text("utf-8", "replace").splitlines()
+    else:
+        # what looks at files is loaded only where a set is new
+        from imagebuilder.packages.together import looked_at  # noqa: PLC0415
+
+        told = looked_at(job, [(each, _file(job, supply, each)) for each in going], over, asked)
+        with disk_errors_explained(job.cache):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(place, "\n".join(told).encode())
+    for line in told:
+        (job.log.note if line.startswith(NOTE) else job.log.warn)(line.removeprefix(NOTE))
+
+
+def _digest(job: Job, going: Sequence[Selected], over: FileTree) -> str:
+    """Of all that the answer depends on. Why a package goes in counts too: it is told."""
+    tree = job.tree
+    facts = [_FORM, tree.package_manager, tree.arch, str(tree.forces_overwrite)]
+    for each in going:
+        package = each.package
+        known = package.identity or package.sha256
+        facts += [package.name, known, package.filename, *each.why[:2], str(len(each.why))]
+        if not known:  # a file that nothing tells from its successor
+            facts.append(str(job.work))
+    facts += [f"{path} {entry.kind} {entry.target}" for path, entry in over.items()]
+    return hashlib.sha256("\0".join(facts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _file(job: Job, supply: Supply, selected: Selected) -> Path:
+    """A package's file, which make will install."""
+    package = selected.package
+    own = None if package.feed else supply.base.get(package.filename)
+    folder = job.work / FEED if package.feed else supply.tree / "packages"
+    found = own or in_folder(folder)(package)
+    if found is None:
+        raise ContentsError(
+            f"the package {package.name} is listed, and its file {package.filename} is not in {folder}",
+            hint="the tree is damaged: unpack it again",
+        )
+    return found
