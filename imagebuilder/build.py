@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from imagebuilder.budget.budget import check_budget
 from imagebuilder.choose import lay_packages
 from imagebuilder.config.request import Request
-from imagebuilder.decide import Inputs, check_known, check_locked, decide, load_inputs
+from imagebuilder.decide import Decided, Inputs, check_known, check_locked, decide, load_inputs
 from imagebuilder.errors import UserError
 from imagebuilder.host.architecture import require_host_programs, require_x86_64
 from imagebuilder.host.handover import temporary_folder
@@ -22,12 +22,13 @@ from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.host.tools import require
 from imagebuilder.log import Event, Log, StepFinished, Warned
+from imagebuilder.model.package import Selected
 from imagebuilder.model.release import is_embedded
 from imagebuilder.model.result import Result, StepTime
-from imagebuilder.packages.check_contents import check_contents
+from imagebuilder.packages.check_contents import check_contents, package_paths
 from imagebuilder.report.files import write_result
 from imagebuilder.rootfs.files import write_tree
-from imagebuilder.stage import Staged, staged
+from imagebuilder.stage import Staged, check_overlays, staged
 from imagebuilder.tree.make import make_image
 from imagebuilder.tree.reproducible import BuildRecord, check_equal, record_build
 from imagebuilder.trial.machine import ask_demo
@@ -92,7 +93,7 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
         with log.step("fetch"):
             laid = lay_packages(decided.job, decided.supply, plan.install, decided.local)
         with log.step("stage"):
-            overlays = _stage(request.library.root, inputs, workspace.work, log)
+            overlays = _stage(request.library.root, inputs, decided, laid.packages, workspace.work)
             check_locked(inputs, decided, laid.made)
             check_contents(decided.job, decided.supply, laid.packages, overlays.tree, plan.wish)
         packs = plan.tree.places.kernel
@@ -161,9 +162,15 @@ def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | 
         return place, result, ask_demo(place / image.file, log)
 
 
-def _stage(project: Path, inputs: Inputs, work: Path, log: Log) -> Staged:
+def _stage(
+    project: Path, inputs: Inputs, decided: Decided, packages: Sequence[Selected], work: Path
+) -> Staged:
     """The overlays, rendered with their variables and secrets, in `files`."""
-    found = staged(inputs.loaded.config, inputs.overlays, project)
+    job, log = decided.job, decided.job.log
+    there = package_paths(job, decided.supply, packages) if inputs.overlays else {}
+    found = staged(inputs.loaded.config, inputs.overlays, project, there)
+    for line in check_overlays(found, inputs.overlays, packages, there):
+        log.warn(line)
     for each in inputs.overlays:
         for name in each.secrets_in_clear():
             log.warn(f"the secret {name} stands in a config file in clear: give it by name, see the README")

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.config.model_config import Config
-from imagebuilder.config.overlay import LoadedOverlay
+from imagebuilder.config.overlay import LoadedOverlay, OverlayError
 from imagebuilder.model.filespec import FilespecRecord, overlay_rules
+from imagebuilder.model.package import Selected
 from imagebuilder.rootfs.files import entry_digest
-from imagebuilder.rootfs.overlay import Laid, combined, overlay_tree
+from imagebuilder.rootfs.lint import Flaw, Known, lint
+from imagebuilder.rootfs.overlay import FILES, Laid, combined, overlay_tree
 from imagebuilder.rootfs.tree import Entry, FileTree
 from imagebuilder.rootfs.trim import trim
 
@@ -29,11 +32,18 @@ class Staged:
     secrets: frozenset[str]
 
 
-def staged(config: Config, overlays: Sequence[LoadedOverlay], project: Path) -> Staged:
-    """All of it, as it goes into the image. SecretError, OverlayError, FilespecError."""
+def staged(
+    config: Config,
+    overlays: Sequence[LoadedOverlay],
+    project: Path,
+    there: Mapping[str, int] | None = None,
+) -> Staged:
+    """All of it, as it goes into the image. there: what packages bring, where it is known, as
+    check_contents.package_paths() has it. SecretError, OverlayError, FilespecError."""
 
     def laid(each: LoadedOverlay) -> Laid:
-        return overlay_tree(each.overlay, each.folder, each.values(project), secret=each.hidden().keys())
+        values, secret = each.values(project), each.hidden().keys()
+        return overlay_tree(each.overlay, each.folder, values, secret=secret, there=there)
 
     return _staged(config, overlays, laid)
 
@@ -51,6 +61,31 @@ def locked_files(config: Config, overlays: Sequence[LoadedOverlay]) -> dict[str,
         owner = next(name for name in names if found.trees[name].get(path) == entry)
         names[owner][_text(path)] = _words(entry)
     return names
+
+
+def check_overlays(
+    found: Staged, overlays: Sequence[LoadedOverlay], packages: Sequence[Selected], there: Mapping[str, int]
+) -> Iterator[str]:
+    """What is likely to be a slip in what overlays bring, a line each. packages: of the image; there: what
+    they bring. OverlayError, naming each file and line, where the device would not work as it is meant."""
+    image = frozenset({*there, *found.tree})
+    version = next((each.package.version for each in packages if each.name == "python3-base"), "")
+    python = re.match(r"(\d+)\.(\d+)", version)
+    flaws: list[Flaw] = []
+    for each in overlays:
+        known = Known(
+            root=each.folder / FILES,
+            python=(int(python[1]), int(python[2])) if python else None,
+            image=image,
+            secrets=found.secrets,
+        )
+        flaws += lint(found.trees[each.use.name], known)
+    grave = [str(flaw) for flaw in flaws if flaw.grave]
+    if grave:
+        raise OverlayError(
+            "\n".join(grave), hint="put the overlay right; the device would not work as it is meant"
+        )
+    yield from map(str, flaws)
 
 
 def _without_secrets(each: LoadedOverlay) -> Laid:

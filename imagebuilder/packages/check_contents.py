@@ -4,7 +4,9 @@ folders where overlays have files, programs for another processor. What was foun
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from imagebuilder.host.handover import write_whole
 from imagebuilder.model.package import Selected, Wish
 from imagebuilder.packages.feed import FEED, in_folder
 from imagebuilder.packages.supply import Job, Supply
-from imagebuilder.rootfs.tree import FileTree
+from imagebuilder.rootfs.tree import EMPTY, FileTree
 
 _FORM = "1"  # of what is kept of sets that were looked at; another number makes all of them anew
 NOTE = "\t"  # begins a line that is a note, and no warning
@@ -47,6 +49,44 @@ def check_contents(job: Job, supply: Supply, going: Sequence[Selected], over: Fi
             write_whole(place, "\n".join(told).encode())
     for line in told:
         (job.log.note if line.startswith(NOTE) else job.log.warn)(line.removeprefix(NOTE))
+
+
+def package_paths(job: Job, supply: Supply, going: Sequence[Selected]) -> dict[str, int]:
+    """What packages bring, by path: kind and mode of each as stat(2) has them; of a link that opkg makes by a
+    package's `Alternatives` that of a link. Where two bring one path, that of the one that is installed last.
+
+    going: as for check_contents(). ContentsError, PackageFileError, HostError where the cache cannot be
+    written.
+    """
+    place = job.cache / "indexes" / f"{_digest(job, going, EMPTY)}.paths"
+    if place.is_file():
+        os.utime(place)  # last used now
+        known = _unpacked(place.read_bytes())
+        if known is not None:
+            return known
+    from imagebuilder.packages.contents import FILE, FOLDER, LINK, contents_of  # noqa: PLC0415 - as above
+
+    kinds = {FILE: stat.S_IFREG, FOLDER: stat.S_IFDIR, LINK: stat.S_IFLNK}
+    found: dict[str, int] = {}
+    for each in going:
+        held = contents_of(job, each.package, _file(job, supply, each)).held
+        found |= {path: kinds[one.kind] | one.mode for path, one in held.items()}
+        for word in each.package.extra.get("Alternatives", "").split(","):
+            _, _, rest = word.strip().partition(":")
+            found.setdefault(rest.partition(":")[0], stat.S_IFLNK)
+    found.pop("", None)
+    with disk_errors_explained(job.cache):
+        write_whole(place, json.dumps(found, separators=(",", ":")).encode())
+    return found
+
+
+def _unpacked(data: bytes) -> dict[str, int] | None:
+    """What package_paths() wrote; None for other bytes: writing is whole, a disk may still fail."""
+    try:
+        known = json.loads(data)
+    except ValueError:
+        return None
+    return known if isinstance(known, dict) else None
 
 
 def _digest(job: Job, going: Sequence[Selected], over: FileTree) -> str:

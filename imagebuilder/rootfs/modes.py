@@ -7,6 +7,7 @@ A device's programs refuse keys that others can read (dropbear, ssh), or hand th
 from __future__ import annotations
 
 import fnmatch
+import stat
 from collections.abc import Mapping
 
 from imagebuilder.rootfs.files import content
@@ -49,11 +50,11 @@ def mode_of(
     """The mode of an overlay's file or folder of which its author said nothing.
 
     secret: whether a secret was written into it; strict: whether its author's own modes say something, and
-    not only the umask of that day. there: modes of what packages bring, by path, of which an overlay's file
-    in the same place keeps the mode.
+    not only the umask of that day. there: kinds and modes of what packages bring, by path, as stat(2) has
+    them: an overlay's file in the same place keeps the mode of a package's.
     """
     executable = entry.kind == "dir" or bool(entry.mode & _EXECUTE)
-    kept = (there or {}).get(path)
+    kept = _mode_there(entry, (there or {}).get(path))
     if entry.kind == "dir" and kept is not None:
         strict = False  # others go through it: it is not only this overlay's
     if secret or holds_secret(path, entry) or (strict and not entry.mode & _OTHERS):
@@ -61,6 +62,12 @@ def mode_of(
     if kept is None:
         return EXECUTABLE_MODE if executable else PLAIN_MODE
     return kept | _EXECUTE if executable and not kept & _EXECUTE else kept
+
+
+def _mode_there(entry: Entry, there: int | None) -> int | None:
+    kinds = {"dir": stat.S_IFDIR, "file": stat.S_IFREG}
+    same = there is not None and stat.S_IFMT(there) == kinds.get(entry.kind)
+    return stat.S_IMODE(there) if there is not None and same else None
 
 
 def open_to_all(mode: int) -> bool:

@@ -49,7 +49,7 @@ def overlay_tree(
     folder: the overlay's folder; its files lie in `files/`. variables: a value for each that the overlay
     declares; secret: the names of those whose values are secrets. hidden: what stands for secrets whose
     values are not given: a template that names one is not rendered, and the file holds what tells it from
-    others, but for these values. there: modes of what packages bring, by path.
+    others, but for these values. there: kinds and modes of what packages bring, by path, as stat(2) has them.
 
     OverlayError for a template that does not render (naming file and line), a file below a folder that is
     volatile on the device, a link that leaves the root file system, and a mode for nothing, or one that lets

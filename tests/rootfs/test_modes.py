@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -76,16 +77,19 @@ def test_what_a_package_brings_keeps_its_mode(folder: Path) -> None:
     """Stricter authors are heard for files, not for folders that others' files lie in."""
     (folder / "files/usr").chmod(0o700)
     (folder / "files/usr/share").chmod(0o700)
-    there = {"/usr": 0o755, "/usr/bin/tool": 0o750, "/usr/share/plain": 0o640, "/usr/share/mine": 0o644}
-    found = modes(lay(folder, there={**there, "/etc/shadow": 0o644, "/usr/bin/mine": 0o755}))
+    files = {"/usr/bin/tool": 0o750, "/usr/share/plain": 0o640, "/usr/share/mine": 0o644}
+    files |= {"/etc/shadow": 0o644, "/usr/bin/mine": 0o755}
+    there = {"/usr": stat.S_IFDIR | 0o755, "/etc/config/network": stat.S_IFLNK | 0o777}
+    found = modes(lay(folder, there={**there, **{path: stat.S_IFREG | mode for path, mode in files.items()}}))
+    assert found["etc/config/network"] == 0o644  # a link's mode is none
     assert (found["usr"], found["usr/share"]) == (0o755, 0o700)
     assert (found["usr/bin/tool"], found["usr/share/plain"]) == (0o750, 0o640)
     assert (found["usr/share/mine"], found["etc/shadow"], found["usr/bin/mine"]) == (0o600, 0o600, 0o700)
 
 
 def test_what_its_author_made_executable_can_be_executed(folder: Path) -> None:
-    assert modes(lay(folder, there={"/usr/bin/tool": 0o644}))["usr/bin/tool"] == 0o755
-    assert modes(lay(folder, there={"/usr/share/plain": 0o755}))["usr/share/plain"] == 0o755
+    assert modes(lay(folder, there={"/usr/bin/tool": stat.S_IFREG | 0o644}))["usr/bin/tool"] == 0o755
+    assert modes(lay(folder, there={"/usr/share/plain": stat.S_IFREG | 0o755}))["usr/share/plain"] == 0o755
 
 
 def test_a_umask_that_closes_everything_says_nothing(folder: Path) -> None:
@@ -105,7 +109,7 @@ def test_a_secret_that_is_written_into_a_file(tmp_path: Path, author: int, mode:
         file.write_text(text)
         file.chmod(author)
     overlay = Overlay(name="test", variables={"key": Variable(secret=True), "ssid": Variable()})
-    laid = overlay_tree(overlay, tmp_path, {"key": "k", "ssid": "s"}, hidden=["key"])
+    laid = overlay_tree(overlay, tmp_path, {"key": "k", "ssid": "s"}, secret=["key"])
     assert laid.secrets == {"/etc/held"}
     assert laid.tree["/etc/held"].mode == mode
     assert laid.tree["/etc/not"].mode == laid.tree["/etc/raw"].mode == author
