@@ -343,7 +343,7 @@ def test_the_same_overlays_land_unchanged_in_a_genuine_image(
     checked = 0
     for each in load_overlays(library, load_config(library, "genuine", board).config):
         values, hidden = each.values(project), each.hidden()
-        for path, entry in overlay_tree(each.overlay, each.folder, values, hidden=hidden).tree.items():
+        for path, entry in overlay_tree(each.overlay, each.folder, values, secret=hidden).tree.items():
             place_there = unpacked / path[1:]
             if entry.kind == "symlink":
                 assert str(place_there.readlink()) == entry.target
