@@ -254,6 +254,8 @@ def _lay(tree: Path, view: PrivateView) -> list[str]:
         text = _STAND_IN.format(genuine=_GENUINE.name) + script
         write_beneath(view.changed, str(TOOLS / name), text.encode(), 0o755)
         laid.append(name)
+    if laid:
+        _show_wrapped(tree / TOOLS, view)
     return laid
 
 
@@ -313,14 +315,19 @@ def _take_out(tree: Path, view: PrivateView, name: str) -> None:
 
 
 def _keep_genuine(program: Path, view: PrivateView) -> None:
-    """Copy a program of the tree, and show beside it what OpenWrt's wrappers run: `.NAME.bin`, or what lies
-    in `bundled/`."""
-    folder = write_beneath(view.changed, str(_GENUINE / program.name), program.read_bytes()).parent
-    shutil.copystat(program, folder / program.name)
-    for entry in os.scandir(program.parent):
-        place = folder / entry.name
-        if (entry.name.startswith(".") or entry.is_dir()) and not place.is_symlink():
-            place.symlink_to(Path("..", TOOLS.name, entry.name))
+    """Copy a program of the tree."""
+    place = write_beneath(view.changed, str(_GENUINE / program.name), program.read_bytes())
+    shutil.copystat(program, place)
+
+
+def _show_wrapped(tools: Path, view: PrivateView) -> None:
+    """Show beside them what OpenWrt's wrappers run: `.NAME.bin`, or what lies in `bundled/`."""
+    folder = view.changed / _GENUINE
+    there = {path.name for path in folder.iterdir()}
+    with os.scandir(tools) as entries:
+        for entry in entries:
+            if (entry.name.startswith(".") or entry.is_dir()) and entry.name not in there:
+                os.symlink(f"../{TOOLS.name}/{entry.name}", f"{folder}/{entry.name}")  # noqa: PTH211 (hundreds)
 
 
 def _races(tree: Path) -> bool:

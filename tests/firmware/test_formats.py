@@ -423,7 +423,7 @@ def test_what_is_no_image_is_called_what_it_is(tmp_path: Path, data: bytes, said
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot be read: No such file"):
         open_view(tmp_path / "none")
 
 

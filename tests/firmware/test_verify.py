@@ -353,7 +353,7 @@ def test_a_tplink_image_without_a_kind_is_one_for_sysupgrade_unless_it_fills_the
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot be read: No such file"):
         verify(tmp_path / "none.bin", images.board(WR740))
 
 

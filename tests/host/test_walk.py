@@ -64,9 +64,10 @@ def test_deep_folders_are_looked_through_and_removed(deep: Path) -> None:
 
 def test_few_descriptors_are_enough(deep: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    handle = os.open("/", os.O_RDONLY)
-    os.close(handle)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (handle + 8, limits[1]))
+    free = [os.open("/", os.O_RDONLY) for _ in range(8)]  # the lowest: others may be open above and between
+    for handle in free:
+        os.close(handle)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1] + 1, limits[1]))
     try:
         assert sum(item.is_file for item in walk(deep)) == 1
         remove_tree(deep)

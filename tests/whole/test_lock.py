@@ -406,6 +406,7 @@ def test_secrets_are_in_no_lock(asked: Request, add_config: AddConfig) -> None:
 
 
 def test_two_that_lock_other_boards_at_once_lose_no_entry(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
     library, names = Library(tmp_path), [f"board-{number}" for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: write_lock(library, "mine", {name: entry()}), names))
@@ -428,6 +429,7 @@ def with_parts(entry: LockedBoard, **changes: object) -> LockedBoard:
 
 
 def test_entries_of_other_boards_stay(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
     library = Library(tmp_path)
     write_lock(library, "x", {"one": entry()})
     write_lock(library, "x", {"two": entry()})
@@ -463,7 +465,8 @@ def test_differences_are_empty_exactly_for_equal_entries(names: list[str], other
 
 @pytest.mark.parametrize("text", ["", "lock_schema = 3\nconfig = 'x'\n[board]\n", "x = 1", "\0"])
 def test_a_file_that_is_no_lock(tmp_path: Path, text: str) -> None:
-    (tmp_path / "locks").mkdir()
+    for folder in ("configs", "locks"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "locks/x.lock").write_text(text)
     with pytest.raises(FaultsError, match=r"x\.lock"):
         read_lock(Library(tmp_path), "x")
