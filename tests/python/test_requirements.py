@@ -14,7 +14,8 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
-from imagebuilder.python.requirements.index import NativeSourceError, PackageIndex
+from imagebuilder.python.requirements.index import PackageIndex
+from imagebuilder.python.requirements.index_build import NativeSourceError
 from imagebuilder.python.requirements.index_pip import NoMatchError, PythonIndexError, UnreachableIndexError
 from imagebuilder.python.requirements.requirements import (
     RequirementError,
