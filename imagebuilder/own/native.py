@@ -33,6 +33,7 @@ BASE, DEVELOPMENT, LIBC, LIBRARY = "python3-base", "python3-dev", "libc", "libpy
 _REVISION = re.compile(r"-r?\d+$")
 _VERSION = re.compile(r'^#define\s+PY_VERSION\s+"([^"+]+)', re.MULTILINE)
 _INCLUDE = re.compile(r"/usr/include/python3\.\d+m?/(.+\.h)")
+_LOADER = re.compile(r"/ld-musl-[^/]+\.so\.1$")
 _MODULES = re.compile(r"/lib-dynload/|/site-packages/")
 _FORM, _KEPT = 1, "facts.json"  # of what the cache keeps
 _SDK = "build it as a feed package with OpenWrt's SDK"
@@ -123,6 +124,10 @@ def _facts(job: Job, files: Mapping[str, Path], packages: Mapping[str, Package])
     if data is not None:
         return _Facts.of(data)
     trees = {name: job.manager.read(files[name], packages[name]).tree for name in files}
+    if not any(_LOADER.search(path) for path in trees[LIBC]):
+        raise NoCompilerError(
+            f"{LIBC} {packages[LIBC].version} is not musl, for which zig links", hint=f"without it: {_SDK}"
+        )
     headers = _headers(trees[DEVELOPMENT], packages[DEVELOPMENT])
     exports = {each for name in trees if name != DEVELOPMENT for each in _exports(trees[name], name)}
     found = _Facts(headers, frozenset(exports))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from imagebuilder.config.app import ResolvedRequirements
+from imagebuilder.config.app import PinnedRequirement, ResolvedRequirements
 from imagebuilder.config.model_lock import LockedBoard, LockedPackage, LockedTree
 from imagebuilder.errors import UserError
 from imagebuilder.model.package import Package, Selected
@@ -98,9 +98,13 @@ def _differences(locked: LockedBoard, fresh: LockedBoard) -> Iterator[str]:
         if name not in now or name not in before:
             yield f"requirement {name} is {'new' if name in now else 'gone'}"
         elif before[name] != now[name]:
-            yield f"requirement {name}: {before[name].filename} -> {now[name].filename}"
+            yield f"requirement {name}: {_built(before[name])} -> {_built(now[name])}"
     yield from _packages(locked.package, fresh.package)
     yield from _packages(locked.original, fresh.original)
+
+
+def _built(pin: PinnedRequirement) -> str:
+    return f"{pin.filename}, {pin.built}" if pin.built else pin.filename
 
 
 def _digests(what: str, more: str, before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:

@@ -32,7 +32,7 @@ def library(*names: str) -> FileTree:
     data = make_elf(
         machine=8, bits=32, little=False, flags=0x70001005, mips_float=3, has=names, gnu_hash=True
     )
-    return FileTree({"/usr/lib/libsome.so": file_of(data)})
+    return FileTree({"/lib/ld-musl-mips-sf.so.1": file_of(data)})
 
 
 def headers(version: str = "3.11.7") -> FileTree:
@@ -93,6 +93,15 @@ def test_what_the_device_has_not_is_seen_before_anything_is_built(
     made = mips_module(wants=["PyModule_Create2", "puts", "__time64"])
     monkeypatch.setattr(native, "find_zig", lambda: fake_zig(tmp_path / "other", made))
     with pytest.raises(UserError, match=r"fast_ext\.so calls __time64, and neither"):
+        asked(headers())
+
+
+def test_another_c_library_than_musl_is_told(asked: AskedPlan, small_tree: Path) -> None:
+    (libc,) = (small_tree / "packages").glob("libc_*")
+    tree = FileTree({"/lib/libuClibc-1.0.14.so": library("puts")["/lib/ld-musl-mips-sf.so.1"]})
+    libc.unlink()
+    write_ipk(small_tree / "packages", Package("libc", "1.0.14-1", "mips_24kc"), tree, epoch=1)
+    with pytest.raises(NativeSourceError, match=r"libc 1\.0\.14-1 is not musl"):
         asked(headers())
 
 
