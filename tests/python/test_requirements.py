@@ -156,7 +156,8 @@ def test_a_pure_source_distribution_is_built_and_kept(tmp_path: Path, use_index:
 def test_a_source_with_c_code_is_refused(
     tmp_path: Path, use_index: UseIndex, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sdist = make_sdist(tmp_path / "files", "native", "1.0", more={"_speed.c": b"int x;"}, **options)
+    more = {"_speed.c": b"int x;", "made_native.so": make_elf(["libc.so.6"])}
+    sdist = make_sdist(tmp_path / "files", "native", "1.0", more=more, **options)
     index = use_index([sdist])
     with pytest.raises(NativeSourceError) as caught:
         resolve_requirements(["native"], MIPS, {}, index)
@@ -245,3 +246,15 @@ def test_a_projects_wheel_is_built_once(tmp_path: Path, use_index: UseIndex) -> 
     assert index.wheel_of(project, "tool 1", MIPS) == built
     with pytest.raises(UserError):
         index.wheel_of(project, "tool 2", MIPS)
+
+
+def test_a_wheel_for_this_machine_without_native_code_is_a_pure_one(
+    tmp_path: Path, use_index: UseIndex
+) -> None:
+    more = {"_speed.c": b"int x;"}
+    sdist = make_sdist(tmp_path / "files", "slow", "1.0", more=more, tag="cp311-cp311-linux_x86_64")
+    index = use_index([sdist])
+    wheels = wheels_of(resolve_requirements(["slow"], MIPS, {}, index), MIPS, index)
+    assert wheels["slow"].path.name == "slow-1.0-py3-none-any.whl"
+    assert wheels["slow"].pure
+    assert list(wheels["slow"].files) == ["slow.py"]
