@@ -57,7 +57,7 @@ from tests.support.native_maker import (
     make_toolchain,
     mips_module,
 )
-from tests.support.wheel_maker import make_index, make_wheel
+from tests.support.wheel_maker import make_index, make_sdist, make_wheel
 
 MIPS = wheel_target("3.11.7", "mips_24kc", "23.05")
 OLD_MIPS = wheel_target("3.11.7", "mips_24kc", "21.02")
@@ -450,3 +450,16 @@ def test_what_zig_cannot_compile_is_told(tmp_path: Path) -> None:
     sdist = make_native_sdist(tmp_path / "files", files={"fast_ext.c": b"#include <yaml.h>\n"})
     with pytest.raises(NativeSourceError, match="'yaml.h' file not found"):
         index.wheel_of(sdist, "fast 1", MIPS)
+
+
+def test_what_comes_to_no_native_code_is_compiled_once(
+    tmp_path: Path, use_index: UseIndex, counted: list[str]
+) -> None:
+    toolchain = make_toolchain(tmp_path / "headers", MIPS, fake_zig(tmp_path / "zig"))
+    sdist = make_sdist(tmp_path / "files", "slow", "1.0", more={"_speed.c": b"int x;"})
+    index = use_index([sdist], lambda: toolchain)
+    for _ in range(2):
+        resolved = resolve_requirements(["slow"], MIPS, {}, index)
+        assert [pin.built for pin in resolved.pins] == [PURE]
+        assert wheels_of(resolved, MIPS, index)["slow"].pure
+    assert counted.count("build") == 1

@@ -103,12 +103,13 @@ class SourceBuilds:
             job = _Build(name, laid, facts, target, Path(scratch, "bench"), toolchain, refused)
             path = job.run(self, pure=how == PURE)
             made = PURE if toolchain is not None and _is_pure(path) else how
+            self._kept(key, how, path)  # so that what comes to nothing is not compiled again
             return self._kept(key, made, path)
 
     def _known(self, key: str, how: str) -> Built | None:
         for wheel, sha256 in (self.cache.recall(_name(key, how), self.log) or {}).items():
             if self.cache.find(sha256, self.log) is not None:
-                return Built(self.named(wheel, sha256), how)
+                return Built(self.named(wheel, sha256), PURE if how and _is_pure(Path(wheel)) else how)
         return None
 
     def _kept(self, key: str, how: str, path: Path) -> Built:
