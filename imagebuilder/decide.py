@@ -125,7 +125,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         known, profile = told_board(inputs.board, choose_profile(inputs.board, job.tree), job.tree)
         supply = job.manager.open(job)
         supply.note_unusable(log)
-        own = open_own(job, supply.offers, locked.requirements if locked else None)
+        own = open_own(job, supply, locked.requirements if locked else None)
         for warning in own.python.warnings:
             log.warn(warning)
         wish = wish_of(inputs.loaded, [each.overlay for each in inputs.overlays], own)

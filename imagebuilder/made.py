@@ -255,7 +255,8 @@ def _tried(inputs: Inputs, decided: Decided) -> tuple[tuple[Start, ...], LoadedB
     if root is None:
         return (), None
     work, made = job.work / "trying", [each.name for each in decided.plan.install if each.feed == LOCAL]
-    bytecode = loaded(root, inputs.board, package_files(root, made), work, job.log)
+    native = package_files(root, decided.local.own.declared)
+    bytecode = loaded(root, inputs.board, package_files(root, made), work, job.log, native=native)
     commands, dropped = inputs.loaded.config.python.trace, decided.local.remade.dropped
     starts = tried(root, inputs.board, work, job.log, commands=commands, dropped=dropped)
     return starts, bytecode

@@ -128,6 +128,20 @@ def source_kind(source: bool | Literal["only"]) -> SourceKind:
     return "only" if source == "only" else "both" if source else "bytecode"
 
 
+class RequirementUse(Model):
+    """A requirement with more to say of it than PEP 508 can."""
+
+    name: RequirementText = Field(
+        description="What is required, in the notation of PEP 508: `msgpack` or `msgpack>=1`."
+    )
+    pure: bool = Field(
+        default=False,
+        description="Whether its native code is left out: a wheel without any is taken, from the package"
+        " index or built of its source without the extensions, and no feed's package. For what has Python"
+        " code that does the same, as msgpack. Left out: false.",
+    )
+
+
 class PinnedRequirement(Model):
     """What a requirement was resolved to, as a lock keeps it."""
 
@@ -142,6 +156,12 @@ class PinnedRequirement(Model):
     )
     requires: Many[Distribution] = Field(
         default=(), description="The distributions that it needs on the device. Left out: none."
+    )
+    built: Line = Field(
+        default="",
+        description="How its wheel is built where the index has a source with native code: `pure`, without"
+        " its extensions, or what it is compiled with for the device: compiler, flags, headers. Left out: it"
+        " is a wheel, or a source without native code.",
     )
 
     @property

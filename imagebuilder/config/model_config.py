@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from imagebuilder.config.app import AppUse, Optimize, PythonPackageUse, RequirementText
+from imagebuilder.config.app import AppUse, Optimize, PythonPackageUse, RequirementUse
 from imagebuilder.model.base import Many, Model, PackageName, ServiceName, VariableName, Word
 from imagebuilder.model.filespec import FilespecUse
 from imagebuilder.model.release import ReleaseName
@@ -43,6 +43,10 @@ class _OrText:
 
 def _app(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
+
+
+def _requirement(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
 
 
 class Python(Model):
@@ -87,11 +91,13 @@ class Python(Model):
         description="Your own programs, each a package of its own: tables, or paths alone"
         ' (`["apps/hello.py"]`). Those of extended configs come first. Left out: none.',
     )
-    requirements: Many[RequirementText] = Field(
+    requirements: Many[Annotated[RequirementUse, BeforeValidator(_requirement), _OrText()]] = Field(
         default=(),
-        description='What is wanted of package indexes, in the notation of PEP 508: `["bottle>=0.13"]`. A'
+        description='What is wanted of package indexes, in the notation of PEP 508: `["bottle>=0.13"]`, or a'
+        ' table that says more: `[{ name = "msgpack", pure = true }]`. A'
         " feed's package is taken where one satisfies it, else a wheel for the device or one that is built"
-        " from a pure source. Those of extended configs come first. Left out: none.",
+        " from a source: plain C is compiled for the device where zig is installed. Those of extended configs"
+        " come first. Left out: none.",
     )
     package: Many[PythonPackageUse] = Field(
         default=(),

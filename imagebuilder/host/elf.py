@@ -8,7 +8,7 @@ for, in bounded time; of a damaged one pyelftools raises errors of many kinds.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import NamedTuple
@@ -38,7 +38,9 @@ _SEGMENT = {32: "III4xII", 64: "I4xQQ8xQQ"}
 _SECTION = {32: "4xI8xII", 64: "4xI16xQQ"}
 _DYNAMIC = {32: "iI", 64: "qQ"}
 ET_REL, ET_EXEC, ET_DYN = 1, 2, 3
+# the last: MIPS ABI supplement of binutils (include/elf/mips.h), Elf_Internal_ABIFlags_v0
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_MIPS_ABIFLAGS = 1, 2, 3, 0x70000003
+_ABIFLAGS_BYTES, _ABIFLAGS_FLOAT = 24, 7
 SHT_NOBITS = 8
 _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 10, 14, 15, 29
 
@@ -125,12 +127,14 @@ class ElfHeader:
 @dataclass(frozen=True, slots=True)
 class Elf:
     """What a program or library is made for, and its dynamic section: needed: names of libraries; runpath:
-    folders, `$ORIGIN` unexpanded."""
+    folders, `$ORIGIN` unexpanded. mips_float: how it passes floating point numbers (Tag_GNU_MIPS_ABI_FP: 0
+    none at all, 1 in double registers, 3 soft float), None where it does not say, as on other processors."""
 
     header: ElfHeader
     needed: tuple[str, ...] = ()
     soname: str = ""
     runpath: tuple[str, ...] = ()
+    mips_float: int | None = None
 
 
 def is_elf(data: bytes | memoryview) -> bool:
@@ -180,15 +184,26 @@ def _tags(header: ElfHeader, data: bytes, segment: Segment) -> Iterator[tuple[in
     return takewhile(lambda row: row[0] != _DT_NULL, rows)
 
 
+def _mips_float(header: ElfHeader, data: bytes, segments: Iterable[Segment]) -> int | None:
+    for segment in segments if MACHINES.get(header.machine) == "mips" else ():
+        if segment.kind == PT_MIPS_ABIFLAGS:
+            flags = data[segment.offset : segment.offset + segment.size]
+            if len(flags) < _ABIFLAGS_BYTES:
+                raise ElfError("its ABI flags end too early")
+            return flags[_ABIFLAGS_FLOAT]
+    return None
+
+
 def read_elf(data: bytes) -> Elf:
     """What a program or library wants. ElfError for what is no ELF file, or damaged."""
     header = read_header(data)
     segments = header.segments(data)
+    mips_float = _mips_float(header, data, segments)
     dynamic = [segment for segment in segments if segment.kind == PT_DYNAMIC]
     tags = [(tag, value) for segment in dynamic for tag, value in _tags(header, data, segment)]
     values = dict(tags)
     if _DT_STRTAB not in values:
-        return Elf(header)
+        return Elf(header, mips_float=mips_float)
     address, size = values[_DT_STRTAB], values.get(_DT_STRSZ, 0)
     place = next(
         (
@@ -206,4 +221,4 @@ def read_elf(data: bytes) -> Elf:
         return tuple(_text(data, place, size, value) for value in found)
 
     runpath = tuple(part for text in texts(_DT_RPATH, _DT_RUNPATH) for part in text.split(":") if part)
-    return Elf(header, texts(_DT_NEEDED), next(iter(texts(_DT_SONAME)), ""), runpath)
+    return Elf(header, texts(_DT_NEEDED), next(iter(texts(_DT_SONAME)), ""), runpath, mips_float)

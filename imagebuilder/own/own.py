@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from imagebuilder.config.app import PythonPackageUse, ResolvedRequirements
 from imagebuilder.config.model_config import Python
 from imagebuilder.model.package import Package
-from imagebuilder.packages.supply import Job, Offers
+from imagebuilder.packages.supply import Job, Supply
 from imagebuilder.python.apps.apps import AppScan
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
 from imagebuilder.python.catalogue.choose import Choice, Want, choose_packages
@@ -154,17 +154,17 @@ class Own:
         return self.sources.resolved if self.sources is not None else ResolvedRequirements()
 
 
-def open_own(job: Job, offers: Offers, locked: ResolvedRequirements | None) -> Own:
-    """Read apps, resolve requirements, and find out what all of it needs. locked: requirements as a lock
-    resolved them.
+def open_own(job: Job, supply: Supply, locked: ResolvedRequirements | None) -> Own:
+    """Read apps, resolve requirements, and find out what all of it needs. supply: what there is to compile
+    with; locked: requirements as a lock resolved them.
 
     OwnPythonError; what open_app(), resolve_requirements(), scan_app() and choose_python() raise.
     """
     python = job.config.python
-    offered = {each.name for each in offers.packages}
+    offered = {each.name for each in supply.offers.packages}
     if not (python.apps or python.requirements or python.package):
         return Own(choose_python(python, job.root, job.tree.release, offered))
     # what reads programs and wheels is loaded only where there are some: it takes a tenth of a second
     from imagebuilder.own.sources import read_own  # noqa: PLC0415
 
-    return read_own(job, offers, offered, locked)
+    return read_own(job, supply, offered, locked)

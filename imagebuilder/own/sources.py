@@ -15,9 +15,10 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
+from imagebuilder.own.native import compiler_for
 from imagebuilder.own.own import ChosenPython, Own, Sources, choose_python
 from imagebuilder.packages.lock import check_same, requirement_changes
-from imagebuilder.packages.supply import Job, Offers
+from imagebuilder.packages.supply import Job, Supply
 from imagebuilder.python.apps.apps import AppScan, scan_app
 from imagebuilder.python.apps.package import (
     App,
@@ -47,7 +48,7 @@ class OwnPythonError(UserError):
     """Apps or requirements for an image whose Python cannot run them."""
 
 
-def read_own(job: Job, offers: Offers, offered: Collection[str], locked: ResolvedRequirements | None) -> Own:
+def read_own(job: Job, supply: Supply, offered: Collection[str], locked: ResolvedRequirements | None) -> Own:
     """As open_own(), for a config that has something of its own. offered: the names of all packages."""
     python, root, tree = job.config.python, job.root, job.tree
     if python.variant == "micropython" and not (python.requirements or python.package):
@@ -57,13 +58,15 @@ def read_own(job: Job, offers: Offers, offered: Collection[str], locked: Resolve
     catalogue = load_catalogue(series)
     glibc = EDITIONS[tree.release].glibc if tree.release in EDITIONS else None
     target = wheel_target(catalogue.version, tree.arch, series, glibc=glibc)
-    index = PackageIndex(Cache(job.cache), job.log, offline=job.offline)
+    compiler = compiler_for(job, supply, target)
+    index = PackageIndex(Cache(job.cache), job.log, offline=job.offline, compiler=compiler)
     apps = tuple(open_app(use, root, target, index) for use in python.apps)
-    feed = feed_distributions(offers.packages, without=catalogue.packages)
-    texts = [*python.requirements, *(text for app in apps for text in app.requires)]
+    feed = feed_distributions(supply.offers.packages, without=catalogue.packages)
+    pure = [Requirement(each.name).name for each in python.requirements if each.pure]
+    texts = [*(each.name for each in python.requirements), *(text for app in apps for text in app.requires)]
     own_wheels = [app.wheel for app in apps if app.wheel is not None]
     if locked is None:
-        resolved = resolve_requirements(texts, target, feed, index, own=own_wheels)
+        resolved = resolve_requirements(texts, target, feed, index, own=own_wheels, pure=pure)
     else:
         resolved = locked
         asked = locked.model_copy(update={"wanted": wanted_distributions(texts, target)})

@@ -7,7 +7,7 @@ import json
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from imagebuilder.config.app import ResolvedRequirements
+from imagebuilder.config.app import PinnedRequirement, ResolvedRequirements
 from imagebuilder.config.board import Board, Profile
 from imagebuilder.config.model_lock import LockedBoard, LockedPackage, LockedParts, LockedTree
 from imagebuilder.errors import UserError
@@ -222,7 +222,11 @@ def requirement_changes(before: ResolvedRequirements, now: ResolvedRequirements)
         if name not in new or name not in old:
             yield f"requirement {name} is {'new' if name in new else 'gone'}"
         elif old[name] != new[name]:
-            yield f"requirement {name}: {old[name].filename} -> {new[name].filename}"
+            yield f"requirement {name}: {_built(old[name])} -> {_built(new[name])}"
+
+
+def _built(pin: PinnedRequirement) -> str:
+    return f"{pin.filename}, {pin.built}" if pin.built else pin.filename
 
 
 def _changed(what: str, before: str, now: str) -> Iterator[str]:

@@ -23,7 +23,7 @@ from imagebuilder.rootfs.tree import FileTree
 
 HELPER = "load_batch.py"  # run as text by another interpreter, not imported by ours
 LOAD_SECONDS = 900.0  # all of the standard library, imported under emulation
-_SHOWN = 5
+_SHOWN, _NATIVE = 5, ".so"
 
 
 class LoadError(UserError):
@@ -34,12 +34,14 @@ class LoadError(UserError):
 class LoadAnswer:
     """What the helper says. loaded: files that are good; bad: those that are not, with the reason; imported:
     modules; lacking, slow: modules that lack another one, or did not come to an end, with the reason;
-    failing: those that raise something else; last: the module at which it stopped, "" if it did not."""
+    refused: those that the device's linker does not load; failing: those that raise something else; last: the
+    module at which it stopped, "" if it did not."""
 
     loaded: int
     bad: tuple[tuple[str, str], ...]
     imported: int
     lacking: tuple[tuple[str, str], ...]
+    refused: tuple[tuple[str, str], ...]
     failing: tuple[tuple[str, str], ...]
     slow: tuple[str, ...]
     last: str
@@ -66,7 +68,7 @@ def parse_answer(text: str) -> LoadAnswer:
     """The helper's answer. LoadError for anything else than one."""
     loaded, imported, last = 0, 0, ""
     bad, lacking, failing = list[tuple[str, str]](), list[tuple[str, str]](), list[tuple[str, str]]()
-    slow: list[str] = []
+    refused, slow = list[tuple[str, str]](), list[str]()
     for line in text.split("\n"):
         match line.split("\t"):
             case ["L", _, ""]:
@@ -82,6 +84,9 @@ def parse_answer(text: str) -> LoadAnswer:
             case ["I", module, "lacks", why]:
                 lacking.append((module, why))
                 last = ""
+            case ["I", module, "refused", why]:
+                refused.append((module, why))
+                last = ""
             case ["I", module, "fails", why]:
                 failing.append((module, why))
                 last = ""
@@ -92,7 +97,9 @@ def parse_answer(text: str) -> LoadAnswer:
                     f"the Python that loads bytecode answered {line[:100]!r}",
                     hint="build again with --verbose",
                 )
-    return LoadAnswer(loaded, tuple(bad), imported, tuple(lacking), tuple(failing), tuple(slow), last)
+    return LoadAnswer(
+        loaded, tuple(bad), imported, tuple(lacking), tuple(refused), tuple(failing), tuple(slow), last
+    )
 
 
 def modules_of(paths: Iterable[str], wanted: Collection[str], library: str) -> dict[str, str]:
@@ -106,10 +113,17 @@ def modules_of(paths: Iterable[str], wanted: Collection[str], library: str) -> d
 
 
 def load_bytecode(
-    root: Root, tree: FileTree, wanted: Collection[str], work: Path, log: Log
+    root: Root,
+    tree: FileTree,
+    wanted: Collection[str],
+    work: Path,
+    log: Log,
+    *,
+    native: Collection[str] = (),
 ) -> LoadedBytecode | None:
     """Load all bytecode of a root file system, whose content is `tree`, and import the modules among the
-    files `wanted` where its own interpreter can be run. None, with a warning, where nobody here can load it.
+    files `wanted`, and the native ones among the files `native`, where its own interpreter can be run. None,
+    with a warning, where nobody here can load it.
 
     LoadError naming what its interpreter would refuse; HostError; ProgramTimeoutError.
     """
@@ -127,7 +141,10 @@ def load_bytecode(
     work.mkdir(parents=True, exist_ok=True)
     own = can_run(root.path, root.python, root.emulated)
     modules = modules_of(paths, wanted, f"/usr/lib/python{root.python}") if own else {}
-    lines = "".join(f"{path}\t{modules[path]}\n" if path in modules else f"{path}\n" for path in paths)
+    natives = [path for path, entry in tree.items() if entry.kind == "file" and path.endswith(_NATIVE)]
+    modules |= modules_of(natives, native, f"/usr/lib/python{root.python}") if own else {}
+    tried = [*paths, *(path for path in natives if path in modules)]
+    lines = "".join(f"{path}\t{modules[path]}\n" if path in modules else f"{path}\n" for path in tried)
     with temporary_folder("scratch", work) as folder:
         (folder / "list").write_text(lines, "utf-8")
         # a file: from 3.13 on -c wants linecache, and -W warnings, which python3-base has not
@@ -162,6 +179,12 @@ def _judged(done: Completed, by: str, files: int, log: Log) -> LoadedBytecode:
         raise LoadError(
             f"{len(broken)} files of bytecode cannot be loaded by {by}:\n{listed}",
             hint="they were compiled for another Python, or the package is damaged",
+        )
+    if answer.refused:
+        each = "\n".join(f"{module}: {why}" for module, why in answer.refused[:_SHOWN])
+        raise LoadError(
+            f"native code that {by} does not load:\n{each}",
+            hint="take another release of what brings it, or do without its native code (pure = true)",
         )
     if answer.last:
         raise LoadError(

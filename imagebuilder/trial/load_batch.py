@@ -2,8 +2,8 @@
 
 Arguments: what stands before each path, and a file with lines `PATH` or `PATH TAB MODULE`. Every file is read
 by the interpreter's own loader: its header looked at, its code unmarshalled. What has a module's name is
-imported too. Standard output: lines of fields between tabs, see load.py. It needs nothing but what
-is inside the interpreter, and nothing that is newer than Python 3.6.
+imported too; a shared object is that alone. Standard output: lines of fields between tabs, see load.py. It
+needs nothing but what is inside the interpreter, and nothing that is newer than Python 3.6.
 """
 
 import _frozen_importlib_external as external
@@ -13,6 +13,7 @@ import sys
 
 IMPORT_SECONDS = 20
 LENGTH = 300
+NATIVE = ".so"
 
 
 class SlowError(BaseException):
@@ -37,14 +38,15 @@ def load(prefix: str, path: str) -> str:
 
 
 def bring(module: str) -> "tuple[str, str]":
-    """How importing a module ends: ok, slow, or lacks and fails with the reason."""
+    """How importing a module ends: ok, slow, or lacks, refused and fails with the reason."""
     _signal.alarm(IMPORT_SECONDS)
     try:
         __import__(module)
     except SlowError:
         return "slow", ""
     except ImportError as error:
-        return "lacks", told(error)
+        # what the device's linker refuses has the file's path (CPython, Python/dynload_shlib.c)
+        return "refused" if (error.path or "").endswith(NATIVE) else "lacks", told(error)
     except BaseException as error:  # noqa: BLE001 - a module may raise anything, SystemExit too
         return "fails", told(error)
     finally:
@@ -65,7 +67,8 @@ def main() -> None:
         posix.write(out, ("\t".join(fields) + "\n").encode("utf-8", "replace"))
 
     for row in rows:
-        write("L", row[0], load(prefix, row[0]))
+        if not row[0].endswith(NATIVE):
+            write("L", row[0], load(prefix, row[0]))
     _signal.signal(_signal.SIGALRM, late)
     for row in rows:
         if len(row) > 1:

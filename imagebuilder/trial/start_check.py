@@ -74,10 +74,18 @@ def tried(
         return ()
 
 
-def loaded(root: Path, board: Board, wanted: Collection[str], work: Path, log: Log) -> LoadedBytecode | None:
+def loaded(
+    root: Path,
+    board: Board,
+    wanted: Collection[str],
+    work: Path,
+    log: Log,
+    *,
+    native: Collection[str] = (),
+) -> LoadedBytecode | None:
     """All bytecode of a built root file system, loaded by its own interpreter or by one of the same magic
-    number; the modules among the files `wanted` imported. None without CPython, and where nothing here loads
-    it. LoadError, VersionError."""
+    number; the modules among the files `wanted` imported, and the native ones among the files `native`. None
+    without CPython, and where nothing here loads it. LoadError, VersionError."""
     python = python_of(root)
     if python is None:
         return None
@@ -88,7 +96,8 @@ def loaded(root: Path, board: Board, wanted: Collection[str], work: Path, log: L
         emulated = emulation(board, Path("/"))
     except HostError:  # tried() says so
         emulated = ()
-    return load_bytecode(Root(root, python, emulated), read_tree(root), wanted, work / "bytecode", log)
+    place = Root(root, python, emulated)
+    return load_bytecode(place, read_tree(root), wanted, work / "bytecode", log, native=native)
 
 
 def start_checks(image: Path, board: Board, log: Log) -> tuple[Check, ...]:

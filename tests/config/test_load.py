@@ -180,11 +180,12 @@ def test_apps_and_requirements_that_are_named_again_are_there_once(
     add_config(
         "child",
         'extends = "parent"\n[python]\napps = ["apps/b.py", "apps/a.py"]\n'
-        'requirements = ["six>=1", "idna"]\n',
+        'requirements = ["six>=1", "idna", { name = "six>=1", pure = true }]\n',
     )
     python = load_config(library, "child").config.python
     assert [each.path for each in python.apps] == ["apps/a.py", "apps/b.py"]
-    assert python.requirements == ("bottle", "six>=1", "idna")
+    told = [(each.name, each.pure) for each in python.requirements]
+    assert told == [("bottle", False), ("six>=1", False), ("idna", False), ("six>=1", True)]
 
 
 def test_extends_takes_several_left_to_right(library: Library, add_config: AddConfig) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagebuilder.host.run import Completed, run
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.python.shake.commands import Root
 from imagebuilder.rootfs.files import read_tree, write_tree
@@ -112,3 +113,54 @@ def test_any_answer_is_read_or_refused(text: str) -> None:
         assert error.hint
     else:
         assert answer.loaded <= text.count("\n") + 1
+
+
+def test_native_code_that_the_linker_refuses_is_told_from_what_lacks_a_module(tmp_path: Path) -> None:
+    """The helper, run by this machine's Python: a damaged library, a module that hides that, and one that
+    lacks another."""
+    (tmp_path / "fast.so").write_bytes(b"\x7fELF no library")
+    (tmp_path / "hides.py").write_text("try:\n    import fast\nexcept ImportError:\n    fast = None\n")
+    (tmp_path / "lacks.py").write_text("import nowhere\n")
+    listed = "".join(f"/x/{name}\t{name.partition('.')[0]}\n" for name in ("fast.so", "hides.so", "lacks.so"))
+    (tmp_path / "list").write_text(listed)
+    helper = Path(bytecode_load.__file__).parent / bytecode_load.HELPER
+    argv = [sys.executable, "-S", "-B", str(helper), "", str(tmp_path / "list")]
+    done = run(argv, env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}, check=False)
+    answer = parse_answer(done.stdout)
+    assert (answer.loaded, answer.imported, answer.last) == (0, 1, "")
+    assert [module for module, _ in answer.refused] == ["fast"]
+    assert [module for module, _ in answer.lacking] == ["lacks"]
+
+
+def test_native_code_that_the_linker_refuses_is_an_error() -> None:
+    why = "ImportError: Error relocating /usr/lib/python3.11/fast.so: __time64: symbol not found"
+    done = Completed(("python3",), 0, f"I\tfast\trefused\t{why}\nEND\n", "")
+    with pytest.raises(
+        LoadError, match="native code that its Python does not load:\nfast: .*__time64"
+    ) as caught:
+        bytecode_load._judged(done, "its Python", 0, Log())
+    assert "pure = true" in (caught.value.hint or "")
+
+
+def test_native_modules_of_ones_own_packages_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = root_with(tmp_path / "root", good=GOOD)
+    site = root.path / f"{LIB[1:]}/site-packages/demo"
+    site.mkdir(parents=True)
+    for name in ("own.so", "feeds.so"):
+        (site / name).write_bytes(b"\x7fELF")
+    asked: list[str] = []
+
+    def run_there(root: Root, argv: list[str], work: Path, *, timeout: float) -> Completed:
+        asked.extend((work / "list").read_text().splitlines())
+        return Completed(tuple(argv), 0, f"L\t{LIB}/good.pyc\t\nT\tdemo.own\nI\tdemo.own\tok\t\nEND\n", "")
+
+    monkeypatch.setattr(bytecode_load, "can_run", lambda *given: True)
+    monkeypatch.setattr(bytecode_load, "run_in", run_there)
+    path = f"{LIB}/site-packages/demo/own.so"
+    tree, feeds = read_tree(root.path), f"{LIB}/site-packages/demo/feeds.so"
+    found = load_bytecode(root, tree, {path, feeds}, tmp_path / "work", Log(), native={path})
+    assert found is not None
+    assert found.modules == 1
+    assert asked == [f"{LIB}/good.pyc", f"{path}\tdemo.own"]

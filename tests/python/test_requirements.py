@@ -16,7 +16,8 @@ from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.host.fs import user_cache
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
-from imagebuilder.python.requirements.index import NativeSourceError, PackageIndex, project_digest
+from imagebuilder.python.requirements.index import PackageIndex, project_digest
+from imagebuilder.python.requirements.index_build import NativeSourceError
 from imagebuilder.python.requirements.index_pip import NoMatchError, PythonIndexError, UnreachableIndexError
 from imagebuilder.python.requirements.requirements import (
     RequirementError,
@@ -190,7 +191,8 @@ def test_a_source_distribution_sees_nothing_of_this_machine(
 def test_a_source_with_c_code_is_refused(
     tmp_path: Path, use_index: UseIndex, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sdist = make_sdist(tmp_path / "files", "native", "1.0", more={"_speed.c": b"int x;"}, **options)
+    more = {"_speed.c": b"int x;", "made_native.so": make_elf(["libc.so.6"])}
+    sdist = make_sdist(tmp_path / "files", "native", "1.0", more=more, **options)
     index = use_index([sdist])
     with pytest.raises(NativeSourceError) as caught:
         resolve_requirements(["native"], MIPS, {}, index)
@@ -311,3 +313,15 @@ def test_a_projects_digest_tells_its_links_and_what_runs(tmp_path: Path) -> None
         (folder / name / "x").write_text("x")
     (folder / "venv").symlink_to("/usr")
     assert not differs()
+
+
+def test_a_wheel_for_this_machine_without_native_code_is_a_pure_one(
+    tmp_path: Path, use_index: UseIndex
+) -> None:
+    more = {"_speed.c": b"int x;"}
+    sdist = make_sdist(tmp_path / "files", "slow", "1.0", more=more, tag="cp311-cp311-linux_x86_64")
+    index = use_index([sdist])
+    wheels = wheels_of(resolve_requirements(["slow"], MIPS, {}, index), MIPS, index)
+    assert wheels["slow"].path.name == "slow-1.0-py3-none-any.whl"
+    assert wheels["slow"].pure
+    assert list(wheels["slow"].files) == ["slow.py"]

@@ -33,7 +33,8 @@ from imagebuilder.python.apps.package import (
 from imagebuilder.python.bytecode.bytecode import Interpreter, uncompiled
 from imagebuilder.python.bytecode.interpreter import emulator, sandboxed, target_interpreter
 from imagebuilder.python.catalogue.catalogue import load_catalogue
-from imagebuilder.python.requirements.index import NativeSourceError, PackageIndex
+from imagebuilder.python.requirements.index import PackageIndex
+from imagebuilder.python.requirements.index_build import NativeSourceError
 from imagebuilder.python.requirements.index_pip import PythonIndexError
 from imagebuilder.python.requirements.requirements import feed_distributions, resolve_requirements, wheels_of
 from imagebuilder.python.wheels.target import WheelTarget, wheel_target

@@ -25,7 +25,18 @@ START = StartOptions(SITE)
 X86 = wheel_target("3.11.7", "x86_64", "23.05")
 KIT = wheel_target("3.11.2", "x86_64", "23.05", glibc=EDITIONS["embedded"].glibc)
 MIPS = wheel_target("3.11.7", "mips_24kc", "23.05")
+MIPSEL = wheel_target("3.11.7", "mipsel_24kc", "23.05")
 ARM = wheel_target("3.11.7", "arm_cortex-a9_vfpv3-d16", "23.05")
+SOFT_ARM = wheel_target("3.11.7", "arm_cortex-a9", "23.05")
+# what the modules of OpenWrt's own python3-light say, of mips_24kc
+SOFT = {
+    "machine": 8,
+    "bits": 32,
+    "little": False,
+    "flags": 0x70001005,
+    "mips_float": 3,
+    "needed": ["libc.so"],
+}
 
 
 def test_a_wheel_is_read(tmp_path: Path) -> None:
@@ -263,7 +274,24 @@ def test_any_bytes_are_an_elf_file_or_one_clear_error(junk: bytes, at: int, chan
         (KIT, {"needed": ["libc.musl-x86_64.so.1"]}, "linked with musl"),
         (X86, {"needed": ["libfoo.so.1", "libc.so"]}, "wants the library libfoo.so.1"),
         (X86, {"machine": 183, "needed": ["libc.so"]}, "for another processor"),
-        (MIPS, {"machine": 8, "bits": 32, "little": False}, "for another processor"),
+        (MIPS, {"machine": 8, "bits": 32}, "for another processor"),
+        (MIPS, SOFT, None),
+        (MIPS, {**SOFT, "mips_float": 0}, None),
+        (MIPS, {**SOFT, "mips_float": 1}, "passes otherwise than the target floating point numbers"),
+        (MIPS, {**SOFT, "mips_float": None}, "does not say how it passes floating point numbers"),
+        (MIPS, {**SOFT, "flags": 0x1007}, None),
+        (MIPS, {**SOFT, "flags": 0x80001007}, "instructions that mips_24kc lacks"),
+        (MIPS, {**SOFT, "flags": 0x70001407}, "another processor ABI or floating point ABI"),
+        (MIPS, {**SOFT, "flags": 0x70000027}, "another processor ABI or floating point ABI"),
+        (MIPSEL, SOFT, "for another processor"),
+        (MIPSEL, {**SOFT, "little": True}, None),
+        (SOFT_ARM, {"machine": 40, "bits": 32, "flags": 0x5000200, "needed": ["libc.so"]}, None),
+        (
+            SOFT_ARM,
+            {"machine": 40, "bits": 32, "flags": 0x5000400, "needed": ["libc.so"]},
+            "floating point ABI",
+        ),
+        (ARM, {"machine": 40, "bits": 32, "flags": 0x400, "needed": ["libc.so"]}, "processor ABI"),
         (ARM, {"machine": 40, "bits": 32, "flags": 0x5000400, "needed": ["libc.musl-armv7.so.1"]}, None),
         (ARM, {"machine": 40, "bits": 32, "flags": 0x5000200, "needed": ["libc.so"]}, "floating point ABI"),
     ],
@@ -299,6 +327,7 @@ def test_which_wheels_a_target_may_have() -> None:
     assert X86.platforms() == ("musllinux_1_2_x86_64", "musllinux_1_1_x86_64", "musllinux_1_0_x86_64")
     tags = [str(tag) for tag in X86.tags()]
     assert tags[0] == "cp311-cp311-musllinux_1_2_x86_64"
+    assert "cp311-cp311-openwrt_mips_24kc" in {str(tag) for tag in MIPS.tags()}
     assert "cp37-abi3-musllinux_1_1_x86_64" in tags
     assert not any("linux_x86_64" in tag and "musl" not in tag for tag in tags)
     assert ARM.platforms()[0] == "musllinux_1_2_armv7l"

@@ -79,7 +79,7 @@ def build_wheel(folder, settings=None, metadata=None):
         raise SystemExit("the compiler 'false' failed")
     stem = NAME + "-" + VERSION
     files = {{
-        NAME + ".py": open(NAME + ".py", "rb").read(),
+        **{{n: open(n, "rb").read() for n in os.listdir(".") if n.endswith((NAME + ".py", ".so"))}},
         stem + ".dist-info/METADATA": METADATA.encode(),
         stem + ".dist-info/WHEEL": ("Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: " + TAG).encode(),
     }}
@@ -158,9 +158,15 @@ def make_elf(
     flags: int = 0,
     soname: str = "",
     runpath: str = "",
+    mips_float: int | None = None,
+    wants: Iterable[str] = (),
+    has: Iterable[str] = (),
+    gnu_hash: bool = False,
 ) -> bytes:
-    """A shared library with a header, program headers and a dynamic section, and no code."""
-    order = "<" if little else ">"
+    """A shared library with a header, program headers and a dynamic section, and no code. mips_float: how its
+    ABI flags say that it passes floating point numbers; wants, has: dynamic symbols; gnu_hash: whether
+    DT_GNU_HASH says how many there are, not DT_HASH."""
+    order, word = "<" if little else ">", "Q" if bits == 64 else "I"
     strings = bytearray(b"\0")
 
     def text(value: str) -> int:
@@ -171,14 +177,34 @@ def make_elf(
     tags = [(1, text(name)) for name in needed]
     tags += [(14, text(soname))] if soname else []
     tags += [(29, text(runpath))] if runpath else []
+    # undefined symbols first, as DT_GNU_HASH knows the others alone
+    names = [("", 0), *((name, 0) for name in wants), *((name, 1) for name in has)]
+    layout = f"{order}IIIBxH" if bits == 32 else f"{order}IBxHQQ"
+    symbols = b"".join(
+        struct.pack(layout, text(name), 0, 0, 0x12 if name else 0, section)
+        if bits == 32
+        else struct.pack(layout, text(name), 0x12 if name else 0, section, 0, 0)
+        for name, section in names
+    )
+    hashed = struct.pack(f"{order}II", 1, len(names)) + bytes(4 * (1 + len(names)))
+    if gnu_hash:
+        first = len(names) - len(tuple(has))
+        chain = [*([2] * (len(names) - first - 1)), *([3] if first < len(names) else [])]
+        bucket = first if chain else 0
+        hashed = struct.pack(f"{order}IIII", 1, first, 1, 0) + bytes(bits // 8)
+        hashed += struct.pack(f"{order}{1 + len(chain)}I", bucket, *chain)
+    abiflags = bytes(7) + bytes([mips_float or 0]) + bytes(16) if mips_float is not None else b""
     head, entry = (64, 56) if bits == 64 else (52, 32)
-    start = head + 2 * entry
-    word = "Q" if bits == 64 else "I"
-    table = start
-    dynamic_at = table + len(strings)
-    tags += [(5, table), (10, len(strings)), (0, 0)]
-    dynamic = b"".join(struct.pack(f"{order}{word}{word}", *tag) for tag in tags)
-    size = dynamic_at + len(dynamic)
+    count = 2 + bool(abiflags)
+    parts = [bytes(strings), symbols, hashed, abiflags]
+    places, at = [], head + count * entry
+    for part in parts:
+        places.append(at)
+        at += len(part)
+    tags += [(5, places[0]), (10, len(strings))]
+    if len(names) > 1:
+        tags += [(6, places[1]), (0x6FFFFEF5 if gnu_hash else 4, places[2])]
+    dynamic = b"".join(struct.pack(f"{order}{word}{word}", *tag) for tag in (*tags, (0, 0)))
 
     def program(kind: int, offset: int, length: int) -> bytes:
         if bits == 64:
@@ -187,10 +213,11 @@ def make_elf(
 
     ident = b"\x7fELF" + bytes([2 if bits == 64 else 1, 1 if little else 2, 1]) + bytes(9)
     rest = struct.pack(
-        f"{order}HHI{word}{word}{word}IHHHHHH", 3, machine, 1, 0, head, 0, flags, head, entry, 2, 0, 0, 0
+        f"{order}HHI{word}{word}{word}IHHHHHH", 3, machine, 1, 0, head, 0, flags, head, entry, count, 0, 0, 0
     )
-    headers = program(1, 0, size) + program(2, dynamic_at, len(dynamic))
-    return ident + rest + headers + bytes(strings) + dynamic
+    headers = program(1, 0, at + len(dynamic)) + program(2, at, len(dynamic))
+    headers += program(0x70000003, places[3], len(abiflags)) if abiflags else b""
+    return ident + rest + headers + b"".join(parts) + dynamic
 
 
 def make_index(folder: Path, files: Iterable[Path]) -> str:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from imagebuilder.ask import compare_lock, lock_image
 from imagebuilder.build import build_image
-from imagebuilder.config.app import ResolvedRequirements
+from imagebuilder.config.app import PinnedRequirement, ResolvedRequirements
 from imagebuilder.config.library import Library
 from imagebuilder.config.lock import NoLockError, OldLockError, lock_path, read_lock, write_lock
 from imagebuilder.config.model_lock import LockedBoard, LockedPackage, LockedParts, LockedTree
@@ -470,3 +470,24 @@ def test_a_file_that_is_no_lock(tmp_path: Path, text: str) -> None:
     (tmp_path / "locks/x.lock").write_text(text)
     with pytest.raises(FaultsError, match=r"x\.lock"):
         read_lock(Library(tmp_path), "x")
+
+
+def test_a_requirement_that_is_built_otherwise_is_told() -> None:
+    pin = PinnedRequirement(
+        name="fast", version="1.0", filename="fast-1.0.tar.gz", sha256="0" * 64, built="pure"
+    )
+    tree = LockedTree(release="", version="23.05.5", target="ath79/tiny", arch="mips_24kc", sha256="1" * 64)
+    one, other = (
+        LockedBoard(
+            profile="x",
+            python="auto",
+            tree=tree,
+            wanted=(),
+            package=(),
+            requirements=ResolvedRequirements(pins=(pin.model_copy(update={"built": built}),)),
+        )
+        for built in ("pure", "zig 0.17.1 -Os")
+    )
+    told = "requirement fast: fast-1.0.tar.gz, pure -> fast-1.0.tar.gz, zig 0.17.1 -Os"
+    assert differences(one, other) == (told,)
+    assert differences(one, one) == ()

@@ -2,14 +2,15 @@
 
 The project's own code runs, so it runs in the sandbox: without network, without anything of the user's, with
 this machine's Python and nothing but what the build requires. Requirements are fetched before, as wheels, so
-that none of their code runs outside either. No compiler is to be had: a project with C code fails, or leaves
-out what it can do without.
+that none of their code runs outside either. A compiler is to be had where a bench has one, for the target;
+elsewhere a project with C code fails, or leaves out what it can do without.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 import tomllib
@@ -37,15 +38,28 @@ from imagebuilder.python.requirements.index_pip import pip
 if TYPE_CHECKING:
     from pyproject_hooks import BuildBackendHookCaller
 
+    from imagebuilder.python.build.zig import Toolchain
+
 # runs a script with what the build requires: not PYTHONPATH, since .pth files there count, as setuptools' do
 _WITH_SITE = """
 import os, runpy, site, sys
 place, *sys.argv = sys.argv[1:]
 site.addsitedir(place)
 sys.path[:0] = [os.path.dirname(os.path.abspath(sys.argv[0])), place]
-runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+_RUN = 'runpy.run_path(sys.argv[0], run_name="__main__")'
+# setuptools asks this before it builds extensions, and before it tells a wheel's tags
+_WITHOUT_EXTENSIONS = """
+import setuptools
+setuptools.Distribution.has_ext_modules = lambda self: False
+"""
+_FOR_MACHINE = """
+here = os.uname()
+os.uname = lambda: os.uname_result((*here[:4], {machine!r}))
 """
 BUILD_SECONDS = 1800.0
+# what clang and zig's linker say
+_LACKING = re.compile(r"fatal error: '([^']+)' file not found|unable to find \w+ system library '([^']+)'")
 # what a project without pyproject.toml, or without a build backend in it, is built with (PEP 517)
 LEGACY_BACKEND, LEGACY_REQUIRES = "setuptools.build_meta:__legacy__", ("setuptools>=40.8.0",)
 SETUP_ARGS = ("--single-version-externally-managed",)
@@ -73,16 +87,21 @@ class BuildOptions:
 @dataclass(frozen=True, slots=True)
 class Bench:
     """Where building goes on. cache: keeps what builds require; scratch: an empty folder, which must stay as
-    long as the result is used. epoch: SOURCE_DATE_EPOCH in seconds since 1970; offline: fetch nothing."""
+    long as the result is used. epoch: SOURCE_DATE_EPOCH in seconds since 1970; offline: fetch nothing.
+    compiler: for the target; extensions: whether setuptools builds them at all."""
 
     cache: Path
     scratch: Path
     epoch: int
     offline: bool = False
+    compiler: Toolchain | None = None
+    extensions: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class _Backend:
+class BuildBackend:
+    """How a project is built (PEP 517). requires: what its build needs."""
+
     name: str
     path: tuple[str, ...]
     requires: tuple[str, ...]
@@ -108,7 +127,7 @@ def build_wheel(source: Path, options: BuildOptions, bench: Bench, log: Log) -> 
     that the cache has not; PythonIndexError for those that cannot be had as wheels; HostError where there is
     no sandbox or no pip.
     """
-    backend = _backend(source, options)
+    backend = build_backend(source, options)
     job = _Job(source, options, bench, log)
     job.install((*backend.requires, *options.requires))
     hooks, settings = job.hooks(backend), dict(options.settings) or None
@@ -151,7 +170,13 @@ class _Job:
         with disk_errors_explained(bench.scratch):
             for folder in (self.site, *(self.work / name for name in ("bin", "home", "tmp", "files"))):
                 folder.mkdir(parents=True)
-        self.prefix = shut_in(source, self.work, readable=(self.site, Path(sys.base_prefix)))
+        readable, self.variables = [self.site, Path(sys.base_prefix)], dict(_NO_COMPILER)
+        if bench.compiler is not None:
+            from imagebuilder.python.build.zig import lay_compiler  # noqa: PLC0415 (few builds compile)
+
+            self.variables = lay_compiler(bench.compiler, self.work / "files", base_python())
+            readable.append(bench.compiler.zig.program.parent)
+        self.prefix = shut_in(source, self.work, readable=readable)
 
     def install(self, requires: Sequence[str]) -> None:
         """Install requirements of the build where the sandbox sees them."""
@@ -163,7 +188,7 @@ class _Job:
         doing = f"installing what building {self.source.name} requires"
         pip([*argv, "--no-compile", *wanted], doing, cwd=self.bench.scratch, log=self.log)
 
-    def hooks(self, backend: _Backend) -> BuildBackendHookCaller:
+    def hooks(self, backend: BuildBackend) -> BuildBackendHookCaller:
         """The hooks of a build backend (PEP 517), which run in the sandbox."""
         from pyproject_hooks import BuildBackendHookCaller  # noqa: PLC0415 (a plan calls none)
 
@@ -209,7 +234,7 @@ class _Job:
         """Run a Python script in the sandbox, in the project's folder. HostBuildError if it fails."""
         folder = str(bubblewrap.TREE / self.options.folder)
         # -S: no site-packages of this machine; what is required is in a folder of its own
-        python = ("env", "--chdir", folder, _base_python(), "-S", "-c", _WITH_SITE)
+        python = ("env", "--chdir", folder, base_python(), "-S", "-c", self.start())
         argv = [*self.prefix, *python, str(self.site), script, *arguments]
         env = {**self.environment(), **variables}
         watch = Watch(f"building {self.source.name}", self.bench.scratch)
@@ -224,10 +249,19 @@ class _Job:
                 **{"HOME": str(bubblewrap.WORK / "home"), "TMPDIR": str(bubblewrap.WORK / "tmp")},
                 **{"SOURCE_DATE_EPOCH": str(self.bench.epoch), "PYTHONHASHSEED": "0"},
                 **{"PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1"},
-                **_NO_COMPILER,
+                **self.variables,
                 **self.options.variables,
             }
         )
+
+    def start(self) -> str:
+        """The text that runs a script."""
+        texts = [_WITH_SITE]
+        if self.bench.compiler is not None:
+            texts.append(_FOR_MACHINE.format(machine=self.bench.compiler.machine))
+        if not self.bench.extensions:
+            texts.append(_WITHOUT_EXTENSIONS)
+        return "".join((*texts, _RUN))
 
     def failed(self, done: Completed, why: str = "") -> HostBuildError:
         """why: what it says by another way than its output."""
@@ -239,11 +273,16 @@ class _Job:
             )
         elif any("ModuleNotFoundError" in line for line in said):
             hint = "name what it lacks in build_requires"
+        elif (lacking := _LACKING.search(done.stderr + done.stdout)) is not None:
+            hint = (
+                f"it wants {next(filter(None, lacking.groups()))}, and of libraries only the C library is"
+                " there: build it as a feed package with OpenWrt's SDK"
+            )
         return HostBuildError(f"{self.source} cannot be built, saying last:\n" + "\n".join(said), hint=hint)
 
 
-def _backend(source: Path, options: BuildOptions) -> _Backend:
-    """What pyproject.toml says of building."""
+def build_backend(source: Path, options: BuildOptions) -> BuildBackend:
+    """What pyproject.toml says of building. HostBuildError where it cannot be read, or there is none."""
     place = source / options.folder / "pyproject.toml"
     if not place.is_file():
         if not (source / options.folder / "setup.py").is_file():
@@ -251,7 +290,7 @@ def _backend(source: Path, options: BuildOptions) -> _Backend:
                 f"{source / options.folder} has neither a pyproject.toml nor a setup.py",
                 hint="name the folder of the project, or say where it is within: setup_dir",
             )
-        return _Backend(LEGACY_BACKEND, (), LEGACY_REQUIRES)
+        return BuildBackend(LEGACY_BACKEND, (), LEGACY_REQUIRES)
     try:
         table = tomllib.loads(read_plain_text(place)).get("build-system", {})
     except (tomllib.TOMLDecodeError, PlainFileError) as error:
@@ -261,7 +300,7 @@ def _backend(source: Path, options: BuildOptions) -> _Backend:
     texts = [name, *path, *requires] if isinstance(path, list) and isinstance(requires, list) else [None]
     if not all(isinstance(each, str) for each in texts):
         raise HostBuildError(f"{place}: its [build-system] is none", hint="see PEP 517 and PEP 518")
-    return _Backend(name, tuple(path), tuple(requires))
+    return BuildBackend(name, tuple(path), tuple(requires))
 
 
 def _counts(requirement: str, source: Path) -> bool:
@@ -300,6 +339,6 @@ def _fetched(requires: Sequence[str], bench: Bench, log: Log) -> Path:
     return place
 
 
-def _base_python() -> str:
+def base_python() -> str:
     """The Python that ours is, outside of any virtual environment."""
     return str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())

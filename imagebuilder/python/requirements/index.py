@@ -4,55 +4,56 @@ that are built of sources, and which of these would have to be compiled."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
-from packaging.utils import parse_sdist_filename, parse_wheel_filename
+from packaging.utils import parse_sdist_filename
 
 from imagebuilder.config.app import PinnedRequirement
-from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.cache import Cache, OfflineError, cache_disk_errors
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.limits import Watch
 from imagebuilder.host.sandbox import shut_in
-from imagebuilder.host.walk import Item, walk
 from imagebuilder.log import Log
-from imagebuilder.python.build.host_build import Bench, BuildOptions, HostBuildError, build_wheel
-from imagebuilder.python.build.host_build_source import is_left_out, lay_source
+from imagebuilder.python.build.native_source import ProjectError, project_items
+from imagebuilder.python.requirements.index_build import Built, SourceBuilds, no_compiler
 from imagebuilder.python.requirements.index_pip import (
+    NoMatchError,
     PythonIndexError,
     for_target,
     index_settings,
     local_places,
     pip,
 )
-from imagebuilder.python.wheels.target import WheelTarget, native_hint
+from imagebuilder.python.wheels.target import WheelTarget
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel
 
-BUILD_EPOCH = 1_577_836_800  # 2020: a wheel's files must not be older than 1980, and all else does not matter
+if TYPE_CHECKING:
+    from imagebuilder.python.build.zig import Toolchain
+
 # what a program needs to reach a server by its name, and to verify it
 _NETWORK = (
     *("/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/hosts", "/etc/host.conf", "/etc/ssl", "/etc/pki"),
     *("/etc/ca-certificates", "/run/systemd/resolve"),
 )
-NATIVE_ENDINGS = (".c", ".cc", ".cpp", ".cxx", ".pyx", ".rs", ".f90", ".f")
 MAX_PROJECT_BYTES = 256 << 20
-_NOT_BUILT = ("test", "doc", "example", "bench")  # folders whose C code is not the package's own
 
 
 @dataclass(frozen=True)
 class PackageIndex:
     """The package indexes of the user's pip configuration, and the cache of what came from them. offline:
-    nothing is asked."""
+    nothing is asked; compiler: the one for the target, NoCompilerError where there is none."""
 
     cache: Cache
     log: Log
     offline: bool = False
+    compiler: Callable[[], Toolchain] = no_compiler
 
     def resolve(
         self,
@@ -114,50 +115,55 @@ class PackageIndex:
             )
         return paths
 
+    def pure_wheel(self, requirement: str, target: WheelTarget) -> Wheel | None:
+        """The newest wheel without native code that satisfies a requirement, in the cache from then on; None
+        where the index has none. UnreachableIndexError, OfflineError."""
+        self._online([requirement])
+        with temporary_folder("scratch") as folder:
+            arguments = ["download", "--quiet", "--no-deps", "--dest", "files", requirement]
+            self.log.progress(f"asking the package index for {requirement} without native code")
+            try:
+                pip(
+                    [*arguments, *for_target(target, pure=True)],
+                    f"looking for {requirement}",
+                    cwd=folder,
+                    log=self.log,
+                )
+            except NoMatchError:
+                return None
+            (file,) = (folder / "files").iterdir()
+            return self._kept(file)
+
     def source(self, requirement: str, target: WheelTarget) -> PinnedRequirement:
         """The newest source distribution that satisfies a requirement; its file is in the cache.
 
-        pip reads its name and version by running its setup, in the sandbox. NoMatchError where there is none.
+        Nothing of it is run, unless it has no PKG-INFO: then pip runs its setup, in the sandbox. NoMatchError
+        where there is none.
         """
         self._online([requirement])
         return self._sdist(requirement, target)
 
     def built(self, pin: PinnedRequirement, target: WheelTarget) -> Path:
-        """The wheel of a pinned source distribution, which must be in the cache. Errors of wheel_of()."""
-        return self.wheel_of(self.named(pin.filename, pin.sha256), f"{pin.name} {pin.sha256}", target)
+        """The wheel of a pinned source distribution, which must be in the cache, built as the pin says.
+        Errors of wheel_of()."""
+        return self.built_anyhow(pin, target, pin.built).path
+
+    def built_anyhow(self, pin: PinnedRequirement, target: WheelTarget, how: str) -> Built:
+        """As built(), but as `how` says, and if it is "" as it can be."""
+        source = self.named(pin.filename, pin.sha256)
+        return self._builds.wheel(source, f"{pin.name} {pin.sha256}", target, how)
 
     def wheel_of(self, source: Path, key: str, target: WheelTarget) -> Path:
         """The wheel that is built of a project's folder or an sdist; in the cache from then on, at a path
         with the wheel's own name. key: what tells this source from all others, its name first.
 
-        NativeSourceError for what does not build, or to no pure wheel, and has native code; HostBuildError.
+        Errors of SourceBuilds.wheel().
         """
-        name = f"wheel of {key}"
-        known = self.cache.recall(name, self.log) or {}
-        for wheel, sha256 in known.items():
-            if self.cache.find(sha256, self.log) is not None:
-                return self.named(wheel, sha256)
-        what = key.partition(" ")[0]
-        with self.cache.lock(name, f"building {what}", self.log), temporary_folder("scratch") as folder:
-            self.log.progress(f"building {what}")
-            built = self._built(lay_source(source, folder), what, folder / "bench", target)
-            sha256 = self.cache.add(built.read_bytes())
-            self.cache.remember(name, {built.name: sha256})
-            return self.named(built.name, sha256)
+        return self._builds.wheel(source, key, target).path
 
-    def _built(self, laid: Path, name: str, scratch: Path, target: WheelTarget) -> Path:
-        native = native_files(laid)
-        scratch.mkdir()
-        bench = Bench(self.cache.folder, scratch, BUILD_EPOCH, self.offline)
-        try:
-            built = build_wheel(laid, BuildOptions(), bench, self.log)
-        except HostBuildError as error:
-            if native:
-                raise NativeSourceError(name, native, native_hint(name, target)) from error
-            raise
-        if not all(tag.platform == "any" for tag in parse_wheel_filename(built.name)[3]):
-            raise NativeSourceError(name, native, native_hint(name, target))
-        return built
+    @property
+    def _builds(self) -> SourceBuilds:
+        return SourceBuilds(self.cache, self.log, self.offline, self.compiler, self.named)
 
     def named(self, filename: str, sha256: str) -> Path:
         """A file of the cache under its own name, which tells a wheel's tags."""
@@ -211,6 +217,7 @@ class PackageIndex:
                 log=self.log,
                 environment={**settings, **home},
                 prefix=prefix,
+                sources=True,
                 watch=Watch(f"fetching the source of {requirement}", folder),
             )
             (file,) = (tree / "files").iterdir()
@@ -219,50 +226,10 @@ class PackageIndex:
             return PinnedRequirement(name=name, version=str(version), filename=file.name, sha256=sha256)
 
 
-class NativeSourceError(UserError):
-    """A source distribution with code that has to be compiled for the target. files: such files in it."""
-
-    def __init__(self, name: str, files: Sequence[str], hint: str) -> None:
-        shown = f" ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})" if files else ""
-        super().__init__(
-            f"'{name}' is to be had as a source distribution only, and has code to compile for the "
-            f"target{shown}",
-            hint=hint,
-        )
-        self.files = tuple(files)
-
-
-class ProjectError(UserError):
-    """A project's folder that cannot be taken."""
-
-
-def _items(folder: Path) -> Iterator[Item]:
-    """The files and links of a project, and what else is no folder: all that its build gets."""
-    top = folder.resolve()
-
-    def counts(path: str) -> bool:
-        name = path.rpartition("/")[2]
-        return not (name.endswith(".egg-info") or is_left_out(f"{top}/{path}"))
-
-    try:
-        for item in walk(top, enter=counts, bounded=True):
-            if not item.is_folder and (item.is_file or counts(item.path)):
-                yield item
-    except OSError as error:
-        raise ProjectError(f"{folder}: {error.filename}: {error.strerror}", hint="is it readable?") from error
-
-
-def native_files(folder: Path) -> tuple[str, ...]:
-    """Files of a source that a C compiler or its like would have to see, those of tests and examples left
-    out."""
-    names = (item.path for item in _items(folder) if item.path.endswith(NATIVE_ENDINGS))
-    return tuple(name for name in names if not name.startswith(_NOT_BUILT))
-
-
 def project_digest(folder: Path) -> str:
     """SHA-256 over a project's files and links, with their paths. ProjectError beyond MAX_PROJECT_BYTES."""
     whole, total = hashlib.sha256(), 0
-    for item in _items(folder):
+    for item in project_items(folder):
         facts = [item.path]
         if item.is_link:
             place = folder / item.path

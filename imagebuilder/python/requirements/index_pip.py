@@ -22,7 +22,7 @@ from imagebuilder.host.run import Completed, clean_environment, run
 from imagebuilder.log import Log
 from imagebuilder.python.wheels.target import WheelTarget
 
-HELPER = "index_markers.py"  # run as text by another process, not imported
+HELPER, SOURCES = "index_markers.py", "index_sources.py"  # run as texts by another process, not imported
 PIP_SECONDS = 600.0
 _COMMON = ("--no-input", "--disable-pip-version-check", "--no-color")
 # what says how an index is reached; other settings of pip would change what it does
@@ -112,19 +112,25 @@ def local_places(settings: Mapping[str, str]) -> list[Path]:
     return found
 
 
-def for_target(target: WheelTarget) -> list[str]:
-    """pip's options that make it choose wheels for a target."""
-    platforms = target.platforms() or ("any",)
+def for_target(target: WheelTarget, *, pure: bool = False) -> list[str]:
+    """pip's options that make it choose wheels for a target. pure: none with native code."""
+    platforms = ("any",) if pure else (*target.platforms(), target.own_platform)
     return [
         *("--only-binary", ":all:", "--python-version", target.python, "--implementation", "cp"),
-        *("--abi", target.abis()[0]),
+        *("--abi", "none" if pure else target.abis()[0]),
         *(word for platform in platforms for word in ("--platform", platform)),
     ]
 
 
-def pip_argv(arguments: Sequence[str], markers: Mapping[str, str] | None = None) -> list[str]:
-    """pip in the Python that runs us. markers: the target's variables of environment markers."""
+def pip_argv(
+    arguments: Sequence[str], markers: Mapping[str, str] | None = None, *, sources: bool = False
+) -> list[str]:
+    """pip in the Python that runs us. markers: the target's variables of environment markers; sources: it
+    fetches a source distribution, of which it is to run nothing."""
     command, *rest = arguments
+    if sources:
+        text = (resources.files(__package__) / SOURCES).read_text("utf-8")
+        return [sys.executable, "-c", text, command, *_COMMON, *rest]
     if markers is None:
         return [sys.executable, "-m", "pip", command, *_COMMON, *rest]
     helper = (resources.files(__package__) / HELPER).read_text("utf-8")
@@ -171,12 +177,13 @@ def pip(
     markers: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
     prefix: Iterable[str] = (),
+    sources: bool = False,
     watch: Watch | None = None,
 ) -> Completed:
-    """Run pip in a folder. prefix: what it is run in, a sandbox; watch: holds it to its limits there. Raises
-    as check() and Watch.check() do, and ProgramTimeoutError after PIP_SECONDS."""
+    """Run pip in a folder. prefix: what it is run in, a sandbox; sources: as for pip_argv(); watch: holds it
+    to its limits there. Raises as check() and Watch.check() do, and ProgramTimeoutError after PIP_SECONDS."""
     done = run(
-        [*prefix, *pip_argv(arguments, markers)],
+        [*prefix, *pip_argv(arguments, markers, sources=sources)],
         cwd=cwd,
         env={**pip_environment(), **(environment or {})},
         timeout=PIP_SECONDS,

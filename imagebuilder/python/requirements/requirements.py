@@ -4,7 +4,8 @@ package index, with all that they depend on.
 python3-requests 2.31.0-1 of a feed is requests 2.31.0: names are PYPI_NAME of the makefiles in lang/python of
 openwrt/packages (branches openwrt-21.02 to master). pip resolves. What the feeds have it is told of by wheels
 without content, of the feed's version with `+feed` behind it, which it must take; what has no wheel is built
-of its source, if it is pure Python.
+of its source (index_build.py). What is wanted without its native code is found first, and pip has to take
+that very wheel.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import base64
 import hashlib
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from imagebuilder.host.cache import OfflineError
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.model.package import Package
 from imagebuilder.python.requirements.index import PackageIndex
+from imagebuilder.python.requirements.index_build import PURE
 from imagebuilder.python.requirements.index_pip import NoMatchError, PythonIndexError
 from imagebuilder.python.wheels.target import WheelTarget, marker_holds
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel
@@ -164,13 +166,15 @@ def _digest(text: str) -> str:
 @dataclass(slots=True)
 class _Search:
     """One resolution. pinned: what pip must take from the feeds; built: sdists by the file names of the
-    wheels that were built of them; own: the apps' own distributions."""
+    wheels that were built of them; own: the apps' own distributions; pure: which are wanted without native
+    code."""
 
     index: PackageIndex
     target: WheelTarget
     folder: Path
     own: Mapping[NormalizedName, Wheel]
     pinned: dict[NormalizedName, FeedDistribution]
+    pure: Collection[NormalizedName] = ()
     built: dict[str, PinnedRequirement] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
 
@@ -180,6 +184,7 @@ class _Search:
             (self.folder / each.path.name).symlink_to(each.path.absolute())
         constraints = {name: _stub(self.folder, each) for name, each in self.pinned.items()}
         own = [f"{name}=={each.version}" for name, each in self.own.items()]
+        requirements = [self.without_native(each) for each in requirements]
         for _ in range(MAX_ROUNDS):
             kept = [constraints[name] for name in self.pinned]
             try:
@@ -219,12 +224,27 @@ class _Search:
         if error.requirement in self.tried:
             raise error
         self.tried.add(error.requirement)
-        text = f"{wanted.name}{wanted.specifier}"
-        pin = self.index.source(text, self.target)
-        wheel = self.index.built(pin, self.target)
-        self.built[wheel.name] = pin
+        wheel = self.build(f"{wanted.name}{wanted.specifier}", "")
         (self.folder / wheel.name).unlink(missing_ok=True)
         (self.folder / wheel.name).symlink_to(wheel)
+
+    def build(self, requirement: str, how: str) -> Path:
+        """The wheel of the newest source; how: as for SourceBuilds.wheel()."""
+        pin = self.index.source(requirement, self.target)
+        made = self.index.built_anyhow(pin, self.target, how)
+        self.built[made.path.name] = pin.model_copy(update={"built": made.how})
+        return made.path
+
+    def without_native(self, text: str) -> str:
+        """A requirement that names the one wheel to be taken, where it is wanted without native code."""
+        wanted = Requirement(text)
+        if canonicalize_name(wanted.name) not in self.pure:
+            return text
+        bare = f"{wanted.name}{wanted.specifier}"
+        found = self.index.pure_wheel(bare, self.target)
+        place = found.path if found is not None else self.build(bare, PURE)
+        extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
+        return f"{wanted.name}{extras} @ {place.as_uri()}"
 
     def pin_of(self, each: Wheel, extras: Iterable[str]) -> PinnedRequirement:
         requires = counting(each.requires, self.target, extras)
@@ -236,6 +256,7 @@ class _Search:
             filename=each.path.name if source is None else source.filename,
             sha256=each.path.parent.name if source is None else source.sha256,
             requires=tuple(sorted(names)),
+            built="" if source is None else source.built,
         )
 
 
@@ -246,15 +267,19 @@ def resolve_requirements(
     index: PackageIndex,
     *,
     own: Sequence[Wheel] = (),
+    pure: Iterable[str] = (),
 ) -> ResolvedRequirements:
     """What requirements come to. feed: what the feeds have, which is preferred, also for what these
-    depend on; own: wheels of the user's own apps, which are there and are not among the result's pins.
+    depend on; own: wheels of the user's own apps, which are there and are not among the result's pins;
+    pure: distributions among the requirements that are wanted without native code, and from no feed.
 
     Those whose markers do not hold on the target do not count. Offline the answer is the one that the cache
     keeps of the same question. Raises RequirementError, NoMatchError where neither wheel nor source fits,
-    NativeSourceError for sources with C code, PythonIndexError, OfflineError.
+    NativeSourceError for native code that cannot be compiled, PythonIndexError, OfflineError.
     """
     mine = {wheel.name: wheel for wheel in own}
+    bare_names = frozenset(map(canonicalize_name, pure))
+    feed = {name: each for name, each in feed.items() if name not in bare_names}
     parsed = counting(map(parse_requirement, dict.fromkeys(requirements)), target)
     wanted = _wanted(parsed)
     from_feed: dict[str, str] = {
@@ -266,12 +291,12 @@ def resolve_requirements(
     bare = [str(_without_marker(each)) for each in rest]
     if not bare:
         return ResolvedRequirements(wanted=wanted, feed=from_feed)
-    key = _question([*wanted, "", *bare], target, feed, mine)
+    key = _question([*wanted, "", *bare], target, feed, mine, bare_names)
     if index.offline:
         return _remembered(key, bare, index)
     with temporary_folder("scratch") as folder:
         pinned = {name: each for name, each in feed.items() if name not in mine}
-        needed = _Search(index, target, folder, mine, pinned).run(bare)
+        needed = _Search(index, target, folder, mine, pinned, bare_names).run(bare)
     stubs = [canonicalize_name(each.name) for each in needed if each.version.endswith(_STUB)]
     also: dict[str, str] = {name: feed[name].package for name in stubs}
     pins = [each for each in needed if each.name not in also and each.name not in mine]
@@ -320,10 +345,15 @@ def _without_marker(requirement: Requirement) -> Requirement:
 
 
 def _question(
-    requirements: Sequence[str], target: WheelTarget, feed: Feed, own: Mapping[NormalizedName, Wheel]
+    requirements: Sequence[str],
+    target: WheelTarget,
+    feed: Feed,
+    own: Mapping[NormalizedName, Wheel],
+    pure: Iterable[str],
 ) -> str:
     """A name for the answer, for the cache."""
     parts = [*requirements, "", str(target)]
+    parts += [f"{PURE} {name}" for name in sorted(pure)]
     parts += [f"{name} {each.version} {each.package}" for name, each in sorted(feed.items())]
     parts += [f"{name} {wheel.version} {sorted(map(str, wheel.requires))}" for name, wheel in own.items()]
     return "requirements " + hashlib.sha256("\0".join(parts).encode()).hexdigest()

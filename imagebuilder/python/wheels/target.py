@@ -22,7 +22,15 @@ from imagebuilder.host.elf import MACHINES, Elf
 from imagebuilder.model.release import SNAPSHOT
 
 Libc = Literal["musl", "glibc"]
-_EF_ARM_HARD = 0x400  # EF_ARM_ABI_FLOAT_HARD
+# e_flags: the ABI's version and its floats (ELF for the Arm Architecture, 5.1; those of soft float are set or
+# not); o32, and neither NaN of 2008 nor 64-bit float registers (binutils, include/elf/mips.h)
+_EF_ARM_ABI, _EF_ARM_EABI5, _EF_ARM_HARD = 0xFF000000, 0x05000000, 0x400
+_EF_MIPS_ABI, _EF_MIPS_O32 = 0xF000 | 0x400 | 0x200 | 0x20, 0x1000
+_EF_MIPS_ISA = (
+    28  # the bit where the instruction set begins: 5 mips32, 7 mips32r2, below them what these have
+)
+_MIPS32, _MIPS32R2 = (0, 1, 5), (0, 1, 5, 7)
+_MIPS_NO_FLOATS, _MIPS_SOFT, _MIPS_HARD = 0, (3,), (1, 5)  # Tag_GNU_MIPS_ABI_FP
 _EF_RISCV_FLOAT = 0x6
 # musl of a release series: toolchain/musl/Makefile
 _MUSL = {
@@ -49,16 +57,31 @@ class TargetError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class WheelMachine:
-    """A processor as wheels name it, and what its ELF files say (see MACHINES). flags: what e_flags must be
-    where mask says."""
+    """A processor as uname and wheels name it, and what its ELF files say (see MACHINES). flags: what e_flags
+    must be where mask says; indexed: whether package indexes have wheels for it. Of MIPS, isas: instruction
+    sets that it runs, floats: how its files may pass floating point numbers."""
 
     tag: str
     elf: str
     bits: int
     mask: int = 0
     flags: int = 0
+    indexed: bool = True
+    little: bool = True
+    isas: tuple[int, ...] = ()
+    floats: tuple[int, ...] = ()
 
 
+def _arm(tag: str, *, hard: bool, indexed: bool) -> WheelMachine:
+    mask = _EF_ARM_ABI | _EF_ARM_HARD
+    return WheelMachine(tag, "arm", 32, mask, _EF_ARM_EABI5 | (_EF_ARM_HARD if hard else 0), indexed)
+
+
+def _mips(*, little: bool, isas: tuple[int, ...], floats: tuple[int, ...]) -> WheelMachine:
+    return WheelMachine("mips", "mips", 32, _EF_MIPS_ABI, _EF_MIPS_O32, False, little, isas, floats)
+
+
+# by OpenWrt's names (CPU_TYPE and CPU_SUBTYPE of target/linux): with no floating point unit in it, soft float
 _MACHINES: tuple[tuple[re.Pattern[str], WheelMachine], ...] = (
     (re.compile(r"x86_64"), WheelMachine("x86_64", "x86_64", 64)),
     (re.compile(r"i386_pentium4"), WheelMachine("i686", "x86", 32)),
@@ -66,8 +89,16 @@ _MACHINES: tuple[tuple[re.Pattern[str], WheelMachine], ...] = (
     # what wheels call armv7l has hard float and vfpv3-d16
     (
         re.compile(r"arm_cortex-a(5|7|8|9|15|17)_(neon|vfpv3|vfpv4|neon-vfpv4|vfpv3-d16)"),
-        WheelMachine("armv7l", "arm", 32, _EF_ARM_HARD, _EF_ARM_HARD),
+        _arm("armv7l", hard=True, indexed=True),
     ),
+    (re.compile(r"arm_cortex-a(5|7|8|9|15|17)"), _arm("armv7l", hard=False, indexed=False)),
+    (re.compile(r"arm_arm1176jzf-s_vfp"), _arm("armv6l", hard=True, indexed=False)),
+    (re.compile(r"arm_arm926ej-s"), _arm("armv5tejl", hard=False, indexed=False)),
+    (re.compile(r"mips_(24kc|74kc|4kec)"), _mips(little=False, isas=_MIPS32R2, floats=_MIPS_SOFT)),
+    (re.compile(r"mipsel_(24kc|74kc|4kec)"), _mips(little=True, isas=_MIPS32R2, floats=_MIPS_SOFT)),
+    (re.compile(r"mipsel_24kc_24kf"), _mips(little=True, isas=_MIPS32R2, floats=_MIPS_HARD)),
+    (re.compile(r"mips_mips32"), _mips(little=False, isas=_MIPS32, floats=_MIPS_SOFT)),
+    (re.compile(r"mipsel_mips32"), _mips(little=True, isas=_MIPS32, floats=_MIPS_SOFT)),
     (re.compile(r"riscv64.*"), WheelMachine("riscv64", "riscv", 64, _EF_RISCV_FLOAT, 0x4)),
 )
 
@@ -91,12 +122,12 @@ class WheelTarget:
 
     @property
     def machine(self) -> WheelMachine | None:
-        """The processor as wheels name it; None where no index has wheels for it, as for MIPS."""
+        """The processor; None for those whose files are not known here."""
         return next((machine for pattern, machine in _MACHINES if pattern.fullmatch(self.arch)), None)
 
     def platforms(self) -> tuple[str, ...]:
         """Platform tags of native wheels that may fit, the best first; () where there are none."""
-        if self.machine is None:
+        if self.machine is None or not self.machine.indexed:
             return ()
         major, newest = self.libc_version
         if self.libc == "musl":
@@ -109,6 +140,11 @@ class WheelTarget:
             for name in filter(None, (f"manylinux_{major}_{minor}", names.get(minor)))
         )
 
+    @property
+    def own_platform(self) -> str:
+        """The platform tag of native wheels that are built here for the target: no index has such."""
+        return f"openwrt_{re.sub('[^a-z0-9]', '_', self.arch)}"
+
     def abis(self) -> tuple[str, ...]:
         """ABI tags of this Python, the best first."""
         major, minor = self.version_pair
@@ -116,9 +152,9 @@ class WheelTarget:
 
     def tags(self) -> tuple[Tag, ...]:
         """All tags that a wheel for the target may have, the best first."""
-        pair = self.version_pair
-        native = cpython_tags(pair, abis=[self.abis()[0]], platforms=self.platforms())
-        pure = compatible_tags(pair, f"cp{pair[0]}{pair[1]}", platforms=[*self.platforms(), "any"])
+        pair, native_platforms = self.version_pair, (*self.platforms(), self.own_platform)
+        native = cpython_tags(pair, abis=[self.abis()[0]], platforms=native_platforms)
+        pure = compatible_tags(pair, f"cp{pair[0]}{pair[1]}", platforms=[*native_platforms, "any"])
         return (*native, *pure)
 
     def markers(self) -> dict[str, str]:
@@ -141,15 +177,9 @@ class WheelTarget:
 
     def problem(self, elf: Elf, beside: Collection[str] = ()) -> str | None:
         """Why an ELF file does not fit; None if it does. beside: names of libraries that come with it."""
-        machine, header = self.machine, elf.header
-        stated = (MACHINES.get(header.machine), header.bits, header.little_endian)
-        if machine is None or stated != (machine.elf, machine.bits, True):
-            order = "little" if header.little_endian else "big"
-            return (
-                f"is for another processor (ELF machine {header.machine}, {header.bits} bits, {order}-endian)"
-            )
-        if header.flags & machine.mask != machine.flags:
-            return f"is built for another floating point ABI (flags {header.flags:#x})"
+        found = self._misfit(elf)
+        if found is not None:
+            return found
         for name in elf.needed:
             known = name in beside or name in self.libraries
             if not (known or self._is_libc(name)):
@@ -157,6 +187,26 @@ class WheelTarget:
                 if _GLIBC_OWN.fullmatch(name) or other == "musl":
                     return f"is linked with {other} ({name}), and the target has {self.libc}"
                 return f"wants the library {name}, which neither it nor the image brings"
+        return None
+
+    def _misfit(self, elf: Elf) -> str | None:
+        """Why an ELF file is for another machine than the target's; None if it is not."""
+        machine, header = self.machine, elf.header
+        stated = (MACHINES.get(header.machine), header.bits, header.little_endian)
+        if machine is None or stated != (machine.elf, machine.bits, machine.little):
+            order = "little" if header.little_endian else "big"
+            return (
+                f"is for another processor (ELF machine {header.machine}, {header.bits} bits, {order}-endian)"
+            )
+        if header.flags & machine.mask != machine.flags:
+            return f"is built for another processor ABI or floating point ABI (flags {header.flags:#x})"
+        if machine.isas and header.flags >> _EF_MIPS_ISA not in machine.isas:
+            return f"has instructions that {self.arch} lacks (flags {header.flags:#x})"
+        if machine.floats and elf.mips_float not in (_MIPS_NO_FLOATS, *machine.floats):
+            how = (
+                "does not say how it passes" if elf.mips_float is None else "passes otherwise than the target"
+            )
+            return f"{how} floating point numbers (ABI flags {elf.mips_float})"
         return None
 
     def _is_libc(self, name: str) -> bool:
