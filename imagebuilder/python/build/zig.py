@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
+from imagebuilder.host.walk import copy_tree
 from imagebuilder.python.wheels.target import WheelTarget
 
 INSTALL = f"{sys.executable} -m pip install ziglang (100 MB; the extra `native` of this project)"
@@ -165,7 +165,7 @@ def lay_compiler(toolchain: Toolchain, files: Path, python: str) -> dict[str, st
     environment."""
     folder = files / "compiler"
     folder.mkdir()
-    shutil.copytree(toolchain.headers.folder, folder / "include")
+    copy_tree(toolchain.headers.folder, folder / "include", lambda _: True)
     (folder / COMPILE).write_text(_text(COMPILE), "utf-8")
     (folder / "time32.h").write_text(_text(TIME32), "utf-8")
     (folder / "settings.json").write_text(json.dumps(_settings(toolchain)), "utf-8")
