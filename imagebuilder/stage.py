@@ -16,7 +16,7 @@ from imagebuilder.model.filespec import FilespecRecord, overlay_rules
 from imagebuilder.model.package import Selected
 from imagebuilder.rootfs.files import entry_digest
 from imagebuilder.rootfs.lint import Flaw, Known, lint
-from imagebuilder.rootfs.overlay import FILES, Laid, combined, overlay_tree
+from imagebuilder.rootfs.overlay import FILES, OverlayFiles, combined, overlay_tree
 from imagebuilder.rootfs.tree import Entry, FileTree
 from imagebuilder.rootfs.trim import trim
 
@@ -41,7 +41,7 @@ def staged(
     """All of it, as it goes into the image. there: what packages bring, where it is known, as
     check_contents.package_paths() has it. SecretError, OverlayError, FilespecError."""
 
-    def laid(each: LoadedOverlay) -> Laid:
+    def laid(each: LoadedOverlay) -> OverlayFiles:
         values, secret = each.values(project), each.hidden().keys()
         return overlay_tree(each.overlay, each.folder, values, secret=secret, there=there)
 
@@ -88,13 +88,13 @@ def check_overlays(
     yield from map(str, flaws)
 
 
-def _without_secrets(each: LoadedOverlay) -> Laid:
+def _without_secrets(each: LoadedOverlay) -> OverlayFiles:
     hidden = {name: json.dumps(shown, sort_keys=True) for name, shown in each.hidden().items()}
     return overlay_tree(each.overlay, each.folder, each.open_values(), hidden=hidden)
 
 
 def _staged(
-    config: Config, overlays: Sequence[LoadedOverlay], laid_by: Callable[[LoadedOverlay], Laid]
+    config: Config, overlays: Sequence[LoadedOverlay], laid_by: Callable[[LoadedOverlay], OverlayFiles]
 ) -> Staged:
     rules = overlay_rules(config.filespec)
     trees: dict[str, FileTree] = {}

@@ -28,7 +28,7 @@ NOTHING_HIDDEN: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
-class Laid:
+class OverlayFiles:
     """What an overlay brings. secrets: the paths of files that hold a secret."""
 
     tree: FileTree
@@ -43,7 +43,7 @@ def overlay_tree(
     secret: Collection[str] = (),
     hidden: Mapping[str, str] = NOTHING_HIDDEN,
     there: Mapping[str, int] | None = None,
-) -> Laid:
+) -> OverlayFiles:
     """The overlay's files with its templates rendered, in modes that do not depend on the host (modes.py).
 
     folder: the overlay's folder; its files lie in `files/`. variables: a value for each that the overlay
@@ -85,7 +85,7 @@ def overlay_tree(
             )
         rendered[place] = made.with_mode(mode)
     _check_modes(overlay, folder, rendered, secrets)
-    return Laid(FileTree(rendered), frozenset(secrets))
+    return OverlayFiles(FileTree(rendered), frozenset(secrets))
 
 
 def _check_modes(

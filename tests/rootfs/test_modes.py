@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.config.overlay import Overlay, OverlayError, Variable
-from imagebuilder.rootfs.overlay import Laid, overlay_tree
+from imagebuilder.rootfs.overlay import OverlayFiles, overlay_tree
 from imagebuilder.rootfs.tree import LINK_MODE
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\n"
@@ -55,11 +55,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def modes(laid: Laid) -> dict[str, int]:
+def modes(laid: OverlayFiles) -> dict[str, int]:
     return {path[1:]: entry.mode for path, entry in laid.tree.items()}
 
 
-def lay(folder: Path, overlay: Overlay | None = None, there: Mapping[str, int] | None = None) -> Laid:
+def lay(folder: Path, overlay: Overlay | None = None, there: Mapping[str, int] | None = None) -> OverlayFiles:
     return overlay_tree(overlay or Overlay(name="test"), folder, {}, there=there)
 
 
