@@ -476,15 +476,9 @@ def test_a_requirement_that_is_built_otherwise_is_told() -> None:
     pin = PinnedRequirement(
         name="fast", version="1.0", filename="fast-1.0.tar.gz", sha256="0" * 64, built="pure"
     )
-    tree = LockedTree(release="", version="23.05.5", target="ath79/tiny", arch="mips_24kc", sha256="1" * 64)
     one, other = (
-        LockedBoard(
-            profile="x",
-            python="auto",
-            tree=tree,
-            wanted=(),
-            package=(),
-            requirements=ResolvedRequirements(pins=(pin.model_copy(update={"built": built}),)),
+        entry().model_copy(
+            update={"requirements": ResolvedRequirements(pins=(pin.model_copy(update={"built": built}),))}
         )
         for built in ("pure", "zig 0.17.1 -Os")
     )
