@@ -253,6 +253,8 @@ def test(
 
 def _test_as_user(arguments: Sequence[str]) -> NoReturn:
     """Run the tests, and end as they do. NotTriedError where nothing can be run as another user."""
+    from functools import partial
+
     from imagebuilder.host.handover import temporary_folder
     from imagebuilder.host.ordinary_user import (
         NoOrdinaryUserError,
@@ -268,9 +270,10 @@ def _test_as_user(arguments: Sequence[str]) -> NoReturn:
             argv = ordinary_user(home, own_places(PROJECT), unused_number())
         except NoOrdinaryUserError as error:
             raise NotTriedError(error.message, hint=error.hint) from error
-        tests = [sys.executable, "-m", "pytest", "-n", "auto", *AS_USER, *arguments]
+        # not pytest's own folders, whose names are long: a socket's path has 108 bytes at most
+        tests = [sys.executable, "-m", "pytest", "-n", "auto", f"--basetemp={home}/t", *AS_USER, *arguments]
         settings = {**environment(home), "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis")}
-        code = stream([*argv, *tests], print, env=settings, check=False).code
+        code = stream([*argv, *tests], partial(print, flush=True), env=settings, check=False).code
     sys.exit(code)
 
 

@@ -220,7 +220,7 @@ TRIES: tuple[Try, ...] = (
     ("plan", "index, 10,000,000 lines", lambda place: _feed(place, ["\n \n"] * 5_000_000)),
     ("plan", "index, 1,000,000 packages", lambda place: _feed(place, map(_SHORT.format, range(1_000_000)))),
     ("plan", "index, 99,000 packages", lambda place: _feed(place, _paragraphs(99_000))),
-    ("plan", "index, chain of 50,000", lambda place: _feed(place, _paragraphs(50_000, _next(50_000)), "p0")),
+    ("plan", "index, chain of 20,000", lambda place: _feed(place, _paragraphs(20_000, _next(20_000)), "p0")),
     ("why", "index, 20,000 that provide a name", lambda place: _why(place, _paragraphs(20_000, _any))),
     ("build", "make says a line of 300 MB", lambda place: _behaviour(place, "head -c 300000000 /dev/zero\n")),
     ("build", "make never stops talking", lambda place: _behaviour(place, "yes\n")),

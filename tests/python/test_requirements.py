@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -175,7 +176,9 @@ def test_a_source_distribution_sees_nothing_of_this_machine(
     """Its code runs twice: pip asks it what it is, and it is built."""
     monkeypatch.setenv("SECRET_OF_USER", "hunter2")
     (tmp_path / "mine").mkdir()
-    places = [str(tmp_path / "mine"), str(user_cache()), str(Path.home() / ".ssh"), "/etc/shadow"]
+    # the environment of the lowest versions lies in the cache, and a build sees the Python that runs it
+    cached = [each for each in user_cache().glob("*") if not Path(sys.prefix).is_relative_to(each)]
+    places = [str(each) for each in (tmp_path / "mine", Path.home() / ".ssh", "/etc/shadow", *cached)]
     looks = LOOKS.format(places=places, victim=str(tmp_path / "victim"))
     backend = BACKEND.format(name="spy", version="1", fails=False, tag="py3-none-any") + looks
     sdist = make_sdist(tmp_path / "files", "spy", "1", more={"backend.py": backend.encode()})

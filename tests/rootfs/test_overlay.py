@@ -390,7 +390,9 @@ def test_only_a_text_can_be_a_secret(library: Library, project: Path, add_config
     ],
 )
 def test_a_template_takes_no_more_memory_than_it_may(text: str) -> None:
-    with pytest.raises(OverlayError, match=r"^here/x\.j2: rendering it takes more than 128 MiB of memory"):
+    # what grows piece by piece can be out of time before: jinja2 writes constants out as text
+    bounds = r"^here/x\.j2: rendering it takes more than (128 MiB of memory|2 s of processor time)"
+    with pytest.raises(OverlayError, match=bounds):
         render(Path("here/x.j2"), text.encode(), {"name": "n"})
 
 
