@@ -17,7 +17,7 @@ from pathlib import Path
 
 from imagebuilder.host.walk import walk
 
-_NOT_OF_THE_TREE = ".git"
+HISTORY = ".git"  # at the top of a tree that was cloned: no build takes anything from it
 _SHOWN = 3
 
 # Each argument is `d` or `f` and a path. What is done with folders: create, rename, remove in them. With
@@ -50,7 +50,7 @@ def tree_kinds(tree: Path) -> TreeKinds:
     """Look through a tree, all but its `.git`; links are not followed. OSError where not even its own folder
     can be read."""
     smallest: dict[tuple[str, int, int, int], tuple[int, str]] = {}
-    closed: set[str] = {_NOT_OF_THE_TREE}
+    closed: set[str] = {HISTORY}
     unreadable: list[str] = []
 
     def note(kind: str, size: int, path: str, status: os.stat_result) -> None:
@@ -59,7 +59,7 @@ def tree_kinds(tree: Path) -> TreeKinds:
 
     note("d", 0, "", tree.stat())
     for item in walk(tree.resolve(), enter=lambda path: path not in closed):
-        if item.path == _NOT_OF_THE_TREE or not (item.is_folder or item.is_file):
+        if item.path == HISTORY or not (item.is_folder or item.is_file):
             continue
         if not item.is_readable:
             unreadable.append(item.path)
@@ -86,7 +86,7 @@ def knows_every_user(maps: Path = Path("/proc/self")) -> bool:
 
 def top_names(tree: Path) -> list[str]:
     """What lies in a tree's folder, all but its `.git`."""
-    return [name for name in sorted(place.name for place in tree.iterdir()) if name != _NOT_OF_THE_TREE]
+    return [name for name in sorted(place.name for place in tree.iterdir()) if name != HISTORY]
 
 
 def some_of(paths: Iterable[str]) -> str:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from imagebuilder.host.fs import disk_errors_explained, text_of
 from imagebuilder.host.handover import write_whole
+from imagebuilder.host.tree_kinds import HISTORY
 from imagebuilder.host.walk import Item, walk
 
-USED = ("dl", "tmp", "bin", ".git")  # what using a tree leaves at its top
+USED = ("dl", "tmp", "bin", HISTORY)  # what using a tree leaves at its top, and a clone's history
 _KEPT = "indexes"  # of the cache, where what was not used for longest goes
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
