@@ -130,6 +130,27 @@ def test_a_module_that_code_imports_or_names_stays(tmp_path: Path, code: bytes) 
     }
 
 
+def test_a_module_that_a_package_exports_stays(tmp_path: Path) -> None:
+    files = {"demo/__init__.py": b"__all__ = ['core', 'tests']\n", "demo/tests/__init__.py": b""}
+    assert left_out(tmp_path, files) == set()
+    files["demo/__init__.py"] = b"NAMES = ['core', 'tests']\n"
+    assert left_out(tmp_path, files) == {"demo/tests/__init__.py"}
+
+
+def test_long_paths_are_searched_by_no_pattern(tmp_path: Path) -> None:
+    """Patterns with two `**/` are tried at every folder of a path, each time for all that follows."""
+    files = {"demo/__init__.py": b"", f"demo/tests/{'a/' * 600}x.py": b"", "demo/tests/x.py": b""}
+    assert left_out(tmp_path, files) == {"demo/tests/x.py"}
+
+
+def test_sources_among_a_wheels_data_are_no_modules(tmp_path: Path) -> None:
+    data = "demo-1.0.data/data/share/demo/tests/__init__.py"
+    files = {"demo/__init__.py": b"", data: b"__all__ = ['a']\nimport unittest\n"}
+    assert left_out(tmp_path, files) == {data}
+    files["demo/__init__.py"] = b"open(join(sys.prefix, 'share/demo/tests', name))\n"
+    assert left_out(tmp_path, files) == set()
+
+
 def test_modules_for_type_checkers_alone_stay_out(tmp_path: Path) -> None:
     code = b"from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .tests import helper\n"
     files = {"demo/__init__.py": code, "demo/tests/helper.py": b""}

@@ -41,6 +41,8 @@ _READS_FILES = re.compile(rb"\b(__file__|__path__|resources|importlib_resources|
 _QUOTES = re.compile(rb"[\"'\n]")
 _NAME = re.compile(r"(\w+(?:\.\w+)+)(?::[\w.]+)?")
 _MAX_STRING = 200
+_MAX_PATH = 1000
+_EXPORTS = re.compile(rb"\b__all__\s*\+?=\s*[\[(]([^\])]*)[\])]")  # `from package import *` imports these
 _OPEN_ENDED = re.compile(r"[*{}%]")
 
 
@@ -56,8 +58,9 @@ class TrimRule(Model):
     computed: bool = True
 
     def matches(self, distribution: str, path: str) -> bool:
-        """Whether it proposes a file. path: in the wheel, without the folders of purelib and platlib."""
-        if self.distribution not in ("", distribution):
+        """Whether it proposes a file. path: in the wheel, without the folders of purelib and platlib; of more
+        than 1000 characters none is proposed, so that its search ends soon."""
+        if self.distribution not in ("", distribution) or len(path) > _MAX_PATH:
             return False
         return any(_pattern(each).fullmatch(path) for each in self.files)
 
@@ -221,8 +224,9 @@ class _Judge:
         self.waiting += [(part, name) for part in self.parts for name in part.imports if part.stays(name)]
         for part in self.parts:
             self._entry_points(part)
-            for text in part.strings() if part.places else ():
-                self._named(text, part.distribution)
+            for name in part.sources:
+                if part.stays(name):
+                    self._strings(part, name)
         for text in words:
             self._named(text, "")
         self._follow()
@@ -236,8 +240,17 @@ class _Judge:
         if name not in part.kept and part.proposed[name].when != "ever":
             part.kept.add(name)
             self.waiting.append((part, name))
-            for text in quoted(part.sources.get(name, b"")):
-                self._named(text, part.distribution)
+            self._strings(part, name)
+
+    def _strings(self, part: _Part, name: str) -> None:
+        """Keep what the strings of a source name, and what a package exports."""
+        data = part.sources.get(name, b"")
+        package = _module(part.places.get(name, "")) if name.endswith("/__init__.py") else ""
+        for listed in _EXPORTS.findall(data) if package else ():
+            for text in quoted(listed):
+                self._named(f"{package}.{text}", part.distribution)
+        for text in quoted(data):
+            self._named(text, part.distribution)
 
     def _follow(self) -> None:
         """Keep what is imported by what stays."""
