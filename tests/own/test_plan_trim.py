@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from imagebuilder.config.request import requests
+from imagebuilder.choose import lay_packages
+from imagebuilder.config.model_lock import LockedBoard
+from imagebuilder.config.request import Request, requests
+from imagebuilder.decide import decided, entry_of
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
+from imagebuilder.packages.lock import differences
 from imagebuilder.packages.opkg.ipk import write_ipk
+from imagebuilder.python.bytecode.bytecode import Interpreter
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree.plan import Plan
 from tests.support.planning import plan_image
@@ -25,16 +32,17 @@ FILES = {
     "demo/py.typed": b"x",
 }
 Ask = Callable[..., Plan]
+Write = Callable[..., Request]
 
 
 @pytest.fixture
-def ask(
+def write(
     project: Path,
     small_tree: Path,
     tmp_path: Path,
     add_config: Callable[[str, str], str],
     monkeypatch: pytest.MonkeyPatch,
-) -> Ask:
+) -> Write:
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -45,7 +53,7 @@ def ask(
     monkeypatch.setenv("PIP_INDEX_URL", make_index(tmp_path / "index", wheels))
     write_ipk(small_tree / "packages", Package("python3-sqlite3", "3.11.7"), EMPTY, epoch=1)
 
-    def asked(requirements: str, more: str = "") -> Plan:
+    def written(requirements: str, more: str = "") -> Request:
         add_config(
             "mine",
             f'extends = "router"\n[python]\nvariant = "auto"\nrequirements = {requirements}\n{more}\n',
@@ -53,9 +61,14 @@ def ask(
         (request,) = requests(
             project, "mine", board=BOARD, imagebuilder=str(small_tree), cache=tmp_path / "cache"
         )
-        return plan_image(request, Log())
+        return request
 
-    return asked
+    return written
+
+
+@pytest.fixture
+def ask(write: Write) -> Ask:
+    return lambda requirements, more="": plan_image(write(requirements, more), Log())
 
 
 def wants_sqlite(plan: Plan) -> bool:
@@ -90,3 +103,24 @@ def test_what_an_app_imports_stays(ask: Ask, project: Path) -> None:
     app.write_text("import demo\n")
     assert not wants_sqlite(ask('["demo"]', 'apps = ["apps/check.py"]'))
     assert wants_sqlite(ask('["demo"]', 'apps = ["apps/check.py"]\ntrace = ["python3 -m demo.tests.test_a"]'))
+
+
+def test_what_stays_out_shows_in_the_lock_and_in_the_package(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    magic = int.from_bytes(importlib.util.MAGIC_NUMBER[:2], "little")
+    monkeypatch.setattr(
+        "imagebuilder.own.making.host_interpreter",
+        lambda python, _magic: Interpreter((sys.executable,), python, magic),
+    )
+
+    def made(requirements: str) -> tuple[LockedBoard, int]:
+        with decided(write(requirements), Log()) as (inputs, found):
+            laid = lay_packages(found.job, found.supply, found.plan.install, found.local)
+            return entry_of(inputs, found, laid.made), laid.made["python3-demo"].installed_size or 0
+
+    (trimmed, small), (again, _) = made('["demo"]'), made('["demo"]')
+    whole, large = made('[{ name = "demo", trim = false }]')
+    assert trimmed.digest == again.digest != whole.digest
+    assert [line for line in differences(trimmed, whole) if "python3-demo" in line]
+    assert small < large
