@@ -4,12 +4,13 @@ be."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from imagebuilder.config.app import ResolvedRequirements
+from imagebuilder.config.app import TRIM_KINDS, ResolvedRequirements, TrimKind
 from imagebuilder.config.model_config import Python
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
@@ -19,7 +20,7 @@ from imagebuilder.own.native import compiler_for
 from imagebuilder.own.own import ChosenPython, Own, Sources, choose_python
 from imagebuilder.packages.lock import check_same, requirement_changes
 from imagebuilder.packages.supply import Job, Supply
-from imagebuilder.python.apps.apps import AppScan, scan_app
+from imagebuilder.python.apps.apps import AppScan, app_files, scan_app
 from imagebuilder.python.apps.package import (
     App,
     declare_app,
@@ -42,6 +43,8 @@ from imagebuilder.python.requirements.requirements import (
     wheels_of,
 )
 from imagebuilder.python.wheels.target import wheel_target
+from imagebuilder.python.wheels.trim import WheelToTrim, quoted, trim_wheels
+from imagebuilder.python.wheels.wheels import Wheel
 
 
 class OwnPythonError(UserError):
@@ -73,11 +76,41 @@ def read_own(job: Job, supply: Supply, offered: Collection[str], locked: Resolve
         check_same(job.config.name, requirement_changes(locked, asked))
     wheels = {str(name): wheel for name, wheel in wheels_of(resolved, target, index).items()}
     scans = [_scan(app, catalogue) for app in apps]
-    libraries = [scan_app(wheel.path, python=catalogue.version_pair) for wheel in wheels.values()]
+    brought = _brought(python, catalogue, wheels.values())
+    trimmed = trim_wheels(brought, scans, words=_words(python, apps), there=resolved.feed)
+    libraries = [each.scan for each in trimmed]
     chosen = choose_python(python, root, tree.release, offered, apps=scans, libraries=libraries)
     names = local_names(resolved.pins, offered)
+    wheels = {str(each.wheel.name): each.wheel for each in trimmed}
     sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
-    return _declared(sources, chosen, root, job.manager)
+    facts = tuple(each.facts for each in trimmed if each.facts.saved)
+    return replace(_declared(sources, chosen, root, job.manager), trimmed=facts)
+
+
+def _brought(python: Python, catalogue: Catalogue, wheels: Iterable[Wheel]) -> list[WheelToTrim]:
+    """The requirements' wheels, and what may stay out of each. Where a distribution is required several
+    times, what one of them wants in goes in."""
+    kinds: dict[str, frozenset[TrimKind]] = {}
+    for use in python.requirements:
+        name = canonicalize_name(Requirement(use.name).name)
+        kinds[name] = kinds.get(name, frozenset(TRIM_KINDS)) & frozenset(use.trim_kinds())
+    return [
+        WheelToTrim(
+            wheel,
+            scan_app(wheel.path, python=catalogue.version_pair),
+            kinds.get(wheel.name, frozenset(TRIM_KINDS)),
+        )
+        for wheel in wheels
+    ]
+
+
+def _words(python: Python, apps: Iterable[App]) -> set[str]:
+    """What may name a module of a requirement's: words of commands, and strings of apps."""
+    words = {word for command in python.trace for word in command.split()}
+    for app in apps:
+        words |= {*app.use.arguments, *app.use.environment.values()}
+        words |= {text for file in app_files(app.path)[1] for text in quoted(file.data or b"")}
+    return words
 
 
 def _micropython(job: Job, chosen: ChosenPython) -> Own:
