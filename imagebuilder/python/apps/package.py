@@ -22,7 +22,8 @@ from imagebuilder.config.app import (
     SourceKind,
     source_kind,
 )
-from imagebuilder.errors import UserError
+from imagebuilder.config.requirement import parse_requirement_line
+from imagebuilder.errors import Fault, FaultsError, UserError
 from imagebuilder.host.fs import expand_home
 from imagebuilder.model.control import parse_depends, parse_names
 from imagebuilder.model.filespec import site_packages
@@ -42,6 +43,7 @@ from imagebuilder.python.bytecode.versions import version_facts
 from imagebuilder.python.catalogue.package_version import PackageWords
 from imagebuilder.python.requirements.index import PackageIndex, project_digest
 from imagebuilder.python.requirements.requirements import counting
+from imagebuilder.python.requirements.requirements_file import NOTHING_STATED, Stated, StatedRequirements
 from imagebuilder.python.wheels.target import WheelTarget
 from imagebuilder.python.wheels.tree import WheelTree, check_native, wheel_tree
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel
@@ -61,7 +63,8 @@ class AppPackageError(UserError):
 @dataclass(frozen=True, slots=True)
 class App:
     """An app that was read. name: its package's; service: its init script's, which is its own. wheel: of a
-    project or a wheel, else script. requires: requirements that count on the target."""
+    project or a wheel, else script. requires: requirements of its metadata that count on the target; files:
+    of a file of requirements beside it."""
 
     use: AppUse
     path: Path
@@ -72,6 +75,21 @@ class App:
     requires: tuple[str, ...]
     wheel: Wheel | None = None
     script: Script | None = None
+    files: StatedRequirements = NOTHING_STATED
+
+    @property
+    def stated(self) -> StatedRequirements:
+        """What the app requires, and the constraints on it; paths in its own metadata count from the folder
+        that it is in. FaultsError."""
+        own = tuple(_stated(text, self.path) for text in self.requires)
+        return StatedRequirements((*own, *self.files.requirements), self.files.constraints)
+
+
+def _stated(text: str, app: Path) -> Stated:
+    try:
+        return Stated(parse_requirement_line(text), app.parent, str(app))
+    except ValueError as error:
+        raise FaultsError([Fault(str(app), None, "", f"its requirements: {error}")]) from None
 
 
 def open_app(use: AppUse, project: Path, target: WheelTarget, index: PackageIndex) -> App:
