@@ -274,6 +274,8 @@ def test_who_asks_for_what_a_distribution_seldom_needs_gets_it_whole(tmp_path: P
     at_the_top = {**CFFI, "cffi/api.py": b"from .recompiler import recompile\n"}  # as a later release may
     gone = left_out(tmp_path, at_the_top, name="cffi")
     assert {"cffi/recompiler.py", "cffi/ffiplatform.py"}.isdisjoint(gone)
+    exported = {**CFFI, "cffi/__init__.py": b"__all__ = ['FFI', 'recompiler']\n"}
+    assert "cffi/recompiler.py" not in left_out(tmp_path, exported, name="cffi")
     other = to_trim(
         tmp_path, "other", {"other.py": b"try:\n    import cffi.recompiler\nexcept ImportError: pass\n"}
     )

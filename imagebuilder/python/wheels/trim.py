@@ -248,7 +248,7 @@ class _Judge:
         package = _module(part.places.get(name, "")) if name.endswith("/__init__.py") else ""
         for listed in _EXPORTS.findall(data) if package else ():
             for text in quoted(listed):
-                self._named(f"{package}.{text}", part.distribution)
+                self._named(f"{package}.{text}", "")
         for text in quoted(data):
             self._named(text, part.distribution)
 
