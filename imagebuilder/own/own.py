@@ -140,13 +140,14 @@ class Sources:
 class Own:
     """python: what goes in of feeds' Python, and which import wants what. sources: None where there is
     nothing of one's own. declared: the packages that will be made, by name; wanted: those of them that were
-    asked for, with the key that asks."""
+    asked for, with the key that asks, or file and line; taken: what was taken of flat apps, in words."""
 
     python: ChosenPython
     sources: Sources | None = None
     micropython: tuple[MicroPythonApp, ...] = ()
     declared: Mapping[str, Package] = field(default_factory=dict)
     wanted: Mapping[str, str] = field(default_factory=dict)
+    taken: tuple[str, ...] = ()
 
     @property
     def resolved(self) -> ResolvedRequirements:

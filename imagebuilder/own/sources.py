@@ -3,7 +3,7 @@ be."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -121,6 +121,8 @@ def _declared(sources: Sources, python: ChosenPython, root: Path, manager: Packa
     for app in sources.apps:
         declared[app.name] = declare_app(app, needs(app.path, _distributions(app.requires)), manager, target)
     wanted = {app.name: "python.apps" for app in sources.apps}
+    for name, place in _stated(sources, root, apps):
+        wanted.setdefault(name, place)
     for name in packages_of(resolved.wanted.values(), resolved, names, apps):
         wanted.setdefault(name, "python.requirements")
     for use in sources.recipes:
@@ -130,7 +132,18 @@ def _declared(sources: Sources, python: ChosenPython, root: Path, manager: Packa
         if use.src:
             declared[use.source_name] = recipe.declare_source(use, package)
             wanted[use.source_name] = "python.package"
-    return Own(python, sources, declared=declared, wanted=wanted)
+    taken = tuple(app.taken for app in sources.apps if app.flat is not None)
+    return Own(python, sources, declared=declared, wanted=wanted, taken=taken)
+
+
+def _stated(sources: Sources, root: Path, apps: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The packages that requirements.txt of flat apps name, with file and line."""
+    stated = [each for app in sources.apps if app.flat is not None for each in app.flat.stated.requirements]
+    for each in stated:
+        file = Path(each.file)
+        place = f"{file.relative_to(root) if file.is_relative_to(root) else file}:{each.line}"
+        for name in packages_of([each.written.name], sources.resolved, sources.names, apps):
+            yield name, place
 
 
 def _distributions(requires: Iterable[str]) -> Sequence[str]:
