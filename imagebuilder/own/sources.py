@@ -27,6 +27,7 @@ from imagebuilder.python.apps.package import (
     local_names,
     open_app,
     packages_of,
+    places_taken,
 )
 from imagebuilder.python.build import recipe
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
@@ -37,6 +38,7 @@ from imagebuilder.python.micropython.micropython import check_imports
 from imagebuilder.python.requirements.index import PackageIndex
 from imagebuilder.python.requirements.requirements import (
     feed_distributions,
+    feed_providers,
     resolve_requirements,
     wanted_distributions,
     wheels_of,
@@ -61,7 +63,9 @@ def read_own(job: Job, supply: Supply, offered: Collection[str], locked: Resolve
     compiler = compiler_for(job, supply, target)
     index = PackageIndex(Cache(job.cache), job.log, offline=job.offline, compiler=compiler)
     apps = tuple(open_app(use, root, target, index) for use in python.apps)
-    feed = feed_distributions(supply.offers.packages, without=catalogue.packages)
+    standard = [each.name for each in catalogue.packages.values() if each.standard_library]
+    feed = feed_distributions(supply.offers.packages, without=standard)
+    providers = feed_providers(supply.offers.packages, without=standard)
     pure = [Requirement(each.name).name for each in python.requirements if each.pure]
     texts = [*(each.name for each in python.requirements), *(text for app in apps for text in app.requires)]
     own_wheels = [app.wheel for app in apps if app.wheel is not None]
@@ -75,9 +79,17 @@ def read_own(job: Job, supply: Supply, offered: Collection[str], locked: Resolve
     scans = [_scan(app, catalogue) for app in apps]
     libraries = [scan_app(wheel.path, python=catalogue.version_pair) for wheel in wheels.values()]
     chosen = choose_python(python, root, tree.release, offered, apps=scans, libraries=libraries)
-    names = local_names(resolved.pins, offered)
+    names = local_names(resolved.pins, offered, providers)
     sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
-    return _declared(sources, chosen, root, job.manager)
+    parts = {
+        each.name: each.site_modules
+        for each in catalogue.packages.values()
+        if each.name in offered and not each.standard_library
+    }
+    taken = {
+        str(wheel.name): places_taken(wheel, providers, parts) for wheel in (*own_wheels, *wheels.values())
+    }
+    return _declared(sources, chosen, taken, root, job.manager)
 
 
 def _micropython(job: Job, chosen: ChosenPython) -> Own:
@@ -103,8 +115,14 @@ def _scan(app: App, catalogue: Catalogue) -> AppScan:
     return scan_app(app.path, python=catalogue.version_pair)
 
 
-def _declared(sources: Sources, python: ChosenPython, root: Path, manager: PackageWords) -> Own:
-    """All that will be made, as a plan knows it."""
+def _declared(
+    sources: Sources,
+    python: ChosenPython,
+    taken: Mapping[str, tuple[str, ...]],
+    root: Path,
+    manager: PackageWords,
+) -> Own:
+    """All that will be made, as a plan knows it. taken: by distributions, see places_taken()."""
     target, resolved, names = sources.target, sources.resolved, sources.names
     apps = {str(app.wheel.name): app.name for app in sources.apps if app.wheel is not None}
 
@@ -117,9 +135,12 @@ def _declared(sources: Sources, python: ChosenPython, root: Path, manager: Packa
     declared: dict[str, Package] = {}
     for pin in resolved.pins:
         wheel, name = sources.wheels[pin.name], names[pin.name]
-        declared[name] = declare_wheel(name, wheel, needs(wheel.path, pin.requires), manager, target)
+        needed = needs(wheel.path, pin.requires)
+        declared[name] = declare_wheel(name, wheel, needed, manager, target, instead=taken[pin.name])
     for app in sources.apps:
-        declared[app.name] = declare_app(app, needs(app.path, _distributions(app.requires)), manager, target)
+        needed = needs(app.path, _distributions(app.requires))
+        instead = taken[app.wheel.name] if app.wheel is not None else ()
+        declared[app.name] = declare_app(app, needed, manager, target, instead=instead)
     wanted = {app.name: "python.apps" for app in sources.apps}
     for name, place in _stated(sources, root, apps):
         wanted.setdefault(name, place)
@@ -132,8 +153,10 @@ def _declared(sources: Sources, python: ChosenPython, root: Path, manager: Packa
         if use.src:
             declared[use.source_name] = recipe.declare_source(use, package)
             wanted[use.source_name] = "python.package"
-    taken = tuple(app.taken for app in sources.apps if app.flat is not None)
-    return Own(python, sources, declared=declared, wanted=wanted, taken=taken)
+    owners = {**names, **apps}
+    replaced = {place: owners[name] for name, places in taken.items() for place in places}
+    flat = tuple(app.taken for app in sources.apps if app.flat is not None)
+    return Own(python, sources, declared=declared, wanted=wanted, taken=flat, instead=replaced)
 
 
 def _stated(sources: Sources, root: Path, apps: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ requirements take the same way: declare_wheel(), wheel_package().
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -159,9 +159,16 @@ def _check_python(path: Path, requires: str, target: WheelTarget) -> None:
         )
 
 
-def declare_app(app: App, depends: Iterable[str], words: PackageWords, target: WheelTarget) -> Package:
+def declare_app(
+    app: App,
+    depends: Iterable[str],
+    words: PackageWords,
+    target: WheelTarget,
+    *,
+    instead: Iterable[str] = (),
+) -> Package:
     """The app's package as a plan knows it. depends: names of the interpreter's packages, and of those that
-    its requirements became.
+    its requirements became; instead: packages of feeds that it stands for, see places_taken().
 
     AppPackageError for a service without a program; NativeCodeError for a wheel that does not fit the target.
     """
@@ -173,7 +180,7 @@ def declare_app(app: App, depends: Iterable[str], words: PackageWords, target: W
         native, needs = not app.wheel.pure, check_native(app.wheel, target)
     elif app.flat is not None:
         native, needs = check_files(app.path, app.flat.entries, app.service, target)
-    package = declared(facts, (*depends, *needs), app.use, words)
+    package = _standing_for(instead, declared(facts, (*depends, *needs), app.use, words))
     return replace(package, architecture=target.arch) if native else package
 
 
@@ -192,28 +199,55 @@ def declared(facts: Package, depends: Iterable[str], use: AppUse | None, words: 
 
 
 def declare_wheel(
-    name: str, wheel: Wheel, depends: Iterable[str], words: PackageWords, target: WheelTarget
+    name: str,
+    wheel: Wheel,
+    depends: Iterable[str],
+    words: PackageWords,
+    target: WheelTarget,
+    *,
+    instead: Iterable[str] = (),
 ) -> Package:
-    """The package of a requirement's wheel as a plan knows it. name: see local_names(); depends as in
-    declare_app(). NativeCodeError."""
+    """The package of a requirement's wheel as a plan knows it. name: see local_names(); depends and instead
+    as in declare_app(). NativeCodeError."""
     facts = Package(name, words.version(wheel.version, 1), description=wheel.summary or name)
     package = declared(facts, (*depends, *check_native(wheel, target)), None, words)
     if not wheel.pure:
         package = replace(package, architecture=target.arch)
-    if not name.startswith(OTHER_PREFIX):
-        return package
-    usual = (
-        WHEEL_PREFIX + wheel.name
-    )  # what other packages of the feeds may want, and what has the same files
-    return replace(package, provides=(usual,), conflicts=parse_names(usual))
+    return _standing_for(instead, package)
 
 
-def local_names(pins: Iterable[PinnedRequirement], feed_packages: Iterable[str]) -> dict[str, str]:
+def _standing_for(instead: Iterable[str], package: Package) -> Package:
+    """What other packages of the feeds may want, what has the same files, and what must not be installed over
+    it on the device."""
+    names = tuple(name for name in instead if name != package.name)
+    foes = parse_names(", ".join(names))
+    versions = tuple((name, package.version) for name in names)
+    return replace(package, provides=names, conflicts=foes, replaces=foes, provided_versions=versions)
+
+
+def places_taken(
+    wheel: Wheel, providers: Mapping[str, Sequence[str]], modules: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    """The packages of feeds whose place a wheel takes, since they are the same distribution or have the same
+    modules. providers: see feed_providers(); modules: of packages that have a part of a distribution, their
+    top-level modules, as python3-pkg-resources has one of setuptools."""
+    tops = {path.partition("/")[0].removesuffix(".py") for path in wheel.files}
+    parts = [name for name, theirs in modules.items() if theirs and tops.issuperset(theirs)]
+    return tuple(dict.fromkeys((*providers.get(wheel.name, ()), *parts)))
+
+
+def local_names(
+    pins: Iterable[PinnedRequirement], feed_packages: Iterable[str], providers: Container[str] = ()
+) -> dict[str, str]:
     """Names of the packages that requirements become, by their distributions: python3-NAME, or pypi-NAME
-    where a feed has that with another version."""
+    where a feed has a package of that name, or the distribution, with another version. providers:
+    distributions that feeds have."""
     taken = frozenset(feed_packages)
     return {
-        pin.name: (OTHER_PREFIX if WHEEL_PREFIX + pin.name in taken else WHEEL_PREFIX) + pin.name
+        pin.name: (
+            OTHER_PREFIX if WHEEL_PREFIX + pin.name in taken or pin.name in providers else WHEEL_PREFIX
+        )
+        + pin.name
         for pin in pins
     }
 

@@ -110,6 +110,18 @@ def feed_distributions(
     return found
 
 
+def feed_providers(packages: Iterable[Package], *, without: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
+    """The names of all packages of feeds that are a distribution: python3-django and python3-django1 are two
+    of Django's. without: as for feed_distributions()."""
+    left_out = frozenset(without)
+    found: dict[str, dict[str, None]] = {}
+    for package in packages:
+        each = distribution_of(package)
+        if each is not None and package.name not in left_out:
+            found.setdefault(each.name, {})[package.name] = None
+    return {name: tuple(packages) for name, packages in found.items()}
+
+
 def satisfying(
     requirement: Requirement, feed: Mapping[NormalizedName, FeedDistribution]
 ) -> FeedDistribution | None:
