@@ -89,6 +89,12 @@ def shown_address(address: str) -> str:
     return f"{scheme}://{user}{at}{server}{slash}{path}{query}"
 
 
+def shown_requirement(line: str) -> str:
+    """A requirement for everybody to see, with its hashes."""
+    address = parse_requirement_line(line).address
+    return line if address is None else line.replace(address.place, address.shown)
+
+
 def _blotted(secret: str) -> str:
     return secret if not secret or _VARIABLE.fullmatch(secret) else _BLOTTED
 

@@ -6,11 +6,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
 from imagebuilder.config.app import ResolvedRequirements
 from imagebuilder.config.model_config import Python
+from imagebuilder.config.requirement import parse_requirement_line
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.model.edition import EDITIONS
@@ -35,14 +33,16 @@ from imagebuilder.python.catalogue.package_version import PackageWords
 from imagebuilder.python.catalogue.variants import catalogue_series, family_of
 from imagebuilder.python.micropython import micropython
 from imagebuilder.python.micropython.micropython import check_imports
+from imagebuilder.python.requirements.asked import Asked
+from imagebuilder.python.requirements.direct import DirectSources
 from imagebuilder.python.requirements.index import PackageIndex
 from imagebuilder.python.requirements.requirements import (
     feed_distributions,
     feed_providers,
     resolve_requirements,
-    wanted_distributions,
     wheels_of,
 )
+from imagebuilder.python.requirements.requirements_file import Stated
 from imagebuilder.python.wheels.target import wheel_target
 
 
@@ -66,16 +66,30 @@ def read_own(job: Job, supply: Supply, offered: Collection[str], locked: Resolve
     standard = [each.name for each in catalogue.packages.values() if each.standard_library]
     feed = feed_distributions(supply.offers.packages, without=standard)
     providers = feed_providers(supply.offers.packages, without=standard)
-    pure = [Requirement(each.name).name for each in python.requirements if each.pure]
-    texts = [*(each.name for each in python.requirements), *(text for app in apps for text in app.requires)]
     own_wheels = [app.wheel for app in apps if app.wheel is not None]
+    stated = [*_configs_own(job), *(each for app in apps for each in app.stated.requirements)]
+    asked = Asked.of(stated, [each for app in apps for each in app.stated.constraints], target)
+    places = DirectSources(index, target, root)
     if locked is None:
-        resolved = resolve_requirements(texts, target, feed, index, own=own_wheels, pure=pure)
+        direct = [places.get(each) for each in asked.direct]
+        resolved = resolve_requirements(
+            asked.texts,
+            target,
+            feed,
+            index,
+            own=own_wheels,
+            pure=asked.pure,
+            direct=direct,
+            constraints=asked.constraints,
+            hashes=asked.hashes,
+        )
     else:
         resolved = locked
-        asked = locked.model_copy(update={"wanted": wanted_distributions(texts, target)})
-        check_same(job.config.name, requirement_changes(locked, asked))
-    wheels = {str(name): wheel for name, wheel in wheels_of(resolved, target, index).items()}
+        check_same(job.config.name, requirement_changes(locked, asked.answered_by(locked, target, root)))
+        pins = {pin.name: pin for pin in locked.pins}
+        direct = [places.get(each, pins[locked.wanted[each.key(root)]]) for each in asked.direct]
+    found = wheels_of(resolved, target, index, direct)
+    wheels = {str(name): wheel for name, wheel in found.items()}
     scans = [_scan(app, catalogue) for app in apps]
     libraries = [scan_app(wheel.path, python=catalogue.version_pair) for wheel in wheels.values()]
     chosen = choose_python(python, root, tree.release, offered, apps=scans, libraries=libraries)
@@ -90,6 +104,15 @@ def read_own(job: Job, supply: Supply, offered: Collection[str], locked: Resolve
         str(wheel.name): places_taken(wheel, providers, parts) for wheel in (*own_wheels, *wheels.values())
     }
     return _declared(sources, chosen, taken, root, job.manager)
+
+
+def _configs_own(job: Job) -> list[Stated]:
+    """What the config requires; its paths count from the project's folder."""
+    place = f"config {job.config.name}, python.requirements"
+    return [
+        Stated(parse_requirement_line(each.name), job.root, place, pure=each.pure)
+        for each in job.config.python.requirements
+    ]
 
 
 def _micropython(job: Job, chosen: ChosenPython) -> Own:
@@ -138,7 +161,7 @@ def _declared(
         needed = needs(wheel.path, pin.requires)
         declared[name] = declare_wheel(name, wheel, needed, manager, target, instead=taken[pin.name])
     for app in sources.apps:
-        needed = needs(app.path, _distributions(app.requires))
+        needed = needs(app.path, _distributions(app, resolved, root))
         instead = taken[app.wheel.name] if app.wheel is not None else ()
         declared[app.name] = declare_app(app, needed, manager, target, instead=instead)
     wanted = {app.name: "python.apps" for app in sources.apps}
@@ -165,9 +188,12 @@ def _stated(sources: Sources, root: Path, apps: Mapping[str, str]) -> Iterator[t
     for each in stated:
         file = Path(each.file)
         place = f"{file.relative_to(root) if file.is_relative_to(root) else file}:{each.line}"
-        for name in packages_of([each.written.name], sources.resolved, sources.names, apps):
+        distribution = each.written.name or sources.resolved.wanted.get(each.key(root), "")
+        for name in packages_of([distribution], sources.resolved, sources.names, apps):
             yield name, place
 
 
-def _distributions(requires: Iterable[str]) -> Sequence[str]:
-    return [canonicalize_name(Requirement(text).name) for text in requires]
+def _distributions(app: App, resolved: ResolvedRequirements, root: Path) -> Sequence[str]:
+    """The distributions that an app requires; those that do not count on the target are none of an image."""
+    known = (each.written.name or resolved.wanted.get(each.key(root), "") for each in app.stated.requirements)
+    return [name for name in known if name]

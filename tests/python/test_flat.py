@@ -182,7 +182,12 @@ def test_what_it_requires_stands_in_a_file_and_in_its_main_module(tmp_path: Path
     text = b"\xef\xbb\xbf# what it needs\r\nbottle >= 0.12  # the server\r\n\r\nold; python_version < '3'\r\n"
     block = "# /// script\n# dependencies = ['pyaes']\n# ///\n__version__ = '1.4'\n"
     app = opened(tmp_path, flat({"requirements.txt": text, "main.py": block}))
-    assert app.requires == ("bottle>=0.12", "pyaes")
+    stated = [(each.written.text, Path(each.file).name, each.line) for each in app.stated.requirements]
+    assert stated == [
+        ("pyaes", "main.py", None),
+        ("bottle >= 0.12", "requirements.txt", 2),
+        ("old; python_version < '3'", "requirements.txt", 4),
+    ]
     assert str(app.version) == "1.4"
     assert "; 2 requirements of requirements.txt; " in app.taken
     assert f"{FOLDER}/requirements.txt" not in made(tmp_path, app).tree

@@ -40,12 +40,12 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class FlatApp:
-    """A flat app. root: where its modules are; main: the module that is run, package: the one that it is in,
+    """A flat app. file: that of the module that is run; main: its place, package: the one that it is in,
     "" for none; entries: what goes onto the device, both by places in the app's folder there. script: what
     the main module says of itself; stated: what requirements.txt says; left_out: names at the top that stay
     out."""
 
-    root: Path
+    file: Path
     main: str
     package: str
     entries: Mapping[str, Entry]
@@ -85,7 +85,7 @@ def read_flat(folder: Path, python: tuple[int, int]) -> FlatApp:
     places = [place for place in (folder / REQUIREMENTS, root / REQUIREMENTS) if place.exists()]
     stated = read_requirements(places[0]) if places else StatedRequirements()
     top = main.partition("/")[0] if main.endswith("/__main__.py") else ""
-    return FlatApp(root, main, top, entries, script, stated, _left_out(folder, root, entries, package))
+    return FlatApp(file, main, top, entries, script, stated, _left_out(folder, root, entries, package))
 
 
 def _entries(root: Path, prefix: str, bounds: Bounds) -> Iterator[tuple[str, Entry]]:

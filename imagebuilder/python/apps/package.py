@@ -21,7 +21,8 @@ from imagebuilder.config.app import (
     SourceKind,
     source_kind,
 )
-from imagebuilder.errors import UserError
+from imagebuilder.config.requirement import parse_requirement_line
+from imagebuilder.errors import Fault, FaultsError, UserError
 from imagebuilder.host.fs import expand_home
 from imagebuilder.model.control import parse_depends, parse_names
 from imagebuilder.model.filespec import site_packages
@@ -45,8 +46,8 @@ from imagebuilder.python.bytecode.bytecode import APPS_FOLDER, cached_path
 from imagebuilder.python.bytecode.versions import version_facts
 from imagebuilder.python.catalogue.package_version import PackageWords
 from imagebuilder.python.requirements.index import PackageIndex, project_digest
-from imagebuilder.python.requirements.requirements import counting, parse_requirement
-from imagebuilder.python.requirements.requirements_file import StatedRequirements
+from imagebuilder.python.requirements.requirements import counting
+from imagebuilder.python.requirements.requirements_file import NOTHING_STATED, Stated, StatedRequirements
 from imagebuilder.python.wheels.target import WheelTarget
 from imagebuilder.python.wheels.tree import WheelTree, check_files, check_native, wheel_tree
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel
@@ -66,7 +67,8 @@ class AppPackageError(UserError):
 @dataclass(frozen=True, slots=True)
 class App:
     """An app that was read. name: its package's; service: its init script's, which is its own. wheel: of a
-    project or a wheel, else script or flat. requires: requirements that count on the target."""
+    project or a wheel, else script or flat. requires: requirements of its metadata that count on the target;
+    files: of a file of requirements beside it."""
 
     use: AppUse
     path: Path
@@ -78,12 +80,28 @@ class App:
     wheel: Wheel | None = None
     script: Script | None = None
     flat: FlatApp | None = None
+    files: StatedRequirements = NOTHING_STATED
 
     @property
     def taken(self) -> str:
         """What was taken of a flat app, in words."""
         program = f"{PROGRAMS}/{self.service}"
         return f"{self.use.path}: {self.flat.taken(program)}" if self.flat is not None else ""
+
+    @property
+    def stated(self) -> StatedRequirements:
+        """What the app requires, and the constraints on it; paths in its own metadata count from the folder
+        that it is in. FaultsError."""
+        place = self.path if self.flat is None else self.flat.file
+        own = tuple(_stated(text, place) for text in self.requires)
+        return StatedRequirements((*own, *self.files.requirements), self.files.constraints)
+
+
+def _stated(text: str, app: Path) -> Stated:
+    try:
+        return Stated(parse_requirement_line(text), app.parent, str(app))
+    except ValueError as error:
+        raise FaultsError([Fault(str(app), None, "", f"its requirements: {error}")]) from None
 
 
 def open_app(use: AppUse, project: Path, target: WheelTarget, index: PackageIndex) -> App:
@@ -116,20 +134,9 @@ def open_app(use: AppUse, project: Path, target: WheelTarget, index: PackageInde
 def _open_flat(use: AppUse, path: Path, target: WheelTarget) -> App:
     flat = read_flat(path, target.version_pair)
     own, script = app_name(use, path, path.resolve().name), flat.script
-    _check_python(flat.root / flat.main, script.requires_python, target)
-    texts = (*_plain(flat.stated), *script.requires)
-    requires = tuple(str(each) for each in counting(map(parse_requirement, texts), target))
-    return _named(App(use, path, "", own, script.version, script.summary, requires, flat=flat))
-
-
-def _plain(stated: StatedRequirements) -> list[str]:
-    """Requirements by their names. FaultsError for addresses, hashes and constraints."""
-    for each in (*stated.requirements, *stated.constraints):
-        if each.written.address is not None or each.written.hashes or each in stated.constraints:
-            raise each.fault(
-                "addresses, hashes and constraints are not read from an app's file", "name it and its version"
-            )
-    return [each.written.text for each in stated.requirements]
+    _check_python(flat.file, script.requires_python, target)
+    facts = App(use, path, "", own, script.version, script.summary, script.requires)
+    return _named(replace(facts, flat=flat, files=flat.stated))
 
 
 def app_name(use: AppUse, path: Path, stem: str) -> str:

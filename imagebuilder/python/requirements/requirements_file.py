@@ -45,12 +45,24 @@ _NESTED["--constraint"] = "constraints"
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """A requirement, and where it stands. folder: what its paths count from; file, line: for messages."""
+    """A requirement, and where it stands. folder: what its paths count from; file, line: for messages; pure:
+    whether it is wanted without native code."""
 
     written: WrittenRequirement
     folder: Path
     file: str
     line: int | None = None
+    pure: bool = False
+
+    def key(self, project: Path) -> str:
+        """How locks call it: as it is written, and with the folder that its path counts from where that is
+        not the project's."""
+        address, folder = self.written.address, self.folder.absolute()
+        relative = address is not None and address.kind == "path" and not address.place.startswith(("/", "~"))
+        if not relative or folder == project.absolute():
+            return self.written.text
+        near = folder.is_relative_to(project.absolute())
+        return f"{self.written.text} in {folder.relative_to(project.absolute()) if near else folder}"
 
     def fault(self, message: str, hint: str | None = None) -> FaultsError:
         """What is wrong with it, told with its place."""
@@ -63,6 +75,9 @@ class StatedRequirements:
 
     requirements: tuple[Stated, ...] = ()
     constraints: tuple[Stated, ...] = ()
+
+
+NOTHING_STATED = StatedRequirements()
 
 
 @dataclass(slots=True)
