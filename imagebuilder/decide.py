@@ -206,6 +206,7 @@ def _plan(
         wish=wish,
         wanted=chosen.wanted,
         imports=own.python.imports,
+        taken=own.taken,
         install=chosen.found.selected,
         trimmed=own.trimmed,
         shaken=chosen.local.remade.shaken,

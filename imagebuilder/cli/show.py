@@ -104,6 +104,7 @@ def plan(found: Plan, budgets: Budgets) -> None:
             ("tree", f"{tree.distribution} {tree.version}, {tree.target}"),
             ("packages", f"{tree.package_manager}, {tree.arch}"),
             ("Python", found.python),
+            *(("app", line) for line in found.taken),
             ("overlays", ", ".join(found.overlays) or "none"),
             *(("replaced", str(each)) for each in found.swaps if each.done),
             ("disabled", ", ".join(found.disabled_services) or "none"),

@@ -63,16 +63,17 @@ Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f]*$")]
 
 
 class AppUse(Model):
-    """An app: a project's folder, a wheel or a single script."""
+    """An app: a project's folder, a plain folder with main.py, a wheel or a single script."""
 
     path: Annotated[str, Field(min_length=1)] = Field(
-        description="The project's folder, the wheel or the script, its path counted from this project's"
-        " folder: `apps/meter`."
+        description="The app's folder, the wheel or the script, its path counted from this project's folder:"
+        " `apps/meter`. A folder without pyproject.toml and setup.py goes in as it lies there: main.py is"
+        " run, requirements.txt says what it requires."
     )
     name: PackageName | None = Field(
         default=None,
-        description="The name of the app's package: `app-meter`. Left out: app- and the name of the project"
-        " or script.",
+        description="The name of the app's package: `app-meter`. Left out: app- and the name of the project,"
+        " folder or script.",
     )
     service: bool = Field(
         default=False,

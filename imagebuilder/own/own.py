@@ -141,8 +141,9 @@ class Sources:
 class Own:
     """python: what goes in of feeds' Python, and which import wants what. sources: None where there is
     nothing of one's own. declared: the packages that will be made, by name; wanted: those of them that were
-    asked for, with the key that asks; trimmed: what stays out of requirements' wheels. instead: packages of
-    feeds, and the one of these that takes the place of each."""
+    asked for, with the key that asks, or file and line; trimmed: what stays out of requirements' wheels;
+    taken: what was taken of flat apps, in words. instead: packages of feeds, and the one of these that takes
+    the place of each."""
 
     python: ChosenPython
     sources: Sources | None = None
@@ -150,6 +151,7 @@ class Own:
     declared: Mapping[str, Package] = field(default_factory=dict)
     wanted: Mapping[str, str] = field(default_factory=dict)
     trimmed: tuple[TrimmedDistribution, ...] = ()
+    taken: tuple[str, ...] = ()
     instead: Mapping[str, str] = field(default_factory=dict)
 
     @property

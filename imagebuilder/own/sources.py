@@ -3,7 +3,7 @@ be."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -199,6 +199,8 @@ def _declared(
         instead = taken[app.wheel.name] if app.wheel is not None else ()
         declared[app.name] = declare_app(app, needed, manager, target, instead=instead)
     wanted = {app.name: "python.apps" for app in sources.apps}
+    for name, place in _stated(sources, root, apps):
+        wanted.setdefault(name, place)
     for name in packages_of(resolved.wanted.values(), resolved, names, apps):
         wanted.setdefault(name, "python.requirements")
     for use in sources.recipes:
@@ -210,7 +212,19 @@ def _declared(
             wanted[use.source_name] = "python.package"
     owners = {**names, **apps}
     replaced = {place: owners[name] for name, places in taken.items() for place in places}
-    return Own(python, sources, declared=declared, wanted=wanted, instead=replaced)
+    flat = tuple(app.taken for app in sources.apps if app.flat is not None)
+    return Own(python, sources, declared=declared, wanted=wanted, taken=flat, instead=replaced)
+
+
+def _stated(sources: Sources, root: Path, apps: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The packages that requirements.txt of flat apps name, with file and line."""
+    stated = [each for app in sources.apps if app.flat is not None for each in app.flat.stated.requirements]
+    for each in stated:
+        file = Path(each.file)
+        place = f"{file.relative_to(root) if file.is_relative_to(root) else file}:{each.line}"
+        distribution = each.written.name or sources.resolved.wanted.get(each.key(root), "")
+        for name in packages_of([distribution], sources.resolved, sources.names, apps):
+            yield name, place
 
 
 def _distributions(app: App, resolved: ResolvedRequirements, root: Path) -> Sequence[str]:

@@ -28,7 +28,8 @@ class Plan(Model):
     """One image to be. Made once, when all of it is decided.
 
     wish: what the config, its overlays and its Python ask for, which make gets as PACKAGES. wanted: what make
-    then asks the package manager for, before dependencies. install: all packages of the image, dependencies
+    then asks the package manager for, before dependencies. taken: what was taken of flat apps, in words.
+    install: all packages of the image, dependencies
     first; back: names that were to stay out and are there all the same, and why; swaps: defaults in whose
     place others go in, or should. make: the command, all but its paths. unchecked: images of which neither
     board nor tree say what they are.
@@ -42,6 +43,7 @@ class Plan(Model):
     wish: InstanceOf[Wish]
     wanted: InstanceOf[Wish]
     imports: Imports = Imports()
+    taken: Many[str] = ()
     install: Many[InstanceOf[Selected]]
     trimmed: Many[TrimmedDistribution] = ()
     shaken: Many[ShakenPackage] = ()

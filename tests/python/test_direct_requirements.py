@@ -18,7 +18,7 @@ from imagebuilder.log import Event, Log
 from imagebuilder.model.package import Package
 from imagebuilder.python.requirements.asked import Asked
 from imagebuilder.python.requirements.direct import Direct, DirectSources
-from imagebuilder.python.requirements.git import GitError
+from imagebuilder.python.requirements.git import GitError, version_of
 from imagebuilder.python.requirements.index import PackageIndex
 from imagebuilder.python.requirements.requirements import (
     RequirementError,
@@ -161,6 +161,32 @@ def test_a_commit_is_locked_and_kept(tmp_path: Path, repository: Path, get: Get,
         get(f"git+file://{repository}@other", offline=True)
 
 
+def test_tags_tell_the_version_where_the_build_asks_git(repository: Path, get: Get) -> None:
+    text = (repository / "backend.py").read_text().replace("'2.0'", "os.environ['PBR_VERSION']")
+    (repository / "backend.py").write_text(text)
+    (repository / "setup.cfg").write_text("[metadata]\n# pbr\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "--quiet", "--message=three")
+    assert str(get(f"git+file://{repository}").wheel.version) == "1.1.dev2"
+    git(repository, "tag", "release-3.1")
+    assert str(get(f"git+file://{repository}@main").wheel.version) == "3.1"
+    assert str(get(f"git+file://{repository}", offline=True).wheel.version) == "1.1.dev2"
+
+
+@pytest.mark.parametrize(
+    ("described", "version"),
+    [
+        ("v1.2.3-0-gabc123", "1.2.3"),
+        ("v1.2.3-7-gabc123", "1.2.4.dev7"),
+        ("thing-2.0rc1-1-gabc", "2.0rc2.dev1"),
+        ("nightly-x5y-3-gabc", ""),
+        ("", ""),
+    ],
+)
+def test_versions_of_tags(described: str, version: str) -> None:
+    assert version_of(described) == version
+
+
 def test_a_folder_that_has_changed_is_not_what_was_locked(tmp_path: Path, get: Get) -> None:
     folder = make_project(tmp_path / "project/lib", "lib", "1.0")
     locked = get("./lib").pin
@@ -175,7 +201,7 @@ def test_secrets_stay_out_of_what_is_written_and_said(
 ) -> None:
     monkeypatch.setenv("TOKEN", "hunter2/x")
     said: list[Event] = []
-    index.log.observers = [said.append]  # type: ignore[attr-defined]
+    loud = PackageIndex(index.cache, Log([said.append]))
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     for line in (
@@ -184,8 +210,9 @@ def test_secrets_stay_out_of_what_is_written_and_said(
         "http://me:${TOKEN}@127.0.0.1:9/thing-1.tar.gz",
         "http://127.0.0.1:9/thing-1.tar.gz?key=hunter2",
     ):
+        stated = Stated(parse_requirement_line(line), tmp_path, "r.txt", 7)
         with pytest.raises(UserError) as caught:
-            get(line)
+            DirectSources(loud, TARGET, tmp_path).get(stated)
         assert "127.0.0.1" in caught.value.message
         assert "hunter2" not in f"{caught.value.message} {caught.value.hint}"
     monkeypatch.delenv("TOKEN")
@@ -193,6 +220,7 @@ def test_secrets_stay_out_of_what_is_written_and_said(
         get("git+http://me:${TOKEN}@127.0.0.1:9/thing.git")
     kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert not [path for path in kept if b"hunter2" in path.read_bytes()]
+    assert "127.0.0.1" in repr(said)
     assert "hunter2" not in repr(said)
 
 

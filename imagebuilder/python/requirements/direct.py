@@ -30,6 +30,8 @@ from imagebuilder.python.wheels.wheels import Wheel, read_wheel
 
 MAX_ARCHIVE_BYTES = 512 << 20
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._+!-]")
+# by which setuptools-scm, hatch-vcs and pbr are told a version
+_VERSIONS = ("SETUPTOOLS_SCM_PRETEND_VERSION", "PBR_VERSION")
 _ANEW = "resolve anew: lock, or build without --locked"
 
 
@@ -90,7 +92,7 @@ class DirectSources:
             if stated.written.hashes:
                 raise stated.fault(f"{place} is a folder, and --hash is for files", "leave the hash out")
             digest = project_digest(place)
-            made = self._built(place, _label(place.resolve().name), digest, address.folder, how)
+            made = self._built(place, _label(place.resolve().name), digest, address.folder, how=how)
             return _project(made, digest, _with_folder(source, address.folder))
         if not place.name.lower().endswith(ARCHIVES):
             there = "is no wheel, sdist or folder" if place.exists() else "is not there"
@@ -151,7 +153,7 @@ class DirectSources:
                 name=wheel.name, version=str(wheel.version), filename=name, sha256=sha256, source=source
             )
             return wheel, pin
-        made = self._built(file, stated.written.name or _stem(name), sha256, address.folder, how)
+        made = self._built(file, stated.written.name or _stem(name), sha256, address.folder, how=how)
         wheel = read_wheel(made.path)
         pin = PinnedRequirement(
             name=wheel.name,
@@ -171,8 +173,8 @@ class DirectSources:
         known = self._known_commit(address, revision) if is_commit(revision) or self.index.offline else None
         made: Built | None = None
         if known is not None:
-            revision, digest = known
-            made = self.index.builds.known(_key(label, digest, address.folder), how)
+            revision, digest, version = known
+            made = self.index.builds.known(_key(label, digest, address.folder, version), how)
         if made is None:
             if self.index.offline:
                 raise OfflineError([stated.written.text])
@@ -186,29 +188,36 @@ class DirectSources:
                     readable=self.index.network_places(),
                 )
                 digest = project_digest(there.folder)
-                self._remember_commit(address, revision, (there.commit, digest))
+                self._remember_commit(address, revision, (there.commit, digest, there.version))
                 revision = there.commit
-                made = self._built(there.folder, label, digest, address.folder, how)
+                made = self._built(
+                    there.folder, label, digest, address.folder, how=how, version=there.version
+                )
         return _project(made, digest, _with_folder(f"git+{address.shown}@{revision}", address.folder))
 
-    def _known_commit(self, address: Address, revision: str) -> tuple[str, str] | None:
-        """A commit, and the digest of its files, as they were the last time."""
+    def _known_commit(self, address: Address, revision: str) -> tuple[str, str, str] | None:
+        """A commit, the digest of its files, and the version of its tags, as they were the last time."""
         cache, log = self.index.cache, self.index.log
         kept = cache.recall(_question(address, revision), log) or {}
         data = cache.read(kept["commit.json"], log) if "commit.json" in kept else None
         if data is None:
             return None
-        commit, digest = json.loads(data)
-        return commit, digest
+        commit, digest, version = json.loads(data)
+        return commit, digest, version
 
-    def _remember_commit(self, address: Address, revision: str, found: tuple[str, str]) -> None:
+    def _remember_commit(self, address: Address, revision: str, found: tuple[str, str, str]) -> None:
         sha256 = self.index.cache.add(json.dumps(found).encode())
         for each in {revision, found[0]}:
             self.index.cache.remember(_question(address, each), {"commit.json": sha256})
 
-    def _built(self, source: Path, label: str, digest: str, folder: str, how: str) -> Built:
-        options = BuildOptions(folder=folder)
-        return self.index.builds.wheel(source, _key(label, digest, folder), self.target, how, options=options)
+    def _built(
+        self, source: Path, label: str, digest: str, folder: str, *, how: str, version: str = ""
+    ) -> Built:
+        """version: for builds that would ask git for it."""
+        told = dict.fromkeys(_VERSIONS, version) if version else {}
+        options = BuildOptions(folder=folder, variables=told)
+        key = _key(label, digest, folder, version)
+        return self.index.builds.wheel(source, key, self.target, how, options=options)
 
     def _filled(self, place: str) -> str:
         """An address with its secrets, percent-encoded as they must be there. SecretError."""
@@ -228,8 +237,8 @@ def _source(address: str) -> Source:
     return Source(bare, (user, password))
 
 
-def _key(label: str, digest: str, folder: str) -> str:
-    return f"{label} project {digest} {folder}".rstrip()
+def _key(label: str, digest: str, folder: str, version: str = "") -> str:
+    return " ".join(filter(None, (label, "project", digest, folder, version)))
 
 
 def _question(address: Address, revision: str) -> str:

@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.version import InvalidVersion, Version
+
 from imagebuilder.config.requirement import shown_address
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host import bubblewrap
+from imagebuilder.host.files import read_plain
 from imagebuilder.host.limits import Watch
 from imagebuilder.host.run import CLEAN_PATH, Completed, clean_environment, find_program, run
 from imagebuilder.host.sandbox import shut_in
@@ -23,6 +26,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 # how servers are reached and known; what else the user's environment tells git would change what it does
 _PASSED = ("GIT_SSL_CAINFO", "GIT_SSL_CAPATH")
 _CERTIFICATES = "SSL_CERT_FILE"
+_VERSIONED = re.compile(r"\b(setuptools[-_]scm|hatch[-_]vcs|pbr|pdm\.scm|use_scm_version)\b")
+MAX_TEXT_BYTES = 4 << 20
 
 
 class GitError(UserError):
@@ -31,10 +36,12 @@ class GitError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """The files of a commit. folder: with a `.git` of its own; commit: its whole name."""
+    """The files of a commit. folder: with a `.git` of its own; commit: its whole name; version: what the
+    repository's tags say where the build asks for that, "" where it does not or there are none."""
 
     folder: Path
     commit: str
+    version: str = ""
 
 
 def is_commit(revision: str) -> bool:
@@ -81,7 +88,49 @@ def check_out(address: str, revision: str, folder: Path, log: Log, *, readable: 
     if (source / ".gitmodules").is_file():
         work("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
     commit = work("rev-parse", "HEAD").stdout.strip()
-    return Checkout(source, commit)
+    version = ""
+    if _asks_tags(source):
+        if (source / ".git/shallow").is_file():
+            work(
+                "fetch",
+                "--quiet",
+                "--unshallow",
+                "--tags",
+                work.shown,
+                commit if is_commit(wanted) else wanted,
+            )
+        told = work.run("describe", "--tags", "--long", "--match", "*[0-9]*", "HEAD")
+        version = version_of(told.stdout.strip()) if told.code == 0 else ""
+    return Checkout(source, commit, version)
+
+
+def _asks_tags(source: Path) -> bool:
+    """Whether the build of a project takes its version from the repository, which a build does not see."""
+    texts = (source / name for name in ("pyproject.toml", "setup.py", "setup.cfg"))
+    return any(
+        _VERSIONED.search(read_plain(each, MAX_TEXT_BYTES).decode("utf-8", "replace"))
+        for each in texts
+        if each.is_file() and not each.is_symlink()
+    )
+
+
+def version_of(described: str) -> str:
+    """The version that `git describe --long` tells, v1.2-0-g1a2b3c: that of the tag, or behind it the next
+    one in the making with the number of commits, as setuptools-scm has it (guess-next-dev). "" for a tag that
+    is none."""
+    tag, _, rest = described.rpartition("-g")[0].rpartition("-")
+    digits = re.search(r"\d.*", tag)
+    try:
+        version = Version(digits[0] if digits is not None else "")
+    except InvalidVersion:
+        return ""
+    if rest == "0" or not rest.isdecimal():
+        return str(version)
+    if version.is_prerelease and version.pre is not None:
+        kind, number = version.pre
+        return f"{version.base_version}{kind}{number + 1}.dev{rest}"
+    *first, last = version.release
+    return f"{'.'.join(map(str, (*first, last + 1)))}.dev{rest}"
 
 
 class _Git:
