@@ -207,6 +207,7 @@ def _plan(
         wanted=chosen.wanted,
         imports=own.python.imports,
         install=chosen.found.selected,
+        trimmed=own.trimmed,
         shaken=chosen.local.remade.shaken,
         back=dict(chosen.found.back),
         swaps=swaps,

@@ -6,7 +6,7 @@ docs/python-packages.md says which key stands for which of their variables.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -137,6 +137,10 @@ def source_kind(source: bool | Literal["only"]) -> SourceKind:
     return "only" if source == "only" else "both" if source else "bytecode"
 
 
+TrimKind = Literal["tests", "typing", "sources", "platforms", "documents", "metadata"]
+TRIM_KINDS: tuple[TrimKind, ...] = get_args(TrimKind)
+
+
 class RequirementUse(Model):
     """A requirement with more to say of it than PEP 508 can."""
 
@@ -151,6 +155,21 @@ class RequirementUse(Model):
         " index or built of its source without the extensions, and no feed's package. For what has Python"
         " code that does the same, as msgpack. Left out: false.",
     )
+    trim: bool | Many[TrimKind] = Field(
+        default=True,
+        description="What of a wheel stays out because no device needs it: true for all of it, false for"
+        ' nothing, or a list of kinds: `["tests", "typing"]`. `tests` are tests and what runs them, `typing`'
+        " stubs for type checkers, `sources` what native code is compiled from and with, `platforms` modules"
+        " for other systems, `documents` manual pages, `metadata` licences and what else of dist-info nobody"
+        " reads on a device. What code that stays imports or names goes in all the same. Where several"
+        " requirements name one distribution, what one of them wants in goes in. Left out: true.",
+    )
+
+    def trim_kinds(self) -> tuple[TrimKind, ...]:
+        """The kinds of files that stay out."""
+        if isinstance(self.trim, bool):
+            return TRIM_KINDS if self.trim else ()
+        return self.trim
 
 
 class PinnedRequirement(Model):

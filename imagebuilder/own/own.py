@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from imagebuilder.config.app import PythonPackageUse, ResolvedRequirements
 from imagebuilder.config.model_config import Python
 from imagebuilder.model.package import LOCAL, Package, Selected
+from imagebuilder.model.result import TrimmedDistribution
 from imagebuilder.packages.supply import Job, Supply
 from imagebuilder.python.apps.apps import AppScan
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
@@ -124,8 +125,8 @@ def _place(file: str, line: int, root: Path) -> str:
 
 @dataclass(frozen=True)
 class Sources:
-    """What packages are made from. wheels: of requirements, by their distributions; names: of the packages
-    that they become."""
+    """What packages are made from. wheels: of requirements, trimmed, by their distributions; names: of the
+    packages that they become."""
 
     catalogue: Catalogue
     target: WheelTarget
@@ -140,14 +141,15 @@ class Sources:
 class Own:
     """python: what goes in of feeds' Python, and which import wants what. sources: None where there is
     nothing of one's own. declared: the packages that will be made, by name; wanted: those of them that were
-    asked for, with the key that asks. instead: packages of feeds, and the one of these that takes the place
-    of each."""
+    asked for, with the key that asks; trimmed: what stays out of requirements' wheels. instead: packages of
+    feeds, and the one of these that takes the place of each."""
 
     python: ChosenPython
     sources: Sources | None = None
     micropython: tuple[MicroPythonApp, ...] = ()
     declared: Mapping[str, Package] = field(default_factory=dict)
     wanted: Mapping[str, str] = field(default_factory=dict)
+    trimmed: tuple[TrimmedDistribution, ...] = ()
     instead: Mapping[str, str] = field(default_factory=dict)
 
     @property

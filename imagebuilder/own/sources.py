@@ -4,9 +4,10 @@ be."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from imagebuilder.config.app import ResolvedRequirements
+from imagebuilder.config.app import TRIM_KINDS, ResolvedRequirements, TrimKind
 from imagebuilder.config.model_config import Python
 from imagebuilder.config.requirement import parse_requirement_line
 from imagebuilder.errors import UserError
@@ -17,7 +18,7 @@ from imagebuilder.own.native import compiler_for
 from imagebuilder.own.own import ChosenPython, Own, Sources, choose_python
 from imagebuilder.packages.lock import check_same, requirement_changes
 from imagebuilder.packages.supply import Job, Supply
-from imagebuilder.python.apps.apps import AppScan, scan_app
+from imagebuilder.python.apps.apps import AppScan, app_files, scan_app
 from imagebuilder.python.apps.package import (
     App,
     declare_app,
@@ -44,6 +45,8 @@ from imagebuilder.python.requirements.requirements import (
 )
 from imagebuilder.python.requirements.requirements_file import Stated
 from imagebuilder.python.wheels.target import wheel_target
+from imagebuilder.python.wheels.trim import WheelToTrim, quoted, trim_wheels
+from imagebuilder.python.wheels.wheels import Wheel
 
 
 class OwnPythonError(UserError):
@@ -89,11 +92,13 @@ def read_own(job: Job, supply: Supply, offered: Collection[str], locked: Resolve
         pins = {pin.name: pin for pin in locked.pins}
         direct = [places.get(each, pins[locked.wanted[each.key(root)]]) for each in asked.direct]
     found = wheels_of(resolved, target, index, direct)
-    wheels = {str(name): wheel for name, wheel in found.items()}
     scans = [_scan(app, catalogue) for app in apps]
-    libraries = [scan_app(wheel.path, python=catalogue.version_pair) for wheel in wheels.values()]
+    brought = _brought(job, resolved, catalogue, found.values())
+    trimmed = trim_wheels(brought, scans, words=_words(python, apps), there=resolved.feed)
+    libraries = [each.scan for each in trimmed]
     chosen = choose_python(python, root, tree.release, offered, apps=scans, libraries=libraries)
     names = local_names(resolved.pins, offered, providers)
+    wheels = {str(each.wheel.name): each.wheel for each in trimmed}
     sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
     parts = {
         each.name: each.site_modules
@@ -103,7 +108,36 @@ def read_own(job: Job, supply: Supply, offered: Collection[str], locked: Resolve
     taken = {
         str(wheel.name): places_taken(wheel, providers, parts) for wheel in (*own_wheels, *wheels.values())
     }
-    return _declared(sources, chosen, taken, root, job.manager)
+    facts = tuple(each.facts for each in trimmed if each.facts.saved)
+    return replace(_declared(sources, chosen, taken, root, job.manager), trimmed=facts)
+
+
+def _brought(
+    job: Job, resolved: ResolvedRequirements, catalogue: Catalogue, wheels: Iterable[Wheel]
+) -> list[WheelToTrim]:
+    """The requirements' wheels, and what may stay out of each. Where a distribution is required several
+    times, what one of them wants in goes in."""
+    kinds: dict[str, frozenset[TrimKind]] = {}
+    for use, stated in zip(job.config.python.requirements, _configs_own(job), strict=True):
+        name = stated.written.name or resolved.wanted.get(stated.key(job.root), "")
+        kinds[name] = kinds.get(name, frozenset(TRIM_KINDS)) & frozenset(use.trim_kinds())
+    return [
+        WheelToTrim(
+            wheel,
+            scan_app(wheel.path, python=catalogue.version_pair),
+            kinds.get(wheel.name, frozenset(TRIM_KINDS)),
+        )
+        for wheel in wheels
+    ]
+
+
+def _words(python: Python, apps: Iterable[App]) -> set[str]:
+    """What may name a module of a requirement's: words of commands, and strings of apps."""
+    words = {word for command in python.trace for word in command.split()}
+    for app in apps:
+        words |= {*app.use.arguments, *app.use.environment.values()}
+        words |= {text for file in app_files(app.path)[1] for text in quoted(file.data or b"")}
+    return words
 
 
 def _configs_own(job: Job) -> list[Stated]:
