@@ -21,6 +21,7 @@ from imagebuilder.python.catalogue.variants import catalogue_series, python_pack
 from imagebuilder.tree.plan import Imports
 
 if TYPE_CHECKING:
+    from imagebuilder.own.libraries import LibraryUse
     from imagebuilder.python.apps.package import App
     from imagebuilder.python.micropython.micropython import MicroPythonApp
     from imagebuilder.python.wheels.target import WheelTarget
@@ -140,13 +141,14 @@ class Sources:
 class Own:
     """python: what goes in of feeds' Python, and which import wants what. sources: None where there is
     nothing of one's own. declared: the packages that will be made, by name; wanted: those of them that were
-    asked for, with the key that asks."""
+    asked for, with the key that asks. libraries: what wheels want of the image."""
 
     python: ChosenPython
     sources: Sources | None = None
     micropython: tuple[MicroPythonApp, ...] = ()
     declared: Mapping[str, Package] = field(default_factory=dict)
     wanted: Mapping[str, str] = field(default_factory=dict)
+    libraries: tuple[LibraryUse, ...] = ()
 
     @property
     def resolved(self) -> ResolvedRequirements:
@@ -154,11 +156,26 @@ class Own:
         return self.sources.resolved if self.sources is not None else ResolvedRequirements()
 
 
-def open_own(job: Job, supply: Supply, locked: ResolvedRequirements | None) -> Own:
+@dataclass(frozen=True)
+class FromOverlays:
+    """What overlays say that matters to Python. packages: that they ask for; libraries: the names of shared
+    libraries that they bring."""
+
+    packages: tuple[str, ...] = ()
+    libraries: frozenset[str] = frozenset()
+
+
+def open_own(
+    job: Job,
+    supply: Supply,
+    locked: ResolvedRequirements | None,
+    laid: FromOverlays,
+) -> Own:
     """Read apps, resolve requirements, and find out what all of it needs. supply: what there is to compile
     with; locked: requirements as a lock resolved them.
 
-    OwnPythonError; what open_app(), resolve_requirements(), scan_app() and choose_python() raise.
+    OwnPythonError; what open_app(), resolve_requirements(), find_libraries(), scan_app() and choose_python()
+    raise.
     """
     python = job.config.python
     offered = {each.name for each in supply.offers.packages}
@@ -167,4 +184,4 @@ def open_own(job: Job, supply: Supply, locked: ResolvedRequirements | None) -> O
     # what reads programs and wheels is loaded only where there are some: it takes a tenth of a second
     from imagebuilder.own.sources import read_own  # noqa: PLC0415
 
-    return read_own(job, supply, offered, locked)
+    return read_own(job, supply, offered, locked, laid)

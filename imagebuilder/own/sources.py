@@ -4,6 +4,7 @@ be."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -15,8 +16,9 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
+from imagebuilder.own.libraries import brought_by, find_libraries
 from imagebuilder.own.native import compiler_for
-from imagebuilder.own.own import ChosenPython, Own, Sources, choose_python
+from imagebuilder.own.own import ChosenPython, FromOverlays, Own, Sources, choose_python
 from imagebuilder.packages.lock import check_same, requirement_changes
 from imagebuilder.packages.supply import Job, Supply
 from imagebuilder.python.apps.apps import AppScan, scan_app
@@ -48,7 +50,13 @@ class OwnPythonError(UserError):
     """Apps or requirements for an image whose Python cannot run them."""
 
 
-def read_own(job: Job, supply: Supply, offered: Collection[str], locked: ResolvedRequirements | None) -> Own:
+def read_own(
+    job: Job,
+    supply: Supply,
+    offered: Collection[str],
+    locked: ResolvedRequirements | None,
+    laid: FromOverlays,
+) -> Own:
     """As open_own(), for a config that has something of its own. offered: the names of all packages."""
     python, root, tree = job.config.python, job.root, job.tree
     if python.variant == "micropython" and not (python.requirements or python.package):
@@ -72,12 +80,21 @@ def read_own(job: Job, supply: Supply, offered: Collection[str], locked: Resolve
         asked = locked.model_copy(update={"wanted": wanted_distributions(texts, target)})
         check_same(job.config.name, requirement_changes(locked, asked))
     wheels = {str(name): wheel for name, wheel in wheels_of(resolved, target, index).items()}
+    libs = find_libraries(
+        job,
+        supply,
+        target,
+        [*own_wheels, *wheels.values()],
+        laid={**dict.fromkeys(laid.libraries, ""), **brought_by(python.package)},
+        asked=(*job.config.packages.add, *laid.packages),
+    )
+    target = replace(target, libraries={each.library: each.package for each in libs})
     scans = [_scan(app, catalogue) for app in apps]
-    libraries = [scan_app(wheel.path, python=catalogue.version_pair) for wheel in wheels.values()]
-    chosen = choose_python(python, root, tree.release, offered, apps=scans, libraries=libraries)
+    scanned = [scan_app(wheel.path, python=catalogue.version_pair) for wheel in wheels.values()]
+    chosen = choose_python(python, root, tree.release, offered, apps=scans, libraries=scanned)
     names = local_names(resolved.pins, offered)
     sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
-    return _declared(sources, chosen, root, job.manager)
+    return replace(_declared(sources, chosen, root, job.manager), libraries=libs)
 
 
 def _micropython(job: Job, chosen: ChosenPython) -> Own:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from imagebuilder.errors import UserError
@@ -33,29 +33,63 @@ class WheelTree:
     needs: tuple[str, ...] = ()
 
 
-def check_native(wheel: Wheel, target: WheelTarget) -> tuple[str, ...]:
-    """Packages with shared libraries that the wheel's native files want, sorted.
+def wanted_libraries(wheel: Wheel, target: WheelTarget) -> dict[str, str]:
+    """The shared libraries that the wheel's native files want besides the C library's and its own, by their
+    names (SONAME), each with the first file that wants it.
 
-    NativeCodeError that names the file which does not fit, and why.
+    NativeCodeError that names the file which does not fit the target, and why.
     """
-    elves: dict[str, Elf] = {}
-    for name, file in wheel.files.items():
-        if is_elf(file.data):
-            try:
-                elves[name] = read_elf(file.data)
-            except ElfError as error:
-                raise WheelError(f"{wheel.path}: {name}: {error.message}") from error
-    beside = {elf.soname for elf in elves.values() if elf.soname} | {
-        name.rpartition("/")[2] for name in elves
-    }
+    elves = _elves(wheel)
+    beside = _brought(elves)
+    found: dict[str, str] = {}
     for name, elf in elves.items():
         problem = target.problem(elf, beside)
         if problem is not None:
             raise NativeCodeError(
                 f"{wheel.path.name}: {name} {problem}", hint=native_hint(wheel.name, target)
             )
-    wanted = {name for elf in elves.values() for name in elf.needed if name not in beside}
-    return tuple(sorted({target.libraries[name] for name in wanted if name in target.libraries}))
+        for library in elf.needed:
+            if library not in beside and not target.has_in_libc(library):
+                found.setdefault(library, name)
+    return dict(sorted(found.items()))
+
+
+def own_libraries(wheel: Wheel) -> frozenset[str]:
+    """The names that native files of a wheel can be wanted by: of auditwheel's copies (`NAME.libs/`), whose
+    names have a hash in them, and of all others. WheelError for a damaged file."""
+    return _brought(_elves(wheel))
+
+
+def check_native(wheel: Wheel, target: WheelTarget) -> tuple[str, ...]:
+    """Packages with shared libraries that the wheel's native files want, sorted.
+
+    NativeCodeError that names the file which does not fit, or the library that nothing brings.
+    """
+    wanted = wanted_libraries(wheel, target)
+    for library, name in wanted.items():
+        if library not in target.libraries:
+            raise NativeCodeError(
+                f"{wheel.path.name}: {name} wants the library {library}, which neither it nor the image"
+                " brings",
+                hint=native_hint(wheel.name, target),
+            )
+    return tuple(sorted({target.libraries[library] for library in wanted} - {""}))
+
+
+def _elves(wheel: Wheel) -> dict[str, Elf]:
+    found: dict[str, Elf] = {}
+    for name, file in wheel.files.items():
+        if is_elf(file.data):
+            try:
+                found[name] = read_elf(file.data)
+            except ElfError as error:
+                raise WheelError(f"{wheel.path}: {name}: {error.message}") from error
+    return found
+
+
+def _brought(elves: Mapping[str, Elf]) -> frozenset[str]:
+    names = (name.rpartition("/")[2] for name in elves)
+    return frozenset((*names, *(elf.soname for elf in elves.values() if elf.soname)))
 
 
 def _placed(wheel: Wheel, target: WheelTarget, site_packages: str, name: str) -> tuple[str, bool]:
