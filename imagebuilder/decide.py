@@ -33,7 +33,7 @@ from imagebuilder.packages.lock import check_same, differences, lock_entry, lock
 from imagebuilder.packages.managers import manager_of
 from imagebuilder.packages.resolution import PlanError
 from imagebuilder.packages.supply import Job, Offers, Supply
-from imagebuilder.rootfs.overlay import check_processor, libraries_in
+from imagebuilder.rootfs.overlay import FILES, check_processor, libraries_in
 from imagebuilder.rootfs.tree import EMPTY, FileTree
 from imagebuilder.seen import told_board
 from imagebuilder.stage import locked_files
@@ -146,6 +146,8 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
             chosen = choose_packages(job, wanted, supply, own, locked=locked)
         plan = _plan(inputs, job, known, profile, wish=wish, chosen=chosen, own=own, swaps=swaps)
         _warn(plan, known, log)
+        for line in _lacking_data(job, plan, chosen, _laid(inputs)):
+            log.warn(line)
         budgeting = open_budgeting(plan, config, inputs.board, inputs.overlays, chosen.local.known())
         found = budgets(
             plan, config, inputs.board, found=budgeting, manager=job.manager, offers=chosen.offers
@@ -159,7 +161,8 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
 def _laid(inputs: Inputs) -> FromOverlays:
     """What overlays say that matters to Python."""
     packages = tuple(name for each in inputs.overlays for name in each.overlay.packages)
-    return FromOverlays(packages, libraries_in(each.folder for each in inputs.overlays))
+    folders = tuple(each.folder for each in inputs.overlays)
+    return FromOverlays(packages, libraries_in(folders), tuple(folder / FILES for folder in folders))
 
 
 def _open(
@@ -243,6 +246,18 @@ def _warn(plan: Plan, known: Board, log: Log) -> None:
             log.warn(str(swap))
     for image in plan.unchecked:
         log.warn(f"{not_known(known, image)}: it cannot be checked, and build refuses it ({HOW_TO_TELL})")
+
+
+def _lacking_data(job: Job, plan: Plan, chosen: ChosenPackages, laid: FromOverlays) -> Iterator[str]:
+    """What apps look for in vain in the image: own.data.lacking_data()."""
+    own = chosen.local.own
+    if not own.uses:
+        return
+    from imagebuilder.own.data import lacking_data, names_of  # noqa: PLC0415 - only where an app wants data
+    from imagebuilder.own.sources import data_sources  # noqa: PLC0415
+
+    there = data_sources(job, names_of(each.package for each in plan.install), own.distributions, laid)
+    yield from lacking_data(own.uses, there, {each.name for each in chosen.offers.packages})
 
 
 def entry_of(

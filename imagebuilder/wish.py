@@ -21,7 +21,7 @@ def wish_of(loaded: LoadedConfig, overlays: Sequence[Overlay], own: Own) -> Wish
     config, origins, python = loaded.config, loaded.origins, own.python
     added = config.packages.add
     needed = {name: overlay.name for overlay in overlays for name in overlay.packages}
-    libraries = _libraries(own)
+    libraries = {**own.data, **_libraries(own)}
     asked = {**libraries, **{name: f"the overlay '{overlay}'" for name, overlay in needed.items()}}
     asked |= dict.fromkeys(added, f"packages.add in {_files(origins, 'packages.add')}")
     asked |= {name: _asked_by(python.asked_by[name], loaded) for name in python.packages}

@@ -132,14 +132,17 @@ class _Search:
         if unseen:
             return unseen[0].name
         offline = self.job.offline
-        for packages, fetch in ((self.needed(doubtful), not offline), (self.at_hand(), False)):
+        ways = (
+            (self.needed(doubtful), not offline, "asked for, and what they need"),
+            (self.at_hand(), False, "at hand"),
+        )
+        for packages, fetch, what in ways:
             held_by = self.held(packages, fetch=fetch)
             for package in packages:
                 if package.name in held_by and library_in(held_by[package.name], library) is not None:
                     return package.name
-            told.append(
-                f"{len(held_by)} packages that {'are asked for' if fetch or not told else 'are at hand'}"
-            )
+            if held_by:
+                told.append(f"{len(held_by)} packages that are {what}")
         return None
 
     def named(self, library: str) -> Iterator[tuple[Package, bool]]:

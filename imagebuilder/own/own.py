@@ -21,6 +21,7 @@ from imagebuilder.python.catalogue.variants import catalogue_series, python_pack
 from imagebuilder.tree.plan import Imports
 
 if TYPE_CHECKING:
+    from imagebuilder.own.data import DataUse
     from imagebuilder.own.libraries import LibraryUse
     from imagebuilder.python.apps.package import App
     from imagebuilder.python.micropython.micropython import MicroPythonApp
@@ -61,18 +62,22 @@ def choose_python(
     *,
     apps: Sequence[AppScan] = (),
     libraries: Sequence[AppScan] = (),
+    distributions: Collection[str] = (),
 ) -> ChosenPython:
     """The packages for what a config says of Python.
 
     root: the project, for words; release: the tree's; offered: names of all packages that feeds and tree
-    have, for third-party modules; libraries: the wheels of requirements. Raises
-    CatalogueError, VariantError, and FaultsError with file and line of every module that no package brings.
+    have, for third-party modules; libraries: the wheels of requirements; distributions: all of these, also
+    those of feeds. Raises CatalogueError, VariantError, and FaultsError with file and line of every module
+    that no package brings.
     """
     series = catalogue_series(release)
     imports, choice = Imports(), None
     if apps or libraries or wanted.variant == "auto":
         book = load_catalogue(series)
-        choice = choose_packages(book, apps, feed_packages=offered, libraries=libraries)
+        choice = choose_packages(
+            book, apps, feed_packages=offered, libraries=libraries, distributions=distributions
+        )
         imports = _imports(choice, root)
     if wanted.variant == "none" and not (wanted.source or wanted.pip or wanted.setuptools):
         return ChosenPython()
@@ -102,20 +107,21 @@ def _imports(choice: Choice, root: Path) -> Imports:
             for each in choice.left_out
         ),
         lazy=tuple(
-            f"{each.module} (imported in {_place(each.file, each.line, root)}) may need {each.missing} later,"
-            f" which {each.package} would bring"
+            f"{each.module} (imported in {in_words(each.file, each.line, root)}) may need {each.missing}"
+            f" later, which {each.package} would bring"
             for each in choice.lazy
         ),
-        computed=tuple(_place(each.file, each.line, root) for each in choice.computed),
+        computed=tuple(in_words(each.file, each.line, root) for each in choice.computed),
     )
 
 
 def _words(want: Want, root: Path) -> str:
     chain = "".join(f", which imports {module}" for module in want.via[1:])
-    return f"{_place(want.file, want.line, root)} imports {want.module}{chain}"
+    return f"{in_words(want.file, want.line, root)} {want.by or 'imports'} {want.module}{chain}"
 
 
-def _place(file: str, line: int, root: Path) -> str:
+def in_words(file: str, line: int, root: Path) -> str:
+    """A line of a source, for people. root: the project, from which paths count."""
     wheel = _WHEEL.search(file)
     if wheel is not None:  # where it is kept says nothing to anybody
         return f"{wheel[1]}:{line}"
@@ -141,7 +147,8 @@ class Sources:
 class Own:
     """python: what goes in of feeds' Python, and which import wants what. sources: None where there is
     nothing of one's own. declared: the packages that will be made, by name; wanted: those of them that were
-    asked for, with the key that asks. libraries: what wheels want of the image."""
+    asked for, with the key that asks. libraries: what wheels want of the image. uses: calls of apps that look
+    for data; data: packages that `auto` adds for them, and why; distributions: that go in."""
 
     python: ChosenPython
     sources: Sources | None = None
@@ -149,6 +156,9 @@ class Own:
     declared: Mapping[str, Package] = field(default_factory=dict)
     wanted: Mapping[str, str] = field(default_factory=dict)
     libraries: tuple[LibraryUse, ...] = ()
+    uses: tuple[DataUse, ...] = ()
+    data: Mapping[str, str] = field(default_factory=dict)
+    distributions: tuple[str, ...] = ()
 
     @property
     def resolved(self) -> ResolvedRequirements:
@@ -159,10 +169,11 @@ class Own:
 @dataclass(frozen=True)
 class FromOverlays:
     """What overlays say that matters to Python. packages: that they ask for; libraries: the names of shared
-    libraries that they bring."""
+    libraries that they bring; folders: with what each lays over the image's root."""
 
     packages: tuple[str, ...] = ()
     libraries: frozenset[str] = frozenset()
+    folders: tuple[Path, ...] = ()
 
 
 def open_own(

@@ -3,7 +3,7 @@ be."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
+from imagebuilder.own.data import DataSources, at_paths, chosen_data, data_uses
 from imagebuilder.own.libraries import brought_by, find_libraries
 from imagebuilder.own.native import compiler_for
-from imagebuilder.own.own import ChosenPython, FromOverlays, Own, Sources, choose_python
+from imagebuilder.own.own import ChosenPython, FromOverlays, Own, Sources, choose_python, in_words
 from imagebuilder.packages.lock import check_same, requirement_changes
 from imagebuilder.packages.supply import Job, Supply
 from imagebuilder.python.apps.apps import AppScan, scan_app
@@ -43,7 +44,7 @@ from imagebuilder.python.requirements.requirements import (
     wanted_distributions,
     wheels_of,
 )
-from imagebuilder.python.wheels.target import wheel_target
+from imagebuilder.python.wheels.target import WheelTarget, wheel_target
 
 
 class OwnPythonError(UserError):
@@ -69,32 +70,68 @@ def read_own(
     compiler = compiler_for(job, supply, target)
     index = PackageIndex(Cache(job.cache), job.log, offline=job.offline, compiler=compiler)
     apps = tuple(open_app(use, root, target, index) for use in python.apps)
-    feed = feed_distributions(supply.offers.packages, without=catalogue.packages)
-    pure = [Requirement(each.name).name for each in python.requirements if each.pure]
-    texts = [*(each.name for each in python.requirements), *(text for app in apps for text in app.requires)]
     own_wheels = [app.wheel for app in apps if app.wheel is not None]
-    if locked is None:
-        resolved = resolve_requirements(texts, target, feed, index, own=own_wheels, pure=pure)
-    else:
-        resolved = locked
-        asked = locked.model_copy(update={"wanted": wanted_distributions(texts, target)})
-        check_same(job.config.name, requirement_changes(locked, asked))
+    resolved = _resolved(job, supply, apps, target=target, index=index, locked=locked)
     wheels = {str(name): wheel for name, wheel in wheels_of(resolved, target, index).items()}
+    named = (*job.config.packages.add, *laid.packages)
     libs = find_libraries(
         job,
         supply,
         target,
         [*own_wheels, *wheels.values()],
         laid={**dict.fromkeys(laid.libraries, ""), **brought_by(python.package)},
-        asked=(*job.config.packages.add, *laid.packages),
+        asked=named,
     )
     target = replace(target, libraries={each.library: each.package for each in libs})
+    distributions = (*resolved.feed, *wheels, *(str(each.name) for each in own_wheels))
     scans = [_scan(app, catalogue) for app in apps]
     scanned = [scan_app(wheel.path, python=catalogue.version_pair) for wheel in wheels.values()]
-    chosen = choose_python(python, root, tree.release, offered, apps=scans, libraries=scanned)
+    chosen = choose_python(
+        python, root, tree.release, offered, apps=scans, libraries=scanned, distributions=distributions
+    )
     names = local_names(resolved.pins, offered)
     sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
-    return replace(_declared(sources, chosen, root, job.manager), libraries=libs)
+    uses = data_uses(
+        (use for scan in scans for use in scan.uses), lambda file, line: in_words(file, line, root)
+    )
+    data: Mapping[str, str] = {}
+    if python.variant == "auto":
+        there = data_sources(job, (*named, *tree.default_packages), distributions, laid)
+        data = chosen_data(uses, there, offered, job.config.packages.remove)
+    own = _declared(sources, chosen, root, job.manager)
+    return replace(own, libraries=libs, uses=uses, data=data, distributions=distributions)
+
+
+def _resolved(
+    job: Job,
+    supply: Supply,
+    apps: Sequence[App],
+    *,
+    target: WheelTarget,
+    index: PackageIndex,
+    locked: ResolvedRequirements | None,
+) -> ResolvedRequirements:
+    """What the config's requirements and the apps' come to; locked: and have to come to."""
+    python = job.config.python
+    texts = [*(each.name for each in python.requirements), *(text for app in apps for text in app.requires)]
+    if locked is not None:
+        asked = locked.model_copy(update={"wanted": wanted_distributions(texts, target)})
+        check_same(job.config.name, requirement_changes(locked, asked))
+        return locked
+    feed = feed_distributions(
+        supply.offers.packages, without=load_catalogue(catalogue_series(job.tree.release)).packages
+    )
+    pure = [Requirement(each.name).name for each in python.requirements if each.pure]
+    own = [app.wheel for app in apps if app.wheel is not None]
+    return resolve_requirements(texts, target, feed, index, own=own, pure=pure)
+
+
+def data_sources(
+    job: Job, packages: Collection[str], distributions: Collection[str], laid: FromOverlays
+) -> DataSources:
+    """What may bring data to an image with these packages and distributions."""
+    files = (path for recipe in job.config.python.package for path in recipe.files)
+    return DataSources(packages, distributions, at_paths(laid.folders, files))
 
 
 def _micropython(job: Job, chosen: ChosenPython) -> Own:

@@ -17,6 +17,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.files import PlainFileError, opened_plain, read_plain
 from imagebuilder.host.walk import files_below
 from imagebuilder.python.imports.imports import Import, SourceLine, read_source
+from imagebuilder.python.imports.needs import Use
 
 MAX_ENTRIES = 20_000  # files and folders of one app
 MAX_SOURCE_BYTES = 2 << 20
@@ -46,13 +47,15 @@ class AppError(UserError):
 @dataclass(frozen=True, slots=True)
 class AppScan:
     """What an app imports. own: the top-level names of its own modules; imports: of all its sources, by file
-    and line, its own modules among them; computed: imports whose names only show when they run."""
+    and line, its own modules among them; computed: imports whose names only show when they run;
+    uses: what calls want besides."""
 
     path: Path
     kind: AppKind
     own: frozenset[str]
     imports: tuple[Import, ...]
     computed: tuple[SourceLine, ...]
+    uses: tuple[Use, ...] = ()
 
 
 @dataclass(slots=True)
@@ -210,10 +213,13 @@ def scan_app(path: Path, *, python: tuple[int, int], implementation: str = "cpyt
     kind, files = app_files(path)
     imports: list[Import] = []
     computed: list[SourceLine] = []
+    uses: list[Use] = []
     for file in files:
         if file.data is not None:
             package = ".".join(file.place.parent.parts)
             found = read_source(file.data, file.name, package, python=python, implementation=implementation)
             imports += found.imports
             computed += found.computed
-    return AppScan(path, kind, _own_modules(files), tuple(sorted(imports)), tuple(sorted(computed)))
+            uses += found.uses
+    own = _own_modules(files)
+    return AppScan(path, kind, own, tuple(sorted(imports)), tuple(sorted(computed)), tuple(sorted(uses)))
