@@ -13,6 +13,7 @@ from functools import cache
 from importlib import resources
 
 _SONAME = re.compile(r"(?P<library>[^/]+?)\.so(?:\.(?P<abi>[^/]+))?")
+_VERSIONED = re.compile(r"(?P<name>.+?)-(?P<major>[0-9]+)(\.[0-9]+)*")
 _MARKS = "*?["
 
 
@@ -72,7 +73,11 @@ def package_names(name: str) -> tuple[PackageName, ...]:
             }
     plain = library.lower().replace("_", "-").replace("+", "p")
     parts = abi.split(".") if abi else []
-    for stem in dict.fromkeys((plain, plain.removeprefix("lib"))):
+    stems = [plain, plain.removeprefix("lib")]
+    versioned = _VERSIONED.fullmatch(plain)  # libdbus-1 is in libdbus, libevent-2.0 in libevent2
+    if versioned is not None:
+        stems += [versioned["name"] + versioned["major"], versioned["name"]]
+    for stem in dict.fromkeys(stems):
         for end in range(len(parts), 0, -1):
             number = ".".join(parts[:end])
             joined = (f"{stem}{number}", f"{stem}-{number}")
