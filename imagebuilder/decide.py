@@ -28,7 +28,7 @@ from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets
 from imagebuilder.model.package import Package, Selected, Swap, Wish
 from imagebuilder.own.local import Local
-from imagebuilder.own.own import FromOverlays, Own, open_own
+from imagebuilder.own.own import FromOverlays, Own, needing, open_own
 from imagebuilder.packages.lock import check_same, differences, lock_entry, locked_parts
 from imagebuilder.packages.managers import manager_of
 from imagebuilder.packages.resolution import PlanError
@@ -145,7 +145,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         with _lock_blamed(locked, wish, config.name):
             chosen = choose_packages(job, wanted, supply, own, locked=locked)
         plan = _plan(inputs, job, known, profile, wish=wish, chosen=chosen, own=own, swaps=swaps)
-        _warn(plan, known, log)
+        _warn(plan, known, own, log)
         for line in _lacking_data(job, plan, chosen, _laid(inputs)):
             log.warn(line)
         budgeting = open_budgeting(plan, config, inputs.board, inputs.overlays, chosen.local.known())
@@ -227,6 +227,7 @@ def _plan(
         wanted=chosen.wanted,
         imports=own.python.imports,
         install=chosen.found.selected,
+        trimmed=own.trimmed,
         shaken=chosen.local.remade.shaken,
         back=dict(chosen.found.back),
         swaps=swaps,
@@ -237,8 +238,13 @@ def _plan(
     )
 
 
-def _warn(plan: Plan, known: Board, log: Log) -> None:
+def _warn(plan: Plan, known: Board, own: Own, log: Log) -> None:
     """What a plan does that its config did not mean."""
+    for place, mine in own.instead.items():
+        users = needing(place, plan.install)
+        if users or place in plan.wish.add:
+            who = f", wanted by {', '.join(users)}" if users else ""
+            log.warn(f"{mine} {own.declared[mine].version} takes the place of the feeds' {place}{who}")
     for name, chain in plan.back.items():
         log.warn(f"'{name}' was removed, and stays, because it is needed: {' -> '.join(chain)}")
     for swap in plan.swaps:
@@ -253,10 +259,11 @@ def _lacking_data(job: Job, plan: Plan, chosen: ChosenPackages, laid: FromOverla
     own = chosen.local.own
     if not own.uses:
         return
-    from imagebuilder.own.data import lacking_data, names_of  # noqa: PLC0415 - only where an app wants data
-    from imagebuilder.own.sources import data_sources  # noqa: PLC0415
+    from imagebuilder.own.data import data_sources, lacking_data, names_of  # noqa: PLC0415 - for few apps
 
-    there = data_sources(job, names_of(each.package for each in plan.install), own.distributions, laid)
+    there = data_sources(
+        job.config.python, names_of(each.package for each in plan.install), own.distributions, laid.folders
+    )
     yield from lacking_data(own.uses, there, {each.name for each in chosen.offers.packages})
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagebuilder.config.model_config import Python
 from imagebuilder.model.package import Package
 from imagebuilder.python.imports.needs import Need, Use, cure, needs
 
@@ -90,6 +91,15 @@ def lacking_data(uses: Iterable[DataUse], there: DataSources, offered: Collectio
         help_ = cure(first.need, first.use.key, offered)
         what = f"say {help_}" if help_ else first.need.reason
         yield f"{first.words}{more}, and the image has no {first.need.name}: {what}"
+
+
+def data_sources(
+    python: Python, packages: Collection[str], distributions: Collection[str], folders: Iterable[Path]
+) -> DataSources:
+    """What may bring data to an image with these packages and distributions. python: of the config; folders:
+    laid over the image's root."""
+    files = (path for recipe in python.package for path in recipe.files)
+    return DataSources(packages, distributions, at_paths(folders, files))
 
 
 def at_paths(folders: Iterable[Path], files: Iterable[str]) -> Callable[[str], bool]:

@@ -5,14 +5,15 @@ user's own: apps, the wheels of requirements, recipes. Read and declared for the
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagebuilder.config.app import PythonPackageUse, ResolvedRequirements
 from imagebuilder.config.model_config import Python
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import LOCAL, Package, Selected
+from imagebuilder.model.result import TrimmedDistribution
 from imagebuilder.packages.supply import Job, Supply
 from imagebuilder.python.apps.apps import AppScan
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
@@ -121,7 +122,6 @@ def _words(want: Want, root: Path) -> str:
 
 
 def in_words(file: str, line: int, root: Path) -> str:
-    """A line of a source, for people. root: the project, from which paths count."""
     wheel = _WHEEL.search(file)
     if wheel is not None:  # where it is kept says nothing to anybody
         return f"{wheel[1]}:{line}"
@@ -131,8 +131,8 @@ def in_words(file: str, line: int, root: Path) -> str:
 
 @dataclass(frozen=True)
 class Sources:
-    """What packages are made from. wheels: of requirements, by their distributions; names: of the packages
-    that they become."""
+    """What packages are made from. wheels: of requirements, trimmed, by their distributions; names: of the
+    packages that they become."""
 
     catalogue: Catalogue
     target: WheelTarget
@@ -147,14 +147,18 @@ class Sources:
 class Own:
     """python: what goes in of feeds' Python, and which import wants what. sources: None where there is
     nothing of one's own. declared: the packages that will be made, by name; wanted: those of them that were
-    asked for, with the key that asks. libraries: what wheels want of the image. uses: calls of apps that look
-    for data; data: packages that `auto` adds for them, and why; distributions: that go in."""
+    asked for, with the key that asks; trimmed: what stays out of requirements' wheels. instead: packages of
+    feeds, and the one of these that takes the place of each. libraries: what wheels want of the image. uses:
+    calls of apps that look for data; data: packages that `auto` adds for them, and why; distributions: that
+    go in."""
 
     python: ChosenPython
     sources: Sources | None = None
     micropython: tuple[MicroPythonApp, ...] = ()
     declared: Mapping[str, Package] = field(default_factory=dict)
     wanted: Mapping[str, str] = field(default_factory=dict)
+    trimmed: tuple[TrimmedDistribution, ...] = ()
+    instead: Mapping[str, str] = field(default_factory=dict)
     libraries: tuple[LibraryUse, ...] = ()
     uses: tuple[DataUse, ...] = ()
     data: Mapping[str, str] = field(default_factory=dict)
@@ -164,6 +168,15 @@ class Own:
     def resolved(self) -> ResolvedRequirements:
         """What the requirements came to."""
         return self.sources.resolved if self.sources is not None else ResolvedRequirements()
+
+
+def needing(place: str, selected: Iterable[Selected]) -> tuple[str, ...]:
+    """The packages of feeds that name another one among what they need."""
+    return tuple(
+        each.name
+        for each in selected
+        if each.feed != LOCAL and any(term.name == place for group in each.package.depends for term in group)
+    )
 
 
 @dataclass(frozen=True)
@@ -176,17 +189,11 @@ class FromOverlays:
     folders: tuple[Path, ...] = ()
 
 
-def open_own(
-    job: Job,
-    supply: Supply,
-    locked: ResolvedRequirements | None,
-    laid: FromOverlays,
-) -> Own:
+def open_own(job: Job, supply: Supply, locked: ResolvedRequirements | None, laid: FromOverlays) -> Own:
     """Read apps, resolve requirements, and find out what all of it needs. supply: what there is to compile
     with; locked: requirements as a lock resolved them.
 
-    OwnPythonError; what open_app(), resolve_requirements(), find_libraries(), scan_app() and choose_python()
-    raise.
+    OwnPythonError; what open_app(), resolve_requirements(), scan_app() and choose_python() raise.
     """
     python = job.config.python
     offered = {each.name for each in supply.offers.packages}

@@ -7,22 +7,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
-from imagebuilder.config.app import ResolvedRequirements
+from imagebuilder.config.app import TRIM_KINDS, ResolvedRequirements, TrimKind
 from imagebuilder.config.model_config import Python
+from imagebuilder.config.requirement import parse_requirement_line
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
-from imagebuilder.own.data import DataSources, at_paths, chosen_data, data_uses
-from imagebuilder.own.libraries import brought_by, find_libraries
+from imagebuilder.own.data import chosen_data, data_sources, data_uses
+from imagebuilder.own.libraries import LibraryUse, brought_by, find_libraries
 from imagebuilder.own.native import compiler_for
 from imagebuilder.own.own import ChosenPython, FromOverlays, Own, Sources, choose_python, in_words
 from imagebuilder.packages.lock import check_same, requirement_changes
 from imagebuilder.packages.supply import Job, Supply
-from imagebuilder.python.apps.apps import AppScan, scan_app
+from imagebuilder.python.apps.apps import AppScan, app_files, scan_app
 from imagebuilder.python.apps.package import (
     App,
     declare_app,
@@ -30,6 +28,7 @@ from imagebuilder.python.apps.package import (
     local_names,
     open_app,
     packages_of,
+    places_taken,
 )
 from imagebuilder.python.build import recipe
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
@@ -37,14 +36,19 @@ from imagebuilder.python.catalogue.package_version import PackageWords
 from imagebuilder.python.catalogue.variants import catalogue_series, family_of
 from imagebuilder.python.micropython import micropython
 from imagebuilder.python.micropython.micropython import check_imports
+from imagebuilder.python.requirements.asked import Asked
+from imagebuilder.python.requirements.direct import DirectSources
 from imagebuilder.python.requirements.index import PackageIndex
 from imagebuilder.python.requirements.requirements import (
     feed_distributions,
+    feed_providers,
     resolve_requirements,
-    wanted_distributions,
     wheels_of,
 )
+from imagebuilder.python.requirements.requirements_file import Stated
 from imagebuilder.python.wheels.target import WheelTarget, wheel_target
+from imagebuilder.python.wheels.trim import WheelToTrim, quoted, trim_wheels
+from imagebuilder.python.wheels.wheels import Wheel
 
 
 class OwnPythonError(UserError):
@@ -63,75 +67,137 @@ def read_own(
     if python.variant == "micropython" and not (python.requirements or python.package):
         return _micropython(job, choose_python(python, root, tree.release, offered))
     _check_family(python, job.config.name)
-    series = catalogue_series(tree.release)
-    catalogue = load_catalogue(series)
-    glibc = EDITIONS[tree.release].glibc if tree.release in EDITIONS else None
-    target = wheel_target(catalogue.version, tree.arch, series, glibc=glibc)
+    catalogue = load_catalogue(catalogue_series(tree.release))
+    target = _target(tree.release, tree.arch, catalogue)
     compiler = compiler_for(job, supply, target)
     index = PackageIndex(Cache(job.cache), job.log, offline=job.offline, compiler=compiler)
     apps = tuple(open_app(use, root, target, index) for use in python.apps)
+    standard = [each.name for each in catalogue.packages.values() if each.standard_library]
+    feed = feed_distributions(supply.offers.packages, without=standard)
+    providers = feed_providers(supply.offers.packages, without=standard)
     own_wheels = [app.wheel for app in apps if app.wheel is not None]
-    resolved = _resolved(job, supply, apps, target=target, index=index, locked=locked)
-    wheels = {str(name): wheel for name, wheel in wheels_of(resolved, target, index).items()}
-    named = (*job.config.packages.add, *laid.packages)
-    libs = find_libraries(
-        job,
-        supply,
-        target,
-        [*own_wheels, *wheels.values()],
-        laid={**dict.fromkeys(laid.libraries, ""), **brought_by(python.package)},
-        asked=named,
-    )
-    target = replace(target, libraries={each.library: each.package for each in libs})
-    distributions = (*resolved.feed, *wheels, *(str(each.name) for each in own_wheels))
+    stated = [*_configs_own(job), *(each for app in apps for each in app.stated.requirements)]
+    asked = Asked.of(stated, [each for app in apps for each in app.stated.constraints], target)
+    places = DirectSources(index, target, root)
+    if locked is None:
+        direct = [places.get(each) for each in asked.direct]
+        resolved = resolve_requirements(
+            asked.texts,
+            target,
+            feed,
+            index,
+            own=own_wheels,
+            pure=asked.pure,
+            direct=direct,
+            constraints=asked.constraints,
+            hashes=asked.hashes,
+        )
+    else:
+        resolved = locked
+        check_same(job.config.name, requirement_changes(locked, asked.answered_by(locked, target, root)))
+        pins = {pin.name: pin for pin in locked.pins}
+        direct = [places.get(each, pins[locked.wanted[each.key(root)]]) for each in asked.direct]
+    found = wheels_of(resolved, target, index, direct)
     scans = [_scan(app, catalogue) for app in apps]
-    scanned = [scan_app(wheel.path, python=catalogue.version_pair) for wheel in wheels.values()]
+    brought = _brought(job, resolved, catalogue, found.values())
+    trimmed = trim_wheels(brought, scans, words=_words(python, apps), there=resolved.feed)
+    libraries = [each.scan for each in trimmed]
+    distributions = (*resolved.feed, *(str(each.name) for each in (*own_wheels, *found.values())))
     chosen = choose_python(
-        python, root, tree.release, offered, apps=scans, libraries=scanned, distributions=distributions
+        python, root, tree.release, offered, apps=scans, libraries=libraries, distributions=distributions
     )
-    names = local_names(resolved.pins, offered)
+    names = local_names(resolved.pins, offered, providers)
+    wheels = {str(each.wheel.name): each.wheel for each in trimmed}
+    libs = _libraries(job, supply, target, every := (*own_wheels, *wheels.values()), laid)
+    target = replace(target, libraries={each.library: each.package for each in libs})
     sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
+    taken = {str(each.name): places_taken(each, providers, _parts(catalogue, offered)) for each in every}
+    own = _declared(sources, chosen, taken, root, job.manager)
+    own = replace(own, trimmed=tuple(each.facts for each in trimmed if each.facts.saved), libraries=libs)
+    return _with_data(own, job, scans, distributions, offered, laid=laid)
+
+
+def _target(release: str, arch: str, catalogue: Catalogue) -> WheelTarget:
+    """For whom wheels are chosen: a release's Python on an architecture."""
+    glibc = EDITIONS[release].glibc if release in EDITIONS else None
+    return wheel_target(catalogue.version, arch, catalogue_series(release), glibc=glibc)
+
+
+def _parts(catalogue: Catalogue, offered: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """What packages of the interpreter's makefile bring to site-packages."""
+    return {
+        each.name: each.site_modules
+        for each in catalogue.packages.values()
+        if each.name in offered and not each.standard_library
+    }
+
+
+def _libraries(
+    job: Job, supply: Supply, target: WheelTarget, wheels: Iterable[Wheel], laid: FromOverlays
+) -> tuple[LibraryUse, ...]:
+    """As find_libraries()."""
+    brought = {**dict.fromkeys(laid.libraries, ""), **brought_by(job.config.python.package)}
+    asked = (*job.config.packages.add, *laid.packages)
+    return find_libraries(job, supply, target, wheels, laid=brought, asked=asked)
+
+
+def _with_data(
+    own: Own,
+    job: Job,
+    scans: Iterable[AppScan],
+    distributions: tuple[str, ...],
+    offered: Collection[str],
+    *,
+    laid: FromOverlays,
+) -> Own:
+    """The same with the data that apps look for, and what `auto` adds for them."""
+    config = job.config
     uses = data_uses(
-        (use for scan in scans for use in scan.uses), lambda file, line: in_words(file, line, root)
+        (use for scan in scans for use in scan.uses), lambda file, line: in_words(file, line, job.root)
     )
     data: Mapping[str, str] = {}
-    if python.variant == "auto":
-        there = data_sources(job, (*named, *tree.default_packages), distributions, laid)
-        data = chosen_data(uses, there, offered, job.config.packages.remove)
-    own = _declared(sources, chosen, root, job.manager)
-    return replace(own, libraries=libs, uses=uses, data=data, distributions=distributions)
+    if config.python.variant == "auto":
+        named = (*config.packages.add, *laid.packages, *job.tree.default_packages)
+        there = data_sources(config.python, named, distributions, laid.folders)
+        data = chosen_data(uses, there, offered, config.packages.remove)
+    return replace(own, uses=uses, data=data, distributions=distributions)
 
 
-def _resolved(
-    job: Job,
-    supply: Supply,
-    apps: Sequence[App],
-    *,
-    target: WheelTarget,
-    index: PackageIndex,
-    locked: ResolvedRequirements | None,
-) -> ResolvedRequirements:
-    """What the config's requirements and the apps' come to; locked: and have to come to."""
-    python = job.config.python
-    texts = [*(each.name for each in python.requirements), *(text for app in apps for text in app.requires)]
-    if locked is not None:
-        asked = locked.model_copy(update={"wanted": wanted_distributions(texts, target)})
-        check_same(job.config.name, requirement_changes(locked, asked))
-        return locked
-    feed = feed_distributions(
-        supply.offers.packages, without=load_catalogue(catalogue_series(job.tree.release)).packages
-    )
-    pure = [Requirement(each.name).name for each in python.requirements if each.pure]
-    own = [app.wheel for app in apps if app.wheel is not None]
-    return resolve_requirements(texts, target, feed, index, own=own, pure=pure)
+def _brought(
+    job: Job, resolved: ResolvedRequirements, catalogue: Catalogue, wheels: Iterable[Wheel]
+) -> list[WheelToTrim]:
+    """The requirements' wheels, and what may stay out of each. Where a distribution is required several
+    times, what one of them wants in goes in."""
+    kinds: dict[str, frozenset[TrimKind]] = {}
+    for use, stated in zip(job.config.python.requirements, _configs_own(job), strict=True):
+        name = stated.written.name or resolved.wanted.get(stated.key(job.root), "")
+        kinds[name] = kinds.get(name, frozenset(TRIM_KINDS)) & frozenset(use.trim_kinds())
+    return [
+        WheelToTrim(
+            wheel,
+            scan_app(wheel.path, python=catalogue.version_pair),
+            kinds.get(wheel.name, frozenset(TRIM_KINDS)),
+        )
+        for wheel in wheels
+    ]
 
 
-def data_sources(
-    job: Job, packages: Collection[str], distributions: Collection[str], laid: FromOverlays
-) -> DataSources:
-    """What may bring data to an image with these packages and distributions."""
-    files = (path for recipe in job.config.python.package for path in recipe.files)
-    return DataSources(packages, distributions, at_paths(laid.folders, files))
+def _words(python: Python, apps: Iterable[App]) -> set[str]:
+    """What may name a module of a requirement's: words of commands, and strings of apps."""
+    words = {word for command in python.trace for word in command.split()}
+    for app in apps:
+        words |= {*app.use.arguments, *app.use.environment.values()}
+        words |= {text for file in app_files(app.path)[1] for text in quoted(file.data or b"")}
+    return words
+
+
+def _configs_own(job: Job) -> list[Stated]:
+    """What the config requires; its paths count from the project's folder."""
+    place = f"config {job.config.name}, python.requirements"
+    return [
+        Stated(parse_requirement_line(each.name), job.root, place, pure=each.pure)
+        for each in job.config.python.requirements
+    ]
 
 
 def _micropython(job: Job, chosen: ChosenPython) -> Own:
@@ -157,8 +223,14 @@ def _scan(app: App, catalogue: Catalogue) -> AppScan:
     return scan_app(app.path, python=catalogue.version_pair)
 
 
-def _declared(sources: Sources, python: ChosenPython, root: Path, manager: PackageWords) -> Own:
-    """All that will be made, as a plan knows it."""
+def _declared(
+    sources: Sources,
+    python: ChosenPython,
+    taken: Mapping[str, tuple[str, ...]],
+    root: Path,
+    manager: PackageWords,
+) -> Own:
+    """All that will be made, as a plan knows it. taken: by distributions, see places_taken()."""
     target, resolved, names = sources.target, sources.resolved, sources.names
     apps = {str(app.wheel.name): app.name for app in sources.apps if app.wheel is not None}
 
@@ -171,9 +243,12 @@ def _declared(sources: Sources, python: ChosenPython, root: Path, manager: Packa
     declared: dict[str, Package] = {}
     for pin in resolved.pins:
         wheel, name = sources.wheels[pin.name], names[pin.name]
-        declared[name] = declare_wheel(name, wheel, needs(wheel.path, pin.requires), manager, target)
+        needed = needs(wheel.path, pin.requires)
+        declared[name] = declare_wheel(name, wheel, needed, manager, target, instead=taken[pin.name])
     for app in sources.apps:
-        declared[app.name] = declare_app(app, needs(app.path, _distributions(app.requires)), manager, target)
+        needed = needs(app.path, _distributions(app, resolved, root))
+        instead = taken[app.wheel.name] if app.wheel is not None else ()
+        declared[app.name] = declare_app(app, needed, manager, target, instead=instead)
     wanted = {app.name: "python.apps" for app in sources.apps}
     for name in packages_of(resolved.wanted.values(), resolved, names, apps):
         wanted.setdefault(name, "python.requirements")
@@ -184,8 +259,12 @@ def _declared(sources: Sources, python: ChosenPython, root: Path, manager: Packa
         if use.src:
             declared[use.source_name] = recipe.declare_source(use, package)
             wanted[use.source_name] = "python.package"
-    return Own(python, sources, declared=declared, wanted=wanted)
+    owners = {**names, **apps}
+    replaced = {place: owners[name] for name, places in taken.items() for place in places}
+    return Own(python, sources, declared=declared, wanted=wanted, instead=replaced)
 
 
-def _distributions(requires: Iterable[str]) -> Sequence[str]:
-    return [canonicalize_name(Requirement(text).name) for text in requires]
+def _distributions(app: App, resolved: ResolvedRequirements, root: Path) -> Sequence[str]:
+    """The distributions that an app requires; those that do not count on the target are none of an image."""
+    known = (each.written.name or resolved.wanted.get(each.key(root), "") for each in app.stated.requirements)
+    return [name for name in known if name]

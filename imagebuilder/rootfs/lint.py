@@ -160,7 +160,7 @@ def _shell(path: str, data: bytes, known: Known, *, by: str) -> Iterator[Flaw]:
 
 
 def _init_script(path: str, entry: Entry, data: bytes, known: Known, *, common: bool) -> Iterator[Flaw]:
-    if not entry.mode & 0o111:
+    if known.image is not None and not entry.mode & 0o111:  # what it lies over may give it its mode
         text = "the init script is not executable, so that the device does not start it: chmod +x"
         yield Flaw(_place(path, known), text)
     if not common:

@@ -9,7 +9,7 @@ from pydantic import Field, InstanceOf, model_serializer
 from imagebuilder.config.board import Profile
 from imagebuilder.model.base import Many, Model
 from imagebuilder.model.package import Selected, Swap, Wish, shown_way
-from imagebuilder.model.result import ShakenPackage
+from imagebuilder.model.result import ShakenPackage, TrimmedDistribution
 from imagebuilder.model.tree import Tree
 
 
@@ -43,6 +43,7 @@ class Plan(Model):
     wanted: InstanceOf[Wish]
     imports: Imports = Imports()
     install: Many[InstanceOf[Selected]]
+    trimmed: Many[TrimmedDistribution] = ()
     shaken: Many[ShakenPackage] = ()
     back: dict[str, Many[str]] = Field(default_factory=dict)
     swaps: Many[InstanceOf[Swap]] = ()

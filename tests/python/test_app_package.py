@@ -33,6 +33,7 @@ from imagebuilder.python.apps.package import (
     local_names,
     open_app,
     packages_of,
+    places_taken,
     wheel_package,
 )
 from imagebuilder.python.apps.script import ScriptError, read_script
@@ -268,7 +269,11 @@ def test_requirements_become_packages(tmp_path: Path) -> None:
     assert [event.text for event in said if isinstance(event, Warned)] == [
         f"python3-bottle: not compiled, for it does not compile: {SITE}/old.py"
     ]
-    assert declare_wheel("pypi-bottle", wheel, [], Opkg(), TARGET).provides == ("python3-bottle",)
+    taken = places_taken(wheel, {"bottle": ["python3-bottle"]}, {"python3-old": ["old"], "python3-x": ["x"]})
+    assert taken == ("python3-bottle", "python3-old")
+    other = declare_wheel("pypi-bottle", wheel, [], Opkg(), TARGET, instead=taken)
+    assert other.provides == ("python3-bottle", "python3-old")
+    assert other.provided_versions == (("python3-bottle", "0.13-1"), ("python3-old", "0.13-1"))
     with pytest.raises(CompileError):
         made(tmp_path, opened(tmp_path, wheel.path))
 

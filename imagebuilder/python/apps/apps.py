@@ -8,8 +8,8 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -47,15 +47,29 @@ class AppError(UserError):
 @dataclass(frozen=True, slots=True)
 class AppScan:
     """What an app imports. own: the top-level names of its own modules; imports: of all its sources, by file
-    and line, its own modules among them; computed: imports whose names only show when they run;
-    uses: what calls want besides."""
+    and line, its own modules among them; computed: imports whose names only show when they run; places: of
+    its modules, by the names of their files, below the folder that they are imported from; uses: what calls
+    want besides."""
 
     path: Path
     kind: AppKind
     own: frozenset[str]
     imports: tuple[Import, ...]
     computed: tuple[SourceLine, ...]
+    places: Mapping[str, PurePosixPath] = field(default_factory=dict)
     uses: tuple[Use, ...] = ()
+
+    def without(self, files: Collection[str]) -> AppScan:
+        """The same app without some of its files."""
+        places = {name: place for name, place in self.places.items() if name not in files}
+        return replace(
+            self,
+            own=_own_modules(places.values()),
+            imports=tuple(each for each in self.imports if each.file not in files),
+            computed=tuple(each for each in self.computed if each.file not in files),
+            places=places,
+            uses=tuple(each for each in self.uses if each.file not in files),
+        )
 
 
 @dataclass(slots=True)
@@ -173,12 +187,12 @@ def _wheel_files(wheel: Path, bounds: _Bounds) -> Iterator[AppFile]:
         raise AppError(f"{wheel}: no wheel that can be read: {error}", hint="build it again") from error
 
 
-def _own_modules(files: list[AppFile]) -> frozenset[str]:
+def _own_modules(places: Collection[PurePosixPath]) -> frozenset[str]:
     """Top-level names at the root, and in every folder that is in no package, where a script that is started
     finds what is beside it."""
-    packages = {file.place.parent for file in files if file.place.name == "__init__.py"}
-    found = {file.place.parts[0] for file in files if len(file.place.parts) > 1}
-    for place in (*(file.place for file in files), *packages):
+    packages = {place.parent for place in places if place.name == "__init__.py"}
+    found = {place.parts[0] for place in places if len(place.parts) > 1}
+    for place in (*places, *packages):
         if packages.isdisjoint(place.parents) and place.parts:
             found.add(place.name.partition(".")[0])
     return frozenset(found)
@@ -221,5 +235,7 @@ def scan_app(path: Path, *, python: tuple[int, int], implementation: str = "cpyt
             imports += found.imports
             computed += found.computed
             uses += found.uses
-    own = _own_modules(files)
-    return AppScan(path, kind, own, tuple(sorted(imports)), tuple(sorted(computed)), tuple(sorted(uses)))
+    places = {file.name: file.place for file in files}
+    own = _own_modules(places.values())
+    found_imports, found_computed = tuple(sorted(imports)), tuple(sorted(computed))
+    return AppScan(path, kind, own, found_imports, found_computed, places, tuple(sorted(uses)))

@@ -6,7 +6,7 @@ requirements take the same way: declare_wheel(), wheel_package().
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from imagebuilder.config.app import (
     SourceKind,
     source_kind,
 )
-from imagebuilder.errors import UserError
+from imagebuilder.config.requirement import parse_requirement_line
+from imagebuilder.errors import Fault, FaultsError, UserError
 from imagebuilder.host.fs import expand_home
 from imagebuilder.model.control import parse_depends, parse_names
 from imagebuilder.model.filespec import site_packages
@@ -42,6 +43,7 @@ from imagebuilder.python.bytecode.versions import version_facts
 from imagebuilder.python.catalogue.package_version import PackageWords
 from imagebuilder.python.requirements.index import PackageIndex, project_digest
 from imagebuilder.python.requirements.requirements import counting
+from imagebuilder.python.requirements.requirements_file import NOTHING_STATED, Stated, StatedRequirements
 from imagebuilder.python.wheels.target import WheelTarget
 from imagebuilder.python.wheels.tree import WheelTree, check_native, wheel_tree
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel
@@ -61,7 +63,8 @@ class AppPackageError(UserError):
 @dataclass(frozen=True, slots=True)
 class App:
     """An app that was read. name: its package's; service: its init script's, which is its own. wheel: of a
-    project or a wheel, else script. requires: requirements that count on the target."""
+    project or a wheel, else script. requires: requirements of its metadata that count on the target; files:
+    of a file of requirements beside it."""
 
     use: AppUse
     path: Path
@@ -72,6 +75,21 @@ class App:
     requires: tuple[str, ...]
     wheel: Wheel | None = None
     script: Script | None = None
+    files: StatedRequirements = NOTHING_STATED
+
+    @property
+    def stated(self) -> StatedRequirements:
+        """What the app requires, and the constraints on it; paths in its own metadata count from the folder
+        that it is in. FaultsError."""
+        own = tuple(_stated(text, self.path) for text in self.requires)
+        return StatedRequirements((*own, *self.files.requirements), self.files.constraints)
+
+
+def _stated(text: str, app: Path) -> Stated:
+    try:
+        return Stated(parse_requirement_line(text), app.parent, str(app))
+    except ValueError as error:
+        raise FaultsError([Fault(str(app), None, "", f"its requirements: {error}")]) from None
 
 
 def open_app(use: AppUse, project: Path, target: WheelTarget, index: PackageIndex) -> App:
@@ -114,9 +132,16 @@ def _check_python(path: Path, requires: str, target: WheelTarget) -> None:
         )
 
 
-def declare_app(app: App, depends: Iterable[str], words: PackageWords, target: WheelTarget) -> Package:
+def declare_app(
+    app: App,
+    depends: Iterable[str],
+    words: PackageWords,
+    target: WheelTarget,
+    *,
+    instead: Iterable[str] = (),
+) -> Package:
     """The app's package as a plan knows it. depends: names of the interpreter's packages, and of those that
-    its requirements became.
+    its requirements became; instead: packages of feeds that it stands for, see places_taken().
 
     AppPackageError for a service without a program; NativeCodeError for a wheel that does not fit the target.
     """
@@ -124,7 +149,7 @@ def declare_app(app: App, depends: Iterable[str], words: PackageWords, target: W
         _command(app, _start(app.use, target))
     facts = Package(app.name, words.version(app.version, 1), description=app.summary or app.name)
     needs = check_native(app.wheel, target) if app.wheel is not None else ()
-    package = declared(facts, (*depends, *needs), app.use, words)
+    package = _standing_for(instead, declared(facts, (*depends, *needs), app.use, words))
     return package if app.wheel is None or app.wheel.pure else replace(package, architecture=target.arch)
 
 
@@ -143,28 +168,55 @@ def declared(facts: Package, depends: Iterable[str], use: AppUse | None, words: 
 
 
 def declare_wheel(
-    name: str, wheel: Wheel, depends: Iterable[str], words: PackageWords, target: WheelTarget
+    name: str,
+    wheel: Wheel,
+    depends: Iterable[str],
+    words: PackageWords,
+    target: WheelTarget,
+    *,
+    instead: Iterable[str] = (),
 ) -> Package:
-    """The package of a requirement's wheel as a plan knows it. name: see local_names(); depends as in
-    declare_app(). NativeCodeError."""
+    """The package of a requirement's wheel as a plan knows it. name: see local_names(); depends and instead
+    as in declare_app(). NativeCodeError."""
     facts = Package(name, words.version(wheel.version, 1), description=wheel.summary or name)
     package = declared(facts, (*depends, *check_native(wheel, target)), None, words)
     if not wheel.pure:
         package = replace(package, architecture=target.arch)
-    if not name.startswith(OTHER_PREFIX):
-        return package
-    usual = (
-        WHEEL_PREFIX + wheel.name
-    )  # what other packages of the feeds may want, and what has the same files
-    return replace(package, provides=(usual,), conflicts=parse_names(usual))
+    return _standing_for(instead, package)
 
 
-def local_names(pins: Iterable[PinnedRequirement], feed_packages: Iterable[str]) -> dict[str, str]:
+def _standing_for(instead: Iterable[str], package: Package) -> Package:
+    """What other packages of the feeds may want, what has the same files, and what must not be installed over
+    it on the device."""
+    names = tuple(name for name in instead if name != package.name)
+    foes = parse_names(", ".join(names))
+    versions = tuple((name, package.version) for name in names)
+    return replace(package, provides=names, conflicts=foes, replaces=foes, provided_versions=versions)
+
+
+def places_taken(
+    wheel: Wheel, providers: Mapping[str, Sequence[str]], modules: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    """The packages of feeds whose place a wheel takes, since they are the same distribution or have the same
+    modules. providers: see feed_providers(); modules: of packages that have a part of a distribution, their
+    top-level modules, as python3-pkg-resources has one of setuptools."""
+    tops = {path.partition("/")[0].removesuffix(".py") for path in wheel.files}
+    parts = [name for name, theirs in modules.items() if theirs and tops.issuperset(theirs)]
+    return tuple(dict.fromkeys((*providers.get(wheel.name, ()), *parts)))
+
+
+def local_names(
+    pins: Iterable[PinnedRequirement], feed_packages: Iterable[str], providers: Container[str] = ()
+) -> dict[str, str]:
     """Names of the packages that requirements become, by their distributions: python3-NAME, or pypi-NAME
-    where a feed has that with another version."""
+    where a feed has a package of that name, or the distribution, with another version. providers:
+    distributions that feeds have."""
     taken = frozenset(feed_packages)
     return {
-        pin.name: (OTHER_PREFIX if WHEEL_PREFIX + pin.name in taken else WHEEL_PREFIX) + pin.name
+        pin.name: (
+            OTHER_PREFIX if WHEEL_PREFIX + pin.name in taken or pin.name in providers else WHEEL_PREFIX
+        )
+        + pin.name
         for pin in pins
     }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from imagebuilder.config.app import check_requirement
+from imagebuilder.config.requirement import parse_requirement_line
 from imagebuilder.errors import UserError
 from imagebuilder.host.files import PlainFileError, read_plain
 from imagebuilder.python.apps.apps import MAX_SOURCE_BYTES
@@ -87,6 +87,9 @@ def _metadata(path: Path, text: str) -> tuple[tuple[str, ...], str]:
     if not isinstance(python, str) or not isinstance(requires, list):
         raise ScriptError(f"{path}: its block '# /// script' has values of the wrong kind", hint=hint)
     try:
-        return tuple(check_requirement(str(each)) for each in requires), python
+        texts = tuple(map(str, requires))
+        for each in texts:
+            parse_requirement_line(each)
     except ValueError as error:
         raise ScriptError(f"{path}: {error}", hint=hint) from error
+    return texts, python

@@ -10,7 +10,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.elf import Elf, ElfError, is_elf, read_elf
 from imagebuilder.python.apps.launcher import PROGRAMS, StartOptions, entry_point_program
 from imagebuilder.python.wheels.target import WheelTarget, native_hint
-from imagebuilder.python.wheels.wheels import Wheel, WheelError, WheelFile, metadata_head
+from imagebuilder.python.wheels.wheels import UNRECORDED, Wheel, WheelError, WheelFile, metadata_head
 from imagebuilder.rootfs.tree import Entry, FileTree, file_of
 
 MINIMAL = ("METADATA", "entry_points.txt")  # what importlib.metadata and pkg_resources read
@@ -127,10 +127,13 @@ def _shortened(metadata: bytes) -> bytes:
     return b"\n".join(lines) + b"\n"
 
 
-def _dist_info(wheel: Wheel) -> Iterator[tuple[str, bytes]]:
-    """The files of dist-info that are kept. Not RECORD: the device's package manager knows the files."""
+def kept_info(wheel: Wheel) -> Iterator[tuple[str, bytes]]:
+    """The files of dist-info that go onto the device. Not RECORD: the package manager there knows the files,
+    and these are others than the wheel's."""
     for name, file in wheel.dist_info.items():
-        if name in MINIMAL:
+        if wheel.keeps_info and name not in UNRECORDED:
+            yield name, file.data
+        elif name in MINIMAL:
             yield name, _shortened(file.data) if name == "METADATA" else file.data
 
 
@@ -160,7 +163,7 @@ def wheel_tree(
                 raise WheelError(f"{wheel.path}: two of its files are {place} on the target")
             entries[place] = file_of(file.data, file.mode)
     folder = f"{start.site_packages}/{wheel.data_folder.removesuffix('.data/')}.dist-info"
-    entries |= {f"{folder}/{name}": file_of(data) for name, data in _dist_info(wheel)}
+    entries |= {f"{folder}/{name}": file_of(data) for name, data in kept_info(wheel)}
     for entry in wheel.entry_points:
         programs[f"{PROGRAMS}/{entry.program}"] = entry_point_program(entry, start)
     return WheelTree(FileTree(entries), FileTree(programs), needs)
