@@ -31,6 +31,7 @@ TOOL_SECONDS = 300.0
 OVERLAY_BYTES = 32 << 20
 ESP_SLACK_BYTES = 2 << 20  # FAT's own tables, and room for a second loader entry
 MIB = 1 << 20
+_PLAIN = Path("/tmp")  # noqa: S108 (there everywhere, whatever TMPDIR says, and its name has no blanks)
 _OVERLAY_UUID = "4f575254-0000-4000-8000-000000000004"
 
 

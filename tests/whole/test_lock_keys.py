@@ -314,7 +314,7 @@ NEITHER: Mapping[str, str] = {
     "config mirror": "where packages are fetched from: what they are shows in theirs",
     "config mirror.urls": "the same",
     "config mirror.keys": "why an index is trusted: what it has shows in its packages",
-    "config packages.replace": "no default has a rival here; which packages go shows in them, see test_swaps.py",
+    "config packages.replace": "no default has a rival here; which go shows in packages: test_swaps.py",
     "config budget": "what must stay free: the plan is held to it, and no image changes with it",
     "config budget.flash_free": "the same",
     "config budget.ram_free": "the same",
