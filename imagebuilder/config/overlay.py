@@ -49,6 +49,9 @@ class OverlayError(UserError):
     """An overlay that cannot be laid over a root file system."""
 
 
+LinkText = Annotated[str, Field(max_length=4095, pattern=r"^[^\x00]+$")]  # PATH_MAX less its zero byte
+
+
 def _check_pattern(pattern: str) -> str:
     try:
         re.compile(pattern)
@@ -130,6 +133,12 @@ class Overlay(Model):
         " Left out: that of the package's file which it replaces; of what is new, 0755 for folders and for"
         " what its author made executable, 0644 for all else; 0600 and 0700 for what is closed to others"
         " here, what holds a secret, and keys.",
+    )
+    links: dict[TargetPath, LinkText] = Field(
+        default_factory=dict,
+        description="Symbolic links that it brings besides those in `files`, by their places on the device:"
+        ' `{ "/etc/rc.d/S95meter" = "../init.d/meter" }`; for what cannot hold links, as archives of Python'
+        " packages and some file systems cannot. Left out: only those in `files`.",
     )
     ignore: Many[Annotated[str, Field(min_length=1)]] = Field(
         default=(),
