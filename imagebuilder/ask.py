@@ -7,6 +7,7 @@ from pathlib import Path
 
 from imagebuilder.budget.budget import BudgetError, fitted, measured_budget
 from imagebuilder.budget.measured import measured_bytes
+from imagebuilder.called import typed
 from imagebuilder.choose import lay_packages, make_packages
 from imagebuilder.config.lock import locked_board
 from imagebuilder.config.model_lock import LockedBoard
@@ -133,7 +134,7 @@ def why(request: Request, name: str, log: Log) -> tuple[tuple[str, ...], ...]:
     except KeyError:
         raise NotInImageError(
             f"'{name}' is not in the image of {found.plan.config} for {found.plan.board}",
-            hint=f"python3 build.py packages show {found.plan.config} {name} says whether it could be",
+            hint=f"{typed(f'packages show {found.plan.config} {name}')} says whether it could be",
         ) from None
     askers = {each.name: each.why[0] for each in selected if each.by is None}
     return tuple((askers[chain[0]], *chain) for chain in chains)

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
+from imagebuilder import __version__
+from imagebuilder.called import COMMAND, called, typed
 from imagebuilder.cli.boards import boards_app
 from imagebuilder.cli.firmware import cat, diff, extract, formats, inspect, ls, verify
 from imagebuilder.cli.guard import USER_FAULT, NotTriedError, guarded
@@ -37,10 +40,23 @@ FAST = (*_WITHOUT, *(f"--ignore={each}" for each in ("tests/whole", *_NO_BUILDS)
 # whole builds too: what an ordinary user may not do shows itself there. Nothing is kept below the project
 AS_USER = (*_WITHOUT, *(f"--ignore={each}" for each in _NO_BUILDS), "-p", "no:cacheprovider")
 
+
+class _Started(typer.Context):
+    """Usage lines name the program as it was started."""
+
+    @property
+    def command_path(self) -> str:
+        return called() if self.parent is None else super().command_path
+
+
+class _Commands(TyperGroup):
+    context_class = _Started
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Builds OpenWrt firmware with the Python that fits: boards and configs in TOML, images out.",
 )
 
 for command in (
@@ -61,6 +77,24 @@ for command in (
     formats,
 ):
     app.command()(command)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{COMMAND} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _whole(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Builds OpenWrt firmware with the Python that fits: boards and configs in TOML, images out."""
+
+
 app.add_typer(boards_app, name="boards")
 app.add_typer(packages_app, name="packages")
 
@@ -305,7 +339,7 @@ def clean(
 
     limit, folder = given_size("--keep", keep), cache or user_cache()
     if limit is not None and (everything or not fetched):
-        raise UserError("--keep goes with --fetched", hint="build.py clean --fetched --keep 2G")
+        raise UserError("--keep goes with --fetched", hint=typed("clean --fetched --keep 2G"))
     whole = [*([(OUTPUT, output)] if everything or not fetched else [])]
     whole += [(CACHE, folder)] if everything else []
     for kind, place in (*whole, *([(CACHE, folder)] if fetched else [])):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagebuilder.called import typed
 from imagebuilder.cli.guard import USER_FAULT, guarded
 from imagebuilder.cli.options import (
     PROJECT,
@@ -52,8 +53,8 @@ def list_boards(
         else:
             show.boards(found, unsupported)
     elif (flash, ram, project, as_json) != (None, None, PROJECT, False):
-        command = context.invoked_subcommand
-        raise UserError(f"options belong behind the command: build.py boards {command} …")
+        started = typed(f"boards {context.invoked_subcommand}")
+        raise UserError(f"options belong behind the command: {started} …")
 
 
 @boards_app.command()

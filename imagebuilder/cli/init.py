@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
+from imagebuilder.called import typed
 from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import PROJECT, Root
 
@@ -52,7 +53,7 @@ def init(
 
     library = Library(project)
     if board is None and not sys.stdin.isatty():
-        raise UserError("which board?", hint="--board; python3 build.py boards lists them")
+        raise UserError("which board?", hint=f"--board; {typed('boards')} lists them")
     board = _ask("Board", board, "qemu-x86-64", tuple(library.board_names()))
     library.board(board)
     python = _ask("Python", python, "light", VARIANTS)
@@ -79,4 +80,4 @@ def init(
     if chosen != "none":
         print(f"the network's key: set the environment variable {WIFI_SECRET}, or write it into secrets.toml")
     given = "" if library.board(board).profiles_for("embedded") else " --imagebuilder PATH"
-    print(f"next: python3 build.py build {name}{given}")
+    print(f"next: {typed(f'build {name}{given}')}")

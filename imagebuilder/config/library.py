@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from imagebuilder.called import typed
 from imagebuilder.config.board import REMOVABLE, Board, UnsupportedDevice, UnsupportedFile
 from imagebuilder.config.faults import nearest, validate
 from imagebuilder.config.toml import TomlFile, read_toml
@@ -83,7 +84,7 @@ class Library:
             if device is not None:
                 raise UserError(
                     f"'{name}' ({device.name}) is not supported: {device.reason}",
-                    hint="python3 build.py boards lists what is",
+                    hint=f"{typed('boards')} lists what is",
                 )
             raise UserError(f"unknown board '{name}'", hint=nearest(name, names))
         return self.checked_board(name, self.read(self.board_path(name)))

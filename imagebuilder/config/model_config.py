@@ -342,7 +342,7 @@ class ConfigFile(Differences):
     )
     description: str = Field(
         default="",
-        description="A line on what the firmware is for, which `build.py configs` lists; it is not"
+        description="A line on what the firmware is for, which `owrt-python configs` lists; it is not"
         " inherited. Left out: nothing.",
     )
     boards: Many[Word] = Field(

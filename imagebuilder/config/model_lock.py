@@ -129,10 +129,10 @@ class Lock(Model):
 
     lock_schema: Literal[2] = Field(
         description="The version of this form of lock files. Those of form 1 said less than an image takes,"
-        " and are refused: `build.py lock` writes them anew."
+        " and are refused: `owrt-python lock` writes them anew."
     )
     config: str = Field(description="The config's name.")
     board: dict[Word, LockedBoard] = Field(
-        description="The images, each in a table `[board.NAME]`; `build.py lock` leaves those of other"
+        description="The images, each in a table `[board.NAME]`; `owrt-python lock` leaves those of other"
         " boards as they are."
     )

@@ -83,7 +83,7 @@ def test_init_by_options(project: Path, tmp_path: Path) -> None:
     ended = call(project, *argv, "--ssh-key", str(tmp_path / "id.pub"))
     assert ended.returncode == 0, ended.stderr
     assert "WIFI_KEY" in ended.stdout
-    assert "next: python3 build.py build mine\n" in ended.stdout
+    assert f"next: {sys.executable} -m imagebuilder build mine\n" in ended.stdout
     written = tomli.loads((project / "configs/mine.toml").read_text())
     assert written["python"]["variant"] == "base"
     for argv, words in (
@@ -164,8 +164,8 @@ def test_every_file_names_its_schema() -> None:
 )
 def test_shells_complete_names(words: str, expected: list[str]) -> None:
     environment = {
-        "_BUILD.PY_COMPLETE": "complete_bash",
-        "COMP_WORDS": f"build.py {words}",
+        "_OWRT_PYTHON_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"owrt-python {words}",
         "COMP_CWORD": str(len(words.split())),
     }
     ended = subprocess.run(
