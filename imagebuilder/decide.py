@@ -170,7 +170,7 @@ def _open(
         work=work,
         log=log,
         offline=request.offline,
-        mirrors=request.mirrors,
+        mirrors=request.mirror_places(config),
     )
     return source, job
 

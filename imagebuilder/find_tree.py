@@ -35,7 +35,7 @@ class TreeSource:
 def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeSource:
     """The tree to build with. TreeError if the config names none; what obtain_tree() and prepare_kit()
     raise."""
-    given = request.imagebuilder or config.imagebuilder
+    given = request.tree_given(config)
     if given is not None and "://" in given:
         require(["build", "genuine"])
         return _fetched(given, request, config, log)
@@ -65,7 +65,7 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
     obtained = obtain_tree(
         board,
         config.release,
-        parse_mirrors((*request.mirrors, *config.mirror.urls)),
+        parse_mirrors(request.mirror_places(config)),
         Cache(request.cache),
         offline=request.offline,
         trust=config.trust,

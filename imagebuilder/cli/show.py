@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from imagebuilder.config.boards_write import WrittenBoard
     from imagebuilder.config.config import Explained
     from imagebuilder.config.model_config import Config
+    from imagebuilder.config.project import FoundProject
     from imagebuilder.host.cache import Cleaned
     from imagebuilder.host.diagnosis import Diagnosis
     from imagebuilder.model.budget import Budgets
@@ -86,6 +87,12 @@ def config(name: str, values: Sequence[Explained]) -> None:
     _console().print(f"# {name}", markup=False)
     rows = ((each.key, json.dumps(each.value), ", ".join(each.files)) for each in values)
     table(("key", "value", "from"), rows)
+
+
+def project(found: FoundProject, replaced: Mapping[Path, Path]) -> None:
+    """Which folder is the project and why, and what of it stands in place of what comes with this program."""
+    facts([("\nproject", found.text()), *(("", line) for line in (*found.refused, *found.passed_over))])
+    facts(("in place", f"{path}, of {other}") for path, other in replaced.items())
 
 
 def plan_facts(found: Plan, budgets: Budgets) -> dict[str, object]:
@@ -283,13 +290,14 @@ def _size(size: int | str | None) -> str:
     return "unknown" if size is None else size if isinstance(size, str) else format_size(size)
 
 
-def board(found: Board) -> None:
-    """A board as a small data sheet."""
+def board(found: Board, path: Path, replaced: Path | None) -> None:
+    """A board as a small data sheet. path: its file; replaced: the one that it stands in place of."""
     limits = found.layout.model_dump(exclude_none=True, exclude={"partitions"})
     facts(
         [
             ("board", found.id),
             ("name", found.name),
+            ("file", str(path) if replaced is None else f"{path}, in place of {replaced}"),
             ("soc", found.soc),
             ("RAM", _size(found.ram)),
             ("flash", _size(found.flash)),
