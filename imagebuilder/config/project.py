@@ -68,28 +68,27 @@ def find_project(here: Path, home: Path) -> FoundProject:
     """The project that a folder is in. here, home: absolute paths without links."""
     if os.path.lexists(here / PROJECT_FILE):
         return FoundProject(here, f"has {PROJECT_FILE}")
-    refused: list[str] = []
+    refused: dict[Path, str] = {}
     above = list(_above(here, home))
     for folder in above:
         if os.path.lexists(folder / PROJECT_FILE):
             reason = _not_taken(folder, here, PROJECT_FILE)
             if reason is None:
-                return FoundProject(folder, f"has {PROJECT_FILE}", refused=tuple(refused))
-            refused.append(f"{folder} has {PROJECT_FILE}, and is not taken for the project: {reason}")
+                return FoundProject(folder, f"has {PROJECT_FILE}", refused=tuple(refused.values()))
+            refused[folder] = f"{folder} has {PROJECT_FILE}, and is not taken for the project: {reason}"
+    said = tuple(refused.values())
     mark = next((name for name, _ in _MARKS if os.path.isdir(here / name)), None)  # noqa: PTH112
     if mark is not None or os.path.isfile(here / SECRETS):  # noqa: PTH113 - these raise nothing
-        return FoundProject(here, f"has {SECRETS if mark is None else f'{mark}/'}", refused=tuple(refused))
+        return FoundProject(here, f"has {SECRETS if mark is None else f'{mark}/'}", refused=said)
     passed: list[str] = []
-    for folder, seen in _marked(above):
-        common = (
-            "the home folder" if folder == home else "the root folder" if folder == folder.parent else None
-        )
-        reason = f"that is {common}" if common else _not_taken(folder, here, seen)
+    for folder, seen in _marked(each for each in above if each not in refused):
+        common = folder in (home, folder.parent)
+        reason = f"{PROJECT_FILE} has to say so there" if common else _not_taken(folder, here, seen)
         if reason is None:
-            return FoundProject(folder, f"has {seen}", tuple(passed), tuple(refused))
+            return FoundProject(folder, f"has {seen}", tuple(passed), said)
         passed.append(f"{folder} has {seen}, and is not taken for the project: {reason}")
     nothing = "the current folder: nothing in it or above it marks another"
-    return FoundProject(here, nothing, tuple(passed), tuple(refused))
+    return FoundProject(here, nothing, tuple(passed), said)
 
 
 def _above(here: Path, home: Path) -> Iterator[Path]:
