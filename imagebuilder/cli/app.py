@@ -359,7 +359,7 @@ def clean(
     from imagebuilder.workspace import OUTPUT
 
     limit, library = given_size("--keep", keep), open_library(project)
-    folder, results = library.cache(cache), library.output(output)
+    folder, results = library.cache(cache), output or library.output()
     if limit is not None and (everything or not fetched):
         raise UserError("--keep goes with --fetched", hint=typed("clean --fetched --keep 2G"))
     whole = [*([(OUTPUT, results)] if everything or not fetched else [])]
