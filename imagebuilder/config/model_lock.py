@@ -23,7 +23,7 @@ class LockedTree(Model):
     arch: str = Field(description="The architecture of the packages: `mips_24kc`.")
     sha256: Sha256 = Field(
         description="The SHA-256, in hex, of its archive, or of all its files, folders and links where it"
-        " was given as a folder or made here."
+        " was given as a folder; of the kit, of its recipe and of the Debian packages that it is made of."
     )
 
 
