@@ -59,8 +59,15 @@ def plan_and_budgets(request: Request, log: Log) -> tuple[Plan, Budgets]:
 def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> tuple[TomlFile, Fit]:
     """The config's file, and the least change to it that makes its image fit; nothing is written.
 
-    BudgetError where the tree does not say how large its images are.
+    BudgetError where the tree does not say how large its images are; UserError for a config that comes with
+    this program, of whose files none is changed.
     """
+    name, path = request.config_name(), request.library.config_path(request.config)
+    if request.library.comes_along(path):
+        raise UserError(
+            f"the config '{name}' comes with this program: {path} is not changed",
+            hint=f'write configs/{name}.toml with the line: extends = "{name}"; --fit changes that',
+        )
     with decided(request, log) as (inputs, found):
         config = inputs.loaded.config
         if isinstance(found.budgeting, str):
