@@ -30,7 +30,7 @@ from imagebuilder.packages.lock import differences
 from imagebuilder.packages.resolution import Resolution, every_chain
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.server.archive import given_tree
-from imagebuilder.stage import staged
+from imagebuilder.stage import foresee_overlays, staged
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.tree import check_tree, read_tree
 
@@ -50,9 +50,12 @@ class Offered:
 
 
 def plan_and_budgets(request: Request, log: Log) -> tuple[Plan, Budgets]:
-    """Everything decided before anything is built, and what the image takes of flash and RAM, whether it fits
-    or not. Writes nothing that stays."""
-    with decided(request, log) as (_, found):
+    """Everything decided before anything is built, and what the image takes of flash and RAM, whether it
+    fits or not. Writes nothing that stays. OverlayError where the device would trip over what an overlay
+    brings."""
+    with decided(request, log) as (inputs, found):
+        for line in foresee_overlays(inputs.loaded.config, inputs.overlays, found.plan.install):
+            log.warn(line)
         return found.plan, found.budgets
 
 
