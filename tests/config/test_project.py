@@ -407,6 +407,33 @@ def test_show_says_what_is_used_and_why(mine: Library) -> None:
     assert f'"{mine.root}/overlays/base": "{shipped}/overlays/base"' in said("home", "--json")
 
 
+def test_verbose_says_what_was_found(mine: Library) -> None:
+    command = [sys.executable, "-m", "imagebuilder", "plan", "nothing", "--verbose"]
+    ended = subprocess.run(command, cwd=mine.root, capture_output=True, text=True, check=False)
+    assert ended.stderr.splitlines()[:2] == [
+        f"project: {mine.root} (has configs/)",
+        "error: unknown config 'nothing'",
+    ]
+
+
+def test_names_of_the_project_are_completed(mine: Library, tmp_path: Path) -> None:
+    """Also of the one that is named before them."""
+    write(tmp_path / "other/configs/hotel.toml")
+    for words, expected in (
+        ("build ho", ["home"]),
+        (f"build --project {tmp_path}/other ho", ["hotel"]),
+        (f"build --project {tmp_path}/nowhere ho", []),
+    ):
+        environment = {
+            "_OWRT_PYTHON_COMPLETE": "complete_bash",
+            "COMP_WORDS": f"owrt-python {words}",
+            "COMP_CWORD": str(len(words.split())),
+        }
+        argv = [sys.executable, "-m", "imagebuilder"]
+        said = subprocess.check_output(argv, cwd=mine.root, text=True, env={**os.environ, **environment})
+        assert said.split() == expected
+
+
 def test_a_config_that_comes_along_is_not_changed(mine: Library) -> None:
     """--fit writes into a config's file."""
     (asked,) = requests(mine.root, "router", board=BOARD)
