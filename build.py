@@ -48,7 +48,18 @@ def main() -> None:
             install(extras)
         os.close(folder)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    os.execve(PYTHON, [str(PYTHON), "-m", "imagebuilder", *sys.argv[1:]], environment)
+    said = "owrt-python-called=" + called()  # imagebuilder/called.py reads it
+    os.execve(PYTHON, [str(PYTHON), "-X", said, "-m", "imagebuilder", *sys.argv[1:]], environment)
+
+
+def called() -> str:
+    """What was typed, for the messages: by its own name, or behind an interpreter's."""
+    import shlex
+
+    interpreter, script = sys.orig_argv[0], sys.argv[0]
+    if interpreter == "python3" and os.sep in script and os.access(script, os.X_OK):
+        return shlex.quote(script)
+    return shlex.quote(interpreter) + " " + shlex.quote(script)
 
 
 def fail_with_old_python() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from imagebuilder.budget.budget import BudgetError, fitted, measured_budget
 from imagebuilder.budget.measured import measured_bytes
+from imagebuilder.called import typed
 from imagebuilder.choose import lay_packages, make_packages
 from imagebuilder.config.lock import locked_board
 from imagebuilder.config.model_lock import LockedBoard
@@ -61,8 +62,15 @@ def plan_and_budgets(request: Request, log: Log) -> tuple[Plan, Budgets]:
 def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> tuple[TomlFile, Fit]:
     """The config's file, and the least change to it that makes its image fit; nothing is written.
 
-    BudgetError where the tree does not say how large its images are.
+    BudgetError where the tree does not say how large its images are; UserError for a config that comes with
+    this program, of whose files none is changed.
     """
+    name, path = request.config_name(), request.library.config_path(request.config)
+    if request.library.comes_along(path):
+        raise UserError(
+            f"the config '{name}' comes with this program: {path} is not changed",
+            hint=f'write configs/{name}.toml with the line: extends = "{name}"; --fit changes that',
+        )
     with decided(request, log) as (inputs, found):
         config = inputs.loaded.config
         if isinstance(found.budgeting, str):
@@ -137,7 +145,7 @@ def why(request: Request, name: str, log: Log) -> tuple[tuple[str, ...], ...]:
     except KeyError:
         raise NotInImageError(
             f"'{name}' is not in the image of {found.plan.config} for {found.plan.board}",
-            hint=f"python3 build.py packages show {found.plan.config} {name} says whether it could be",
+            hint=f"{typed(f'packages show {found.plan.config} {name}')} says whether it could be",
         ) from None
     askers = {each.name: each.why[0] for each in selected if each.by is None}
     return tuple((askers[chain[0]], *chain) for chain in chains)

@@ -146,7 +146,7 @@ def _check_machine(request: Request, inputs: Inputs) -> None:
     """HostError where what make would call does not run here, before anything is fetched or made. What an
     ImageBuilder that is given has inside is seen when it is unpacked."""
     config = inputs.loaded.config
-    given = request.imagebuilder or config.imagebuilder
+    given = request.tree_given(config)
     if given is None and config.release is not None:
         require_x86_64("the embedded kit" if is_embedded(config.release) else "OpenWrt's ImageBuilder")
     elif given is not None and RELEASED_FOR in given.rsplit("/", 1)[-1]:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
+from imagebuilder import __version__
 from imagebuilder.budget.budget import Budgeting, budgets, open_budgeting
 from imagebuilder.choose import ChosenPackages, choose_packages
 from imagebuilder.config.board import UNKNOWN, Board, Profile
@@ -189,7 +190,7 @@ def _open(
         work=work,
         log=log,
         offline=request.offline,
-        mirrors=request.mirrors,
+        mirrors=request.mirror_places(config),
     )
     return source, job
 
@@ -273,13 +274,11 @@ def entry_of(
 ) -> LockedBoard:
     """What a lock says of this image. made: the packages that are made here, once they are; without them it
     says of these what the plan does. What locked_files() raises."""
-    import importlib.metadata  # noqa: PLC0415 (few ask for a lock, and all load this module)
-
     plan, config = decided.plan, inputs.loaded.config
     parts = locked_parts(
         plan,
         decided.board,
-        builder=importlib.metadata.version("openwrt-python-imagebuilder"),
+        builder=__version__,
         release=config.release or "",
         sha256=decided.tree_sha256,
         hooks=hooks_text(plan, Path("/work"), hermetic=True),  # where that is decides nothing

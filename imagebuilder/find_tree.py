@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TreeSource:
-    """The ImageBuilder, where it is from, and why it is trusted. sha256: of its archive, "" where it was
-    given as a folder or made here."""
+    """The ImageBuilder, where it is from, and why it is trusted. sha256: of its archive, or of what the kit
+    is made of and by, which does not say where it was made; "" where it was given as a folder."""
 
     folder: Path
     given: str
@@ -35,7 +35,7 @@ class TreeSource:
 def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeSource:
     """The tree to build with. TreeError if the config names none; what obtain_tree() and prepare_kit()
     raise."""
-    given = request.imagebuilder or config.imagebuilder
+    given = request.tree_given(config)
     if given is not None and "://" in given:
         require(["build", "genuine"])
         return _fetched(given, request, config, log)
@@ -46,11 +46,12 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
         return TreeSource(folder, given, "a local tree, as given")
     edition = EDITIONS.get(config.release or "")
     if edition is not None:
-        from imagebuilder.kit.prepare import prepare_kit  # noqa: PLC0415 - what makes a kit takes a while to load
+        from imagebuilder.kit.prepare import kit_digest, prepare_kit  # noqa: PLC0415 - it takes a while to load
 
         require(["build", "kit"])
         kit = prepare_kit(edition, request.cache, log, offline=request.offline)
-        return TreeSource(kit, edition.release, f"made here from the packages of Debian {edition.debian}")
+        trust = f"made here from the packages of Debian {edition.debian}"
+        return TreeSource(kit, edition.release, trust, kit_digest(kit))
     if config.release is None:
         raise TreeError(
             f"config '{config.name}' names no release, and no ImageBuilder was given",
@@ -65,7 +66,7 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
     obtained = obtain_tree(
         board,
         config.release,
-        parse_mirrors((*request.mirrors, *config.mirror.urls)),
+        parse_mirrors(request.mirror_places(config)),
         Cache(request.cache),
         offline=request.offline,
         trust=config.trust,
@@ -97,8 +98,8 @@ def _source(obtained: Obtained) -> TreeSource:
 
 
 def tree_digest(source: TreeSource, cache: Path) -> str:
-    """The SHA-256, in hex, of the tree's archive or, of a folder, over all that is in it (tree_identity()).
-    TreeError for what cannot be read."""
+    """The SHA-256, in hex, of the tree's archive, of the kit's recipe and packages (kit_digest()) or, of a
+    folder, over all that is in it (tree_identity()). TreeError for what cannot be read."""
     if source.sha256:
         return source.sha256
     try:

@@ -5,11 +5,11 @@ A module of its own, so that it can be loaded while make runs (see build.py).
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagebuilder import __version__
 from imagebuilder.budget.budget import check_budget, real_budget
 from imagebuilder.config.board import NOT_OPENED, UNKNOWN
 from imagebuilder.decide import Decided, Inputs
@@ -147,7 +147,7 @@ def result_of(
     """All that is known of a build."""
     plan, view = decided.plan, decided.job.view
     return Result(
-        builder=importlib.metadata.version("openwrt-python-imagebuilder"),
+        builder=__version__,
         config=plan.config,
         board=plan.board,
         profile=plan.profile.name,

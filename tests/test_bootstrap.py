@@ -201,3 +201,19 @@ def test_an_environment_is_up_to_date_for_the_dependencies_that_it_was_made_from
     dependencies.write_text('[project]\nname = "x"\n')
     bootstrap.PYTHON.unlink()
     assert not bootstrap.is_installed("")
+
+
+def test_what_was_typed(bootstrap: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It starts another Python, whose messages name what the user typed."""
+    script = tmp_path / "build.py"
+    script.write_text("")
+    script.chmod(0o755)
+    for interpreter, name, typed in (
+        ("python3", "build.py", "python3 build.py"),
+        ("python3", str(script), str(script)),
+        ("python3.12", str(script), f"python3.12 {script}"),
+        ("/my venv/bin/python", "build.py", "'/my venv/bin/python' build.py"),
+    ):
+        monkeypatch.setattr(sys, "orig_argv", [interpreter, name, "plan"])
+        monkeypatch.setattr(sys, "argv", [name, "plan"])
+        assert bootstrap.called() == typed

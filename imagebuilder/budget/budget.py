@@ -21,6 +21,7 @@ from imagebuilder.budget.flash import (
 )
 from imagebuilder.budget.flash_known import compressed_files, known_bytes
 from imagebuilder.budget.ram import ram_budget, ram_needs
+from imagebuilder.called import typed
 from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import Config
 from imagebuilder.config.overlay import LoadedOverlay
@@ -253,9 +254,7 @@ def refusal(plan: Plan, budgets: Budgets) -> BudgetError | None:
     fitting = [f"  {each.text}" for each in budgets.advice[:ADVICE_SHOWN]]
     if fitting:
         lines += ["what would help:", *fitting]
-    hint = (
-        f"`python3 build.py plan {plan.config} --board {plan.board} --fit` makes the least change that fits"
-    )
+    hint = f"`{typed(f'plan {plan.config} --board {plan.board} --fit')}` makes the least change that fits"
     return BudgetError("\n".join(lines), hint=hint if fitting else "take something out")
 
 

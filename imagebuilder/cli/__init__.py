@@ -11,6 +11,7 @@ import sys
 def main() -> None:
     """Run the command line and exit: 0, 2 for the user's fault, 1 for ours, 130 when interrupted."""
     try:
+        from imagebuilder.called import program
         from imagebuilder.cli.app import app  # here: importing imagebuilder.cli must cost nothing
         from imagebuilder.cli.output import own_output, unprintable
     except KeyboardInterrupt:
@@ -20,7 +21,7 @@ def main() -> None:
     own_output()
     try:
         try:
-            app(prog_name="build.py")
+            app(prog_name=program())
         finally:
             sys.stdout.flush()  # of --help, which no command guards
     except OSError as error:

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
+from imagebuilder import __version__
+from imagebuilder.called import COMMAND, called, typed
 from imagebuilder.cli.boards import boards_app
 from imagebuilder.cli.firmware import cat, diff, extract, formats, inspect, ls, verify
 from imagebuilder.cli.guard import USER_FAULT, NotTriedError, guarded
@@ -17,7 +20,6 @@ from imagebuilder.cli.images import build, fetch, lock, outdated, plan
 from imagebuilder.cli.init import init
 from imagebuilder.cli.interpreters import interpreters
 from imagebuilder.cli.options import (
-    PROJECT,
     AskedServer,
     BoardName,
     Cache,
@@ -26,6 +28,7 @@ from imagebuilder.cli.options import (
     Output,
     Root,
     Shown,
+    open_library,
 )
 from imagebuilder.cli.packages import packages_app, why
 
@@ -37,10 +40,23 @@ FAST = (*_WITHOUT, *(f"--ignore={each}" for each in ("tests/whole", *_NO_BUILDS)
 # whole builds too: what an ordinary user may not do shows itself there. Nothing is kept below the project
 AS_USER = (*_WITHOUT, *(f"--ignore={each}" for each in _NO_BUILDS), "-p", "no:cacheprovider")
 
+
+class _Started(typer.Context):
+    """Usage lines name the program as it was started."""
+
+    @property
+    def command_path(self) -> str:
+        return called() if self.parent is None else super().command_path
+
+
+class _Commands(TyperGroup):
+    context_class = _Started
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Builds OpenWrt firmware with the Python that fits: boards and configs in TOML, images out.",
 )
 
 for command in (
@@ -61,19 +77,36 @@ for command in (
     formats,
 ):
     app.command()(command)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{COMMAND} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _whole(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Builds OpenWrt firmware with the Python that fits: boards and configs in TOML, images out."""
+
+
 app.add_typer(boards_app, name="boards")
 app.add_typer(packages_app, name="packages")
 
 
 @app.command()
 @guarded
-def configs(project: Root = PROJECT, as_json: Json = False) -> None:
+def configs(project: Root = None, as_json: Json = False) -> None:
     """List the configs."""
     from imagebuilder.cli import show
     from imagebuilder.config.config import load_config
-    from imagebuilder.config.library import Library
 
-    library = Library(project)
+    library = open_library(project)
     found = [load_config(library, name).config for name in library.config_names()]
     (show.as_json if as_json else show.configs)(found)
 
@@ -83,37 +116,48 @@ def configs(project: Root = PROJECT, as_json: Json = False) -> None:
 def show_one(
     name: Annotated[str, typer.Argument(help="A board or a config.")],
     board: BoardName = None,
-    project: Root = PROJECT,
+    project: Root = None,
     as_json: Json = False,
 ) -> None:
     """Show a board's data sheet, or a config with all that it extends and where each value came from."""
     from imagebuilder.cli import show
-    from imagebuilder.config.config import explain, load_config, shown_config
-    from imagebuilder.config.library import Library
+    from imagebuilder.config.config import explain, load_config, replaced_files, shown_config
+    from imagebuilder.config.project import open_project
 
-    library = Library(project)
+    library, found = open_project(project)
     if name in (*library.board_names(), *(device.id for device in library.unsupported())):
-        found = library.board(name)
-        (show.as_json if as_json else show.board)(found)
+        its_board, path = library.board(name), library.board_path(name)
+        replaced = library.replaced(path)
+        if as_json:
+            facts = its_board.model_dump(mode="json")
+            show.as_json({**facts, "file": path, "in_place_of": replaced})
+        else:
+            show.board(its_board, path, replaced)
         return
     loaded = load_config(library, name, board)
+    in_place = replaced_files(library, loaded)
     if as_json:
-        show.as_json({"config": shown_config(library, loaded.config), "origins": loaded.origins})
+        facts = {"config": shown_config(library, loaded.config), "origins": loaded.origins}
+        show.as_json(
+            {**facts, "project": found, "in_place_of": {str(path): of for path, of in in_place.items()}}
+        )
     else:
         show.config(loaded.config.name, explain(library, loaded))
+        show.project(found, in_place)
 
 
 @app.command()
 @guarded
 def schema(
     kind: Annotated[
-        Literal["board", "config", "overlay", "lock"] | None, typer.Argument(help="Which kind of file.")
+        Literal["board", "config", "overlay", "lock", "project"] | None,
+        typer.Argument(help="Which kind of file."),
     ] = None,
     reference: Annotated[
         bool, typer.Option("--reference", help="Print docs/reference.md instead: every key of every kind.")
     ] = False,
 ) -> None:
-    """Print the JSON schema of board, config, overlay or lock files, for editors."""
+    """Print the JSON schema of board, config, overlay, lock or project files, for editors."""
     from imagebuilder.cli import show
     from imagebuilder.config.schema import KINDS, reference_text, schema_of
     from imagebuilder.errors import UserError
@@ -133,8 +177,9 @@ def releases(server: AskedServer) -> None:
     from imagebuilder.cli import show
     from imagebuilder.server.obtain_lists import list_releases
 
+    library = server.library()
     with server.reporter() as log:
-        found = list_releases(server.asking(log))
+        found = list_releases(server.asking(library, log))
     (show.as_json if server.as_json else show.releases)(found)
 
 
@@ -174,19 +219,23 @@ def demo(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Make the kit anew where Debian has newer packages.")
     ] = False,
-    output: Output = Path("out"),
+    output: Output = None,
+    project: Root = None,
     cache: Cache = None,
 ) -> None:
     """Build the demo image, boot it in QEMU with 128 MB, and let its Python answer."""
     from imagebuilder.build import run_demo
     from imagebuilder.cli import show
+    from imagebuilder.config.library import shipped_folder
     from imagebuilder.config.request import requests
     from imagebuilder.host.tools import install, missing_tools
     from imagebuilder.kit.prepare import check_kit, prepare_kit
     from imagebuilder.model.edition import EDITIONS
 
     edition = EDITIONS[release]
-    (request,) = requests(PROJECT, _DEMOS[release], output=output, cache=cache)
+    library = open_library(project, quiet=shown.quiet, verbose=shown.verbose)
+    config, place = _DEMOS[release], library.output(output)
+    (request,) = requests(shipped_folder(), config, output=place, cache=library.cache(cache))
     check_kit(edition, request.cache)  # before minutes are spent on installing programs
     with shown.reporter() as log:
         install(missing_tools(("build", "sandbox", "kit", "boot")), log)
@@ -219,14 +268,18 @@ def test(
     """
     import os
 
-    import pytest
-
     from imagebuilder.cli.progress import Reporter
+    from imagebuilder.config.library import checkout
     from imagebuilder.errors import UserError
     from imagebuilder.host.fs import user_cache
     from imagebuilder.host.lowest import NoIndexError, lowest_environment
     from imagebuilder.host.tools import install, missing_tools, possible_uses
 
+    sources = checkout()
+    if sources is None:
+        raise UserError(
+            "the tests are not installed", hint="they are in the sources: python3 build.py test there"
+        )
     if (lowest or as_user) and imagebuilder:
         left_out = "--lowest" if lowest else "--as-user"
         raise UserError(
@@ -237,21 +290,23 @@ def test(
     with Reporter() as log:
         install(missing_tools(possible_uses()), log)
         try:
-            python = lowest_environment(PROJECT, user_cache(), log) if lowest else None
+            python = lowest_environment(sources, user_cache(), log) if lowest else None
         except NoIndexError as error:
             raise NotTriedError(error.message, hint=error.hint) from error
+    import pytest
+
     # with `=`: pytest would take the value for a folder of tests before it knows the option
     genuine = [f"--imagebuilder={Path(imagebuilder).resolve()}"] if imagebuilder else []
-    os.chdir(PROJECT)
+    os.chdir(sources)
     if as_user:
-        _test_as_user(context.args)
+        _test_as_user(sources, context.args)
     if python is not None:
         words = [str(python), "-m", "pytest", "-n", "auto", *FAST, *context.args]
         os.execv(python, words)  # noqa: S606 - no shell is what is wanted
     sys.exit(pytest.main(["-n", "auto", *genuine, *context.args]))
 
 
-def _test_as_user(arguments: Sequence[str]) -> NoReturn:
+def _test_as_user(sources: Path, arguments: Sequence[str]) -> NoReturn:
     """Run the tests, and end as they do. NotTriedError where nothing can be run as another user."""
     from functools import partial
 
@@ -267,7 +322,7 @@ def _test_as_user(arguments: Sequence[str]) -> NoReturn:
 
     with temporary_folder("scratch") as home:
         try:
-            argv = ordinary_user(home, own_places(PROJECT), unused_number())
+            argv = ordinary_user(home, own_places(sources), unused_number())
         except NoOrdinaryUserError as error:
             raise NotTriedError(error.message, hint=error.hint) from error
         # not pytest's own folders, whose names are long: a socket's path has 108 bytes at most
@@ -280,7 +335,7 @@ def _test_as_user(arguments: Sequence[str]) -> NoReturn:
 @app.command()
 @guarded
 def clean(
-    output: Output = Path("out"),
+    output: Output = None,
     fetched: Annotated[
         bool, typer.Option("--fetched", help="In place of results: downloads, unpacked trees, indexes.")
     ] = False,
@@ -291,6 +346,7 @@ def clean(
     everything: Annotated[
         bool, typer.Option("--all", help="Results, and all that can be made or fetched again, the kit too.")
     ] = False,
+    project: Root = None,
     cache: Cache = None,
     as_json: Json = False,
 ) -> None:
@@ -299,14 +355,14 @@ def clean(
     from imagebuilder.config.boards_write import given_size
     from imagebuilder.errors import UserError
     from imagebuilder.host.cache import Cache as Kept
-    from imagebuilder.host.fs import user_cache
     from imagebuilder.host.own_folders import CACHE
     from imagebuilder.workspace import OUTPUT
 
-    limit, folder = given_size("--keep", keep), cache or user_cache()
+    limit, library = given_size("--keep", keep), open_library(project)
+    folder, results = library.cache(cache), output or library.output()
     if limit is not None and (everything or not fetched):
-        raise UserError("--keep goes with --fetched", hint="build.py clean --fetched --keep 2G")
-    whole = [*([(OUTPUT, output)] if everything or not fetched else [])]
+        raise UserError("--keep goes with --fetched", hint=typed("clean --fetched --keep 2G"))
+    whole = [*([(OUTPUT, results)] if everything or not fetched else [])]
     whole += [(CACHE, folder)] if everything else []
     for kind, place in (*whole, *([(CACHE, folder)] if fetched else [])):
         kind.check(place)

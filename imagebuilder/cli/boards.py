@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagebuilder.called import typed
 from imagebuilder.cli.guard import USER_FAULT, guarded
 from imagebuilder.cli.options import (
-    PROJECT,
     AskedServer,
     Cache,
     Imagebuilder,
@@ -18,6 +18,7 @@ from imagebuilder.cli.options import (
     ReleaseName,
     Root,
     Shown,
+    open_library,
 )
 
 if TYPE_CHECKING:
@@ -36,24 +37,23 @@ def list_boards(
     context: typer.Context,
     flash: FlashBound = None,
     ram: RamBound = None,
-    project: Root = PROJECT,
+    project: Root = None,
     as_json: Json = False,
 ) -> None:
     """List the boards, all of them or those with enough flash and RAM."""
     from imagebuilder.cli import show
-    from imagebuilder.config.library import Library
     from imagebuilder.errors import UserError
 
     if context.invoked_subcommand is None:
-        wanted, library = _wanted(flash, ram, []), Library(project)
+        wanted, library = _wanted(flash, ram, []), open_library(project)
         found, unsupported = wanted.boards(library.boards()), wanted.unsupported(library.unsupported())
         if as_json:
             show.as_json(show.board_facts(found, unsupported))
         else:
             show.boards(found, unsupported)
-    elif (flash, ram, project, as_json) != (None, None, PROJECT, False):
-        command = context.invoked_subcommand
-        raise UserError(f"options belong behind the command: build.py boards {command} …")
+    elif (flash, ram, project, as_json) != (None, None, None, False):
+        started = typed(f"boards {context.invoked_subcommand}")
+        raise UserError(f"options belong behind the command: {started} …")
 
 
 @boards_app.command()
@@ -64,14 +64,13 @@ def search(
     flash: FlashBound = None,
     ram: RamBound = None,
     release: ReleaseName = None,
-    project: Root = PROJECT,
 ) -> None:
     """List the boards in whose names every word occurs; with --release also what the server builds for."""
     from imagebuilder.cli import show
-    from imagebuilder.config.library import Library, boards_by_profile
+    from imagebuilder.config.library import boards_by_profile
     from imagebuilder.errors import UserError
 
-    wanted, library = _wanted(flash, ram, words), Library(project)
+    wanted, library = _wanted(flash, ram, words), server.library()
     boards = library.boards()
     found, unsupported = wanted.boards(boards), wanted.unsupported(library.unsupported())
     if release is None:
@@ -86,7 +85,7 @@ def search(
     from imagebuilder.server.obtain_lists import search_devices
 
     with server.reporter() as log, log.step("search"):
-        listed = search_devices(release, words, server.asking(log))
+        listed = search_devices(release, words, server.asking(library, log))
     names = boards_by_profile(boards, listed.release)
     if server.as_json:
         devices = show.device_facts(listed, names)
@@ -132,14 +131,13 @@ def add(
         str | None, typer.Option("--flash", help="How much it has, such as 8M; or removable.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also over a file that is there already.")] = False,
-    project: Root = PROJECT,
 ) -> None:
     """Write a new board's file from what an ImageBuilder, or a release's signed list, says of the device."""
     from imagebuilder.cli import show
     from imagebuilder.config.boards_write import given_flash, given_size, write_board
-    from imagebuilder.config.library import Library
     from imagebuilder.errors import UserError
 
+    library = server.library()
     its_ram, its_flash = given_size("--ram", ram), given_flash("--flash", flash)
     if release is None:
         if target or trust or keys or server.mirror or server.offline:
@@ -147,7 +145,7 @@ def add(
         from imagebuilder.seen import known_facts
         from imagebuilder.tree.device_facts import known_profile
 
-        tree = _tree(imagebuilder, server.cache, server)
+        tree = _tree(imagebuilder, library.cache(server.cache), server)
         facts = known_facts(tree, known_profile(tree, profile))
     else:
         if imagebuilder is not None:
@@ -155,9 +153,10 @@ def add(
         from imagebuilder.server.obtain_lists import listed_facts
 
         with server.reporter() as log, log.step("list"):
-            asking = server.asking(log)
-            facts = listed_facts(profile, release, asking, target=target, trust=trust, keys=keys)
-    written = write_board(Library(project), facts, name, ram=its_ram, flash=its_flash, force=force)
+            asking = server.asking(library, log)
+            trusted = keys or library.keys()
+            facts = listed_facts(profile, release, asking, target=target, trust=trust, keys=trusted)
+    written = write_board(library, facts, name, ram=its_ram, flash=its_flash, force=force)
     if server.as_json:
         places = [{"line": line, "wanted": wanted} for line, wanted in written.fill_in]
         show.as_json({"board": written.path.stem, "file": written.path, "fill_in": places})
@@ -171,17 +170,16 @@ def check(
     shown: Shown,
     names: Annotated[list[str] | None, typer.Argument(help="Boards; by default all.")] = None,
     imagebuilder: Imagebuilder = None,
-    project: Root = PROJECT,
+    project: Root = None,
     cache: Cache = None,
 ) -> None:
     """Compare board files with what an ImageBuilder says; exits with 2 where they differ."""
     from imagebuilder.cli import show
-    from imagebuilder.config.library import Library
     from imagebuilder.tree.device_facts import check_boards
 
-    library = Library(project)
+    library = open_library(project, quiet=shown.quiet, verbose=shown.verbose)
     boards = [library.board(name) for name in names] if names else library.boards()
-    tree = _tree(imagebuilder, cache, shown)
+    tree = _tree(imagebuilder, library.cache(cache), shown)
     found, not_covered = check_boards(boards, tree, all_of_them=bool(names))
     if shown.as_json:
         show.as_json({"checks": found, "not_covered": not_covered})
@@ -191,10 +189,9 @@ def check(
         sys.exit(USER_FAULT)
 
 
-def _tree(imagebuilder: str | None, cache: Path | None, shown: Shown) -> Tree:
+def _tree(imagebuilder: str | None, cache: Path, shown: Shown) -> Tree:
     from imagebuilder.ask import look_at_tree
     from imagebuilder.errors import UserError
-    from imagebuilder.host.fs import user_cache
     from imagebuilder.host.tools import require
 
     if imagebuilder is None:
@@ -202,4 +199,4 @@ def _tree(imagebuilder: str | None, cache: Path | None, shown: Shown) -> Tree:
         raise UserError("no ImageBuilder was given", hint=hint)
     require(["build", "genuine"])
     with shown.reporter() as log, log.step("tree"):
-        return look_at_tree(imagebuilder, cache or user_cache(), log)
+        return look_at_tree(imagebuilder, cache, log)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from imagebuilder.cli.guard import CANNOT_BE_TOLD, USER_FAULT, guarded
-from imagebuilder.cli.options import PROJECT, Json, Root
+from imagebuilder.cli.options import Json, Root, open_library
 from imagebuilder.cli.output import named
 
 _EXIT_CODES = {"passed": 0, "refused": USER_FAULT, "cannot be told": CANNOT_BE_TOLD}
@@ -43,7 +43,7 @@ def verify(
     start: Annotated[
         bool, typer.Option("--start", help="Also start the interpreter in it, under emulation if need be.")
     ] = False,
-    project: Root = PROJECT,
+    project: Root = None,
     as_json: Json = False,
 ) -> None:
     """Check whether an image may be flashed on a board: a line for each check.
@@ -52,13 +52,12 @@ def verify(
     """
     from imagebuilder.cli import show
     from imagebuilder.cli.progress import Reporter
-    from imagebuilder.config.library import Library
     from imagebuilder.firmware.verify import verify as verify_image
     from imagebuilder.model.firmware import outcome_of
     from imagebuilder.report.firmware import checks_text, plain
     from imagebuilder.trial.start_check import start_checks
 
-    its_board = Library(project).board(board)
+    its_board = open_library(project).board(board)
     checks = verify_image(image, its_board, image=image_type, release=release)
     if start and not any(check.refuses for check in checks):
         with Reporter(quiet=as_json) as log:

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
+from imagebuilder.called import typed
 from imagebuilder.cli.guard import guarded
-from imagebuilder.cli.options import PROJECT, Root
+from imagebuilder.cli.options import Root, open_library
 
 VARIANTS = ("none", "micropython", "base", "light", "full")  # of all, those that a new config may want
 Wifi = Literal["none", "client", "ap"]
@@ -41,18 +42,17 @@ def init(
         str | None,
         typer.Option(metavar="PATH", help="The file of a public key that may log in; empty for none."),
     ] = None,
-    project: Root = PROJECT,
+    project: Root = None,
 ) -> None:
     """Ask a few questions and write a config. Without a terminal, what no option says keeps its default."""
     from imagebuilder.config.faults import nearest
     from imagebuilder.config.init import WIFI_SECRET, Answers, read_public_key, write_config
-    from imagebuilder.config.library import Library
     from imagebuilder.errors import UserError
     from imagebuilder.host.fs import expand_home
 
-    library = Library(project)
+    library = open_library(project)
     if board is None and not sys.stdin.isatty():
-        raise UserError("which board?", hint="--board; python3 build.py boards lists them")
+        raise UserError("which board?", hint=f"--board; {typed('boards')} lists them")
     board = _ask("Board", board, "qemu-x86-64", tuple(library.board_names()))
     library.board(board)
     python = _ask("Python", python, "light", VARIANTS)
@@ -79,4 +79,4 @@ def init(
     if chosen != "none":
         print(f"the network's key: set the environment variable {WIFI_SECRET}, or write it into secrets.toml")
     given = "" if library.board(board).profiles_for("embedded") else " --imagebuilder PATH"
-    print(f"next: python3 build.py build {name}{given}")
+    print(f"next: {typed(f'build {name}{given}')}")

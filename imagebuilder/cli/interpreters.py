@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagebuilder.cli.guard import guarded
-from imagebuilder.cli.options import PROJECT, BoardName, Json, Root
+from imagebuilder.cli.options import BoardName, Json, Root, open_library
 
 if TYPE_CHECKING:
     from imagebuilder.config.board import Board
@@ -21,19 +21,18 @@ def interpreters(
         str | None, typer.Option("--release", "-r", help="By default the newest stable release.")
     ] = None,
     board: BoardName = None,
-    project: Root = PROJECT,
+    project: Root = None,
     as_json: Json = False,
 ) -> None:
     """Show the Python variants of a release: versions, packages, flash; and what is not offered, and why."""
     from imagebuilder.cli import show
-    from imagebuilder.config.library import Library
     from imagebuilder.python.catalogue.overview import NOT_OFFERED
     from imagebuilder.python.catalogue.overview import interpreters as offered
     from imagebuilder.python.catalogue.variants import catalogue_series
 
     wanted = _release(release)
     series = catalogue_series(wanted)
-    its_board = None if board is None else _board(Library(project), board, wanted)
+    its_board = None if board is None else _board(open_library(project), board, wanted)
     limit = None if its_board is None else _limit(its_board)
     found = offered(wanted)
     if as_json:

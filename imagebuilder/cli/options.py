@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -11,34 +12,60 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imagebuilder.cli.terminal import harmless
+
 if TYPE_CHECKING:
     from imagebuilder.cli.progress import Reporter
+    from imagebuilder.config.library import Library
     from imagebuilder.config.request import Request
     from imagebuilder.log import Log
     from imagebuilder.server.obtain_lists import Asking
 
-PROJECT = Path(__file__).resolve().parents[2]
+
+def _in_project(context: typer.Context) -> Library | None:
+    """The project that a command line which is being completed is about; None where that cannot be told."""
+    from imagebuilder.config.project import open_project
+    from imagebuilder.errors import UserError
+
+    try:
+        return open_project(context.params.get("project"))[0]
+    except UserError:
+        return None
 
 
-def _configs() -> list[str]:
-    from imagebuilder.config.library import Library
+def _configs(context: typer.Context) -> list[str]:
+    library = _in_project(context)
+    return [] if library is None else library.config_names()
 
-    return Library(PROJECT).config_names()
+
+def _boards(context: typer.Context) -> list[str]:
+    library = _in_project(context)
+    return [] if library is None else library.board_names()
 
 
-def _boards() -> list[str]:
-    from imagebuilder.config.library import Library
+def open_library(given: Path | None, *, quiet: bool = False, verbose: bool = False) -> Library:
+    """The project that a command is about, over what comes with this program. Says on standard error what was
+    passed over in looking for it, and, where that is wanted, what was found. UserError."""
+    from imagebuilder.config.project import open_project
 
-    return Library(PROJECT).board_names()
+    library, found = open_project(given)
+    said = [] if quiet else [f"warning: {line}" for line in found.refused]
+    said += [f"project: {found.text()}", *found.passed_over] if verbose else []
+    for line in said:
+        print(harmless(line), file=sys.stderr)
+    return library
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every command and its output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")]
 Root = Annotated[
-    Path, typer.Option("--project", help="The folder that holds boards/, configs/ and overlays/.")
+    Path | None,
+    typer.Option("--project", help="Your project's folder; by default found from the current one upwards."),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Where results go.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Where results go; by default out/ in the project.")
+]
 Cache = Annotated[Path | None, typer.Option("--cache", help="Where downloads, trees and kits are kept.")]
 ConfigName = Annotated[
     str,
@@ -97,15 +124,20 @@ class AskedServer(Shown):
 
     mirror: Mirrors = None
     offline: Offline = False
+    project: Root = None
     cache: Cache = None
 
-    def asking(self, log: Log) -> Asking:
-        """Where such lists are from: the mirrors or the server, and the cache."""
+    def library(self) -> Library:
+        """The project that is asked for. UserError."""
+        return open_library(self.project, quiet=self.quiet, verbose=self.verbose)
+
+    def asking(self, library: Library, log: Log) -> Asking:
+        """Where such lists are from: the mirrors, given and the project's, or the server; and the cache."""
         from imagebuilder.host.cache import Cache as Kept
-        from imagebuilder.host.fs import user_cache
         from imagebuilder.server.obtain_lists import Asking
 
-        return Asking(Kept(self.cache or user_cache()), tuple(self.mirror or ()), self.offline, log)
+        mirrors = (*(self.mirror or ()), *library.mirrors())
+        return Asking(Kept(library.cache(self.cache)), mirrors, self.offline, log)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +148,7 @@ class Images(Shown):
     board: BoardName = None
     imagebuilder: Imagebuilder = None
     mirror: Mirrors = None
-    project: Root = PROJECT
+    project: Root = None
     cache: Cache = None
 
     def requests(self) -> list[Request]:
@@ -126,7 +158,7 @@ class Images(Shown):
 
         parse_mirrors(self.mirror or ())  # a wrong one is told also where none is asked
         return requests(
-            self.project,
+            open_library(self.project, quiet=self.quiet, verbose=self.verbose).root,
             self.config,
             board=self.board,
             imagebuilder=self.imagebuilder,
@@ -195,7 +227,7 @@ class PlannedImages(DecidedImages):
 class BuiltImages(DecidedImages):
     """Images that are built."""
 
-    output: Output = Path("out")
+    output: Output = None
     accept_unchecked: Annotated[
         bool,
         typer.Option("--accept-unchecked", help="Hand over images too of which nobody knows what they are."),
@@ -203,9 +235,11 @@ class BuiltImages(DecidedImages):
 
     def requests(self) -> list[Request]:
         """A request for each board, with these options."""
-        output, unchecked = self.output.absolute(), self.accept_unchecked
         asked = DecidedImages.requests(self)
-        return [replace(each, output=output, accept_unchecked=unchecked) for each in asked]
+        return [
+            replace(each, output=each.library.output(self.output), accept_unchecked=self.accept_unchecked)
+            for each in asked
+        ]
 
 
 def expanded(command: Callable[..., None]) -> tuple[inspect.Signature, dict[str, type[Shown]]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imagebuilder.called import typed
 from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import AskedImages
 
@@ -102,7 +103,7 @@ def show_package(images: AskedImages, package: PackageName) -> None:
     facts = [_facts(name, each) for name, those in found for each in those]
     if not facts:
         boards = ", ".join(name for name, _ in found)
-        hint = f"python3 build.py packages search {images.config} {package}"
+        hint = typed(f"packages search {images.config} {package}")
         raise UserError(f"no feed has '{package}' for {boards}", hint=hint)
     if images.as_json:
         show.as_json(facts)

@@ -13,6 +13,7 @@ from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.table import Table
 
+from imagebuilder.called import typed
 from imagebuilder.cli.terminal import harmless
 from imagebuilder.model.package import shown_way
 from imagebuilder.model.size import format_size, human_size
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from imagebuilder.config.boards_write import WrittenBoard
     from imagebuilder.config.config import Explained
     from imagebuilder.config.model_config import Config
+    from imagebuilder.config.project import FoundProject
     from imagebuilder.host.cache import Cleaned
     from imagebuilder.host.diagnosis import Diagnosis
     from imagebuilder.model.budget import Budgets
@@ -85,6 +87,12 @@ def config(name: str, values: Sequence[Explained]) -> None:
     _console().print(f"# {name}", markup=False)
     rows = ((each.key, json.dumps(each.value), ", ".join(each.files)) for each in values)
     table(("key", "value", "from"), rows)
+
+
+def project(found: FoundProject, replaced: Mapping[Path, Path]) -> None:
+    """Which folder is the project and why, and what of it stands in place of what comes with this program."""
+    facts([("\nproject", found.text()), *(("", line) for line in (*found.refused, *found.passed_over))])
+    facts(("in place", f"{path}, of {other}") for path, other in replaced.items())
 
 
 def plan_facts(found: Plan, budgets: Budgets) -> dict[str, object]:
@@ -194,7 +202,7 @@ def doctor(found: Diagnosis) -> None:
         if trouble is not None:
             print(f"{trouble.message}\nhint: {trouble.hint}")
     if found.install is not None:
-        print(f"to install what is missing: python3 build.py doctor --fix, or: {found.install}")
+        print(f"to install what is missing: {typed('doctor --fix')}, or: {found.install}")
 
 
 def cleaned(removed: Sequence[Path], in_use: Sequence[Path], folder: Path, found: Cleaned | None) -> None:
@@ -235,7 +243,7 @@ def board_facts(boards: Iterable[Board], unsupported: Iterable[UnsupportedDevice
 def boards(found: Sequence[Board], unsupported: Sequence[UnsupportedDevice]) -> None:
     """A line a board; below, what is not supported and why."""
     if not found and not unsupported:
-        new = "python3 build.py boards add PROFILE --imagebuilder PATH, or --release R"
+        new = f"{typed('boards add PROFILE --imagebuilder PATH')}, or --release R"
         print(f"no board is like that; a new one: {new}")
     if found:
         rows = (
@@ -252,7 +260,7 @@ def boards(found: Sequence[Board], unsupported: Sequence[UnsupportedDevice]) -> 
 def search_hint(words: Sequence[str]) -> None:
     """How to find what has no board file yet."""
     given = shlex.join(words)
-    print(f"\nwhat has no board file yet: python3 build.py boards search {given} --release latest")
+    print(f"\nwhat has no board file yet: {typed(f'boards search {given} --release latest')}")
 
 
 def device_facts(found: FoundDevices, names: BoardNames) -> list[dict[str, object]]:
@@ -283,7 +291,7 @@ def devices(found: FoundDevices, names: BoardNames) -> None:
     table(("profile", "title", "target", "board"), rows)
     fresh = next((each.id for each in found.devices if (each.target, each.id) not in names), None)
     if fresh is not None:
-        print(f"a board file for one: python3 build.py boards add {fresh} --release {release}")
+        print(f"a board file for one: {typed(f'boards add {fresh} --release {release}')}")
 
 
 def _targets(board: Board) -> str:
@@ -294,13 +302,14 @@ def _size(size: int | str | None) -> str:
     return "unknown" if size is None else size if isinstance(size, str) else format_size(size)
 
 
-def board(found: Board) -> None:
-    """A board as a small data sheet."""
+def board(found: Board, path: Path, replaced: Path | None) -> None:
+    """A board as a small data sheet. path: its file; replaced: the one that it stands in place of."""
     limits = found.layout.model_dump(exclude_none=True, exclude={"partitions"})
     facts(
         [
             ("board", found.id),
             ("name", found.name),
+            ("file", str(path) if replaced is None else f"{path}, in place of {replaced}"),
             ("soc", found.soc),
             ("RAM", _size(found.ram)),
             ("flash", _size(found.flash)),
@@ -382,7 +391,7 @@ def written(place: WrittenBoard, release: str | None = None) -> None:
             print(f"  {place.path}:{line}: {wanted}")
     name = place.path.stem
     where = "--imagebuilder PATH" if release is None else f'(the config says release = "{release}")'
-    print(f"next: python3 build.py show {name}, and build.py build CONFIG --board {name} {where}")
+    print(f"next: {typed(f'show {name}')}, and {typed(f'build CONFIG --board {name} {where}')}")
 
 
 def comparisons(found: Sequence[Comparison], not_covered: Sequence[str]) -> None:

@@ -104,16 +104,18 @@ def write_board(
     name = board_id(facts.profile) if name is None else name
     if not re.fullmatch(r"[a-z0-9][a-z0-9._+-]*", name) or name == UNSUPPORTED:
         raise UserError(f"'{name}' cannot be a board's name", hint="small letters, digits, and - inside")
-    path = library.board_path(name)
+    path, there = library.root / "boards" / f"{name}.toml", library.board_path(name)
+    over = "puts yours in its place" if library.comes_along(there) else "writes over it"
     exists = UserError(
-        f"there is a board '{name}' already: {path}",
-        hint="--name gives it another name, --force writes over it",
+        f"there is a board '{name}' already: {there}",
+        hint=f"--name gives it another name, --force {over}",
     )
-    if path.exists() and not force:
+    if there.exists() and not force:
         raise exists
     if not force:
         _refuse_twice(library, facts)
     text = board_text(facts, library.board_names(), ram=ram, flash=flash)
+    text = text if library.has_schema("board") else text.removeprefix(f"{SCHEMA}\n\n")
     library.checked_board(name, parse_toml(text.encode(), path))
     try:
         (write_whole if force else write_new)(path, text.encode())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from imagebuilder.config.toml import KeyPath, TomlFile, dotted
 from imagebuilder.errors import Fault, FaultsError, UserError
 
 _NOT_INHERITED = ("extends", "description", "board")
+_COMMON = ("release", "mirror")  # what firmware.toml says for every config
 Origins = dict[str, tuple[str, ...]]
 
 # pairs of lists of which the last word on a name counts
@@ -42,12 +44,18 @@ class LoadedConfig:
 
 
 def load_config(library: Library, name: str, board: str | None = None) -> LoadedConfig:
-    """Read a config and all that it extends, and merge it, for one board if one is named.
+    """Read a config and all that it extends, and merge it, for one board if one is named. What the project's
+    firmware.toml says comes first, so that every config can say otherwise.
 
     FaultsError with every fault of every file; UserError for an unknown config.
     """
     files = _chain(library, name)
     faults: list[Fault] = []
+    project = library.project_file
+    try:
+        library.settings()
+    except FaultsError as error:
+        faults += error.faults
     for file in files:
         try:
             validate(ConfigFile, file)
@@ -58,11 +66,15 @@ def load_config(library: Library, name: str, board: str | None = None) -> Loaded
         raise FaultsError(faults)
     merged: dict[str, Any] = {}
     origins: dict[str, tuple[str, ...]] = {}
+    if project is not None:
+        common = {key: value for key, value in project.values.items() if key in _COMMON}
+        merge(merged, common, str(project.path), origins)
     for file in files:
         general = {key: value for key, value in file.values.items() if key not in _NOT_INHERITED}
-        merge(merged, general, str(file.path), origins)
+        merge(merged, _placed(library, file, general), str(file.path), origins)
     for file in files:
-        merge(merged, file.values.get("board", {}).get(board, {}), str(file.path), origins)
+        its = file.values.get("board", {}).get(board, {})
+        merge(merged, _placed(library, file, its), str(file.path), origins)
     last = files[-1]
     merged["name"] = last.path.stem
     merged["description"] = last.values.get("description", "")
@@ -73,6 +85,17 @@ def load_config(library: Library, name: str, board: str | None = None) -> Loaded
     return LoadedConfig(config, files, origins)
 
 
+def _placed(library: Library, file: TomlFile, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a file says (already valid) with the paths of apps that come with this program as they are: such a
+    path counts from the project's folder only where the project has something there."""
+    apps = _table(values.get("python")).get("apps")
+    if not apps or not library.comes_along(file.path):
+        return values
+    tables = [{"path": app} if isinstance(app, str) else app for app in apps]
+    placed = [{**app, "path": str(library.find(app["path"]))} for app in tables]
+    return {**values, "python": {**values["python"], "apps": placed}}
+
+
 def _parents(file: TomlFile) -> list[str]:
     extends = file.values.get("extends", [])
     return [extends] if isinstance(extends, str) else [name for name in extends if isinstance(name, str)]
@@ -80,16 +103,18 @@ def _parents(file: TomlFile) -> list[str]:
 
 def _chain(library: Library, name: str) -> tuple[TomlFile, ...]:
     """The files of a config: those that it extends first, left to right, each file once."""
-    ordered: dict[str, TomlFile] = {}
+    ordered: dict[Path, TomlFile] = {}
 
-    def visit(wanted: str, path: tuple[str, ...], asker: TomlFile | None) -> None:
-        if wanted in path:
-            circle = " → ".join((*path[path.index(wanted) :], wanted))
-            raise FaultsError([_fault_of(asker, wanted, f"extends itself: {circle}")])
-        if wanted in ordered:
-            return
+    def visit(wanted: str, way: Mapping[Path, str], asker: TomlFile | None) -> None:
         try:
-            file = library.read(library.config_path(wanted))
+            place = library.config_path(wanted, None if asker is None else asker.path)
+            if place in way:
+                names = list(way.values())[list(way).index(place) :]
+                circle = " → ".join((*names, wanted))
+                raise FaultsError([_fault_of(asker, wanted, f"extends itself: {circle}")])
+            if place in ordered:
+                return
+            file = library.read(place)
         except FaultsError:
             raise
         except UserError as error:
@@ -99,10 +124,10 @@ def _chain(library: Library, name: str) -> tuple[TomlFile, ...]:
         if not isinstance(file.values.get("extends", []), str | list):
             raise FaultsError([file.fault(("extends",), "expected the name of a config, or a list of names")])
         for parent in _parents(file):
-            visit(parent, (*path, wanted), file)
-        ordered[wanted] = file
+            visit(parent, {**way, place: wanted}, file)
+        ordered[place] = file
 
-    visit(name, (), None)
+    visit(name, {}, None)
     return tuple(ordered.values())
 
 
@@ -288,6 +313,14 @@ def shown_config(library: Library, config: Config) -> Config:
     )
     python = python.model_copy(update={"requirements": required})
     return config.model_copy(update={"overlay": shown, "python": python})
+
+
+def replaced_files(library: Library, loaded: LoadedConfig) -> dict[Path, Path]:
+    """What of the project's a config uses in place of what comes with this program: files of configs, and
+    folders of overlays."""
+    folders = [library.overlay_folder(use.name) for use in loaded.config.overlay]
+    pairs = ((path, library.replaced(path)) for path in (*(file.path for file in loaded.files), *folders))
+    return {path: other for path, other in pairs if other is not None}
 
 
 def explain(library: Library, loaded: LoadedConfig) -> list[Explained]:

@@ -1,5 +1,5 @@
-"""The folders that boards, configs and overlays are found in; and which boards somebody means: by flash, by
-RAM, by words."""
+"""The folders that boards, configs and overlays are found in: a project's, and below them those that come
+with this program; and which boards somebody means: by flash, by RAM, by words."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
 
+import imagebuilder
+from imagebuilder.called import typed
 from imagebuilder.config.board import REMOVABLE, Board, UnsupportedDevice, UnsupportedFile
 from imagebuilder.config.faults import nearest, validate
+from imagebuilder.config.model_project import ProjectFile
 from imagebuilder.config.toml import TomlFile, read_toml
 from imagebuilder.errors import Fault, FaultsError, UserError
+from imagebuilder.host.fs import expand_home, user_cache
 from imagebuilder.model.size import parse_size
 
-_FOLDERS = ("boards", "configs", "overlays")
+PROJECT_FILE = "firmware.toml"
+SECRETS = "secrets.toml"
+OUTPUT = "out"  # where results go, unless somebody says something else
+_FOLDERS = ("boards", "configs", "overlays", "apps")
 UNSUPPORTED = "unsupported"
 _COMPARE: Mapping[str, Callable[[int, int], bool]] = {
     ">=": operator.ge,
@@ -28,22 +36,112 @@ _COMPARE: Mapping[str, Callable[[int, int], bool]] = {
 _BOUND = re.compile(r"\s*(>=|<=|=|>|<)\s*(\S+)\s*")
 
 
+@cache
+def shipped_folder() -> Path:
+    """Where the boards, configs, overlays, apps and schemas lie that come with this program: inside the
+    package where it was installed from a wheel, else beside it, in the checkout that it runs from."""
+    package = Path(imagebuilder.__file__).resolve().parent
+    return package / "shipped" if (package / "shipped").is_dir() else package.parent
+
+
+def checkout() -> Path | None:
+    """The folder of this program's sources and tests; None where it was installed from a wheel."""
+    shipped = shipped_folder()
+    return None if shipped.name == "shipped" else shipped
+
+
 @dataclass(frozen=True)
 class Library:
-    """A project folder: `boards/`, `configs/` and `overlays/` lie in root. kept: files that were read, where
-    each is read once."""
+    """A project's folder, root, over what comes with this program: boards, configs and overlays of both, and
+    of two of one name the project's. All else is the project's own: locks, secrets, apps, results, and what
+    relative paths in its files name.
+
+    kept: files that were read, where each is read once.
+    """
 
     root: Path
+    shipped: Path = field(default_factory=shipped_folder)
     kept: dict[Path, TomlFile] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """UserError for a folder that is none, or has none of the three."""
-        if not any(os.path.isdir(self.root / name) for name in _FOLDERS):  # noqa: PTH112 - raises nothing
-            what = "holds none of" if os.path.isdir(self.root) else "is no folder that holds"  # noqa: PTH112
+        """UserError for a folder that is none."""
+        if not os.path.isdir(self.root):  # noqa: PTH112 - raises nothing
             raise UserError(
-                f"{self.root} {what} {', '.join(f'{name}/' for name in _FOLDERS)}",
-                hint="--project names the folder in which the boards, configs and overlays are",
+                f"{self.root} is no folder",
+                hint="--project names the folder in which your boards, configs and overlays are",
             )
+
+    @cached_property
+    def layers(self) -> tuple[Path, ...]:
+        """The folders in which things are looked for, the one that wins first."""
+        if os.path.realpath(self.root) == os.path.realpath(self.shipped):
+            return (self.root,)
+        return (self.root, self.shipped)
+
+    def find(self, place: str) -> Path:
+        """What lies there in the project, or else comes with this program; the project's place for what
+        neither has. place: from those folders on, `boards/NAME.toml`."""
+        found = (layer / place for layer in self.layers if os.path.lexists(layer / place))
+        return next(found, self.root / place)
+
+    def comes_along(self, path: Path) -> bool:
+        """Whether that is a file of this program's, and not of the project's: either may lie in the other."""
+        inside = len(self.layers) > 1 and path.is_relative_to(self.shipped)
+        return inside and path.relative_to(self.shipped).parts[:1] in {(folder,) for folder in _FOLDERS}
+
+    def replaced(self, path: Path) -> Path | None:
+        """What comes with this program and is not used, because the project has this in its place."""
+        if len(self.layers) == 1 or not path.is_relative_to(self.root):
+            return None
+        other = self.shipped / path.relative_to(self.root)
+        return other if other.exists() else None
+
+    def _named(self, pattern: str) -> set[Path]:
+        """What matches in any of the folders, from these on."""
+        return {path.relative_to(layer) for layer in self.layers for path in layer.glob(pattern)}
+
+    @property
+    def project_file(self) -> TomlFile | None:
+        """firmware.toml, where there is one. FaultsError for what is no TOML."""
+        path = self.root / PROJECT_FILE
+        return self.read(path) if os.path.lexists(path) else None
+
+    def settings(self) -> ProjectFile:
+        """What firmware.toml says. FaultsError."""
+        file = self.project_file
+        return ProjectFile() if file is None else validate(ProjectFile, file)
+
+    def has_schema(self, kind: str) -> bool:
+        """Whether files of that kind can name a schema for editors: `../schemas/KIND.schema.json`."""
+        return (self.root / f"schemas/{kind}.schema.json").is_file()
+
+    def path(self, text: str) -> Path:
+        """A path that a file of the project names, counted from the project's folder."""
+        return self.root / expand_home(text)
+
+    def place(self, text: str) -> str:
+        """The same of what may be an address too, which stays as it is."""
+        return text if "://" in text else str(self.path(text))
+
+    def mirrors(self) -> tuple[str, ...]:
+        """The mirrors that firmware.toml names. FaultsError."""
+        return tuple(map(self.place, self.settings().mirror.urls))
+
+    def keys(self) -> Path | None:
+        """The folder of keys that firmware.toml has trusted besides OpenWrt's own. FaultsError."""
+        keys = self.settings().mirror.keys
+        return None if keys is None else self.path(keys)
+
+    def output(self, given: Path | None = None) -> Path:
+        """The absolute path of the folder for results. given: by --output. FaultsError."""
+        return (given or self.path(self.settings().output or OUTPUT)).absolute()
+
+    def cache(self, given: Path | None = None) -> Path:
+        """The folder of the cache. given: by --cache. FaultsError; HostError for a user without a home."""
+        if given is not None:
+            return given
+        said = self.settings().cache
+        return user_cache() if said is None else self.path(said).absolute()
 
     def once(self) -> Library:
         """The same folder as it is now: each file of it is read when it is first asked for, and then kept.
@@ -60,19 +158,19 @@ class Library:
 
     def board_names(self) -> list[str]:
         """The names of all boards, sorted."""
-        return sorted(path.stem for path in (self.root / "boards").glob("*.toml") if path.stem != UNSUPPORTED)
+        return sorted({path.stem for path in self._named("boards/*.toml")} - {UNSUPPORTED})
 
     def config_names(self) -> list[str]:
         """The names of all configs, sorted."""
-        return sorted(path.stem for path in (self.root / "configs").glob("*.toml"))
+        return sorted({path.stem for path in self._named("configs/*.toml")})
 
     def overlay_names(self) -> list[str]:
         """The names of all overlays, sorted."""
-        return sorted(path.parent.name for path in (self.root / "overlays").glob("*/overlay.toml"))
+        return sorted({path.parent.name for path in self._named("overlays/*/overlay.toml")})
 
     def board_path(self, name: str) -> Path:
         """The file in which a board of that name stands, or would stand."""
-        return self.root / "boards" / f"{name}.toml"
+        return self.find(f"boards/{name}.toml")
 
     def board(self, name: str) -> Board:
         """A board by its name. UserError naming the nearest one or, for a device that no ImageBuilder
@@ -83,7 +181,7 @@ class Library:
             if device is not None:
                 raise UserError(
                     f"'{name}' ({device.name}) is not supported: {device.reason}",
-                    hint="python3 build.py boards lists what is",
+                    hint=f"{typed('boards')} lists what is",
                 )
             raise UserError(f"unknown board '{name}'", hint=nearest(name, names))
         return self.checked_board(name, self.read(self.board_path(name)))
@@ -114,26 +212,36 @@ class Library:
         return boards
 
     def unsupported(self) -> tuple[UnsupportedDevice, ...]:
-        """The devices of boards/unsupported.toml; none where there is no such file."""
-        path = self.root / "boards" / f"{UNSUPPORTED}.toml"
-        return validate(UnsupportedFile, self.read(path)).device if path.is_file() else ()
+        """The devices of boards/unsupported.toml, but those that there is a board for; none where there is no
+        such file."""
+        files = (layer / "boards" / f"{UNSUPPORTED}.toml" for layer in reversed(self.layers))
+        devices = {
+            device.id: device
+            for path in files
+            if path.is_file()
+            for device in validate(UnsupportedFile, self.read(path)).device
+        }
+        boards = self.board_names() if devices else ()
+        return tuple(device for name, device in devices.items() if name not in boards)
 
-    def config_path(self, name: str) -> Path:
-        """The file of a config that is given by its name or by its path."""
+    def config_path(self, name: str, asker: Path | None = None) -> Path:
+        """The file of a config that is given by its name or by its path. asker: the file that extends it; one
+        of the project's that extends its own name means what comes with this program."""
         if name.endswith(".toml"):
-            path = Path(name)
+            path = Path(name) if asker is None else self.path(name)
             if not os.path.lexists(path):
-                raise UserError(f"there is no config file '{name}'")
+                raise UserError(f"there is no config file '{name}'", hint=f"looked for: {path.absolute()}")
             return path
         if name not in self.config_names():
             raise UserError(f"unknown config '{name}'", hint=nearest(name, self.config_names()))
-        return self.root / "configs" / f"{name}.toml"
+        path = self.find(f"configs/{name}.toml")
+        return (self.replaced(path) or path) if path == asker else path
 
     def overlay_folder(self, name: str) -> Path:
         """The folder of an overlay."""
         if name not in self.overlay_names():
             raise UserError(f"unknown overlay '{name}'", hint=nearest(name, self.overlay_names()))
-        return self.root / "overlays" / name
+        return self.find(f"overlays/{name}/overlay.toml").parent
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from imagebuilder.called import COMMAND, typed
 from imagebuilder.config.faults import validate
 from imagebuilder.config.library import Library
 from imagebuilder.config.model_lock import Lock, LockedBoard
@@ -12,7 +13,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.host.handover import alone, write_whole
 
-_HEAD = "# Written by `build.py lock`; not to be edited. `build.py build --locked` builds exactly this.\n\n"
+_HEAD = f"# Written by `{COMMAND} lock`; not to be edited: `{COMMAND} build --locked` builds just this.\n\n"
 _FORMER = 1  # which said less than an image takes: no overlay's modes, no board, nothing of how apps are run
 
 
@@ -39,7 +40,7 @@ def read_lock(library: Library, config: str) -> Lock | None:
     if _is_former(file):
         raise OldLockError(
             f"{path} is a lock of the form {_FORMER}, which does not say all that decides an image",
-            hint=f"see that it is what you want, and lock it anew: python3 build.py lock {config}",
+            hint=f"see that it is what you want, and lock it anew: {typed(f'lock {config}')}",
         )
     return validate(Lock, file)
 
@@ -54,7 +55,7 @@ def locked_board(library: Library, config: str, board: str) -> LockedBoard:
     lock = read_lock(library, config)
     if lock is None or board not in lock.board:
         what = f"{lock_path(library, config)} does not lock" if lock else "there is no lock of"
-        raise NoLockError(f"{what} {config} for {board}", hint=f"python3 build.py lock {config} writes it")
+        raise NoLockError(f"{what} {config} for {board}", hint=f"{typed(f'lock {config}')} writes it")
     return lock.board[board]
 
 
@@ -80,7 +81,7 @@ def _others(library: Library, config: str, boards: dict[str, LockedBoard]) -> di
         if lost:
             raise OldLockError(
                 f"{path} is a lock of the form {_FORMER}, and has {', '.join(lost)} too",
-                hint=f"lock all of them at once (python3 build.py lock {config}), or remove that file first",
+                hint=f"lock all of them at once ({typed(f'lock {config}')}), or remove that file first",
             )
         return {}
     earlier = read_lock(library, config)

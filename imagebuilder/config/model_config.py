@@ -207,7 +207,7 @@ class MirrorOptions(Model):
     urls: Many[str] = Field(
         default=(),
         description="Copies of the download server, asked in this order, after those of `--mirror`:"
-        " addresses (https, http), or folders with its layout, whose paths count from the current folder."
+        " addresses (https, http), or folders with its layout, whose paths count from the project's folder."
         " Left out: OpenWrt's own server.",
     )
     keys: str | None = Field(
@@ -277,7 +277,7 @@ class Differences(Model):
     imagebuilder: str | None = Field(
         default=None,
         description="The ImageBuilder to build with, in place of a release's: its folder or archive, whose"
-        " path counts from the current folder, or the archive's address on a copy of the download server."
+        " path counts from the project's folder, or the archive's address on a copy of the download server."
         " `--imagebuilder` wins. Left out: that of `release`.",
     )
     series: Annotated[str, Field(pattern=r"^[0-9]{2}\.[0-9]{2}$")] | None = Field(
@@ -338,11 +338,13 @@ class ConfigFile(Differences):
     extends: Many[str] | str = Field(
         default=(),
         description='The config that this one adds to, or several, left to right: `"base"`, `["base",'
-        ' "office"]`. Each is the name of a config, or a path that ends in .toml. Left out: none.',
+        ' "office"]`. Each is the name of a config, of the project or of those that come with this program'
+        " (which is meant where the project's config extends its own name), or a path that ends in .toml,"
+        " counted from the project's folder. Left out: none.",
     )
     description: str = Field(
         default="",
-        description="A line on what the firmware is for, which `build.py configs` lists; it is not"
+        description="A line on what the firmware is for, which `owrt-python configs` lists; it is not"
         " inherited. Left out: nothing.",
     )
     boards: Many[Word] = Field(

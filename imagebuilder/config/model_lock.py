@@ -23,7 +23,7 @@ class LockedTree(Model):
     arch: str = Field(description="The architecture of the packages: `mips_24kc`.")
     sha256: Sha256 = Field(
         description="The SHA-256, in hex, of its archive, or of all its files, folders and links where it"
-        " was given as a folder or made here."
+        " was given as a folder; of the kit, of its recipe and of the Debian packages that it is made of."
     )
 
 
@@ -129,10 +129,10 @@ class Lock(Model):
 
     lock_schema: Literal[2] = Field(
         description="The version of this form of lock files. Those of form 1 said less than an image takes,"
-        " and are refused: `build.py lock` writes them anew."
+        " and are refused: `owrt-python lock` writes them anew."
     )
     config: str = Field(description="The config's name.")
     board: dict[Word, LockedBoard] = Field(
-        description="The images, each in a table `[board.NAME]`; `build.py lock` leaves those of other"
+        description="The images, each in a table `[board.NAME]`; `owrt-python lock` leaves those of other"
         " boards as they are."
     )

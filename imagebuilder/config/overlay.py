@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, RootModel
 
 from imagebuilder.config.faults import validate
-from imagebuilder.config.library import Library
+from imagebuilder.config.library import SECRETS, Library
 from imagebuilder.config.model_config import Config, OverlayUse, Secret, VariableValue
 from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
@@ -41,12 +41,14 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 }
 # what editors, file managers, git and Python leave behind
 NEVER_MEANT = (".gitkeep", ".DS_Store", "Thumbs.db", "*~", "__pycache__")
-FILE = "secrets.toml"
 COMMAND_SECONDS = 60.0
 
 
 class OverlayError(UserError):
     """An overlay that cannot be laid over a root file system."""
+
+
+LinkText = Annotated[str, Field(max_length=4095, pattern=r"^[^\x00]+$")]  # PATH_MAX less its zero byte
 
 
 def _check_pattern(pattern: str) -> str:
@@ -130,6 +132,12 @@ class Overlay(Model):
         " Left out: that of the package's file which it replaces; of what is new, 0755 for folders and for"
         " what its author made executable, 0644 for all else; 0600 and 0700 for what is closed to others"
         " here, what holds a secret, and keys.",
+    )
+    links: dict[TargetPath, LinkText] = Field(
+        default_factory=dict,
+        description="Symbolic links that it brings besides those in `files`, by their places on the device:"
+        ' `{ "/etc/rc.d/S95meter" = "../init.d/meter" }`; for what cannot hold links, as archives of Python'
+        " packages and some file systems cannot. Left out: only those in `files`.",
     )
     ignore: Many[Annotated[str, Field(min_length=1)]] = Field(
         default=(),
@@ -244,7 +252,8 @@ def load_overlay(library: Library, name: str) -> tuple[Overlay, Path]:
     """An overlay and its folder. UserError for an unknown one, FaultsError for a wrong declaration,
     BeneathError where its folder is a link, or `overlays` is, OverlayError for too many bytes."""
     folder = library.overlay_folder(name)
-    real_folder(library.root.resolve(), str(folder.relative_to(library.root)))
+    layer = library.shipped if library.comes_along(folder) else library.root
+    real_folder(layer.resolve(), str(folder.relative_to(layer)))
     _check_size(name, folder)
     file = library.read(folder / "overlay.toml")
     return validate(Overlay, file, {"name": name, **file.values}), folder
@@ -303,7 +312,7 @@ def find_secret(project: Path, name: str, variable: Variable) -> str:
 def _search(project: Path, name: str) -> str:
     if given := os.environ.get(name):
         return given
-    path = project / FILE
+    path = project / SECRETS
     values = validate(_SecretsFile, read_toml(path)).root if os.path.lexists(path) else {}
     found = values.get(name)
     if found is None:

@@ -10,7 +10,6 @@ from imagebuilder.config.config import load_config
 from imagebuilder.config.library import Library
 from imagebuilder.config.model_config import Config
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import user_cache
 from imagebuilder.model.release import check_release
 
 
@@ -50,9 +49,19 @@ class Request:
             raise UserError("--locked names a release already: leave out --release")
         return replace(self, release=release)
 
+    def tree_given(self, config: Config) -> str | None:
+        """The ImageBuilder that somebody gave, or the config names: a folder, an archive, or an address."""
+        if self.imagebuilder is not None or config.imagebuilder is None:
+            return self.imagebuilder
+        return self.library.place(config.imagebuilder)
+
+    def mirror_places(self, config: Config) -> tuple[str, ...]:
+        """The mirrors in the order in which they are asked: those that were given, then the config's."""
+        return (*self.mirrors, *map(self.library.place, config.mirror.urls))
+
     def trusted_keys(self, config: Config) -> Path | None:
         """The folder of keys that the config trusts besides OpenWrt's own."""
-        return self.library.root / config.mirror.keys if config.mirror.keys else None
+        return self.library.path(config.mirror.keys) if config.mirror.keys else None
 
 
 def requests(
@@ -61,11 +70,12 @@ def requests(
     *,
     board: str | None = None,
     imagebuilder: str | None = None,
-    output: Path = Path("out"),
+    output: Path | None = None,
     cache: Path | None = None,
     mirrors: Sequence[str] = (),
 ) -> list[Request]:
-    """One request for each board: the one that is named, or all that the config names. UserError for none."""
+    """One request for each board: the one that is named, or all that the config names. project: its folder.
+    output, cache: in place of those that the project says. UserError for no board."""
     library = Library(project)
     boards = (board,) if board else load_config(library, config).config.boards
     if not boards:
@@ -75,8 +85,8 @@ def requests(
         library,
         config,
         boards[0],
-        output.absolute(),
-        cache or user_cache(),
+        library.output(output),
+        library.cache(cache),
         imagebuilder,
         tuple(mirrors),
     )

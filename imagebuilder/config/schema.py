@@ -8,19 +8,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagebuilder.config.board import Board
+from imagebuilder.config.library import PROJECT_FILE
 from imagebuilder.config.model_config import ConfigFile
 from imagebuilder.config.model_lock import Lock
+from imagebuilder.config.model_project import ProjectFile
 from imagebuilder.config.overlay import Overlay
 from imagebuilder.model.base import Model
 
 # keys of a model that its file need not hold: the file's own name says them
 _IMPLIED: Mapping[type[Model], str] = {Board: "id", Overlay: "name"}
-KINDS: Mapping[str, type[Model]] = {"board": Board, "config": ConfigFile, "overlay": Overlay, "lock": Lock}
+KINDS: Mapping[str, type[Model]] = {
+    "board": Board,
+    "config": ConfigFile,
+    "overlay": Overlay,
+    "lock": Lock,
+    "project": ProjectFile,
+}
 _FILES: Mapping[str, str] = {
     "board": "boards/NAME.toml",
     "config": "configs/NAME.toml",
     "overlay": "overlays/NAME/overlay.toml",
     "lock": "locks/CONFIG.lock",
+    "project": PROJECT_FILE,
 }
 _HEAD = """\
 # Reference: every key of every file

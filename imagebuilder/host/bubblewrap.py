@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import imagebuilder
+from imagebuilder.called import typed
 from imagebuilder.errors import HostError
 from imagebuilder.host.run import CLEAN_PATH, find_program
 
@@ -50,7 +51,7 @@ def check_present() -> None:
     except HostError as error:
         raise HostError(
             "make runs in a sandbox, and bubblewrap (bwrap) is not on this machine",
-            hint="install bubblewrap (python3 build.py doctor --fix), or build without it: --no-sandbox",
+            hint=f"install bubblewrap ({typed('doctor --fix')}), or build without it: --no-sandbox",
         ) from error
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from imagebuilder.called import typed
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.fs import disk_errors_explained, sha256_of
 from imagebuilder.host.handover import clear, remove_abandoned, remove_whole, write_whole
@@ -68,7 +69,7 @@ class OfflineError(UserError):
         listed = "".join(f"\n  {name}" for name in missing)
         super().__init__(
             f"offline, and the cache lacks {len(missing)} of what is needed:{listed}",
-            hint="build.py fetch CONFIG, with a network, fills the cache",
+            hint=f"{typed('fetch CONFIG')}, with a network, fills the cache",
         )
 
 
@@ -80,7 +81,7 @@ def cache_disk_errors(folder: Path) -> Iterator[None]:
             yield
     except HostError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "build.py clean --fetched makes room, --cache DIR chooses another place"
+            hint = f"{typed('clean --fetched')} makes room, --cache DIR chooses another place"
             raise HostError(error.message, hint=hint) from error
         raise
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import platformdirs
 
+from imagebuilder.called import typed
 from imagebuilder.errors import HostError
 from imagebuilder.host.files import read_plain_text
 
@@ -146,7 +147,7 @@ def require_room(folder: Path, needed: int, what: str) -> None:
     if free < needed:
         raise HostError(
             f"{what} needs {needed >> 20} MiB below {folder}, where {free >> 20} MiB are free",
-            hint="free some space (build.py clean --fetched), or choose another place with --cache",
+            hint=f"free some space ({typed('clean --fetched')}), or choose another place with --cache",
         )
 
 

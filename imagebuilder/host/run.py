@@ -18,6 +18,7 @@ from typing import Any
 
 import sh
 
+from imagebuilder.called import typed
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.limits import Watch
 from imagebuilder.log import Log
@@ -180,7 +181,7 @@ def find_program(name: str, path: str | None = None) -> str:
     if found is None:
         raise HostError(
             f"the program '{name}' is not on this machine",
-            hint="python3 build.py doctor --fix installs what is missing",
+            hint=f"{typed('doctor --fix')} installs what is missing",
         )
     return found
 

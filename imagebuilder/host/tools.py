@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from imagebuilder.called import typed
 from imagebuilder.errors import HostError
 from imagebuilder.host.architecture import runs_x86_64
 from imagebuilder.host.package_manager import HostPackageManager, ManagerName, find_manager, install_packages
@@ -249,7 +250,7 @@ def require(uses: Iterable[Use]) -> None:
         names = ", ".join(f"{tool.name} ({tool.purpose}; {tool.lack()})" for tool in missing)
         raise HostError(
             f"this machine lacks: {names}",
-            hint=f"python3 build.py doctor --fix, or: {install_command(missing, find_manager())}",
+            hint=f"{typed('doctor --fix')}, or: {install_command(missing, find_manager())}",
         )
 
 

@@ -6,7 +6,6 @@ Resume: RFC 9110, sections 14 (Range, Content-Range) and 13.1.5 (If-Range).
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import os
 import re
 import ssl
@@ -20,6 +19,7 @@ from pathlib import Path
 import httpx
 import tenacity
 
+from imagebuilder import __version__
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.fs import CHUNK_BYTES
 from imagebuilder.host.refusals import PROXY_HINT, used_proxies
@@ -117,14 +117,13 @@ class Transfers:
             return self._client
 
     def _made(self) -> httpx.Client:
-        version = importlib.metadata.version("openwrt-python-imagebuilder")
         try:
             return httpx.Client(
                 follow_redirects=True,
                 max_redirects=self._patience.redirects,
                 timeout=httpx.Timeout(self._patience.read, connect=self._patience.connect),
                 headers={
-                    "User-Agent": f"openwrt-python-imagebuilder/{version}",
+                    "User-Agent": f"openwrt-python-imagebuilder/{__version__}",
                     "Accept-Encoding": "identity",
                 },
             )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from imagebuilder.called import typed
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.fs import free_bytes
 
@@ -90,7 +91,7 @@ class PartialFile:
         if to_come > free:
             raise HostError(
                 f"{source.address} has {to_come} bytes to come, but {free} are free in {self.place.parent}",
-                hint="build.py clean --fetched makes room, --cache DIR chooses another place",
+                hint=f"{typed('clean --fetched')} makes room, --cache DIR chooses another place",
             )
 
     def append(self, chunks: Iterator[bytes], source: Source, total: int | None) -> None:

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from imagebuilder.called import typed
 from imagebuilder.errors import HostError
 
 DESCRIPTOR_BYTES = 1 << 20  # genuine ones have some 1,000 bytes
@@ -104,7 +105,7 @@ def find_uefi(folders: Sequence[Path] | None = None, known: Sequence[tuple[str, 
     unusable = "".join(f"\n{fault}" for fault in faults)
     raise HostError(
         f"there is no UEFI firmware for QEMU on this machine{unusable}",
-        hint="python3 build.py doctor says which package brings it",
+        hint=f"{typed('doctor')} says which package brings it",
     )
 
 

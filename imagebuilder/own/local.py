@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from imagebuilder.called import typed
 from imagebuilder.config.model_config import Config
 from imagebuilder.errors import UserError
 from imagebuilder.model.filespec import package_rules, with_python
@@ -89,7 +90,7 @@ def originals_of(selected: Iterable[Selected], own: Own, config: Config) -> dict
             )
             raise FilespecUseError(
                 f"config {config.name}: [[filespec]] names the package '{name}', which {what}",
-                hint=f"python3 build.py plan {config.name} lists what is in it",
+                hint=f"{typed(f'plan {config.name}')} lists what is in it",
             )
         originals[name] = Original(package, with_python(lines, python))
     return originals

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from imagebuilder.called import typed
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import copy_file
 from imagebuilder.model.package import Package, Selected
@@ -21,7 +22,7 @@ Check = Callable[[Package, Sequence[Finder]], tuple[Path | None, str]]
 DAMAGED, MISSING, NO_SHA256 = "is damaged", "is missing", "has no SHA256 in its index"
 _HINTS = {
     DAMAGED: "remove a damaged file, so that the right one is fetched or found elsewhere",
-    MISSING: "fetch what is missing (build.py fetch), or put it into the tree's dl/ or into a mirror folder",
+    MISSING: f"fetch what is missing ({typed('fetch')}), or put it into the tree's dl/ or a mirror folder",
     NO_SHA256: "make the feed's index anew with a program that writes SHA256sum",
 }
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from imagebuilder.called import typed
 from imagebuilder.config.app import PinnedRequirement, ResolvedRequirements
 from imagebuilder.config.board import Board, Profile
 from imagebuilder.config.model_lock import LockedBoard, LockedPackage, LockedParts, LockedTree
@@ -44,7 +45,7 @@ def check_same(config: str, changes: Iterable[str]) -> None:
     if lines:
         raise LockError(
             f"this is not what the lock of {config} says:\n" + "\n".join(lines),
-            hint=f"take the change back, or accept it: python3 build.py lock {config}",
+            hint=f"take the change back, or accept it: {typed(f'lock {config}')}",
         )
 
 
@@ -284,7 +285,7 @@ def only_locked(offers: Offers, locked: LockedBoard, indexes: Mapping[str, str])
     if lines:
         raise LockError(
             "what the lock names is not to be had any more:\n" + "\n".join(lines),
-            hint="fill the cache early (build.py fetch), keep a mirror, or lock anew (build.py lock)",
+            hint=f"fill the cache early ({typed('fetch')}), keep a mirror, or lock anew ({typed('lock')})",
         )
     return replace(offers, packages=kept)
 

@@ -152,8 +152,8 @@ class Supply:
 @dataclass(frozen=True)
 class Job:
     """One image in the making. tree, manager: what it is made with. root: the project's folder, from which
-    paths in configs count; cache: where downloads are kept; offline: nothing is fetched; mirrors: asked
-    before the config's. view: of the tree; work: the folder that the view shows as view.work."""
+    paths in configs count; cache: where downloads are kept; offline: nothing is fetched; mirrors: in the
+    order in which they are asked. view: of the tree; work: the folder that the view shows as view.work."""
 
     config: Config
     board: Board
@@ -189,7 +189,7 @@ class Job:
         path = layout_path(url)
         if path is None:
             return (parse_mirror(url),), ""
-        return parse_mirrors((*self.mirrors, *self.config.mirror.urls)), path
+        return parse_mirrors(self.mirrors), path
 
     def check_names(self, urls: Iterable[str]) -> None:
         """FeedUseError for a feed of the config that is called as one of the tree's."""

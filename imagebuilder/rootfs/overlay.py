@@ -13,7 +13,7 @@ from imagebuilder.host.beneath import real_folder
 from imagebuilder.host.elf import ELF_MAGIC, is_elf
 from imagebuilder.rootfs.files import content, read_tree
 from imagebuilder.rootfs.modes import holds_secret, mode_of, open_to_all
-from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, file_of
+from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, FileTreeError, file_of, symlink
 
 if TYPE_CHECKING:
     from imagebuilder.host.processor import MachineCode
@@ -59,6 +59,7 @@ def overlay_tree(
     root = folder / FILES
     source = EMPTY if real_folder(folder, FILES) is None else read_tree(root)
     source = source.without(path for path in source if overlay.ignores(path))
+    source = _with_links(overlay, folder, source)
     for path, entry in sorted(source.items(), key=lambda item: item[1].kind == "dir"):
         _check_place(root, path, entry)  # files first: they say more than the folders they are in
     rendered: dict[str, Entry] = {}
@@ -86,6 +87,20 @@ def overlay_tree(
         rendered[place] = made.with_mode(mode)
     _check_modes(overlay, folder, rendered, secrets)
     return OverlayFiles(FileTree(rendered), frozenset(secrets))
+
+
+def _with_links(overlay: Overlay, folder: Path, source: FileTree) -> FileTree:
+    """The files with the links that the declaration names. OverlayError where a file is in a link's place."""
+    for path in overlay.links:
+        if path in source or f"{path}{TEMPLATE_ENDING}" in source:
+            raise OverlayError(
+                f"{folder}/overlay.toml: links names {path}, which is in {FILES}/ too",
+                hint="take one of them out",
+            )
+    try:
+        return source.merged({path: symlink(target) for path, target in overlay.links.items()})
+    except FileTreeError as error:
+        raise OverlayError(f"{folder}/overlay.toml: links: {error.message}") from error
 
 
 def _check_modes(

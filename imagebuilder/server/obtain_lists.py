@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from imagebuilder.called import typed
 from imagebuilder.config.device import DeviceFacts, ImageFacts
 from imagebuilder.config.releases import ReleaseList, resolve_release, shipped_releases
 from imagebuilder.host.cache import Cache
@@ -177,9 +178,7 @@ def _unknown(profile: str, where: str, devices: Sequence[ListedDevice]) -> Profi
     near = nearest_profiles(profile, ((each.id, title) for each in devices for title in each.titles))
     return ProfileError(
         f"{where} has no profile '{profile}'",
-        hint=f"its nearest profiles: {', '.join(near)}"
-        if near
-        else "build.py boards search WORD --release R",
+        hint=f"its nearest profiles: {', '.join(near)}" if near else typed("boards search WORD --release R"),
     )
 
 

@@ -51,7 +51,7 @@ def test_a_build_and_its_json(cli: Cli, small_tree: Path, tmp_path: Path) -> Non
     ended = cli("build", "router", "--board", BOARD, "--imagebuilder", small_tree, "--json", "--cache", "c")
     assert ended.returncode == 0, ended.stderr
     (built,) = json.loads(ended.stdout)
-    assert built["folder"] == str(tmp_path / "out/router" / BOARD)
+    assert built["folder"] == str(tmp_path / "project/out/router" / BOARD)
     assert {image["type"] for image in built["images"]} == {"sysupgrade", "factory"}
     assert "build: " in ended.stderr
     ended = cli("build", "router", "--board", BOARD, "--imagebuilder", small_tree, "--quiet", "--cache", "c")
@@ -78,7 +78,7 @@ def test_locks(cli: Cli, small_tree: Path, project: Path) -> None:
     common = ("router", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
     refused = cli("lock", *common, "--check")
     assert refused.returncode == 2
-    assert "python3 build.py lock router" in refused.stderr
+    assert f"{sys.executable} -m imagebuilder lock router" in refused.stderr
     ended = cli("lock", *common)
     assert ended.stdout == f"wrote {project}/locks/router.lock\n", ended.stderr
     assert cli("build", *common, "--locked").returncode == 0
@@ -262,13 +262,13 @@ def test_clean(cli: Cli, tmp_path: Path) -> None:
     where = ("--cache", "cache")
     for name in ("out/x", "cache/kits"):
         (tmp_path / name).mkdir(parents=True)
-    assert cli("clean", *where).stdout == "removed out\n"
+    assert cli("clean", *where).stdout == f"removed {tmp_path}/out\n"
     assert (tmp_path / "cache").exists()
     assert not (tmp_path / "out").exists()
     assert cli("clean", *where).stdout == "there was nothing to remove\n"
     (tmp_path / "out").mkdir()
     assert json.loads(cli("clean", "--all", *where, "--json").stdout) == {
-        "removed": ["out", "cache"],
+        "removed": [str(tmp_path / "out"), "cache"],
         "in_use": [],
         "cache": "cache",
         "cleaned": None,
@@ -316,13 +316,13 @@ def test_clean_beside_a_running_build(cli: Cli, tmp_path: Path) -> None:
     ):
         (workspace.result / "file").write_text("second")
         ended = cli("clean", "--all", "--cache", "cache", "--json")
-        assert json.loads(ended.stdout)["in_use"] == ["out", "cache"]
+        assert json.loads(ended.stdout)["in_use"] == [str(tmp_path / "out"), "cache"]
         assert [path.name for path in (out / "config").iterdir()] == [workspace.work.name]
         assert asking.is_dir()
         assert "but what is in use at this moment" in cli("clean").stdout
         workspace.hand_over()
     assert (out / "config/board/file").read_text() == "second"
-    assert cli("clean").stdout == "removed out\n"
+    assert cli("clean").stdout == f"removed {tmp_path}/out\n"
     assert not out.exists()
 
 
@@ -344,7 +344,7 @@ def test_clean_knows_the_folders_of_earlier_versions(cli: Cli, tmp_path: Path) -
     assert cli("clean").returncode == 2
     (board / "result.json").write_text(json.dumps({"config": "config", "board": "board"}))
     ended = cli("clean", "--all", "--cache", "cache", "--json")
-    assert json.loads(ended.stdout)["removed"] == ["out", "cache"]
+    assert json.loads(ended.stdout)["removed"] == [str(tmp_path / "out"), "cache"]
     assert not {"out", "cache"} & {path.name for path in tmp_path.iterdir()}
 
 
@@ -453,7 +453,7 @@ def test_an_option_means_one_thing_everywhere() -> None:
 def test_without_arguments_there_is_help() -> None:
     argv = [sys.executable, "-m", "imagebuilder"]
     ended = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert "Usage: build.py" in ended.stdout + ended.stderr
+    assert "Usage: " in ended.stdout + ended.stderr
 
 
 def test_looking_into_an_image(cli: Cli, small_tree: Path, tmp_path: Path) -> None:

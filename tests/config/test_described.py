@@ -91,7 +91,7 @@ def test_a_table_stands_under_its_shortest_place() -> None:
     assert "[images.NAME]" in headings
     assert "[profile.images.NAME]" not in headings
     assert "[[python.package]]" in headings
-    assert len(headings) == len(set(headings)) + 1  # [board.NAME] is a config's and a lock's
+    assert len(headings) == len(set(headings)) + 2  # [board.NAME] of configs and locks, [mirror] of projects
 
 
 @pytest.mark.parametrize("argv", [[], ["board", "--reference"]])

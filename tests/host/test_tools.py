@@ -102,7 +102,7 @@ def test_what_is_missing_is_named_with_the_command(monkeypatch: pytest.MonkeyPat
     with pytest.raises(HostError, match=r"no-such-1 \(makes; not here\), no-such-2") as error:
         tools.require(["kit"])
     command = "sudo dnf install --setopt=install_weak_deps=False p-dnf"
-    assert error.value.hint == f"python3 build.py doctor --fix, or: {command}"
+    assert error.value.hint == f"owrt-python doctor --fix, or: {command}"
 
 
 def test_the_one_command_of_each_manager() -> None:

@@ -282,6 +282,31 @@ def test_links_stay_in_the_root_file_system(folder: Path, place: str, target: st
         assert overlay_tree(PLAIN, folder, {}).tree[f"/{place}"].target == target
 
 
+def test_links_that_are_declared(folder: Path) -> None:
+    (folder / "files/etc/conf.j2").write_text("x")
+    overlay = Overlay.model_validate({"name": "test", "links": {"/etc/rc.d/S95x": "../init.d/x", "/a": "/b"}})
+    tree = overlay_tree(overlay, folder, {}).tree
+    assert (tree["/etc/rc.d/S95x"].target, tree["/a"].target) == ("../init.d/x", "/b")
+    assert tree["/etc/rc.d"].mode == 0o755
+    for links, words in (
+        ({"/etc/x": "../../../b"}, "leads out of the root file system"),
+        ({"/tmp/x": "y"}, "is lost when the device starts"),
+        ({"/etc/conf": "y"}, r"overlay\.toml: links names /etc/conf, which is in files/ too"),
+        ({"/etc/conf.j2": "y"}, "which is in files/ too"),
+        ({"/a": "b", "/a/c": "d"}, r"overlay\.toml: links: /a/c lies below /a, which is a symlink"),
+    ):
+        with pytest.raises(OverlayError, match=words):
+            overlay_tree(Overlay(name="test", links=links), folder, {})
+    for links in ({"etc/x": "y"}, {"/x": ""}, {"/x": "a\0b"}):
+        with pytest.raises(ValueError, match="links"):
+            Overlay.model_validate({"name": "test", "links": links})
+
+
+def test_the_shipped_overlays_hold_no_links() -> None:
+    """A wheel is a zip file, which installers read without any links."""
+    assert [path for path in (SHIPPED.root / "overlays").rglob("*") if path.is_symlink()] == []
+
+
 @given(value=st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=60), many=st.booleans())
 def test_any_value_is_one_word_for_a_shell(
     tmp_path_factory: pytest.TempPathFactory, value: str, many: bool

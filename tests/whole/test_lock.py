@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagebuilder import decide
 from imagebuilder.ask import compare_lock, lock_image
 from imagebuilder.build import build_image
 from imagebuilder.config.app import PinnedRequirement, ResolvedRequirements
@@ -61,7 +61,7 @@ def locked(asked: Request) -> Request:
 def test_what_was_locked_is_built_again(asked: Request) -> None:
     with pytest.raises(NoLockError, match="there is no lock of mine for") as error:
         build_image(replace(asked, locked=True), Log())
-    assert error.value.hint == "python3 build.py lock mine writes it"
+    assert error.value.hint == "owrt-python lock mine writes it"
     bound = locked(asked)
     _, result = build_image(bound, Log())
     written = tomli.loads(lock_path(asked.library, "mine").read_text())
@@ -105,7 +105,7 @@ def test_what_changed_is_named(
     with pytest.raises(LockError, match=line) as error:
         build_image(bound, Log())
     assert error.value.hint is not None
-    assert "python3 build.py lock mine" in error.value.hint
+    assert "owrt-python lock mine" in error.value.hint
     assert not list(asked.output.glob(f"mine/{BOARD}"))
     assert any(line in each for each in compare_lock(asked, Log()))
 
@@ -119,7 +119,7 @@ def test_a_package_that_is_new_or_another(asked: Request, small_tree: Path) -> N
     }
     with pytest.raises(LockError, match="make's PACKAGES: dropbear is new") as error:
         build_image(bound, Log())
-    assert "python3 build.py lock mine" in str(error.value.hint)
+    assert "owrt-python lock mine" in str(error.value.hint)
     tree = FileTree({"/etc/another": file_of(b"x")})
     write_ipk(small_tree / "packages", Package("busybox", "1.36"), tree, epoch=1)
     with pytest.raises(LockError, match="busybox 1.36: another build of it"):
@@ -254,9 +254,7 @@ def test_a_lock_of_the_former_form_is_refused(asked: Request) -> None:
             OldLockError, match=r"mine\.lock is a lock of the form 1, which does not say"
         ) as error:
             ask()
-        assert error.value.hint == (
-            "see that it is what you want, and lock it anew: python3 build.py lock mine"
-        )
+        assert error.value.hint == ("see that it is what you want, and lock it anew: owrt-python lock mine")
     path.write_text(old.format(board="other"))
     with pytest.raises(OldLockError, match="form 1, and has other too"):
         locked(asked)
@@ -307,10 +305,7 @@ def test_a_file_whose_name_is_no_text(asked: Request) -> None:
 
 def test_another_version_of_the_builder_is_told(asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = locked(asked)
-    known = importlib.metadata.version
-    monkeypatch.setattr(
-        importlib.metadata, "version", lambda name: "99" if name.startswith("openwrt") else known(name)
-    )
+    monkeypatch.setattr(decide, "__version__", "99")
     (line,) = compare_lock(asked, Log())
     assert line.startswith("the builder's version was ")
     assert line.endswith(" and is 99")

@@ -121,7 +121,7 @@ def test_an_image_that_cannot_fit_is_refused_before_make_with_numbers_and_advice
     assert lines[1] == "what would help:"
     assert lines[2].strip().startswith('python.variant = "light" in place of "full"')
     assert error.value.hint == (
-        f"`python3 build.py plan mine --board {BOARD} --fit` makes the least change that fits"
+        f"`owrt-python plan mine --board {BOARD} --fit` makes the least change that fits"
     )
     assert not list(tmp_path.glob(f"out/mine/{BOARD}*log"))  # make was not called
 
