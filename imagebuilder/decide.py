@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 
-from imagebuilder.budget.budget import Budgeting, budgets, open_budgeting
+from imagebuilder.budget.budget import Budgeting, budgets, open_budgeting, overlay_files
 from imagebuilder.choose import ChosenPackages, choose_packages
 from imagebuilder.config.board import UNKNOWN, Board, Profile
 from imagebuilder.config.config import LoadedConfig, load_config
@@ -26,14 +26,18 @@ from imagebuilder.host.sandbox import open_view
 from imagebuilder.host.tools import require
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets
-from imagebuilder.model.package import Package, Swap, Wish
+from imagebuilder.model.package import Package, Selected, Swap, Wish
+from imagebuilder.names import Names, check_packages, check_scripts, check_services, init_scripts
 from imagebuilder.own.local import Local
 from imagebuilder.own.own import Own, open_own
+from imagebuilder.packages.at_hand import paths_at_hand
+from imagebuilder.packages.check_contents import package_paths
 from imagebuilder.packages.lock import check_same, differences, lock_entry, locked_parts
 from imagebuilder.packages.managers import manager_of
 from imagebuilder.packages.resolution import PlanError
 from imagebuilder.packages.supply import Job, Offers, Supply
 from imagebuilder.rootfs.overlay import check_processor
+from imagebuilder.rootfs.tree import EMPTY, FileTree
 from imagebuilder.seen import told_board
 from imagebuilder.stage import locked_files
 from imagebuilder.tree.make import hooks_text, make_arguments
@@ -128,11 +132,17 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         own = open_own(job, supply, locked.requirements if locked else None)
         for warning in own.python.warnings:
             log.warn(warning)
+        names = _names(inputs, job, supply, own, profile.name)
+        if locked is None:  # else the lock says what is new
+            check_packages(names, log)
         wish = wish_of(inputs.loaded, [each.overlay for each in inputs.overlays], own)
         wish, swaps = swapped(wish, job, supply.offers, profile.name)
         wanted = whole_wish(wish, job.tree, profile.name)
         with _lock_blamed(locked, wish, config.name):
             chosen = choose_packages(job, wanted, supply, own, locked=locked)
+        check_services(
+            names, chosen.found.selected, _own_services(inputs, own), partial(_scripts, job, supply), log
+        )
         plan = _plan(inputs, job, known, profile, wish=wish, chosen=chosen, own=own, swaps=swaps)
         _warn(plan, known, log)
         budgeting = open_budgeting(plan, config, inputs.board, inputs.overlays, chosen.local.known())
@@ -143,6 +153,42 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         decided = Decided(source, known, job, supply, offers, local, plan, budgeting, found, locked)
         check_locked(inputs, decided)
         return decided
+
+
+def _names(inputs: Inputs, job: Job, supply: Supply, own: Own, profile: str) -> Names:
+    universe = supply.offers.universe
+    return Names(inputs.loaded, inputs.overlays, inputs.board.id, job.tree, profile, universe, own.declared)
+
+
+def _scripts(job: Job, supply: Supply, package: Package) -> set[str] | None:
+    """The init scripts of a package whose file is on this machine."""
+    paths = paths_at_hand(job, supply, package)
+    return None if paths is None else init_scripts(paths)
+
+
+def _own_services(inputs: Inputs, own: Own) -> set[str]:
+    """The services of the apps and the overlays."""
+    apps = own.sources.apps if own.sources is not None else ()
+    files = overlay_files(inputs.overlays)
+    return {
+        *(each.service for each in apps),
+        *(each.program for each in own.micropython),
+        *init_scripts(files),
+    }
+
+
+def check_services_laid(
+    inputs: Inputs, decided: Decided, packages: Sequence[Selected], over: FileTree = EMPTY
+) -> None:
+    """FaultsError for services that the config names and that neither packages, which are laid for make by
+    now, nor overlays bring."""
+    services = inputs.loaded.config.services
+    if not (services.disabled or services.enabled):
+        return
+    job, supply, own = decided.job, decided.supply, decided.local.own
+    scripts = init_scripts((*package_paths(job, supply, packages), *over, *overlay_files(inputs.overlays)))
+    names = _names(inputs, job, supply, own, decided.plan.profile.name)
+    check_scripts(names, packages, scripts)
 
 
 def _open(
