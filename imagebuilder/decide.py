@@ -17,6 +17,7 @@ from imagebuilder.config.lock import locked_board
 from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.config.overlay import LoadedOverlay, load_overlays
 from imagebuilder.config.request import Request
+from imagebuilder.contradictions import check_partsize, check_release, check_starts
 from imagebuilder.errors import UserError
 from imagebuilder.find_tree import TreeSource, find_tree, tree_digest
 from imagebuilder.host.cache import cache_disk_errors
@@ -109,7 +110,7 @@ def load_inputs(request: Request) -> Inputs:
     library = request.library.once()
     loaded = load_config(library, request.config, request.board)
     if request.release is not None:
-        other = {"release": request.release, "imagebuilder": None}
+        other = {"release": request.release, "imagebuilder": request.imagebuilder}
         loaded = replace(loaded, config=loaded.config.model_copy(update=other))
     overlays = load_overlays(library, loaded.config)
     return Inputs(loaded, overlays, library.board(request.board))
@@ -127,6 +128,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
     with log.step("plan"):
         check_processor([(each.overlay, each.folder) for each in inputs.overlays], job.tree.arch)
         known, profile = told_board(inputs.board, choose_profile(inputs.board, job.tree), job.tree)
+        check_partsize(inputs.loaded, inputs.board, job.tree, log)
         supply = job.manager.open(job)
         supply.note_unusable(log)
         own = open_own(job, supply, locked.requirements if locked else None)
@@ -140,6 +142,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         wanted = whole_wish(wish, job.tree, profile.name)
         with _lock_blamed(locked, wish, config.name):
             chosen = choose_packages(job, wanted, supply, own, locked=locked)
+        check_starts(wish, job.tree, chosen.found.selected)
         check_services(
             names, chosen.found.selected, _own_services(inputs, own), partial(_scripts, job, supply), log
         )
@@ -203,6 +206,8 @@ def _open(
     source = find_tree(request, config, inputs.board, log)
     view = open_view(source.folder, work, log, sandbox=request.sandbox)
     tree = read_tree(source.folder, view, request.cache, log, series=config.series)
+    if request.imagebuilder or config.imagebuilder:
+        check_release(inputs.loaded, tree, source.given, asked=request.release)
     request.cache.mkdir(parents=True, exist_ok=True)
     job = Job(
         config=inputs.loaded.config,

@@ -73,7 +73,8 @@ class Situation:
     apps import or overlays need. variants: for each variant that the release has, the names that it asks for;
     sources: names of -src packages that are asked for. files: bytes of the overlays' files by their paths.
     older: for older releases that know the board, the bytes by which the same image would be smaller there;
-    None where nobody has planned it.
+    None where nobody has planned it. disk: for an image that is a disk, the bytes that its root file system's
+    partition may have at most.
     """
 
     wish: Wish
@@ -84,6 +85,7 @@ class Situation:
     sources: tuple[str, ...] = ()
     files: Mapping[str, int] = field(default_factory=dict)
     older: Mapping[str, int | None] = field(default_factory=dict)
+    disk: int | None = None
 
 
 # both are the caller's: the packages for what is asked for (UserError where that cannot be), and the flash
@@ -310,6 +312,11 @@ def _beside_the_config(situation: Situation, budget: FlashBudget) -> Iterator[Ad
                 gain=gain,
                 fits=0 < budget.excess <= gain,
             )
+    room = (budget.used or 0) + budget.rootfs.uncertainty + budget.wanted_free
+    mebibytes = -(-room // (1 << 20))
+    if situation.disk is not None and budget.used is not None and mebibytes << 20 <= situation.disk:
+        text = f"image.rootfs_partsize = {mebibytes}, in MiB: a larger partition"
+        yield Advice(kind="partition", text=text, gain=0, fits=True)
     for release, less in situation.older.items():
         if less is None or less >= _LEAST_GAIN:
             planned = f"`plan --release {release}` says how much less"

@@ -15,6 +15,7 @@ from imagebuilder.budget.flash import (
     Rootfs,
     at_most,
     flash_budget,
+    is_disk,
     measured_rootfs,
     place_of,
     predict_rootfs,
@@ -22,7 +23,7 @@ from imagebuilder.budget.flash import (
 from imagebuilder.budget.flash_known import compressed_files, known_bytes
 from imagebuilder.budget.ram import ram_budget, ram_needs
 from imagebuilder.config.board import Board
-from imagebuilder.config.model_config import Config
+from imagebuilder.config.model_config import MOST_PARTSIZE, Config
 from imagebuilder.config.overlay import LoadedOverlay
 from imagebuilder.config.releases import shipped_releases
 from imagebuilder.errors import UserError
@@ -195,7 +196,14 @@ def situation(found: Budgeting) -> Situation:
         sources=tuple(name for name in plan.wanted.add if name.startswith(_PYTHON) and name.endswith("-src")),
         files={path: file.stat().st_size for path, file in overlay_files(found.overlays).items()},
         older=_older(found.board, plan.tree.release),
+        disk=_most_of_disk(found.board) if is_disk(found.board) else None,
     )
+
+
+def _most_of_disk(board: Board) -> int:
+    """Bytes that a partition of the board's disk can have: less than all of it, and of a card as much as a
+    config can ask for."""
+    return board.flash - (1 << 20) if isinstance(board.flash, int) else MOST_PARTSIZE << 20
 
 
 def _older(board: Board, version: str) -> dict[str, int | None]:
@@ -253,10 +261,15 @@ def refusal(plan: Plan, budgets: Budgets) -> BudgetError | None:
     fitting = [f"  {each.text}" for each in budgets.advice[:ADVICE_SHOWN]]
     if fitting:
         lines += ["what would help:", *fitting]
-    hint = (
-        f"`python3 build.py plan {plan.config} --board {plan.board} --fit` makes the least change that fits"
-    )
-    return BudgetError("\n".join(lines), hint=hint if fitting else "take something out")
+    return BudgetError("\n".join(lines), hint=_what_to_do(plan, budgets.advice))
+
+
+def _what_to_do(plan: Plan, advice: Sequence[Advice]) -> str:
+    """What a plan that is refused leaves to do. --fit takes nothing that somebody asked for."""
+    if any(each.change is not None and each.kind != "drop" for each in advice):
+        fit = f"python3 build.py plan {plan.config} --board {plan.board} --fit"
+        return f"`{fit}` looks for the least change that fits, and asks before it writes"
+    return "do one of these" if advice else "take something out"
 
 
 def _flash_words(plan: Plan, flash: FlashBudget) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from imagebuilder.cli.guard import USER_FAULT, RefusedError, guarded
-from imagebuilder.cli.options import AskedImages, BuiltImages, FetchedImages, PlannedImages
+from imagebuilder.cli.options import AskedImages, BuiltImages, DecidedImages, FetchedImages
 
 if TYPE_CHECKING:
     from imagebuilder.config.request import Request
@@ -38,7 +38,7 @@ def build(
 
 @guarded
 def plan(
-    images: PlannedImages,
+    images: DecidedImages,
     fit: Annotated[
         bool, typer.Option("--fit", help="Change the config so that it fits, and show how.")
     ] = False,

@@ -70,6 +70,10 @@ ReleaseName = Annotated[
     str | None,
     typer.Option("--release", help="Ask the server: 24.10.4, 24.10 (its newest), latest or snapshot."),
 ]
+ReleaseWanted = Annotated[
+    str | None,
+    typer.Option("--release", help="For this release, in place of the config's release and tree."),
+]
 Locked = Annotated[bool, typer.Option("--locked", help="Exactly what locks/CONFIG.lock says, or fail.")]
 NoSandbox = Annotated[
     bool, typer.Option("--no-sandbox", help="Let make see the host and its network, without limits.")
@@ -116,16 +120,18 @@ class Images(Shown):
     board: BoardName = None
     imagebuilder: Imagebuilder = None
     mirror: Mirrors = None
+    release: ReleaseWanted = None
     project: Root = PROJECT
     cache: Cache = None
 
     def requests(self) -> list[Request]:
-        """One for each board. UserError for none, and for a mirror that is no place."""
+        """One for each board. UserError for none, for a mirror that is no place, and for what is no
+        release."""
         from imagebuilder.config.request import requests
         from imagebuilder.server.mirror import parse_mirrors
 
         parse_mirrors(self.mirror or ())  # a wrong one is told also where none is asked
-        return requests(
+        asked = requests(
             self.project,
             self.config,
             board=self.board,
@@ -133,6 +139,7 @@ class Images(Shown):
             cache=self.cache,
             mirrors=self.mirror or (),
         )
+        return asked if self.release is None else [each.for_release(self.release) for each in asked]
 
     @contextmanager
     def asked(self) -> Iterator[tuple[list[Request], Log]]:
@@ -174,21 +181,6 @@ class DecidedImages(AskedImages):
         """A request for each board, with these options."""
         asked = AskedImages.requests(self)
         return [replace(each, locked=self.locked, sandbox=not self.no_sandbox) for each in asked]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedImages(DecidedImages):
-    """Images that are planned, perhaps for another release."""
-
-    release: Annotated[
-        str | None,
-        typer.Option("--release", help="Plan for this release, in place of the config's tree or release."),
-    ] = None
-
-    def requests(self) -> list[Request]:
-        """A request for each board, for that release. UserError for what is no release, and for two trees."""
-        asked = DecidedImages.requests(self)
-        return asked if self.release is None else [each.for_release(self.release) for each in asked]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,9 @@ from imagebuilder.model.base import Many, Model
 PartName = Literal["kernel", "base", "python", "apps", "files", "records"]
 # too little left: the image fits, but not what the config wants to stay free; unknown: a limit is not known
 Verdict = Literal["fits", "too big", "too little left", "unknown"]
-AdviceKind = Literal["drop", "drop default", "variant", "source", "release", "files", "micropython"]
+AdviceKind = Literal[
+    "drop", "drop default", "variant", "source", "release", "files", "partition", "micropython"
+]
 
 
 class Amount(Model):

@@ -95,7 +95,7 @@ CONFIG: Document = {
     "services": {"disabled": ["cron"]},
     "overlay": [{"name": "motd", "variables": {"word": "hello"}}, {"name": "late"}],
     "filespec": [{"package": "busybox", "rules": ["-|/x"]}, {"overlay": "late", "rules": ["-|/etc/late"]}],
-    "image": {"extra_name": "office", "rootfs_partsize": 32},
+    "image": {"extra_name": "office", "rootfs_partsize": 4},
     "budget": {"flash_free": 0},
 }
 PARENT: Document = {
@@ -230,7 +230,7 @@ SAMPLES: Mapping[str, Any] = {
     "config filespec.package": "dropbear",
     "config filespec.overlay": _more("filespec", {"overlay": "motd", "rules": ["-|/etc/motd.plain"]}),
     "config filespec.rules": ["-|/y"],
-    "config image": {"extra_name": "other", "rootfs_partsize": 32},
+    "config image": {"extra_name": "other", "rootfs_partsize": 4},
     "config budget": {"flash_free": "64K"},
     "board flash": "16M",
     "board layout": {"firmware": "3M"},
@@ -414,6 +414,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def make_project(root: Path) -> None:
     make_small_tree(root / "tree")
+    with (root / "tree/.config").open("a") as settings:
+        settings.write("CONFIG_TARGET_ROOTFS_PARTSIZE=104\n")
     packages = root / "tree/packages"
     two = FileTree({"/x": file_of(b"x"), "/y": file_of(b"y")})
     for name in ("busybox", "dropbear"):

@@ -112,7 +112,7 @@ def test_the_size_of_the_root_file_system_reaches_the_make_that_makes_images(
     request_for: Callable[..., Request], add_config: AddConfig, small_tree: Path, known: bool
 ) -> None:
     """17.01 to 21.02.0 know no ROOTFS_PARTSIZE: there it is the setting of .config that counts."""
-    add_config("mine", 'extends = "router"\n[image]\nrootfs_partsize = 32\n')
+    add_config("mine", 'extends = "router"\n[image]\nrootfs_partsize = 2\n')
     with (small_tree / ".config").open("a") as stream:
         stream.write("CONFIG_TARGET_ROOTFS_PARTSIZE=104\n")
     given = "$(if $(ROOTFS_PARTSIZE),CONFIG_TARGET_ROOTFS_PARTSIZE=$(ROOTFS_PARTSIZE))" if known else ""
@@ -123,7 +123,7 @@ def test_the_size_of_the_root_file_system_reaches_the_make_that_makes_images(
         "say-size:\n\t@echo size $(CONFIG_TARGET_ROOTFS_PARTSIZE)\n"
     )
     place, _ = build_image(request_for("mine"), Log())
-    assert "size 32" in (place / "build.log").read_text().splitlines()
+    assert "size 2" in (place / "build.log").read_text().splitlines()
 
 
 def test_a_tree_without_feeds_gets_the_index_of_its_packages_too(
@@ -145,18 +145,17 @@ def test_plan_and_make_command(
     add_config(
         "mine",
         'extends = "router"\n[python]\nvariant = "base"\n[packages]\nadd = ["tcpdump-mini"]\n'
-        'remove = ["busybox"]\n[services]\ndisabled = ["cron"]\n'
-        '[image]\nextra_name = "x"\nrootfs_partsize = 32\n',
+        'remove = ["rssileds"]\n[services]\ndisabled = ["cron"]\n'
+        '[image]\nextra_name = "x"\n',
     )
     plan = plan_image(request_for("mine"), Log())
     assert plan.make == (
         "image",
         "PROFILE=tplink_tl-wr740n-v4",
-        "PACKAGES=python3-base tcpdump-mini -busybox",
+        "PACKAGES=python3-base tcpdump-mini -rssileds",
         "EXTRA_IMAGE_NAME=x",
-        "CONFIG_TARGET_ROOTFS_PARTSIZE=32",
     )
-    assert plan.wanted.names == ("python3-base", "tcpdump-mini", "base-files", "kernel", "rssileds")
+    assert plan.wanted.names == ("python3-base", "tcpdump-mini", "base-files", "busybox", "kernel")
     assert plan.wanted.add["base-files"] == "the default packages of ath79/tiny"
     assert plan.wanted.add["rssileds"] == "the profile tplink_tl-wr740n-v4"
     assert plan.wanted.add["tcpdump-mini"].startswith("packages.add in ")
