@@ -33,6 +33,7 @@ from imagebuilder.own.local import Local
 from imagebuilder.own.own import Own, open_own
 from imagebuilder.packages.at_hand import paths_at_hand
 from imagebuilder.packages.check_contents import package_paths
+from imagebuilder.packages.hardware import HARDWARE, drivers
 from imagebuilder.packages.lock import check_same, differences, lock_entry, locked_parts
 from imagebuilder.packages.managers import manager_of
 from imagebuilder.packages.resolution import PlanError
@@ -148,6 +149,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         )
         plan = _plan(inputs, job, known, profile, wish=wish, chosen=chosen, own=own, swaps=swaps)
         _warn(plan, known, log)
+        _warn_of_hardware(inputs, plan, log)
         budgeting = open_budgeting(plan, config, inputs.board, inputs.overlays, chosen.local.known())
         found = budgets(
             plan, config, inputs.board, found=budgeting, manager=job.manager, offers=chosen.offers
@@ -277,6 +279,16 @@ def _warn(plan: Plan, known: Board, log: Log) -> None:
             log.warn(str(swap))
     for image in plan.unchecked:
         log.warn(f"{not_known(known, image)}: it cannot be checked, and build refuses it ({HOW_TO_TELL})")
+
+
+def _warn_of_hardware(inputs: Inputs, plan: Plan, log: Log) -> None:
+    """Which overlays have work that needs hardware, and nothing in the image drives it."""
+    packages = [each.package for each in plan.install]
+    for each in inputs.overlays:
+        for kind in each.overlay.hardware:
+            if not drivers(kind, packages):
+                needs = f"the overlay '{each.overlay.name}' needs {HARDWARE[kind].words}"
+                log.warn(f"{needs}, and nothing in this image drives it")
 
 
 def entry_of(

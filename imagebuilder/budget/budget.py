@@ -33,6 +33,7 @@ from imagebuilder.model.budget import Advice, Budgets, Fit, FlashBudget
 from imagebuilder.model.package import Package
 from imagebuilder.model.release import Release
 from imagebuilder.model.size import human_size
+from imagebuilder.packages.hardware import serving, uses
 from imagebuilder.packages.manager import PackageManager
 from imagebuilder.packages.supply import Offers
 from imagebuilder.python.catalogue.variants import available_variants, catalogue_series, python_packages
@@ -42,6 +43,7 @@ from imagebuilder.tree.plan import Plan
 
 ADVICE_SHOWN = 6
 _PYTHON = ("python", "libpython", "micropython")
+_OF_VARIANT = ("python.variant", "python.source")  # who asks for what a variant of Python is (wish.wish_of)
 _BYTES_USED = 40  # where a squashfs's superblock says how long it is (Linux: fs/squashfs/squashfs_fs.h)
 
 
@@ -187,6 +189,14 @@ def situation(found: Budgeting) -> Situation:
         variants = {name: python_packages(series, name).packages for name in others}
         variants[python.variant] = tuple(name for name in plan.wanted.add if name.startswith(_PYTHON))
     needed = {name for each in found.overlays for name in each.overlay.packages}
+    for kind in sorted({kind for each in found.overlays for kind in each.overlay.hardware}):
+        needed |= serving(kind, found.packages)
+    # apps, requirements, recipes, pip: all that was asked for but by the variant, which has moves of its own
+    needed |= {
+        name
+        for name, asker in plan.wish.add.items()
+        if name not in config.packages.add and not asker.startswith(_OF_VARIANT)
+    }
     return Situation(
         plan.wanted,
         added=frozenset(config.packages.add),
@@ -196,6 +206,7 @@ def situation(found: Budgeting) -> Situation:
         sources=tuple(name for name in plan.wanted.add if name.startswith(_PYTHON) and name.endswith("-src")),
         files={path: file.stat().st_size for path, file in overlay_files(found.overlays).items()},
         older=_older(found.board, plan.tree.release),
+        hardware=uses(found.packages),
         disk=_most_of_disk(found.board) if is_disk(found.board) else None,
     )
 

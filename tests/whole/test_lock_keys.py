@@ -333,6 +333,7 @@ NEITHER: Mapping[str, str] = {
     "board emulation.twin": TRIED,
     "overlay name": "what it brings lies in the image, and not what it is called",
     "overlay description": WORDS,
+    "overlay hardware": "what --fit leaves alone, and a warning",
     "overlay conflicts": "which overlays are refused beside it",
     "overlay replaces": "which of two files wins shows in the file",
     "overlay variables.type": "which values are refused",
