@@ -53,7 +53,7 @@ def list_boards(
             show.boards(found, unsupported)
     elif (flash, ram, project, as_json) != (None, None, PROJECT, False):
         command = context.invoked_subcommand
-        raise UserError(f"options belong behind the command: build.py boards {command} …")
+        raise UserError(f"options belong behind the command, here {command}")
 
 
 @boards_app.command()

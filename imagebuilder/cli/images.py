@@ -86,11 +86,12 @@ def _fitting(request: Request, log: Log, *, any_interpreter: bool) -> tuple[Toml
 
     file, found = fit_config(request, log, any_interpreter=any_interpreter)
     if not found.fits:
+        another = not any_interpreter and any(each.changes_interpreter for each in found.alternatives)
         others = "".join(f"\n  {each.text}" for each in found.alternatives)
-        what = "fits without taking what the config, an overlay or an app asks for, or another kind of change"
         raise BudgetError(
-            f"nothing that {request.config} could lose on {request.board} {what}:{others}",
-            hint=None if any_interpreter else "--fit-any may also change the interpreter's family",
+            f"no change that leaves {request.config} what its config, overlays and apps ask for makes it fit"
+            f" {request.board}; what each would gain:{others}",
+            hint="--fit-any may also change the interpreter's family" if another else None,
         )
     return file, found
 

@@ -21,7 +21,8 @@ Check = Callable[[Package, Sequence[Finder]], tuple[Path | None, str]]
 DAMAGED, MISSING, NO_SHA256 = "is damaged", "is missing", "has no SHA256 in its index"
 _HINTS = {
     DAMAGED: "remove a damaged file, so that the right one is fetched or found elsewhere",
-    MISSING: "fetch what is missing (build.py fetch), or put it into the tree's dl/ or into a mirror folder",
+    MISSING: "fetch what is missing (build.py fetch CONFIG), or put it into the tree's dl/ or into a mirror"
+    " folder",
     NO_SHA256: "make the feed's index anew with a program that writes SHA256sum",
 }
 

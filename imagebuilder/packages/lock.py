@@ -281,7 +281,8 @@ def only_locked(offers: Offers, locked: LockedBoard, indexes: Mapping[str, str])
     if lines:
         raise LockError(
             "what the lock names is not to be had any more:\n" + "\n".join(lines),
-            hint="fill the cache early (build.py fetch), keep a mirror, or lock anew (build.py lock)",
+            hint="fill the cache early (build.py fetch CONFIG), keep a mirror, or lock anew"
+            " (build.py lock CONFIG)",
         )
     return replace(offers, packages=kept)
 

@@ -127,7 +127,7 @@ def test_the_list_as_json(boards: Cli) -> None:
         (("check", "nosuch", "--imagebuilder", "x"), "unknown board 'nosuch'"),
         (("check", "--imagebuilder", "nowhere"), "there is no ImageBuilder at nowhere"),
         (("add", "x", "--imagebuilder", "x", "--ram", "much"), "--ram 'much': expected a size"),
-        (("--ram", ">=1M", "search", "x"), "options belong behind the command: build.py boards search"),
+        (("--ram", ">=1M", "search", "x"), "options belong behind the command, here search"),
     ],
 )
 def test_mistakes(boards: Cli, argv: tuple[str, ...], words: str) -> None:

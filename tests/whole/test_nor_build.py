@@ -209,6 +209,21 @@ def test_nothing_fits_where_all_that_is_left_is_needed(ask: Ask) -> None:
     assert found.diff == ""
 
 
+@pytest.mark.parametrize(("variant", "hinted"), [("none", False), ("base", True)])
+def test_another_interpreter_is_advice_where_there_is_one(
+    ask: Ask, project: Path, tree: Path, variant: str, hinted: bool
+) -> None:
+    asked = ask(f"[budget]\nflash_free = {FIRMWARE}\n", variant=variant)
+    argv = ["plan", "mine", "--imagebuilder", tree, "--project", project, "--cache", asked.cache, "--fit"]
+    words = [sys.executable, "-m", "imagebuilder", *map(str, argv)]
+    ended = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert (
+        "no change that leaves mine what its config, overlays and apps ask for makes it fit" in ended.stderr
+    )
+    assert ("--fit-any may also" in ended.stderr) is hinted
+
+
 def test_what_the_prediction_lets_through_is_measured_after_make(ask: Ask, tmp_path: Path) -> None:
     """Within its uncertainty a plan is built, and refused all the same when what came out is known."""
     asked = ask(variant="light")
@@ -341,7 +356,8 @@ def test_fit_takes_nothing_that_somebody_asked_for(ask: Ask, tree: Path) -> None
     ]
     nor_tree.add_packages(tree, more)
     free = flash_of(ask()).free or 0
-    wifi = '[packages]\nadd = ["filler"]\n[[overlay]]\nname = "wifi-client"\nvariables = { ssid = "x", key = "" }\n'
+    wifi = '[packages]\nadd = ["filler"]\n[[overlay]]\nname = "wifi-client"\n'
+    wifi += 'variables = { ssid = "x", key = "" }\n'
     room = f"[budget]\nflash_free = {free}\n"
     assert fit_config(ask(f'[packages]\nadd = ["filler"]\n{room}'), Log())[1].fits
     for wanted in range(free - 2 * BLOCK, free + 4 * BLOCK, BLOCK):

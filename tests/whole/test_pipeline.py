@@ -238,11 +238,17 @@ def test_an_image_that_make_left_out_is_an_error(
 
 
 def test_an_image_larger_than_its_partition_is_an_error_although_make_is_content(
-    request_for: Callable[..., Request], small_tree: Path
+    request_for: Callable[..., Request], add_config: AddConfig, small_tree: Path
 ) -> None:
+    """The advice is of what there is: a smaller Python only where there is one."""
     (small_tree / "size").write_text("3997697")
-    with pytest.raises(BuildError, match="3997697 bytes, 1 more than the 3997696 bytes"):
+    with pytest.raises(BuildError, match="3997697 bytes, 1 more than the 3997696 bytes") as caught:
         build_image(request_for(), Log())
+    assert caught.value.hint == "take something out"
+    add_config("mine", 'extends = "router"\n[python]\nvariant = "light"\n')
+    with pytest.raises(BuildError) as caught:
+        build_image(request_for("mine"), Log())
+    assert caught.value.hint == "take something out, or choose a smaller Python"
     (small_tree / "size").write_text("3997696")
     with pytest.raises(UnsafeImageError, match="must not be flashed on .*\n.*holds nothing but one byte"):
         build_image(request_for(), Log())
