@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 
-from imagebuilder.budget.budget import Budgeting, budgets, open_budgeting, overlay_files
+from imagebuilder.budget.budget import Budgeting, budgets, open_budgeting, overlay_files, unchecked
 from imagebuilder.choose import ChosenPackages, choose_packages
 from imagebuilder.config.board import UNKNOWN, Board, Profile
 from imagebuilder.config.config import LoadedConfig, load_config
@@ -154,6 +154,8 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         found = budgets(
             plan, config, inputs.board, found=budgeting, manager=job.manager, offers=chosen.offers
         )
+        for line in unchecked(config, inputs.board.id, found):
+            log.warn(line)
         offers, local = chosen.offers, chosen.local
         decided = Decided(source, known, job, supply, offers, local, plan, budgeting, found, locked)
         check_locked(inputs, decided)

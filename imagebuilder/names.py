@@ -83,10 +83,11 @@ def _removed(names: Names, log: Log) -> Iterator[Fault]:
         if name not in unknown:
             continue
         near = much_like(name, defaults) or much_like(name, {*names.known, *names_of_any_release()})
-        if near is None and name.startswith(_DRIVER):
-            log.warn(str(file.fault(key, f"no feed of this target has '{name}', which is to stay out")))
-            continue
         hint = f"did you mean '{near}'?" if near else offered_as(name, names.universe)
+        if name.startswith(_DRIVER):
+            what = f"no feed of this target has '{name}', which is to stay out"
+            log.warn(str(file.fault(key, what, hint)))
+            continue
         yield file.fault(
             key, f"nothing is called '{name}', which is to stay out", hint or "leave it out of the list"
         )

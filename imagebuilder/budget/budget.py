@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -253,6 +253,15 @@ def measured_budget(found: Budgeting, size: int) -> FlashBudget:
     that the index's figures give it."""
     found = replace(found, contents={})
     return found.flash(measured_rootfs(found.rootfs(found.packages), size))
+
+
+def unchecked(config: Config, board: str, found: Budgets) -> Iterator[str]:
+    """What the config wants to stay free, and nobody can tell of this board whether it does."""
+    flash, ram = found.flash, found.ram
+    if config.budget.flash_free and (flash is None or flash.free is None) and not config.image.baked:
+        yield f"budget.flash_free is not checked: what stays free of the flash of {board} is not known"
+    if config.budget.ram_free and (ram is None or ram.free is None):
+        yield f"budget.ram_free is not checked: what stays free of the RAM of {board} is not known"
 
 
 def refusal(plan: Plan, budgets: Budgets) -> BudgetError | None:

@@ -32,7 +32,11 @@ HARDWARE: Mapping[str, Kind] = {
         "WiFi",
         14,
         ("kmod-mac80211", "kmod-cfg80211"),
-        ("kmod-brcm-wl*", "kmod-mt_wifi*", "kmod-mt7*", "kmod-mt76*", "kmod-qca-wifi*", "kmod-rt2*"),
+        (
+            *("kmod-ath5k", "kmod-ath9k*", "kmod-ath1*", "kmod-carl9170", "kmod-b43*", "kmod-brcmfmac*"),
+            *("kmod-brcm-wl*", "kmod-iwl*", "kmod-mt_wifi*", "kmod-mt7*", "kmod-mwifiex*", "kmod-mwlwifi"),
+            *("kmod-qca-wifi*", "kmod-rt2*", "kmod-rtl8??*", "kmod-rtw8*", "kmod-zd1211rw"),
+        ),
         ("wpad*", "hostapd*", "wpa-supplicant*"),
     ),
     "ethernet": Kind(

@@ -84,9 +84,16 @@ def test_all_unknown_names_come_at_once(ask: Ask, project: Path) -> None:
 
 def test_what_other_releases_have_may_be_taken_out(ask: Ask) -> None:
     """A config for several of them names what one of them installs; drivers differ by target."""
-    text = '[packages]\nremove = ["ppp", "firewall4", "wpad-basic-mbedtls", "odhcpd", "kmod-xyzw"]\n'
-    (told,) = warned(ask(text))
-    assert "packages.remove[4]: no feed of this target has 'kmod-xyzw'" in told
+    text = (
+        '[packages]\nremove = ["ppp", "firewall4", "wpad-basic-mbedtls", "odhcpd", "kmod-xyzw",\n'
+        '"rssileds", "kmod-usb-ledtrig-usbporte"]\n'
+    )
+    told = warned(ask(text))
+    assert [each.partition("packages.")[2] for each in told] == [
+        "remove[4]: no feed of this target has 'kmod-xyzw', which is to stay out",
+        "remove[6]: no feed of this target has 'kmod-usb-ledtrig-usbporte', which is to stay out"
+        " (did you mean 'kmod-usb-ledtrig-usbport'?)",
+    ]
     assert {"ppp", "firewall", "firewall4", "opkg", "apk-mbedtls"} <= names_of_any_release()
 
 

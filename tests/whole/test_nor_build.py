@@ -327,6 +327,22 @@ def test_the_command_changes_the_file_and_says_so(ask: Ask, project: Path, tree:
     assert call().returncode == 0
 
 
+def test_room_that_nobody_can_tell_of_is_told(ask: Ask, project: Path) -> None:
+    path = project / f"boards/{BOARD}.toml"
+    path.write_text(path.read_text().replace('"64M"', '"unknown"').replace(f"firmware = {FIRMWARE}\n", ""))
+    told: list[str] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Warned):
+            told.append(event.text)
+
+    plan_and_budgets(ask('[budget]\nflash_free = "1K"\nram_free = "1M"\n'), Log().also(watch))
+    assert told == [
+        f"budget.flash_free is not checked: what stays free of the flash of {BOARD} is not known",
+        f"budget.ram_free is not checked: what stays free of the RAM of {BOARD} is not known",
+    ]
+
+
 @pytest.mark.parametrize("answer", ["y", "", "no"])
 def test_somebody_at_a_terminal_is_asked(ask: Ask, project: Path, tree: Path, answer: str) -> None:
     code, variant = (0, "light") if answer == "y" else (2, "full")
