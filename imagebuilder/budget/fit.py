@@ -47,7 +47,7 @@ def fit(
     family of the interpreter may change too. A plan that fits gives an empty diff, and one that nothing makes
     fit too, with fits=False. Raises what resolve() raises for the plan as it is.
     """
-    trial = Trial(replace(situation, keep=situation.keep | situation.added), resolve, predict)
+    trial = Trial(replace(situation, keep=situation.keep | _meant(situation)), resolve, predict)
     best = _least(trial, any_interpreter=any_interpreter)
     done = best if best is not None else trial.start
     new = changed_text(text, situation, done.moves, board)
@@ -59,6 +59,15 @@ def fit(
         budget=done.budget,
         alternatives=advise(situation, resolve, predict),
     )
+
+
+def _meant(situation: Situation) -> frozenset[str]:
+    """What the config adds, and what that is a part of: `ppp` of `ppp-mod-pppoe`, which does not say that it
+    needs it (LEDE 17.01.7's index)."""
+    whole = {
+        name for name in situation.wish.add if any(each.startswith(f"{name}-") for each in situation.added)
+    }
+    return situation.added | whole
 
 
 def _least(trial: Trial, *, any_interpreter: bool) -> Tried | None:
