@@ -102,8 +102,9 @@ def _places(loaded: LoadedConfig, board: str, key: KeyPath) -> Iterator[tuple[To
 
 def check_starts(wish: Wish, tree: Tree, selected: Sequence[Selected]) -> None:
     """PlanError for an image from which somebody took what every device starts with. Another package that
-    provides it will do."""
+    provides it will do, and another busybox (`busybox-selinux`)."""
     there = {name for each in selected for name in (each.name, *each.package.provides)}
+    there |= {"busybox" for name in there if name.startswith("busybox-")}
     for name, reason in _STARTING.items():
         if name in wish.remove and name in tree.default_packages and name not in there:
             raise PlanError(f"'{name}' cannot be removed: {reason}", hint="take it out of packages.remove")

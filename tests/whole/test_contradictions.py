@@ -15,8 +15,11 @@ from imagebuilder.config.request import Request, requests
 from imagebuilder.contradictions import is_of
 from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.log import Event, Log, Note
+from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Tree, TreeError
+from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.resolution import PlanError
+from imagebuilder.rootfs.tree import EMPTY
 from tests.support.planning import plan_image
 
 BOARD = "tplink-tl-wr740n-v4"
@@ -166,6 +169,12 @@ def test_an_image_that_could_not_start(ask: Ask) -> None:
     with pytest.raises(PlanError, match="'busybox' cannot be removed: its shell") as caught:
         plan_image(ask('[packages]\nremove = ["busybox"]\n'), Log())
     assert caught.value.hint == "take it out of packages.remove"
+
+
+def test_another_busybox_in_its_place(ask: Ask, small_tree: Path) -> None:
+    write_ipk(small_tree / "packages", Package("busybox-selinux", "1"), EMPTY, epoch=1_700_000_000)
+    plan = plan_image(ask('[packages]\nadd = ["busybox-selinux"]\nremove = ["busybox"]\n'), Log())
+    assert "busybox" not in {each.name for each in plan.install}
 
 
 def test_boards_and_their_disks(library: Library) -> None:
