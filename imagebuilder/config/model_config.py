@@ -299,7 +299,8 @@ class Differences(Model):
     trust: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
         default=None,
         description="The SHA-256 of the ImageBuilder's archive, `sha256:` and 64 digits, which is then"
-        " trusted in place of a signature. Left out: its checksums must be signed by a trusted key.",
+        " trusted in place of a signature; one of this machine has to be that one too. Left out: its"
+        " checksums must be signed by a trusted key.",
     )
     python: Python = Field(
         default=Python(), description="Which Python goes in, and what of your own. Left out: no Python."

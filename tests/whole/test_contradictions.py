@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from imagebuilder.config.library import Library
 from imagebuilder.config.request import Request, requests
 from imagebuilder.contradictions import is_of
 from imagebuilder.errors import FaultsError, UserError
-from imagebuilder.log import Event, Log, Note
+from imagebuilder.host.fs import sha256_of
+from imagebuilder.log import Event, Log, Note, Warned
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Tree, TreeError
 from imagebuilder.packages.opkg.ipk import write_ipk
@@ -98,6 +100,26 @@ def test_what_a_tree_is_of(version: str, series: str, wanted: str, of_it: bool) 
         disables_services=True,
     )
     assert is_of(tree, wanted) is of_it
+
+
+def test_an_archive_that_is_not_the_trusted_one(ask: Ask, small_tree: Path, tmp_path: Path) -> None:
+    """Of a folder nobody can tell, and that is said."""
+    archive = tmp_path / "tree.tar.xz"
+    with tarfile.open(archive, "w:xz") as tar:
+        tar.add(small_tree, "tree")
+    asked = replace(ask(f'trust = "sha256:{"0" * 64}"\n'), imagebuilder=str(archive))
+    with pytest.raises(TreeError, match=f"is sha256:{sha256_of(archive)}, and config 'mine'"):
+        plan_image(asked, Log())
+    asked = replace(ask(f'trust = "sha256:{sha256_of(archive)}"\n'), imagebuilder=str(archive))
+    assert plan_image(asked, Log()).tree.version == "23.05.5"
+    told: list[str] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Warned):
+            told.append(event.text)
+
+    plan_image(replace(asked, imagebuilder=str(small_tree)), Log().also(watch))
+    assert told == [f"trust is of an archive, and {small_tree} is a folder: it is taken as given"]
 
 
 @pytest.mark.parametrize("place", ["[image]\n", f"[board.{BOARD}.image]\n"])
