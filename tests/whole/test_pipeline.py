@@ -145,18 +145,18 @@ def test_plan_and_make_command(
     add_config(
         "mine",
         'extends = "router"\n[python]\nvariant = "base"\n[packages]\nadd = ["tcpdump-mini"]\n'
-        'remove = ["rssileds"]\n[services]\ndisabled = ["cron"]\n'
+        'remove = ["ppp"]\n[services]\ndisabled = ["cron"]\n'
         '[image]\nextra_name = "x"\n',
     )
     plan = plan_image(request_for("mine"), Log())
     assert plan.make == (
         "image",
         "PROFILE=tplink_tl-wr740n-v4",
-        "PACKAGES=python3-base tcpdump-mini -rssileds",
+        "PACKAGES=python3-base tcpdump-mini -ppp",
         "EXTRA_IMAGE_NAME=x",
     )
-    assert plan.wanted.names == ("python3-base", "tcpdump-mini", "base-files", "busybox", "kernel")
-    assert plan.wanted.add["base-files"] == "the default packages of ath79/tiny"
+    wanted = ("python3-base", "tcpdump-mini", "base-files", "busybox", "kernel", "rssileds")
+    assert plan.wanted.names == wanted
     assert plan.wanted.add["rssileds"] == "the profile tplink_tl-wr740n-v4"
     assert plan.wanted.add["tcpdump-mini"].startswith("packages.add in ")
     assert plan.wanted.add["python3-base"].startswith('python.variant = "base" in ')
