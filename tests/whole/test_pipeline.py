@@ -157,6 +157,7 @@ def test_plan_and_make_command(
     )
     wanted = ("python3-base", "tcpdump-mini", "base-files", "busybox", "kernel", "rssileds")
     assert plan.wanted.names == wanted
+    assert plan.wanted.add["base-files"] == "the default packages of ath79/tiny"
     assert plan.wanted.add["rssileds"] == "the profile tplink_tl-wr740n-v4"
     assert plan.wanted.add["tcpdump-mini"].startswith("packages.add in ")
     assert plan.wanted.add["python3-base"].startswith('python.variant = "base" in ')
@@ -178,7 +179,7 @@ def test_plan_and_make_command(
         ),
         *("shaken", "back", "swaps", "disabled_services", "overlays", "make", "unchecked"),
     ]
-    assert shown["packages"] == ["python3-base", "tcpdump-mini", "-busybox"]
+    assert shown["packages"] == ["python3-base", "tcpdump-mini", "-ppp"]
     assert (shown["wanted"], shown["reasons"]) == (list(plan.wanted.add), plan.wanted.add)
     first, selected = shown["install"][0], plan.install[0]
     assert list(first) == [
