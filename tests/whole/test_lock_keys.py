@@ -252,6 +252,7 @@ SAMPLES: Mapping[str, Any] = {
     "overlay packages": ["dropbear", "tcpdump-mini"],
     "overlay modes": {"/etc/folder": "0700"},
     "overlay ignore": ["motd.plain"],
+    "overlay replaces": ["/etc/motd"],
     "overlay variables": {"text": {"default": "y"}, "word": {}},
     "overlay variables.default": "y",
     "overlay variables.secret": lambda document: with_value(document, ("variables", "word", "secret"), True),
