@@ -74,6 +74,7 @@ class Decided:
         return tree_digest(self.source, self.job.cache)
 
 
+_SUPPLIES_KEPT = 2
 HOW_TO_TELL = "say it in the board's file, or --accept-unchecked"
 
 
@@ -123,7 +124,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
     with log.step("plan"):
         check_processor([(each.overlay, each.folder) for each in inputs.overlays], job.tree.arch)
         known, profile = told_board(inputs.board, choose_profile(inputs.board, job.tree), job.tree)
-        supply = job.manager.open(job)
+        supply = _supply(request, job)
         supply.note_unusable(log)
         own = open_own(job, supply, locked.requirements if locked else None)
         for warning in own.python.warnings:
@@ -156,7 +157,11 @@ def _open(
         config = config.model_copy(update={"release": locked.parts.tree.version})
     source = find_tree(request, config, inputs.board, log)
     view = open_view(source.folder, work, log, sandbox=request.sandbox)
-    tree = read_tree(source.folder, view, request.cache, log, series=config.series)
+    tree = request.once.get(
+        "facts of a tree",
+        (source.folder, config.series),
+        lambda: read_tree(source.folder, view, request.cache, log, series=config.series),
+    )
     request.cache.mkdir(parents=True, exist_ok=True)
     job = Job(
         config=inputs.loaded.config,
@@ -172,6 +177,14 @@ def _open(
         mirrors=request.mirrors,
     )
     return source, job
+
+
+def _supply(request: Request, job: Job) -> Supply:
+    """What images of the tree can be made from: read once for all requests of a command that have the same
+    feeds from the same places. Only the last few are kept, since one has ten thousand packages."""
+    config = job.config
+    key = (job.tree.folder, job.tree.series, config.feed, config.mirror, job.mirrors)
+    return request.once.get("supply", key, lambda: job.manager.open(job), most=_SUPPLIES_KEPT)
 
 
 def _plan(

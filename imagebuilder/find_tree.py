@@ -33,15 +33,15 @@ class TreeSource:
 
 
 def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeSource:
-    """The tree to build with. TreeError if the config names none; what obtain_tree() and prepare_kit()
-    raise."""
+    """The tree to build with, which requests of one command that want the same share. TreeError if the config
+    names none; what obtain_tree() and prepare_kit() raise."""
     given = request.imagebuilder or config.imagebuilder
     if given is not None and "://" in given:
         require(["build", "genuine"])
-        return _fetched(given, request, config, log)
+        key = (given, config.trust, request.trusted_keys(config))
+        return request.once.get("tree at an address", key, lambda: _fetched(given, request, config, log))
     if given is not None:
-        folder = given_tree(given, request.cache, log)
-        check_tree(folder)
+        folder = request.once.get("given tree", given, lambda: _given(given, request.cache, log))
         require(["build", "genuine"])
         return TreeSource(folder, given, "a local tree, as given")
     edition = EDITIONS.get(config.release or "")
@@ -49,7 +49,9 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
         from imagebuilder.kit.prepare import prepare_kit  # noqa: PLC0415 - what makes a kit takes a while to load
 
         require(["build", "kit"])
-        kit = prepare_kit(edition, request.cache, log, offline=request.offline)
+        kit = request.once.get(
+            "kit", edition, lambda: prepare_kit(edition, request.cache, log, offline=request.offline)
+        )
         return TreeSource(kit, edition.release, f"made here from the packages of Debian {edition.debian}")
     if config.release is None:
         raise TreeError(
@@ -71,8 +73,15 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
         trust=config.trust,
         user_keys=request.trusted_keys(config),
         log=log,
+        once=request.once,
     )
     return _source(obtained)
+
+
+def _given(given: str, cache: Path, log: Log) -> Path:
+    folder = given_tree(given, cache, log)
+    check_tree(folder)
+    return folder
 
 
 def _fetched(address: str, request: Request, config: Config, log: Log) -> TreeSource:
