@@ -157,10 +157,11 @@ def _open(
         config = config.model_copy(update={"release": locked.parts.tree.version})
     source = find_tree(request, config, inputs.board, log)
     view = open_view(source.folder, work, log, sandbox=request.sandbox)
-    tree = request.once.get(
+    tree = request.shared.get(
         "facts of a tree",
         (source.folder, config.series),
-        lambda: read_tree(source.folder, view, request.cache, log, series=config.series),
+        lambda log: read_tree(source.folder, view, request.cache, log, series=config.series),
+        log,
     )
     request.cache.mkdir(parents=True, exist_ok=True)
     job = Job(
@@ -184,7 +185,11 @@ def _supply(request: Request, job: Job) -> Supply:
     feeds from the same places. Only the last few are kept, since one has ten thousand packages."""
     config = job.config
     key = (job.tree.folder, job.tree.series, config.feed, config.mirror, job.mirrors)
-    return request.once.get("supply", key, lambda: job.manager.open(job), most=_SUPPLIES_KEPT)
+
+    def opened(log: Log) -> Supply:
+        return job.manager.open(replace(job, log=log))
+
+    return request.shared.get("supply", key, opened, job.log, most=_SUPPLIES_KEPT)
 
 
 def _plan(

@@ -39,9 +39,11 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
     if given is not None and "://" in given:
         require(["build", "genuine"])
         key = (given, config.trust, request.trusted_keys(config))
-        return request.once.get("tree at an address", key, lambda: _fetched(given, request, config, log))
+        return request.shared.get(
+            "tree at an address", key, lambda log: _fetched(given, request, config, log), log
+        )
     if given is not None:
-        folder = request.once.get("given tree", given, lambda: _given(given, request.cache, log))
+        folder = request.shared.get("given tree", given, lambda log: _given(given, request.cache, log), log)
         require(["build", "genuine"])
         return TreeSource(folder, given, "a local tree, as given")
     edition = EDITIONS.get(config.release or "")
@@ -49,8 +51,11 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
         from imagebuilder.kit.prepare import prepare_kit  # noqa: PLC0415 - what makes a kit takes a while to load
 
         require(["build", "kit"])
-        kit = request.once.get(
-            "kit", edition, lambda: prepare_kit(edition, request.cache, log, offline=request.offline)
+        kit = request.shared.get(
+            "kit",
+            edition,
+            lambda log: prepare_kit(edition, request.cache, log, offline=request.offline),
+            log,
         )
         return TreeSource(kit, edition.release, f"made here from the packages of Debian {edition.debian}")
     if config.release is None:
@@ -73,7 +78,7 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
         trust=config.trust,
         user_keys=request.trusted_keys(config),
         log=log,
-        once=request.once,
+        once=request.shared,
     )
     return _source(obtained)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from imagebuilder.cli.guard import USER_FAULT, RefusedError, guarded
+from imagebuilder.cli.guard import USER_FAULT, Failure, RefusedError, attempted, guarded
 from imagebuilder.cli.many import of_each, show_each
 from imagebuilder.cli.options import AskedImages, BuiltImages, FetchedImages, PlannedImages
 
@@ -154,14 +155,13 @@ def lock(
         return
     asked = images.requests()
     outcomes = of_each(images, asked, lock_image, "locked")
-    written: dict[str, Path] = {}
     for name in dict.fromkeys(each.config for each in outcomes.all):
         entries = {each.board: each.found for each in outcomes.all if each.config == name and each.found}
-        if entries:
-            written[name] = write_lock(asked[0].library, name, entries)
-    if not images.as_json:
-        for path in written.values():
-            print(f"wrote {path}")
+        written = attempted(partial(write_lock, asked[0].library, name, entries)) if entries else None
+        if isinstance(written, Failure):
+            outcomes = outcomes.failed(name, written)
+        elif written is not None and not images.as_json:
+            print(f"wrote {written}")
     show_each(
         images,
         outcomes,

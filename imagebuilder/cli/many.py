@@ -69,6 +69,16 @@ class Outcomes(Generic[T]):
         several = len({each.config for each in self.all}) > 1
         return "/".join(filter(None, (outcome.config if several or not outcome.board else "", outcome.board)))
 
+    def failed(self, config: str, failure: Failure) -> Outcomes[T]:
+        """The same, where what was done for the boards of a config could not be kept."""
+        told = (
+            replace(each, state="failed", failure=failure)
+            if (each.config, each.state) == (config, "done")
+            else each
+            for each in self.all
+        )
+        return replace(self, all=tuple(told))
+
     def state(self, outcome: Outcome[T]) -> str:
         """Its state in one of the words `failed`, `interrupted`, `not run`, and that for what is done."""
         return self.done if outcome.state == "done" else outcome.state
@@ -77,11 +87,11 @@ class Outcomes(Generic[T]):
         """What `--json` prints of each. facts: of what the work gave."""
         return [
             {
-                **({} if each.found is None else facts(each.found)),
                 "config": each.config,
                 "board": each.board,
                 "state": self.state(each),
                 "seconds": round(each.seconds, 3),
+                **({} if each.found is None else facts(each.found)),
                 **({} if each.failure is None else each.failure.facts()),
             }
             for each in self.all
@@ -138,7 +148,9 @@ class _Several(Generic[T]):
         asked: Sequence[Request],
         work: Callable[[Request, Log], T],
     ) -> None:
-        self._outcomes, self._reporter, self._asked, self._work = outcomes, reporter, asked, work
+        from imagebuilder.config.request import sharing
+
+        self._outcomes, self._reporter, self._asked, self._work = outcomes, reporter, sharing(asked), work
         self._now = list(outcomes.all)
 
     def run(self, *, fail_fast: bool) -> Outcomes[T]:
@@ -202,6 +214,7 @@ def show_each(
         if outcomes.found:
             text(outcomes.found)
         if len(outcomes.all) > 1:
+            print()
             show.table(("board", "state", "seconds", ""), _rows(outcomes, detail))
     elif error is None:
         show.as_json(entries)

@@ -21,7 +21,8 @@ class Request:
     """What somebody asked for. imagebuilder: a tree's folder or archive, in place of the config's. mirrors:
     asked before the config's. offline: nothing is fetched. sandbox: make is shut in. locked: exactly what the
     config's lock says. release: in place of the config's release or ImageBuilder. accept_unchecked: images
-    that nobody can check are handed over too. once: what the requests of one command share, trees for one."""
+    that nobody can check are handed over too. once: where what it shares with others is kept, see sharing();
+    by default each use of a request looks at everything anew."""
 
     library: Library
     config: str
@@ -35,7 +36,7 @@ class Request:
     locked: bool = False
     release: str | None = None
     accept_unchecked: bool = False
-    once: Once = field(default_factory=Once, compare=False, repr=False)
+    once: Once | None = field(default=None, compare=False, repr=False)
 
     def config_name(self) -> str:
         """The config's own name, also where its file was given."""
@@ -52,6 +53,11 @@ class Request:
         if self.locked:
             raise UserError("--locked names a release already: leave out --release")
         return replace(self, release=release)
+
+    @property
+    def shared(self) -> Once:
+        """What others have had already, or nothing."""
+        return self.once or Once()
 
     def trusted_keys(self, config: Config) -> Path | None:
         """The folder of keys that the config trusts besides OpenWrt's own."""
@@ -70,7 +76,7 @@ def requests(
     mirrors: Sequence[str] = (),
 ) -> list[Request]:
     """One request for each board, those that are named or all that the config names; of several configs, for
-    each config and board. They share what they can. everything: where no config is named, all of the project
+    each config and board. everything: where no config is named, all of the project
     that name boards.
 
     One without a board stands for each of several configs whose faults keep its boards from being told:
@@ -104,6 +110,13 @@ def requests(
             named = [""]
         found += [replace(asked, config=name, board=each) for each in dict.fromkeys(named)]
     return found
+
+
+def sharing(asked: Sequence[Request]) -> list[Request]:
+    """The same requests, which find trees and secrets once for all of them: for one command, since what
+    changes meanwhile is not seen."""
+    once = Once()
+    return [replace(each, once=once) for each in asked]
 
 
 def _once_each(library: Library, configs: Sequence[str]) -> list[str]:

@@ -3,37 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 from imagebuilder.errors import UserError
+from imagebuilder.log import Event, Log, Warned
 
 T = TypeVar("T")
+
+
+@dataclass
+class _Had:
+    """warnings: what was warned of meanwhile."""
+
+    value: object = None
+    error: UserError | None = None
+    warnings: list[Warned] = field(default_factory=list)
+
+    def notice(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            self.warnings.append(event)
 
 
 class Once:
     """Keeps what was had, in memory, as long as the command runs. Not for several threads at once."""
 
     def __init__(self) -> None:
-        self._had: dict[tuple[str, Hashable], object] = {}
+        self._had: dict[tuple[str, Hashable], _Had] = {}
 
-    def get(self, what: str, key: Hashable, have: Callable[[], T], *, most: int | None = None) -> T:
-        """What `have` gives, called once for each `key` of a kind of thing. A UserError that it raises is
-        raised again each time: what could not be had once is not tried again for the next board.
+    def get(
+        self,
+        what: str,
+        key: Hashable,
+        have: Callable[[Log], T],
+        log: Log,
+        *,
+        most: int | None = None,
+    ) -> T:
+        """What `have` gives, called once for each `key` of a kind of thing; whoever takes it later is told
+        what it warned of. A UserError that it raises is raised again each time: what could not be had once is
+        not tried again for the next board.
 
         what: the kind of thing, whose type is always the same. most: how many of its kind are kept, for large
         things; the oldest goes first.
         """
         place = (what, key)
-        if place not in self._had:
+        had = self._had.get(place)
+        if had is None:
+            had = _Had()
             try:
-                self._had[place] = have()
+                had.value = have(log.also(had.notice))
             except UserError as error:
-                self._had[place] = error
+                had.error = error
+            self._had[place] = had
             self._drop(what, most)
-        found = self._had[place]
-        if isinstance(found, UserError):
-            raise found
-        return cast("T", found)
+        elif had.error is None:
+            for event in had.warnings:
+                log.emit(event)
+        if had.error is not None:
+            raise had.error
+        return cast("T", had.value)
 
     def _drop(self, what: str, most: int | None) -> None:
         mine = [place for place in self._had if place[0] == what]

@@ -80,20 +80,24 @@ def obtain_tree(
     pinned = parse_pin(trust) if trust is not None else None
     keys, once = trusted_keys(user_keys), once or Once()
     asked = tuple(mirrors)
-    with Downloads(cache, log, offline=offline, patience=patience) as downloads:
-        known = once.get("releases", (release, asked), lambda: releases_for(release, downloads, mirrors))
-        version = resolve_release(release, known, log)
-        profile = profile_for_release(board, version, known)
-        over = known.end_of_life(version)
-        if over is not None:
-            log.warn(over)
-        place = TargetPlace(version, profile.target)
-        found = once.get(
-            "tree of a target",
-            (place, asked, trust, user_keys),
-            lambda: _verified(downloads, mirrors, place, keys, pinned),
-        )
-        return replace(found, profile=profile)
+
+    def releases(log: Log) -> ReleaseList:
+        with Downloads(cache, log, offline=offline, patience=patience) as downloads:
+            return releases_for(release, downloads, mirrors)
+
+    def verified(log: Log) -> Obtained:
+        with Downloads(cache, log, offline=offline, patience=patience) as downloads:
+            return _verified(downloads, mirrors, place, keys, pinned)
+
+    known = once.get("releases", (release, asked), releases, log)
+    version = resolve_release(release, known, log)
+    profile = profile_for_release(board, version, known)
+    over = known.end_of_life(version)
+    if over is not None:
+        log.warn(over)
+    place = TargetPlace(version, profile.target)
+    found = once.get("tree of a target", (place, asked, trust, user_keys), verified, log)
+    return replace(found, profile=profile)
 
 
 def obtain_archive(

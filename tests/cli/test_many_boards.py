@@ -321,6 +321,43 @@ def test_locks_of_what_could_be_locked(call: Call, project: Path, small_tree: Pa
 
 
 @pytest.mark.usefixtures("boards")
+def test_a_lock_that_cannot_be_written_fails_the_boards_of_its_config(
+    call: Call, project: Path, small_tree: Path
+) -> None:
+    (project / "configs/mine.toml").write_text('extends = "router"\nboards = ["one"]\n')
+    (project / "locks").mkdir()
+    former = 'config = "fleet"\n[board.elsewhere]\n'
+    (project / "locks/fleet.lock").write_text(former)
+    code, said, _ = call("lock", "fleet", "mine", "--imagebuilder", small_tree, "--json")
+    assert code == 2
+    found = json.loads(said)["found"]
+    assert [each["state"] for each in found] == ["failed", "failed", "failed", "locked"]
+    assert {"is a lock of the form 1" in each["error"] for each in found[:3]} == {True}
+    assert (project / "locks/fleet.lock").read_text() == former
+    assert (project / "locks/mine.lock").is_file()
+
+
+@pytest.mark.usefixtures("boards")
+def test_a_command_for_a_secret_runs_once(
+    call: Call, project: Path, small_tree: Path, tmp_path: Path
+) -> None:
+    """It may ask somebody for a password."""
+    overlay = 'name = "wifi-client"\nvariables = { ssid = "x", key = { secret = "MANY_KEY" } }\n'
+    config = project / "configs/fleet.toml"
+    config.write_text(f"{config.read_text()}[[overlay]]\n{overlay}")
+    asks = f"echo asked >> {tmp_path}/asked; echo correct-horse"
+    (project / "secrets.toml").write_text(f'MANY_KEY = {{ command = ["sh", "-c", "{asks}"] }}\n')
+    code, said, told = call("build", "fleet", "--imagebuilder", small_tree, "--json")
+    assert code == 0, told
+    assert "correct-horse" not in said + told
+    assert (tmp_path / "asked").read_text() == "asked\n", told
+    (project / "secrets.toml").unlink()
+    code, said, _ = call("build", "fleet", "--imagebuilder", small_tree, "--json")
+    assert code == 2
+    assert ["MANY_KEY" in each["error"] for each in json.loads(said)["found"]] == [True] * 3
+
+
+@pytest.mark.usefixtures("boards")
 def test_images_that_are_built_twice_each(call: Call, small_tree: Path) -> None:
     argv = ("build", "fleet", "--imagebuilder", small_tree, "--check-reproducible", "--json")
     code, said, told = call(*argv, "--board", "one", "--board", "three")
@@ -335,7 +372,6 @@ def test_images_that_are_built_twice_each(call: Call, small_tree: Path) -> None:
 def test_which_images_are_asked_for(project: Path, boards: tuple[str, ...], tmp_path: Path) -> None:
     def asked(*configs: str, board: tuple[str, ...] = (), everything: bool = False) -> list[tuple[str, str]]:
         found = requests(project, configs, board=board, everything=everything)
-        assert len({id(each.once) for each in found}) == 1
         return [(each.config_name(), each.board) for each in found]
 
     (project / "configs/mine.toml").write_text('extends = "router"\nboards = ["two"]\n')
