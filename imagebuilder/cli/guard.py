@@ -111,16 +111,22 @@ class Failure:
 
 
 def attempted(work: Callable[[], T]) -> T | Failure:
-    """What the work gives, or why it gives nothing."""
+    """What the work gives, or why it gives nothing; of that nothing of the work is kept."""
     try:
         return work()
     except UserError as error:
-        return Failure(error, USER_FAULT)
+        return Failure(_alone(error), USER_FAULT)
     except Exception as error:  # noqa: BLE001 - as above: a bug that one image meets costs no other
         told = _not_ours(error)
         if told is not None:
-            return Failure(told, USER_FAULT)
+            return Failure(_alone(told), USER_FAULT)
         return Failure(_our_fault(error), OUR_FAULT, traceback.format_exc())
+
+
+def _alone(error: UserError) -> UserError:
+    """The error without the frames in which it was raised, and all that those hold: trees, packages."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _our_fault(error: Exception) -> UserError:

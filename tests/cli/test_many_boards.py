@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 
 from imagebuilder import build, decide
 from imagebuilder.cli import main
+from imagebuilder.cli.guard import Failure, attempted
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import UserError
 from imagebuilder.log import Log
@@ -389,6 +392,44 @@ def test_which_images_are_asked_for(project: Path, boards: tuple[str, ...], tmp_
         asked("fleet", "flete")
     with pytest.raises(UserError, match="no config is named"):
         asked()
+
+
+@pytest.mark.usefixtures("boards")
+def test_a_board_alone_is_told_as_ever(call: Call, project: Path, small_tree: Path) -> None:
+    code, said, told = call("build", "fleet", "--board", "one", "--imagebuilder", small_tree)
+    assert code == 0, told
+    assert told.startswith("tree: ")
+    assert "state" not in said
+    break_two(project)
+    argv = ("build", "fleet", "--board", "two", "--imagebuilder", small_tree)
+    code, said, told = call(*argv)
+    assert (code, said) == (2, "")
+    assert "\nerror: " in told
+    assert "'nobody_gives_this' is undefined\nhint: " in told
+    document = json.loads(call(*argv, "--json")[1])
+    assert "'nobody_gives_this' is undefined" in document["error"]
+    assert [each["state"] for each in document["found"]] == ["failed"]
+
+
+def test_an_error_that_is_kept_holds_nothing_of_the_work() -> None:
+    class Large:
+        pass
+
+    held: list[weakref.ref[Large]] = []
+
+    def work() -> None:
+        large = Large()
+        held.append(weakref.ref(large))
+        try:
+            raise ValueError("inner")
+        except ValueError as error:
+            raise UserError("it failed", hint="mend it") from error
+
+    failed = attempted(work)
+    gc.collect()
+    assert isinstance(failed, Failure)
+    assert (failed.error.message, failed.error.hint, failed.code) == ("it failed", "mend it", 2)
+    assert held[0]() is None
 
 
 def test_what_cannot_be_meant(call: Call) -> None:
