@@ -176,6 +176,7 @@ def _open(
         log=log,
         offline=request.offline,
         mirrors=request.mirrors,
+        given_up=None if request.once is None else request.once.given_up,
     )
     return source, job
 

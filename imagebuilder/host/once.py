@@ -30,6 +30,7 @@ class Once:
 
     def __init__(self) -> None:
         self._had: dict[tuple[str, Hashable], _Had] = {}
+        self.given_up: set[str] = set()  # servers that did not answer: see host.transfer.Transfers
 
     def get(
         self,

@@ -81,12 +81,15 @@ def obtain_tree(
     keys, once = trusted_keys(user_keys), once or Once()
     asked = tuple(mirrors)
 
+    def opened(log: Log) -> Downloads:
+        return Downloads(cache, log, offline=offline, patience=patience, given_up=once.given_up)
+
     def releases(log: Log) -> ReleaseList:
-        with Downloads(cache, log, offline=offline, patience=patience) as downloads:
+        with opened(log) as downloads:
             return releases_for(release, downloads, mirrors)
 
     def verified(log: Log) -> Obtained:
-        with Downloads(cache, log, offline=offline, patience=patience) as downloads:
+        with opened(log) as downloads:
             return _verified(downloads, mirrors, place, keys, pinned)
 
     known = once.get("releases", (release, asked), releases, log)

@@ -17,11 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder import build, decide
+from imagebuilder import ask, build, decide
 from imagebuilder.cli import main
 from imagebuilder.cli.guard import Failure, attempted
+from imagebuilder.config.library import Library
+from imagebuilder.config.lock import read_lock
+from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import UserError
+from imagebuilder.host.fs import sha256_of
 from imagebuilder.log import Log
 from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.server import archive, obtain
@@ -278,6 +282,49 @@ def test_one_tree_is_unpacked_and_read_once_for_all_boards(
     assert code == 0, told
     assert read == {"asked": 2, "packages": 2}
     assert [each["images"] for each in json.loads(said)] == [each["images"] for each in entries]
+
+
+@pytest.mark.usefixtures("boards")
+def test_the_tree_of_a_release_too(
+    call: Call, project: Path, small_tree: Path, tmp_path: Path, read: Counter[str]
+) -> None:
+    folder = tmp_path / "mirror/releases/23.05.5/targets/ath79/tiny"
+    folder.mkdir(parents=True)
+    name = "openwrt-imagebuilder-23.05.5-ath79-tiny.Linux-x86_64"
+    with tarfile.open(folder / f"{name}.tar.xz", "w:xz") as tar:
+        tar.add(small_tree, name)
+    pin = f'trust = "sha256:{sha256_of(folder / f"{name}.tar.xz")}"\n'
+    config = project / "configs/fleet.toml"
+    config.write_text(f'{config.read_text()}release = "23.05.5"\n{pin}')
+    code, said, told = call("fetch", "fleet", "--mirror", tmp_path / "mirror", "--json")
+    assert code == 0, told
+    assert list(states(json.loads(said)).values()) == ["fetched"] * 3
+    assert read == {"looked for": 1, "unpacked": 1, "asked": 1, "packages": 1}
+
+
+@pytest.mark.usefixtures("boards")
+def test_what_was_locked_before_an_interruption_is_written(
+    call: Call, project: Path, small_tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock_image = ask.lock_image
+
+    def work(request: Request, log: Log) -> LockedBoard:
+        if request.board == "two":
+            raise KeyboardInterrupt
+        return lock_image(request, log)
+
+    monkeypatch.setattr(ask, "lock_image", work)
+    code, said, told = call("lock", "fleet", "--imagebuilder", small_tree)
+    assert code == 130
+    assert told.endswith(
+        "interrupted: 1 of 3 locked, 2 not run\n"
+        "hint: what was finished stays; the same command can simply be run again\n"
+    )
+    rows = [line.split()[:2] for line in said.splitlines()[-3:]]
+    assert rows == [["one", "locked"], ["two", "interrupted"], ["three", "not"]]
+    lock = read_lock(Library(project), "fleet")
+    assert lock is not None
+    assert list(lock.board) == ["one"]
 
 
 @pytest.mark.usefixtures("boards")
