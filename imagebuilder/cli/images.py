@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from imagebuilder.cli.guard import USER_FAULT, Failure, RefusedError, attempted, guarded
+from imagebuilder.cli.guard import USER_FAULT, Failure, RefusedError, guarded
 from imagebuilder.cli.many import of_each, show_each
 from imagebuilder.cli.options import AskedImages, BuiltImages, FetchedImages, PlannedImages
+from imagebuilder.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,11 +157,15 @@ def lock(
     outcomes = of_each(images, asked, lock_image, "locked")
     for name in dict.fromkeys(each.config for each in outcomes.all):
         entries = {each.board: each.found for each in outcomes.all if each.config == name and each.found}
-        written = attempted(partial(write_lock, asked[0].library, name, entries)) if entries else None
-        if isinstance(written, Failure):
-            outcomes = outcomes.failed(name, written)
-        elif written is not None and not images.as_json:
-            print(f"wrote {written}")
+        if not entries:
+            continue
+        try:
+            written = write_lock(asked[0].library, name, entries)
+        except UserError as error:
+            outcomes = outcomes.failed(name, Failure(error, USER_FAULT))
+        else:
+            if not images.as_json:
+                print(f"wrote {written}")
     show_each(
         images,
         outcomes,
