@@ -18,6 +18,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.cache import cache_disk_errors
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.host.handover import alone, temporary_folder, write_whole
+from imagebuilder.host.once import Once
 from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.log import Log
@@ -107,15 +108,15 @@ def fetch_image(request: Request, log: Log) -> tuple[Plan, Budgets]:
             found.check_libraries(laid.packages, None)
             check_services_laid(inputs, found, laid.packages)
         with log.step("measure"):
-            return found.plan, _measured(inputs, found)
+            return found.plan, _measured(inputs, found, request.shared)
 
 
-def _measured(inputs: Inputs, found: Decided) -> Budgets:
+def _measured(inputs: Inputs, found: Decided, once: Once) -> Budgets:
     """The budgets with the root file system as the tree's own mksquashfs packs it, where that can be done."""
     budgeting, job = found.budgeting, found.job
     if isinstance(budgeting, str):
         return found.budgets
-    over = staged(inputs.loaded.config, inputs.overlays, job.root).tree
+    over = staged(inputs.loaded.config, inputs.overlays, job.root, once=once).tree
     size = measured_bytes(job, found.supply, found.plan.install, over, budgeting.said.squashfs)
     if size is None:
         return found.budgets

@@ -101,7 +101,7 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
         with log.step("fetch"):
             laid = lay_packages(decided.job, decided.supply, plan.install, decided.local)
         with log.step("stage"):
-            overlays = _stage(request.library.root, inputs, decided, laid.packages, workspace.work)
+            overlays = _stage(request, inputs, decided, laid.packages, workspace.work)
             check_locked(inputs, decided, laid.made)
             check_contents(decided.job, decided.supply, laid.packages, overlays.tree, plan.wish)
             decided.check_libraries(laid.packages, overlays.tree)
@@ -173,12 +173,13 @@ def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | 
 
 
 def _stage(
-    project: Path, inputs: Inputs, decided: Decided, packages: Sequence[Selected], work: Path
+    request: Request, inputs: Inputs, decided: Decided, packages: Sequence[Selected], work: Path
 ) -> Staged:
     """The overlays, rendered with their variables and secrets, in `files`."""
     job, log = decided.job, decided.job.log
     there = package_paths(job, decided.supply, packages) if inputs.overlays else {}
-    found = staged(inputs.loaded.config, inputs.overlays, project, there)
+    root, once = request.library.root, request.shared
+    found = staged(inputs.loaded.config, inputs.overlays, root, there, once)
     for line in check_overlays(found, inputs.overlays, packages, there):
         log.warn(line)
     for each in inputs.overlays:

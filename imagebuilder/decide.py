@@ -91,6 +91,7 @@ class Decided:
             check_libraries(self.job, self.supply, going, EMPTY if over is None else over, known)
 
 
+_SUPPLIES_KEPT = 2
 HOW_TO_TELL = "say it in the board's file, or --accept-unchecked"
 
 
@@ -141,7 +142,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         check_processor([(each.overlay, each.folder) for each in inputs.overlays], job.tree.arch)
         known, profile = told_board(inputs.board, choose_profile(inputs.board, job.tree), job.tree)
         check_partsize(inputs.loaded, inputs.board, job.tree, log)
-        supply = job.manager.open(job)
+        supply = _supply(request, job)
         supply.note_unusable(log)
         own = open_own(job, supply, locked.requirements if locked else None, _laid(inputs))
         for warning in own.python.warnings:
@@ -229,7 +230,12 @@ def _open(
         config = config.model_copy(update={"release": locked.parts.tree.version})
     source = find_tree(request, config, inputs.board, log)
     view = open_view(source.folder, work, log, sandbox=request.sandbox)
-    tree = read_tree(source.folder, view, request.cache, log, series=config.series)
+    tree = request.shared.get(
+        "facts of a tree",
+        (source.folder, config.series),
+        lambda log: read_tree(source.folder, view, request.cache, log, series=config.series),
+        log,
+    )
     if request.imagebuilder or config.imagebuilder:
         check_release(inputs.loaded, tree, source.given, asked=request.release)
     request.cache.mkdir(parents=True, exist_ok=True)
@@ -245,8 +251,21 @@ def _open(
         log=log,
         offline=request.offline,
         mirrors=request.mirror_places(config),
+        given_up=None if request.once is None else request.once.given_up,
     )
     return source, job
+
+
+def _supply(request: Request, job: Job) -> Supply:
+    """What images of the tree can be made from: read once for all requests of a command that have the same
+    feeds from the same places. Only the last few are kept, since one has ten thousand packages."""
+    config = job.config
+    key = (job.tree.folder, job.tree.series, config.feed, config.mirror, job.mirrors)
+
+    def opened(log: Log) -> Supply:
+        return job.manager.open(replace(job, log=log))
+
+    return request.shared.get("supply", key, opened, job.log, most=_SUPPLIES_KEPT)
 
 
 def _plan(

@@ -37,16 +37,20 @@ class TreeSource:
 
 
 def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeSource:
-    """The tree to build with. TreeError if the config names none; what obtain_tree() and prepare_kit()
-    raise."""
+    """The tree to build with, which requests of one command that want the same share. TreeError if the config
+    names none; what obtain_tree() and prepare_kit() raise."""
     given = request.tree_given(config)
     if given is not None and "://" in given:
         require(["build", "genuine"])
-        return _fetched(given, request, config, log)
+        key = (given, config.trust, request.trusted_keys(config))
+        return request.shared.get(
+            "tree at an address", key, lambda log: _fetched(given, request, config, log), log
+        )
     if given is not None:
-        trust = _local_trust(given, config, log)
-        folder = given_tree(given, request.cache, log)
-        check_tree(folder)
+        trust = request.shared.get(
+            "trust in a tree", (given, config.trust), lambda log: _local_trust(given, config, log), log
+        )
+        folder = request.shared.get("given tree", given, lambda log: _given(given, request.cache, log), log)
         require(["build", "genuine"])
         return TreeSource(folder, given, trust)
     edition = EDITIONS.get(config.release or "")
@@ -54,7 +58,12 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
         from imagebuilder.kit.prepare import kit_digest, prepare_kit  # noqa: PLC0415 - it takes a while to load
 
         require(["build", "kit"])
-        kit = prepare_kit(edition, request.cache, log, offline=request.offline)
+        kit = request.shared.get(
+            "kit",
+            edition,
+            lambda log: prepare_kit(edition, request.cache, log, offline=request.offline),
+            log,
+        )
         trust = f"made here from the packages of Debian {edition.debian}"
         return TreeSource(kit, edition.release, trust, kit_digest(kit))
     if config.release is None:
@@ -77,6 +86,7 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
         trust=config.trust,
         user_keys=request.trusted_keys(config),
         log=log,
+        once=request.shared,
     )
     return _source(obtained)
 
@@ -97,6 +107,12 @@ def _local_trust(given: str, config: Config, log: Log) -> str:
             hint="give that archive, or leave `trust` out of the config",
         )
     return "its SHA-256 is the one that the config trusts"
+
+
+def _given(given: str, cache: Path, log: Log) -> Path:
+    folder = given_tree(given, cache, log)
+    check_tree(folder)
+    return folder
 
 
 def _fetched(address: str, request: Request, config: Config, log: Log) -> TreeSource:

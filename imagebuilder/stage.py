@@ -12,6 +12,7 @@ from pathlib import Path
 
 from imagebuilder.config.model_config import Config
 from imagebuilder.config.overlay import LoadedOverlay, OverlayError
+from imagebuilder.host.once import Once
 from imagebuilder.model.filespec import FilespecRecord, overlay_rules
 from imagebuilder.model.package import Selected
 from imagebuilder.rootfs.files import entry_digest
@@ -37,12 +38,14 @@ def staged(
     overlays: Sequence[LoadedOverlay],
     project: Path,
     there: Mapping[str, int] | None = None,
+    once: Once | None = None,
 ) -> Staged:
     """All of it, as it goes into the image. there: what packages bring, where it is known, as
-    check_contents.package_paths() has it. SecretError, OverlayError, FilespecError."""
+    check_contents.package_paths() has it. once: as for LoadedOverlay.values(). SecretError, OverlayError,
+    FilespecError."""
 
     def laid(each: LoadedOverlay) -> OverlayFiles:
-        values, secret = each.values(project), each.hidden().keys()
+        values, secret = each.values(project, once), each.hidden().keys()
         return overlay_tree(each.overlay, each.folder, values, secret=secret, there=there)
 
     return _staged(config, overlays, laid)

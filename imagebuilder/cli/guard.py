@@ -9,7 +9,8 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from imagebuilder.cli.options import expanded, gathered
 from imagebuilder.cli.output import UnprintableError, give_up, unprintable
@@ -24,23 +25,30 @@ NOT_TRIED = 75
 INTERRUPTED = 130
 TERMINATED = 143
 NOBODY_READS = 141  # as a program that SIGPIPE ends, `| head` for one
+T = TypeVar("T")
 _OUR_FAULT = "this is a fault of the builder, not yours: please report it with the lines above"
 
 
 class RefusedError(UserError):
     """What a command found is an error. found: the facts that it prints in any case, which --json puts into
-    the error's own document, so that there is one."""
+    the error's own document, so that there is one. code: what the process ends with; kind: the word before
+    the message."""
 
-    def __init__(self, error: UserError, found: object) -> None:
+    def __init__(
+        self, error: UserError, found: Any, *, code: int = USER_FAULT, kind: str = "error: "
+    ) -> None:
         super().__init__(error.message, hint=error.hint)
-        self.found = found
+        self.found, self.code, self.kind = found, code, kind
+        self.faults = error.faults if isinstance(error, FaultsError) else ()
+        for note in getattr(error, "__notes__", ()):
+            self.add_note(note)
 
 
 class NotTriedError(UserError):
     """What a command was to try cannot be tried here, or could not be fetched: nothing is said of it."""
 
 
-class _TerminatedError(BaseException):
+class TerminatedError(BaseException):
     """SIGTERM arrived: unwind, so that programs are stopped and folders removed."""
 
 
@@ -59,6 +67,9 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
                 command(**gathered(groups, options))
             finally:
                 sys.stdout.flush()  # while it can still be told from a fault that nobody reads it
+        except RefusedError as error:
+            report(error, as_json=as_json, kind=error.kind)
+            sys.exit(error.code)
         except UserError as error:
             report(error, as_json=as_json)
             sys.exit(NOT_TRIED if isinstance(error, NotTriedError) else USER_FAULT)
@@ -66,7 +77,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             again = "the same command can simply be run again"
             report(UserError(f"interrupted; nothing was handed over, and {again}"), as_json=as_json, kind="")
             sys.exit(INTERRUPTED)
-        except _TerminatedError:
+        except TerminatedError:
             report(UserError("terminated; nothing was handed over"), as_json=as_json, kind="")
             sys.exit(TERMINATED)
         except Exception as error:  # noqa: BLE001 - the last stop: whatever arrives here is a bug of ours
@@ -76,13 +87,50 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
                 sys.exit(USER_FAULT)
             traceback.print_exc()
             if as_json:
-                _print_document(UserError(f"{type(error).__name__}: {error}", hint=_OUR_FAULT), [])
+                _print_document(_our_fault(error))
             _say(_OUR_FAULT)
             sys.exit(OUR_FAULT)
 
     wrapper.__signature__ = signature  # type: ignore[attr-defined]
     wrapper.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
     return wrapper
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one of several images was not made, and the exit code that this alone would give. trace: where in
+    the builder, of a fault of its own."""
+
+    error: UserError
+    code: int
+    trace: str = ""
+
+    def facts(self) -> dict[str, object]:
+        """What `--json` says of it."""
+        return {**error_facts(self.error), "exit_code": self.code}
+
+
+def attempted(work: Callable[[], T]) -> T | Failure:
+    """What the work gives, or why it gives nothing; of that nothing of the work is kept."""
+    try:
+        return work()
+    except UserError as error:
+        return Failure(_alone(error), USER_FAULT)
+    except Exception as error:  # noqa: BLE001 - as above: a bug that one image meets costs no other
+        told = _not_ours(error)
+        if told is not None:
+            return Failure(_alone(told), USER_FAULT)
+        return Failure(_our_fault(error), OUR_FAULT, traceback.format_exc())
+
+
+def _alone(error: UserError) -> UserError:
+    """The error without the frames in which it was raised, and all that those hold: trees, packages."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+def _our_fault(error: Exception) -> UserError:
+    return UserError(f"{type(error).__name__}: {error}", hint=_OUR_FAULT)
 
 
 def _not_ours(error: Exception) -> UserError | None:
@@ -112,28 +160,37 @@ def _nobody_reads() -> bool:
 
 
 def _terminate(_number: int, _frame: object) -> None:
-    raise _TerminatedError
+    raise TerminatedError
 
 
-def _print_document(error: UserError, notes: list[str]) -> None:
+def error_facts(error: UserError) -> dict[str, object]:
+    """An error for machines."""
+    faults = error.faults if isinstance(error, FaultsError | RefusedError) else ()
+    notes = getattr(error, "__notes__", [])
+    return {"error": error.message, "hint": error.hint, "notes": notes, "faults": faults}
+
+
+def error_lines(error: UserError, kind: str = "error: ") -> list[str]:
+    """What is said of an error: what went wrong, and what to do next. kind: what the first line begins
+    with."""
+    hint = [f"hint: {error.hint}"] if error.hint else []
+    return [f"{kind}{error.message}", *getattr(error, "__notes__", ()), *hint]
+
+
+def _print_document(error: UserError) -> None:
     """The one document that a command with --json prints when it fails."""
     from imagebuilder.cli import show
 
-    faults = error.faults if isinstance(error, FaultsError) else ()
-    facts = {"error": error.message, "hint": error.hint, "notes": notes, "faults": faults}
+    facts = error_facts(error)
     show.as_json({**facts, "found": error.found} if isinstance(error, RefusedError) else facts)
 
 
 def report(error: UserError, *, as_json: bool = False, kind: str = "error: ") -> None:
     """Say what went wrong, and what to do next, on standard error; as JSON on standard output too."""
-    notes = getattr(error, "__notes__", [])
     if as_json:
-        _print_document(error, notes)
-    _say(f"{kind}{error.message}")
-    for note in notes:
-        _say(note)
-    if error.hint:
-        _say(f"hint: {error.hint}")
+        _print_document(error)
+    for line in error_lines(error, kind):
+        _say(line)
 
 
 def _say(text: str) -> None:

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from imagebuilder.cli.guard import USER_FAULT, RefusedError, guarded
+from imagebuilder.cli.guard import USER_FAULT, Failure, RefusedError, guarded
+from imagebuilder.cli.many import of_each, show_each
 from imagebuilder.cli.options import AskedImages, BuiltImages, DecidedImages, FetchedImages
 from imagebuilder.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from imagebuilder.config.request import Request
     from imagebuilder.config.toml import TomlFile
     from imagebuilder.log import Log
-    from imagebuilder.model.budget import Fit
+    from imagebuilder.model.budget import Budgets, Fit
+    from imagebuilder.model.result import Result
+    from imagebuilder.tree.plan import Plan
 
 
 @guarded
@@ -25,18 +30,22 @@ def build(
         bool, typer.Option("--check-reproducible", help="Build twice; the images must be the same.")
     ] = False,
 ) -> None:
-    """Build the images of a config, for each of its boards."""
+    """Build the images of configs, for each of their boards."""
     from imagebuilder.build import build_image, build_twice
     from imagebuilder.cli import show
 
-    with images.asked() as (asked, log):
-        work = build_twice if check_reproducible else build_image
-        built = [work(request, log) for request in asked]
-    if images.as_json:
-        show.as_json([{"folder": place, **result.model_dump(mode="json")} for place, result in built])
-    else:
-        for place, result in built:
-            show.result(place, result)
+    def text(built: list[tuple[Path, Result]]) -> None:
+        for each in built:
+            show.result(*each)
+
+    work = build_twice if check_reproducible else build_image
+    show_each(
+        images,
+        of_each(images, images.requests(), work, "built"),
+        facts=lambda built: {"folder": built[0], **built[1].model_dump(mode="json")},
+        text=text,
+        detail=lambda built: str(built[0]),
+    )
 
 
 @guarded
@@ -52,30 +61,39 @@ def plan(
     yes: Annotated[bool, typer.Option("--yes", help="With --fit: change the config without asking.")] = False,
 ) -> None:
     """Show what would be built: packages and why, flash and RAM, and the make command; 2 if it cannot fit."""
-    from imagebuilder.ask import plan_and_budgets
-    from imagebuilder.budget.budget import BudgetError, refusal
     from imagebuilder.cli import show
+
+    def text(planned: list[tuple[Plan, Budgets]]) -> None:
+        for each in planned:
+            show.plan(*each)
 
     if yes and not (fit or fit_any):
         raise UserError("--yes says that --fit may write", hint="give it with --fit or --fit-any")
-    as_json = images.as_json
-    for request in images.requests() if fit or fit_any else ():
+    asked = images.requests()
+    for request in asked if fit or fit_any else ():
         with images.reporter() as log:
             file, found = _fitting(request, log, any_interpreter=fit_any)
         if found.diff:
-            _change(file, found, yes=yes, to=sys.stderr if as_json else sys.stdout)
-    with images.asked() as (asked, log):
-        plans = [plan_and_budgets(request, log) for request in asked]
-    facts = [show.plan_facts(each, budgets) for each, budgets in plans] if as_json else []
-    errors = list(filter(None, (refusal(each, budgets) for each, budgets in plans)))
-    if as_json and not errors:
-        show.as_json(facts)
-    elif not as_json:
-        for each, budgets in plans:
-            show.plan(each, budgets)
-    if errors:
-        whole = BudgetError("\n".join(each.message for each in errors), hint=errors[0].hint)
-        raise RefusedError(whole, facts)
+            _change(file, found, yes=yes, to=sys.stderr if images.as_json else sys.stdout)
+    show_each(
+        images,
+        of_each(images, asked, _plan, "planned"),
+        facts=lambda planned: show.plan_facts(*planned),
+        text=text,
+        detail=lambda _: "",
+    )
+
+
+def _plan(request: Request, log: Log) -> tuple[Plan, Budgets]:
+    """RefusedError with both for what cannot fit."""
+    from imagebuilder.ask import plan_and_budgets
+    from imagebuilder.budget.budget import refusal
+
+    found = plan_and_budgets(request, log)
+    error = refusal(*found)
+    if error is not None:
+        raise RefusedError(error, found)
+    return found
 
 
 def _fitting(request: Request, log: Log, *, any_interpreter: bool) -> tuple[TomlFile, Fit]:
@@ -121,28 +139,32 @@ def _agreed(question: str) -> bool:
 
 @guarded
 def fetch(images: FetchedImages) -> None:
-    """Fetch all that building a config takes, so that it can be built --offline later."""
+    """Fetch all that building configs takes, so that they can be built --offline later."""
     from imagebuilder.ask import fetch_image
     from imagebuilder.cli import show
 
-    with images.asked() as (asked, log):
-        plans, budgets = zip(*(fetch_image(request, log) for request in asked), strict=True)
-    rows = [
-        {
-            "config": each.config,
-            "board": each.board,
-            "tree": f"{each.tree.distribution} {each.tree.version}",
-            "packages": sum(1 for package in each.install if package.feed),
-            "bytes": sum(one.package.size for one in each.install if one.feed),
-        }
-        for each in plans
-    ]
-    if images.as_json:
-        show.as_json([{**row, "budgets": budget} for row, budget in zip(rows, budgets, strict=True)])
-        return
-    show.rows(rows)
-    for each in budgets:
-        show.budget(each)
+    def text(found: list[tuple[Plan, Budgets]]) -> None:
+        show.rows([_fetched(each) for each, _ in found])
+        for _, budgets in found:
+            show.budget(budgets)
+
+    show_each(
+        images,
+        of_each(images, images.requests(), fetch_image, "fetched"),
+        facts=lambda found: {**_fetched(found[0]), "budgets": found[1]},
+        text=text,
+        detail=lambda _: "",
+    )
+
+
+def _fetched(plan: Plan) -> dict[str, str | int]:
+    return {
+        "config": plan.config,
+        "board": plan.board,
+        "tree": f"{plan.tree.distribution} {plan.tree.version}",
+        "packages": sum(1 for package in plan.install if package.feed),
+        "bytes": sum(one.package.size for one in plan.install if one.feed),
+    }
 
 
 @guarded
@@ -152,46 +174,60 @@ def lock(
         bool, typer.Option("--check", help="Write nothing; fail if a fresh lock would differ.")
     ] = False,
 ) -> None:
-    """Write down exactly what a config's images are made of, in locks/CONFIG.lock."""
-    from imagebuilder.ask import compare_lock, lock_image
-    from imagebuilder.cli import show
+    """Write down exactly what configs' images are made of, in locks/CONFIG.lock."""
+    from imagebuilder.ask import lock_image
     from imagebuilder.config.lock import write_lock
 
-    with images.asked() as (asked, log):
-        if check:
-            changes = {request.board: compare_lock(request, log) for request in asked}
-        else:
-            entries = {request.board: lock_image(request, log) for request in asked}
-            written = write_lock(asked[0].library, asked[0].config_name(), entries)
-    if not check:
-        facts = {
-            "file": written,
-            "boards": {name: len(entry.parts.package) for name, entry in entries.items()},
-        }
-        show.as_json(facts) if images.as_json else print(f"wrote {written}")
+    if check:
+        if any(_compare(images)):
+            sys.exit(USER_FAULT)
         return
-    _show_changes(changes, as_json=images.as_json)
-    if any(changes.values()):
-        sys.exit(USER_FAULT)
+    asked = images.requests()
+    outcomes = of_each(images, asked, lock_image, "locked")
+    for name in dict.fromkeys(each.config for each in outcomes.all):
+        entries = {each.board: each.found for each in outcomes.all if each.config == name and each.found}
+        if not entries:
+            continue
+        try:
+            written = write_lock(asked[0].library, name, entries)
+        except UserError as error:
+            outcomes = outcomes.failed(name, Failure(error, USER_FAULT))
+        else:
+            if not images.as_json:
+                print(f"wrote {written}")
+    show_each(
+        images,
+        outcomes,
+        facts=lambda entry: {"packages": len(entry.parts.package)},
+        text=lambda _: None,
+        detail=lambda entry: f"{len(entry.parts.package)} packages",
+    )
 
 
 @guarded
 def outdated(images: AskedImages) -> None:
-    """List what a fresh lock of a config would change."""
+    """List what a fresh lock of configs would change."""
+    _compare(images)
+
+
+def _compare(images: AskedImages) -> list[str]:
+    """Show what a fresh lock would change, and give all of it."""
     from imagebuilder.ask import compare_lock
 
-    with images.asked() as (asked, log):
-        changes = {request.board: compare_lock(request, log) for request in asked}
-    _show_changes(changes, as_json=images.as_json)
+    outcomes = of_each(images, images.requests(), compare_lock, "compared")
 
+    def text(_: list[tuple[str, ...]]) -> None:
+        for each in outcomes.all:
+            if each.found is not None:
+                print(f"{outcomes.name(each)}: {'' if each.found else 'nothing would change'}".rstrip())
+                for line in each.found:
+                    print(f"  {line}")
 
-def _show_changes(changes: dict[str, tuple[str, ...]], *, as_json: bool) -> None:
-    from imagebuilder.cli import show
-
-    if as_json:
-        show.as_json(changes)
-        return
-    for board, lines in changes.items():
-        print(f"{board}: {'nothing would change' if not lines else ''}".rstrip())
-        for line in lines:
-            print(f"  {line}")
+    show_each(
+        images,
+        outcomes,
+        facts=lambda changes: {"changes": changes},
+        text=text,
+        detail=lambda changes: f"{len(changes)} changes" if changes else "nothing would change",
+    )
+    return [line for changes in outcomes.found for line in changes]

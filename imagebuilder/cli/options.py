@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -72,6 +72,27 @@ ConfigName = Annotated[
     typer.Argument(
         metavar="CONFIG|PATH", help="A config's name, or the path of its file.", autocompletion=_configs
     ),
+]
+ConfigNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="CONFIG|PATH...",
+        help="Configs by their names, or the paths of their files.",
+        autocompletion=_configs,
+    ),
+]
+BoardNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--board", "-b", help="For this board only; several, each with --board.", autocompletion=_boards
+    ),
+]
+Everything = Annotated[
+    bool,
+    typer.Option("--all", help="All boards that the configs name; without a config, those of all configs."),
+]
+FailFast = Annotated[
+    bool, typer.Option("--fail-fast", help="Stop at the first board that fails, and leave out the rest.")
 ]
 BoardName = Annotated[
     str | None, typer.Option("--board", "-b", help="For this board only.", autocompletion=_boards)
@@ -145,18 +166,17 @@ class AskedServer(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images(Shown):
-    """The images of a config, and where what they are made of is looked for."""
+class _FromPlaces(Shown):
+    """Boards, and where what their images are made of is looked for."""
 
-    config: ConfigName
-    board: BoardName = None
+    board: BoardNames = None
     imagebuilder: Imagebuilder = None
     mirror: Mirrors = None
     release: ReleaseWanted = None
     project: Root = None
     cache: Cache = None
 
-    def requests(self) -> list[Request]:
+    def _requests(self, configs: Sequence[str], *, everything: bool = False) -> list[Request]:
         """One for each board. UserError for none, for a mirror that is no place, and for what is no
         release."""
         from imagebuilder.config.request import requests
@@ -165,19 +185,45 @@ class Images(Shown):
         parse_mirrors(self.mirror or ())  # a wrong one is told also where none is asked
         asked = requests(
             open_library(self.project, quiet=self.quiet, verbose=self.verbose).root,
-            self.config,
+            configs,
             board=self.board,
+            everything=everything,
             imagebuilder=self.imagebuilder,
             cache=self.cache,
             mirrors=self.mirror or (),
         )
         return asked if self.release is None else [each.for_release(self.release) for each in asked]
 
+
+@dataclass(frozen=True, kw_only=True)
+class AskedConfig(_FromPlaces):
+    """The images of one config that something is asked about."""
+
+    config: ConfigName
+    offline: Offline = False
+
     @contextmanager
     def asked(self) -> Iterator[tuple[list[Request], Log]]:
         """A request for each board, and the log, which shows what happens until this ends."""
         with self.reporter() as log:
-            yield self.requests(), log
+            yield [replace(each, offline=self.offline) for each in self._requests([self.config])], log
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(_FromPlaces):
+    """The images of some configs."""
+
+    config: ConfigNames = None
+    everything: Everything = False
+    fail_fast: FailFast = False
+
+    def requests(self) -> list[Request]:
+        """One for each board of each config. UserError for none, and for a mirror that is no place."""
+        from imagebuilder.errors import UserError
+
+        if self.everything and self.board:
+            raise UserError("--all and --board say two things", hint="give one of them")
+        return self._requests(self.config or (), everything=self.everything)
 
 
 @dataclass(frozen=True, kw_only=True)

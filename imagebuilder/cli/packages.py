@@ -9,7 +9,7 @@ import typer
 
 from imagebuilder.called import typed
 from imagebuilder.cli.guard import guarded
-from imagebuilder.cli.options import AskedImages
+from imagebuilder.cli.options import AskedConfig
 
 if TYPE_CHECKING:
     from imagebuilder.ask import Offered
@@ -19,7 +19,7 @@ PackageName = Annotated[str, typer.Argument(help="A package's name.")]
 
 
 @guarded
-def why(images: AskedImages, package: PackageName) -> None:
+def why(images: AskedConfig, package: PackageName) -> None:
     """Show every chain that brings a package into an image: who asked, and the packages in between."""
     from imagebuilder.ask import why as chains_of
     from imagebuilder.cli import show
@@ -38,7 +38,7 @@ def why(images: AskedImages, package: PackageName) -> None:
 @packages_app.command()
 @guarded
 def search(
-    images: AskedImages,
+    images: AskedConfig,
     words: Annotated[list[str], typer.Argument(help="Each must occur in the name or the description.")],
 ) -> None:
     """Search the packages that the boards of a config can have."""
@@ -91,7 +91,7 @@ def _rows(found: Mapping[str, Sequence[Offered]]) -> list[dict[str, Any]]:
 
 @packages_app.command(name="show")
 @guarded
-def show_package(images: AskedImages, package: PackageName) -> None:
+def show_package(images: AskedConfig, package: PackageName) -> None:
     """Show a package: description, size, what it needs, its files where they are known, which boards can have
     it."""
     from imagebuilder.ask import describe_package

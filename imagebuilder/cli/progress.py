@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from types import TracebackType
 
 from rich.console import Console
@@ -38,7 +39,7 @@ class Reporter:
         if self._console.is_terminal and not self._quiet and not self._verbose:
             self._status = self._console.status("starting")
             self._status.start()
-        return Log([self.show])
+        return self.log()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -46,30 +47,37 @@ class Reporter:
         if self._status is not None:
             self._status.stop()
 
-    def show(self, event: Event) -> None:
+    def log(self, about: str = "") -> Log:
+        """What is emitted there is shown. about: what each line begins with, one of several boards."""
+        return Log([partial(self.show, about=about)])
+
+    def show(self, event: Event, about: str = "") -> None:
         """Show one event."""
         if isinstance(event, Warned):
-            self._line(f"warning: {event.text}")
+            self.say(f"warning: {event.text}", about)
         elif self._quiet:
             return
         elif isinstance(event, StepStarted):
             self._step = event.step
-            self._live(event.step)
+            self._live(event.step, about)
         elif isinstance(event, StepFinished):
-            self._line(f"{event.step}: {event.seconds:.1f} s")
+            self.say(f"{event.step}: {event.seconds:.1f} s", about)
         elif isinstance(event, Note):
-            self._line(event.text)
+            self.say(event.text, about)
         elif isinstance(event, Progress):
             counted = "" if event.total is None else f" ({event.done}/{event.total})"
-            self._live(f"{self._step}: {event.text}{counted}")
+            self._live(f"{self._step}: {event.text}{counted}", about)
         elif self._verbose and isinstance(event, CommandRun):
-            self._line(f"$ {shlex.join(event.argv)}")
+            self.say(f"$ {shlex.join(event.argv)}", about)
         elif self._verbose and isinstance(event, OutputLine):
-            self._line(f"  {event.text}")
+            self.say(f"  {event.text}", about)
 
-    def _line(self, text: str) -> None:
-        self._console.print(harmless(text), markup=False)
+    def say(self, text: str, about: str = "") -> None:
+        """Show a text, each line of it with what it is about."""
+        for line in harmless(text).split("\n") if about else [harmless(text)]:
+            self._console.print(f"{harmless(about)}: {line}" if about else line, markup=False)
 
-    def _live(self, text: str) -> None:
+    def _live(self, text: str, about: str) -> None:
         if self._status is not None:
-            self._status.update(harmless(text).replace("[", "\\["))
+            whole = f"{about}: {text}" if about else text
+            self._status.update(harmless(whole).replace("[", "\\["))

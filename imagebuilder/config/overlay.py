@@ -20,9 +20,11 @@ from imagebuilder.config.model_config import Config, OverlayUse, Secret, Variabl
 from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.beneath import real_folder
+from imagebuilder.host.once import Once
 from imagebuilder.host.run import ProgramError, run
 from imagebuilder.host.time_zone import posix_rule
 from imagebuilder.host.walk import walk
+from imagebuilder.log import Log
 from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName, Word
 
 MAX_OVERLAY_BYTES = 2 << 30
@@ -195,8 +197,9 @@ class LoadedOverlay:
     folder: Path
     use: OverlayUse
 
-    def values(self, project: Path) -> dict[str, VariableValue]:
-        """A value for each variable: the config's, the secret's, or the default.
+    def values(self, project: Path, once: Once | None = None) -> dict[str, VariableValue]:
+        """A value for each variable: the config's, the secret's, or the default. once: where secrets are that
+        were had for another board: a command that asks for a password does not ask for each.
 
         SecretError for a secret that cannot be had or does not match the variable's pattern.
         """
@@ -204,7 +207,7 @@ class LoadedOverlay:
         for name, variable in self.overlay.variables.items():
             value = self.use.variables.get(name, variable.default)
             if isinstance(value, Secret):
-                values[name] = find_secret(project, value.secret, variable)
+                values[name] = find_secret(project, value.secret, variable, once)
             elif value is not None:
                 values[name] = value
         return values
@@ -302,13 +305,14 @@ class _SecretsFile(RootModel[dict[VariableName, str | _Command]]):
     """secrets.toml: `NAME = "value"` or `NAME = { command = ["pass", "show", "wifi"] }`."""
 
 
-def find_secret(project: Path, name: str, variable: Variable) -> str:
+def find_secret(project: Path, name: str, variable: Variable, once: Once | None = None) -> str:
     """The secret of that name: the environment variable, or what secrets.toml in the project folder says.
+    once: secrets that were had already.
 
     SecretError if it is nowhere, empty, no value for the variable, or its command fails; FaultsError for a
     secrets.toml that is wrong.
     """
-    secret = _search(project, name)
+    secret = (once or Once()).get("secret", (project, name), lambda _: _search(project, name), Log())
     # what is no UTF-8 stands in the environment as lone surrogates, in a program's output as U+FFFD
     if any("\ud800" <= character <= "\udfff" or character == "\ufffd" for character in secret):
         raise SecretError(f"the secret '{name}' is not UTF-8 text")

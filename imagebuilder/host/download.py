@@ -55,18 +55,25 @@ class Fetched:
 
 
 class Downloads:
-    """Brings files into a cache. offline: no network is used (places on this machine's disk are).
+    """Brings files into a cache. offline: no network is used (places on this machine's disk are); given_up:
+    as for Transfers.
 
     Use it as a context manager.
     """
 
     def __init__(
-        self, cache: Cache, log: Log, *, offline: bool = False, patience: Patience | None = None
+        self,
+        cache: Cache,
+        log: Log,
+        *,
+        offline: bool = False,
+        patience: Patience | None = None,
+        given_up: set[str] | None = None,
     ) -> None:
         self.cache = cache
         self.log = log
         self.offline = offline
-        self._transfers = Transfers(patience)
+        self._transfers = Transfers(patience, given_up)
 
     def __enter__(self) -> Downloads:
         return self

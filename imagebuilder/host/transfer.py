@@ -38,11 +38,12 @@ _MAX_RETRY_AFTER = 60.0
 
 
 class _TransientError(DownloadError):
-    """Worth another try. after: seconds that the server asks to wait, or 0."""
+    """Worth another try. after: seconds that the server asks to wait, or 0; reached: whether there was a
+    connection."""
 
-    def __init__(self, message: str, after: float = 0.0) -> None:
+    def __init__(self, message: str, after: float = 0.0, *, reached: bool = True) -> None:
         super().__init__(message)
-        self.after = after
+        self.after, self.reached = after, reached
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,15 @@ class Patience:
 
 
 class Transfers:
-    """Fetches files; one for many transfers, also at the same time. Use it as a context manager."""
+    """Fetches files; one for many transfers, also at the same time. Use it as a context manager.
 
-    def __init__(self, patience: Patience | None = None) -> None:
+    given_up: servers (host and port) that could not be reached in all attempts at some file, which is known
+    beyond these transfers: for each further file they get one attempt, until one succeeds.
+    """
+
+    def __init__(self, patience: Patience | None = None, given_up: set[str] | None = None) -> None:
         self._patience = patience or Patience()
+        self._silent = given_up
         self._client: httpx.Client | None = None
         self._making = threading.Lock()
         self._given_up = threading.Event()
@@ -149,9 +155,12 @@ class Transfers:
         self, source: Source, part: PartialFile, *, checked: bool, tell: Callable[[str], None]
     ) -> bool:
         attempt = _Attempt(self, source, part, checked)
+        server = source.address.split("/")[2]
+        silent = self._silent is not None and server in self._silent
+        attempts = 1 if silent else self._patience.attempts
         tries = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_TransientError),
-            stop=tenacity.stop_after_attempt(self._patience.attempts),
+            stop=tenacity.stop_after_attempt(attempts),
             wait=_wait,
             sleep=self._patience.sleep,
             before_sleep=lambda state: tell(_again(source, state)),
@@ -160,11 +169,16 @@ class Transfers:
         try:
             tries(attempt.run)
         except _TransientError as error:
-            times = f"{self._patience.attempts} times" if self._patience.attempts > 1 else "once"
+            if self._silent is not None and not error.reached:
+                self._silent.add(server)
+            times = f"{attempts} times" if attempts > 1 else "once"
+            times += ", as it could not be reached before" if silent else ""
             raise DownloadError(
                 f"{source.address}: {error.message} (tried {times})",
                 hint="try again later (what has come so far is kept), or give another mirror",
             ) from error
+        if self._silent is not None:
+            self._silent.discard(server)
         return attempt.continued
 
     def _copy(self, source: Source, part: PartialFile) -> None:
@@ -199,7 +213,8 @@ class _Attempt:
         except httpx.TooManyRedirects as error:
             raise DownloadError(f"{self.source.address}: redirects without end") from error
         except httpx.TimeoutException as error:
-            raise _TransientError(f"no answer within its time{_through(self.source.address)}") from error
+            said = f"no answer within its time{_through(self.source.address)}"
+            raise _TransientError(said, reached=not isinstance(error, httpx.ConnectTimeout)) from error
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise DownloadError(
                 f"{self.source.address}: leads to an address that is no web address"
@@ -213,7 +228,9 @@ class _Attempt:
                     hint="is this machine's clock right? SSL_CERT_FILE names other certificates to trust",
                 ) from error
             said = str(error) or type(error).__name__
-            raise _TransientError(f"{said}{_through(self.source.address)}") from error
+            raise _TransientError(
+                f"{said}{_through(self.source.address)}", reached=not isinstance(error, httpx.ConnectError)
+            ) from error
 
     def _range(self) -> dict[str, str]:
         """The headers that ask for the rest of what is there. A part of unknown origin is begun anew."""

@@ -153,7 +153,8 @@ class Supply:
 class Job:
     """One image in the making. tree, manager: what it is made with. root: the project's folder, from which
     paths in configs count; cache: where downloads are kept; offline: nothing is fetched; mirrors: in the
-    order in which they are asked. view: of the tree; work: the folder that the view shows as view.work."""
+    order in which they are asked; given_up: as for Downloads. view: of the tree; work: the folder that the
+    view shows as view.work."""
 
     config: Config
     board: Board
@@ -166,6 +167,7 @@ class Job:
     log: Log
     offline: bool = False
     mirrors: tuple[str, ...] = ()
+    given_up: set[str] | None = None
 
     def downloads(self) -> Downloads:
         """What brings files into the cache; to be closed."""
@@ -173,7 +175,7 @@ class Job:
         from imagebuilder.host.cache import Cache  # noqa: PLC0415
         from imagebuilder.host.download import Downloads  # noqa: PLC0415
 
-        return Downloads(Cache(self.cache), self.log, offline=self.offline)
+        return Downloads(Cache(self.cache), self.log, offline=self.offline, given_up=self.given_up)
 
     def user_keys(self) -> Keys:
         """The user's, none of OpenWrt's own."""

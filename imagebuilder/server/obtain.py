@@ -13,6 +13,7 @@ from imagebuilder.config.releases import ReleaseList, profile_for_release, resol
 from imagebuilder.host.cache import Cache, cache_disk_errors, is_sha256
 from imagebuilder.host.download import Downloads
 from imagebuilder.host.handover import appear, temporary_folder
+from imagebuilder.host.once import Once
 from imagebuilder.host.transfer import Patience
 from imagebuilder.host.transfer_part import NotThereError
 from imagebuilder.log import Log
@@ -65,26 +66,41 @@ def obtain_tree(
     user_keys: Path | None = None,
     log: Log,
     patience: Patience | None = None,
+    once: Once | None = None,
 ) -> Obtained:
     """The tree of the ImageBuilder that makes a board's images in a release, verified, from mirrors or the
     cache.
 
     release: `24.10.4`, `24.10`, `latest` or `snapshot`. mirrors: asked in their order. trust: `sha256:…` of
     the archive, in place of a signature. user_keys: a folder of keys that are trusted besides OpenWrt's own.
+    once: what was asked for other boards already, and need not be asked again.
     ReleaseError, TrustError and its kinds, DownloadError, OfflineError, ArchiveError, HostError; nothing of
     what is not verified is kept then.
     """
     pinned = parse_pin(trust) if trust is not None else None
-    keys = trusted_keys(user_keys)
-    with Downloads(cache, log, offline=offline, patience=patience) as downloads:
-        known = releases_for(release, downloads, mirrors)
-        version = resolve_release(release, known, log)
-        profile = profile_for_release(board, version, known)
-        over = known.end_of_life(version)
-        if over is not None:
-            log.warn(over)
-        place = TargetPlace(version, profile.target)
-        return replace(_verified(downloads, mirrors, place, keys, pinned), profile=profile)
+    keys, once = trusted_keys(user_keys), once or Once()
+    asked = tuple(mirrors)
+
+    def opened(log: Log) -> Downloads:
+        return Downloads(cache, log, offline=offline, patience=patience, given_up=once.given_up)
+
+    def releases(log: Log) -> ReleaseList:
+        with opened(log) as downloads:
+            return releases_for(release, downloads, mirrors)
+
+    def verified(log: Log) -> Obtained:
+        with opened(log) as downloads:
+            return _verified(downloads, mirrors, place, keys, pinned)
+
+    known = once.get("releases", (release, asked), releases, log)
+    version = resolve_release(release, known, log)
+    profile = profile_for_release(board, version, known)
+    over = known.end_of_life(version)
+    if over is not None:
+        log.warn(over)
+    place = TargetPlace(version, profile.target)
+    found = once.get("tree of a target", (place, asked, trust, user_keys), verified, log)
+    return replace(found, profile=profile)
 
 
 def obtain_archive(

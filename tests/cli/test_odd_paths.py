@@ -215,7 +215,7 @@ def test_an_odd_path_is_an_error_that_names_it(
     }
     wanted = {"imagebuilder", "project", "cache", "output", odd.name}
     if "config" in {each.name for each in COMMANDS[words]} or words[0] in ("init", "interpreters"):
-        wanted |= {"board"}
+        wanted |= {"board", "config"}
     if words == ("boards", "search"):
         wanted |= {"release", "mirror"}
     if words == ("boards", "add"):

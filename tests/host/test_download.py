@@ -140,6 +140,34 @@ def test_500_for_ever(server: Server, downloads: Downloads) -> None:
     assert len(server.asked) == 5
 
 
+def test_a_server_that_cannot_be_reached_is_not_waited_for_again(
+    server: Server, cache: Cache, told: Told
+) -> None:
+    """By those who share what was given up; an answer of any kind, or a success, is none of it."""
+    given_up: set[str] = set()
+    waited: list[float] = []
+
+    def fetch(url: str, name: str) -> Path:
+        patience = Patience(attempts=3, sleep=waited.append)
+        with Downloads(cache, told.log, patience=patience, given_up=given_up) as opened:
+            return opened.get(wanted(url, name=name, sha256=SHA))
+
+    nobody = "http://127.0.0.1:9"
+    with pytest.raises(DownloadError, match=r"\(tried 3 times\)$"):
+        fetch(nobody, "big")
+    assert (len(waited), given_up) == (2, {"127.0.0.1:9"})
+    with pytest.raises(DownloadError, match=r"\(tried once, as it could not be reached before\)$"):
+        fetch(nobody, "other")
+    assert len(waited) == 2
+    server.always["wrong"] = Fault(status=503)
+    for _ in range(2):
+        with pytest.raises(DownloadError, match=r"HTTP 503 \(tried 3 times\)$"):
+            fetch(server.url, "wrong")
+    given_up.add(server.url.removeprefix("http://"))
+    assert fetch(server.url, "big").read_bytes() == DATA
+    assert given_up == {"127.0.0.1:9"}
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "said"),
     [

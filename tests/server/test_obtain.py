@@ -24,6 +24,8 @@ from imagebuilder.config.releases import ReleaseError
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.host.download import Downloads, WrongContentError
+from imagebuilder.host.once import Once
+from imagebuilder.host.transfer import Patience
 from imagebuilder.host.transfer_part import DownloadError, NotThereError
 from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Event, Log, Progress
@@ -112,6 +114,48 @@ def test_from_a_release_to_a_tree(
     assert again.source == CACHED
     assert obtain().folder == got.folder
     assert len(server.asked) == asked  # a numbered release does not change
+
+
+def test_boards_of_one_command_ask_a_server_once(
+    server: Server, site: Site, cache: Cache, own_keys: Path
+) -> None:
+    """For a target's tree, and for the list of releases; another target's tree is asked for too."""
+    site.add_target("snapshot")
+    site.add_target("snapshot", "ath79/generic")
+    once = Once()
+
+    def folder(target: str) -> Path:
+        mirrors, board = parse_mirrors([server.url]), small_board(target=target, releases="snapshot")
+        return obtain_tree(board, "snapshot", mirrors, cache, user_keys=own_keys, log=Log(), once=once).folder
+
+    first = folder(TARGET)
+    asked = len(server.asked)
+    assert folder(TARGET) == first
+    assert len(server.asked) == asked
+    assert folder("ath79/generic") != first
+    assert len(server.asked) > asked
+
+
+def test_a_server_that_one_board_could_not_reach_costs_the_next_no_time(
+    cache: Cache, own_keys: Path, server: Server
+) -> None:
+    server.close()
+    waited: list[float] = []
+    once, patience = Once(), Patience(sleep=waited.append)
+
+    def refused(target: str) -> str:
+        mirrors, board = parse_mirrors([server.url]), small_board(target=target)
+        options = {"user_keys": own_keys, "log": Log(), "patience": patience, "once": once}
+        with pytest.raises(DownloadError) as error:
+            obtain_tree(board, RELEASE, mirrors, cache, **options)  # type: ignore[arg-type]
+        return error.value.message
+
+    first = refused(TARGET)
+    waits = len(waited)
+    assert "(tried 5 times)" in first
+    assert refused(TARGET) == first
+    assert "ath79/generic" in refused("ath79/generic")
+    assert len(waited) == waits
 
 
 def test_a_folder_is_a_mirror_too_also_offline(obtain: Obtain, site: Site, server: Server) -> None:

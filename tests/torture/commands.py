@@ -35,6 +35,24 @@ def _build_twice(world: World, variant: str) -> list[str]:
     return [*_build(world, variant), "--check-reproducible"]
 
 
+def _build_both(world: World, variant: str) -> list[str]:
+    """One command, two images; between them one is new and the other one is old, and both are whole."""
+    command, config, *rest = _build(world, variant)
+    return [command, config, "other", *rest]
+
+
+def _another_config(world: World, _victim: Victim) -> None:
+    add_config(world, "other", "")
+
+
+def _other(world: World) -> dict[str, str]:
+    return build_result(world.result("other"))
+
+
+def _both_faults(world: World) -> list[str]:
+    return [*_mine_faults(world), *result_faults(world.result("other"))]
+
+
 def _build_released(world: World, variant: str) -> list[str]:
     return ["build", f"released-{variant}", "--output", str(world.out), *_common(world)]
 
@@ -176,6 +194,7 @@ COMMANDS = (
     BUILD,
     Command("build, the first", _build, _mine, _nothing, _mine_faults),
     Command("build --check-reproducible", _build_twice, _mine, faults=_mine_faults),
+    Command("build of two configs", _build_both, _other, faults=_both_faults, prepare=_another_config),
     Command("build of a release", _build_released, _released, _nothing, _released_faults),
     Command("lock", _lock, lambda world: content([world.project / "locks/mine.lock"])),
     Command(
