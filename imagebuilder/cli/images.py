@@ -80,8 +80,16 @@ def plan(
         of_each(images, asked, _plan, "planned"),
         facts=lambda planned: show.plan_facts(*planned),
         text=text,
-        detail=lambda _: "",
+        detail=lambda found: _free(found[1]),
     )
+
+
+def _free(budgets: Budgets) -> str:
+    """How much of the flash stays free, in a few words; "" where that is not known."""
+    from imagebuilder.model.size import human_size
+
+    flash = budgets.flash
+    return "" if flash is None or flash.free is None else f"{human_size(max(0, flash.free))} of flash free"
 
 
 def _plan(request: Request, log: Log) -> tuple[Plan, Budgets]:
@@ -153,7 +161,7 @@ def fetch(images: FetchedImages) -> None:
         of_each(images, images.requests(), fetch_image, "fetched"),
         facts=lambda found: {**_fetched(found[0]), "budgets": found[1]},
         text=text,
-        detail=lambda _: "",
+        detail=lambda found: _free(found[1]),
     )
 
 

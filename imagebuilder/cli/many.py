@@ -232,7 +232,7 @@ def _rows(outcomes: Outcomes[T], detail: Callable[[T], str]) -> list[tuple[str, 
         (
             outcomes.name(each),
             outcomes.state(each),
-            f"{each.seconds:.1f}" if each.state != "not run" else "",
+            f"{each.seconds:.1f}" if each.state in ("done", "failed") else "",
             words(each),
         )
         for each in outcomes.all
