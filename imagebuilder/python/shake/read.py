@@ -135,7 +135,7 @@ def parse_facts(text: str) -> dict[str, ModuleFacts]:
     if not ended:
         raise ShakeError(
             "the Python that reads bytecode stopped before its end",
-            hint="is one of the packages damaged? Build again with --refresh",
+            hint="is one of the packages damaged? Fetch it again: build.py clean --fetched",
         )
     close()
     return found
