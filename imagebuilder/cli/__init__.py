@@ -12,12 +12,13 @@ def main() -> None:
     """Run the command line and exit: 0, 2 for the user's fault, 1 for ours, 130 when interrupted."""
     try:
         from imagebuilder.cli.app import app  # here: importing imagebuilder.cli must cost nothing
-        from imagebuilder.cli.output import own_output, unprintable
+        from imagebuilder.cli.output import own_output, plain_where_piped, unprintable
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
 
     own_output()
+    plain_where_piped()
     try:
         try:
             app(prog_name="build.py")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -201,7 +202,7 @@ def demo(
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-@guarded
+@partial(guarded, passes_on=True)
 def test(
     context: typer.Context,
     imagebuilder: Imagebuilder = None,
@@ -215,7 +216,8 @@ def test(
 ) -> None:
     """Run the tests on all cores; with --imagebuilder also those on that genuine tree.
 
-    What follows is passed on to pytest, for example -k overlay -n 0 (one after the other).
+    What follows is passed on to pytest, for example -k overlay -n 0 (one after the other), --quiet and
+    --verbose too.
     """
     import os
 
@@ -234,7 +236,9 @@ def test(
         )
     if lowest and as_user:
         raise UserError("--lowest and --as-user are two runs", hint="give one of them")
-    with Reporter() as log:
+    given = set(context.args)
+    quiet, verbose = bool(given & {"-q", "--quiet"}), bool(given & {"-v", "-vv", "--verbose"})
+    with Reporter(quiet=quiet, verbose=verbose) as log:
         install(missing_tools(possible_uses()), log)
         try:
             python = lowest_environment(PROJECT, user_cache(), log) if lowest else None
@@ -253,8 +257,6 @@ def test(
 
 def _test_as_user(arguments: Sequence[str]) -> NoReturn:
     """Run the tests, and end as they do. NotTriedError where nothing can be run as another user."""
-    from functools import partial
-
     from imagebuilder.host.handover import temporary_folder
     from imagebuilder.host.ordinary_user import (
         NoOrdinaryUserError,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from imagebuilder.cli.guard import CANNOT_BE_TOLD, USER_FAULT, guarded
-from imagebuilder.cli.options import PROJECT, Json, Root
+from imagebuilder.cli.options import PROJECT, Json, Root, Shown
 from imagebuilder.cli.output import named
 
 _EXIT_CODES = {"passed": 0, "refused": USER_FAULT, "cannot be told": CANNOT_BE_TOLD}
@@ -32,6 +32,7 @@ def inspect(image: ImagePath, as_json: Json = False) -> None:
 
 @guarded
 def verify(
+    shown: Shown,
     image: ImagePath,
     board: Annotated[str, typer.Option("--board", "-b", help="The board that it should be flashed on.")],
     release: Annotated[
@@ -44,14 +45,12 @@ def verify(
         bool, typer.Option("--start", help="Also start the interpreter in it, under emulation if need be.")
     ] = False,
     project: Root = PROJECT,
-    as_json: Json = False,
 ) -> None:
     """Check whether an image may be flashed on a board: a line for each check.
 
     Exit code 0 if it may, 2 if it may not, 3 if nothing in the image says what it is for.
     """
     from imagebuilder.cli import show
-    from imagebuilder.cli.progress import Reporter
     from imagebuilder.config.library import Library
     from imagebuilder.firmware.verify import verify as verify_image
     from imagebuilder.model.firmware import outcome_of
@@ -61,10 +60,10 @@ def verify(
     its_board = Library(project).board(board)
     checks = verify_image(image, its_board, image=image_type, release=release)
     if start and not any(check.refuses for check in checks):
-        with Reporter(quiet=as_json) as log:
+        with shown.reporter() as log:
             checks = (*checks, *start_checks(image, its_board, log))
     outcome = outcome_of(checks)
-    if as_json:
+    if shown.as_json:
         facts = {"image": image.name, "board": its_board.id, "outcome": outcome}
         show.as_json({**facts, "checks": [plain(check) for check in checks]})
     else:

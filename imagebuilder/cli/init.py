@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 import typer
 
 from imagebuilder.cli.guard import guarded
-from imagebuilder.cli.options import PROJECT, Root
+from imagebuilder.cli.options import PROJECT, Root, Told
 
 VARIANTS = ("none", "micropython", "base", "light", "full")  # of all, those that a new config may want
 Wifi = Literal["none", "client", "ap"]
@@ -31,6 +31,7 @@ def _ask(question: str, given: str | None, default: str, choices: tuple[str, ...
 
 @guarded
 def init(
+    told: Told,
     name: Annotated[str, typer.Argument(help="The new config's name.")],
     board: Annotated[str | None, typer.Option("--board", "-b", help="For which board.")] = None,
     python: Annotated[str | None, typer.Option(help=f"Which Python: {', '.join(VARIANTS)}.")] = None,
@@ -78,5 +79,7 @@ def init(
     print(f"wrote {path}")
     if chosen != "none":
         print(f"the network's key: set the environment variable {WIFI_SECRET}, or write it into secrets.toml")
+    if told.quiet:
+        return
     given = "" if library.board(board).profiles_for("embedded") else " --imagebuilder PATH"
     print(f"next: python3 build.py build {name}{given}")

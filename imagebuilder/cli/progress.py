@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 from types import TracebackType
 
 from rich.console import Console
@@ -21,6 +23,17 @@ from imagebuilder.log import (
     StepStarted,
     Warned,
 )
+
+
+def shown_command(argv: Sequence[str]) -> str:
+    """A command line to read: in place of a program that is given as a word of it, how long that is."""
+    words: list[str] = []
+    for before, word in pairwise(("", *argv)):
+        is_source = "\n" in word or (before == "-c" and len(word.split()) > 1)
+        lines = len(word.strip().splitlines())
+        source = f"[a program of {lines} line{'' if lines == 1 else 's'}]"
+        words.append(source if is_source else shlex.quote(word))
+    return " ".join(words)
 
 
 class Reporter:
@@ -63,7 +76,7 @@ class Reporter:
             counted = "" if event.total is None else f" ({event.done}/{event.total})"
             self._live(f"{self._step}: {event.text}{counted}")
         elif self._verbose and isinstance(event, CommandRun):
-            self._line(f"$ {shlex.join(event.argv)}")
+            self._line(f"$ {shown_command(event.argv)}")
         elif self._verbose and isinstance(event, OutputLine):
             self._line(f"  {event.text}")
 

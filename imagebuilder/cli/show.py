@@ -257,8 +257,8 @@ def device_facts(found: FoundDevices, names: BoardNames) -> list[dict[str, objec
     ]
 
 
-def devices(found: FoundDevices, names: BoardNames) -> None:
-    """A line a device that the server builds for, and which board it is already."""
+def devices(found: FoundDevices, names: BoardNames, *, advice: bool) -> None:
+    """A line a device that the server builds for, and which board it is already. advice: say what is next."""
     release = found.release
     if not found.devices:
         print(f"\nOpenWrt {release} builds for no device like that")
@@ -270,7 +270,7 @@ def devices(found: FoundDevices, names: BoardNames) -> None:
     )
     table(("profile", "title", "target", "board"), rows)
     fresh = next((each.id for each in found.devices if (each.target, each.id) not in names), None)
-    if fresh is not None:
+    if advice and fresh is not None:
         print(f"a board file for one: python3 build.py boards add {fresh} --release {release}")
 
 
@@ -360,14 +360,17 @@ def _image_rows(images: dict[str, Image], releases: str) -> Iterator[tuple[str, 
         yield name, image.format, "required" if image.required else "optional", limit, releases
 
 
-def written(place: WrittenBoard, release: str | None = None) -> None:
-    """Where a new board stands, and what is still to be filled in. release: whose list it is from, if any."""
+def written(place: WrittenBoard, release: str | None = None, *, advice: bool) -> None:
+    """Where a new board stands, and what is still to be filled in. release: whose list it is from, if any;
+    advice: say what is next."""
     print(f"wrote {place.path}")
     if place.fill_in:
         whose = "the tree" if release is None else "the release's list"
         print(f"it can be used as it is; what {whose} does not know is for you to fill in:")
         for line, wanted in place.fill_in:
             print(f"  {place.path}:{line}: {wanted}")
+    if not advice:
+        return
     name = place.path.stem
     where = "--imagebuilder PATH" if release is None else f'(the config says release = "{release}")'
     print(f"next: python3 build.py show {name}, and build.py build CONFIG --board {name} {where}")

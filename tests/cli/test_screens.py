@@ -1,0 +1,88 @@
+"""What people see: how much a command says, what help looks like where it is kept, what a shell completes."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from imagebuilder.cli.app import app
+from imagebuilder.cli.progress import shown_command
+from tests.cli.test_command_line import commands
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def run(*argv: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The program, in an environment without settings about colours."""
+    about = ("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "NO_COLOR", "COLUMNS")
+    kept = {name: value for name, value in os.environ.items() if name not in about}
+    return subprocess.run(
+        [sys.executable, "-m", "imagebuilder", *map(str, argv)],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def options_of(command: Callable[..., None]) -> set[str]:
+    declared = (get_args(one.annotation)[1:] for one in inspect.signature(command).parameters.values())
+    found = (getattr(option, "default", None) for options in declared for option in options)
+    return {word for word in found if isinstance(word, str)}
+
+
+def test_every_command_can_say_less_and_more() -> None:
+    """But for `test`, whose words are pytest's: it passes both on."""
+    lacking = [each.__name__ for each in commands(app) if not options_of(each) >= {"--quiet", "--verbose"}]
+    assert lacking == ["test"]
+
+
+@pytest.mark.parametrize("word", ["--quiet", "--verbose"])
+@pytest.mark.parametrize("argv", [("formats",), ("configs",), ("show", "base"), ("schema", "board")])
+def test_what_has_nothing_to_add_prints_the_same(argv: tuple[str, ...], word: str) -> None:
+    plain, told = run(*argv), run(*argv, word)
+    assert (told.returncode, told.stdout, told.stderr) == (0, plain.stdout, plain.stderr)
+    assert plain.stdout
+
+
+def test_quiet_gives_no_advice(project: Path) -> None:
+    argv = ("init", "--board", "qemu-x86-64", "--ssh-key", "", "--project", project)
+    assert "next: " in run(*argv, "one").stdout
+    assert run(*argv, "two", "--quiet").stdout == f"wrote {project}/configs/two.toml\n"
+    assert "what has no board file yet" in run("boards", "search", "wr740n").stdout
+    assert "what has no board file yet" not in run("boards", "search", "wr740n", "-q").stdout
+
+
+def test_options_before_the_command_are_not_passed_over() -> None:
+    ended = run("boards", "--quiet", "search", "wr740n")
+    assert ended.returncode == 2
+    assert "options belong behind the command" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "argv", [("--help",), ("build", "--help"), ("boards", "--help"), ("build",), ("bild",)]
+)
+def test_a_workflow_gets_no_escape_codes(argv: tuple[str, ...]) -> None:
+    ended = run(*argv, GITHUB_ACTIONS="true")
+    assert "Usage" in ended.stdout + ended.stderr
+    assert "\x1b" not in ended.stdout + ended.stderr
+    coloured = run(*argv, GITHUB_ACTIONS="true", FORCE_COLOR="1")
+    assert "\x1b" in coloured.stdout + coloured.stderr
+
+
+def test_a_command_line_shows_no_program() -> None:
+    source = "import sys\nprint(sys.argv)\n"
+    assert (
+        shown_command(("python3", "-S", "-c", source, "a b")) == "python3 -S -c [a program of 2 lines] 'a b'"
+    )
+    assert shown_command(("sh", "-c", 'exec "$@"', "sh", "true")) == "sh -c [a program of 1 line] sh true"
+    assert shown_command(("pip", "-c", "constraints.txt")) == "pip -c constraints.txt"
+    assert shown_command(("make", "image", "PACKAGES=a -b")) == "make image 'PACKAGES=a -b'"
