@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -86,3 +87,17 @@ def test_a_command_line_shows_no_program() -> None:
     assert shown_command(("sh", "-c", 'exec "$@"', "sh", "true")) == "sh -c [a program of 1 line] sh true"
     assert shown_command(("pip", "-c", "constraints.txt")) == "pip -c constraints.txt"
     assert shown_command(("make", "image", "PACKAGES=a -b")) == "make image 'PACKAGES=a -b'"
+
+
+def test_a_page_is_for_phones_too_and_for_dark_rooms(small_tree: Path) -> None:
+    page = run("diff", small_tree / "sysupgrade.bin", small_tree / "factory.bin", "--html").stdout
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
+    assert "@media (prefers-color-scheme: dark)" in page
+    style = page[page.index("<style>") : page.index("</style>")]
+    rules = [line for line in style.splitlines() if ":root" not in line]
+    assert not [
+        line for line in rules if "#" in line
+    ]  # colours have names, of which dark and light have both
+    light, dark = (set(re.findall(r"(--\w+): #", line)) for line in style.splitlines() if ":root" in line)
+    assert light == dark == set(re.findall(r"var\((--\w+)\)", style))
+    assert "http" not in page
