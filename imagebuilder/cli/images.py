@@ -45,11 +45,17 @@ def plan(
     fit_any: Annotated[
         bool, typer.Option("--fit-any", help="As --fit, and the family of Python may change too.")
     ] = False,
+    packages: Annotated[
+        bool, typer.Option("--packages", help="A line a package: version, size, feed, and why.")
+    ] = False,
 ) -> None:
-    """Show what would be built: packages and why, flash and RAM, and the make command; 2 if it cannot fit."""
+    """Show whether it fits, which Python goes in and why, and what was asked for; 2 if it cannot fit.
+
+    With --verbose also where the figures about RAM are from.
+    """
     from imagebuilder.ask import plan_and_budgets
     from imagebuilder.budget.budget import BudgetError, refusal
-    from imagebuilder.cli import show
+    from imagebuilder.cli import show, show_plan
 
     as_json = images.as_json
     with images.asked() as (asked, log):
@@ -62,8 +68,9 @@ def plan(
     if as_json and not errors:
         show.as_json(facts)
     elif not as_json:
-        for each, budgets in plans:
-            show.plan(each, budgets)
+        for number, (each, budgets) in enumerate(plans):
+            print("\n" * bool(number), end="")
+            show_plan.plan(each, budgets, packages=packages, sources=images.verbose)
     if errors:
         whole = BudgetError("\n".join(each.message for each in errors), hint=errors[0].hint)
         raise RefusedError(whole, facts)
@@ -90,7 +97,7 @@ def _fit(request: Request, log: Log, *, any_interpreter: bool, to: TextIO) -> No
 def fetch(images: FetchedImages) -> None:
     """Fetch all that building a config takes, so that it can be built --offline later."""
     from imagebuilder.ask import fetch_image
-    from imagebuilder.cli import show
+    from imagebuilder.cli import show, show_plan
 
     with images.asked() as (asked, log):
         plans, budgets = zip(*(fetch_image(request, log) for request in asked), strict=True)
@@ -109,7 +116,7 @@ def fetch(images: FetchedImages) -> None:
         return
     show.rows(rows)
     for each in budgets:
-        show.budget(each)
+        show_plan.budget(each)
 
 
 @guarded

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import inspect
 import os
+import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from imagebuilder.cli import screen
 from imagebuilder.cli.app import app
 from imagebuilder.cli.progress import shown_command
 from tests.cli.test_command_line import commands
@@ -101,3 +109,60 @@ def test_a_page_is_for_phones_too_and_for_dark_rooms(small_tree: Path) -> None:
     light, dark = (set(re.findall(r"(--\w+): #", line)) for line in style.splitlines() if ":root" in line)
     assert light == dark == set(re.findall(r"var\((--\w+)\)", style))
     assert "http" not in page
+
+
+def in_terminal(columns: int, *argv: str | Path, cwd: Path) -> str:
+    """What the program shows on a terminal of so many columns, without the codes of colours."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    words = [sys.executable, "-m", "imagebuilder", *map(str, argv)]
+    shown = bytearray()
+    with subprocess.Popen(
+        words, stdout=follower, stderr=subprocess.DEVNULL, cwd=cwd, env={**environment, "TERM": "xterm"}
+    ):
+        os.close(follower)
+        with contextlib.suppress(OSError):  # EIO: the program is gone
+            while piece := os.read(leader, 1 << 16):
+                shown += piece
+    os.close(leader)
+    assert b"\x1b[" in shown
+    return re.sub("\x1b\\[[0-9;]*m", "", shown.decode()).replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("columns", [60, 100, 200])
+def test_a_plan_keeps_to_its_screen(columns: int, small_tree: Path, project: Path) -> None:
+    argv = ("router", "--board", "tplink-tl-wr740n-v4", "--imagebuilder", small_tree, "--project", project)
+    whole = in_terminal(columns, "plan", *argv, "--cache", "cache", cwd=project.parent)
+    *others, make = whole.splitlines()
+    assert make.startswith("make image PROFILE=")
+    assert max(map(len, others)) <= min(columns, screen.PROSE_COLUMNS)
+    assert others[0].startswith("router for tplink-tl-wr740n-v4: ")
+    table = in_terminal(columns, "plan", *argv, "--cache", "cache", "--packages", cwd=project.parent)
+    assert max(map(len, table.splitlines()[:-1])) <= columns
+    if columns == 200:
+        assert re.search("^busybox +.* -> busybox$", table, re.MULTILINE)
+
+
+words = st.text("abcdefghij-/.", min_size=1, max_size=12)
+cells = st.lists(words, max_size=8).map(" ".join)
+
+
+@given(st.lists(st.tuples(words, cells, cells), min_size=1, max_size=6), st.integers(24, 160))
+def test_a_table_keeps_its_words_and_its_width(rows: list[tuple[str, ...]], columns: int) -> None:
+    lines = [line for row in screen._table_rows(rows, columns) for line in row]
+    assert max(map(len, lines)) <= columns
+    assert sorted(" ".join(lines).split()) == sorted(
+        word for row in rows for cell in row for word in cell.split()
+    )
+    whole = screen._table_rows(rows, None)
+    assert [len(row) for row in whole] == [1] * len(rows)
+    assert [re.split("  +", row[0].strip())[0] for row in whole] == [row[0] for row in rows]
+
+
+def test_files_are_named_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = f"packages.add in {tmp_path}/configs/a.toml, {tmp_path}2/b.toml, /x{tmp_path}/c"
+    assert screen.near(text) == f"packages.add in configs/a.toml, {tmp_path}2/b.toml, /x{tmp_path}/c"
+    monkeypatch.chdir("/")
+    assert screen.near(text) == text
