@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from imagebuilder.cli.boards import boards_app
+from imagebuilder.cli.completion import completion
 from imagebuilder.cli.firmware import cat, diff, extract, formats, inspect, ls, verify
 from imagebuilder.cli.guard import USER_FAULT, NotTriedError, guarded
 from imagebuilder.cli.images import build, fetch, lock, outdated, plan
@@ -27,6 +28,7 @@ from imagebuilder.cli.options import (
     Output,
     Root,
     Shown,
+    ShownName,
 )
 from imagebuilder.cli.packages import packages_app, why
 
@@ -60,6 +62,7 @@ for command in (
     cat,
     diff,
     formats,
+    completion,
 ):
     app.command()(command)
 app.add_typer(boards_app, name="boards")
@@ -82,7 +85,7 @@ def configs(project: Root = PROJECT, as_json: Json = False) -> None:
 @app.command(name="show")
 @guarded
 def show_one(
-    name: Annotated[str, typer.Argument(help="A board or a config.")],
+    name: ShownName,
     board: BoardName = None,
     project: Root = PROJECT,
     as_json: Json = False,

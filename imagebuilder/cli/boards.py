@@ -12,6 +12,7 @@ from imagebuilder.cli.guard import USER_FAULT, guarded
 from imagebuilder.cli.options import (
     PROJECT,
     AskedServer,
+    BoardNames,
     Cache,
     Imagebuilder,
     ReleaseName,
@@ -169,7 +170,7 @@ def add(
 @guarded
 def check(
     shown: Shown,
-    names: Annotated[list[str] | None, typer.Argument(help="Boards; by default all.")] = None,
+    names: BoardNames = None,
     imagebuilder: Imagebuilder = None,
     project: Root = PROJECT,
     cache: Cache = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from imagebuilder.cli.guard import CANNOT_BE_TOLD, USER_FAULT, guarded
-from imagebuilder.cli.options import PROJECT, Json, Root, Shown
+from imagebuilder.cli.options import PROJECT, FlashedBoard, Json, Root, Shown
 from imagebuilder.cli.output import named
 
 _EXIT_CODES = {"passed": 0, "refused": USER_FAULT, "cannot be told": CANNOT_BE_TOLD}
@@ -34,7 +34,7 @@ def inspect(image: ImagePath, as_json: Json = False) -> None:
 def verify(
     shown: Shown,
     image: ImagePath,
-    board: Annotated[str, typer.Option("--board", "-b", help="The board that it should be flashed on.")],
+    board: FlashedBoard,
     release: Annotated[
         str, typer.Option("--release", help="Of OpenWrt; by default what the image says.")
     ] = "",

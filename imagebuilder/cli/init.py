@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 import typer
 
 from imagebuilder.cli.guard import guarded
-from imagebuilder.cli.options import PROJECT, Root, Told
+from imagebuilder.cli.options import PROJECT, NewBoard, Root, Told
 
 VARIANTS = ("none", "micropython", "base", "light", "full")  # of all, those that a new config may want
 Wifi = Literal["none", "client", "ap"]
@@ -33,7 +33,7 @@ def _ask(question: str, given: str | None, default: str, choices: tuple[str, ...
 def init(
     told: Told,
     name: Annotated[str, typer.Argument(help="The new config's name.")],
-    board: Annotated[str | None, typer.Option("--board", "-b", help="For which board.")] = None,
+    board: NewBoard = None,
     python: Annotated[str | None, typer.Option(help=f"Which Python: {', '.join(VARIANTS)}.")] = None,
     hostname: Annotated[str | None, typer.Option(help="The device's name in the network.")] = None,
     wifi: Annotated[str | None, typer.Option(help="none, client (join) or ap (offer).")] = None,

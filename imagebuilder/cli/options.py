@@ -32,6 +32,10 @@ def _boards() -> list[str]:
     return Library(PROJECT).board_names()
 
 
+def _boards_and_configs() -> list[str]:
+    return [*_boards(), *_configs()]
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every command and its output.")]
 Quiet = Annotated[
@@ -48,6 +52,16 @@ ConfigName = Annotated[
     typer.Argument(
         metavar="CONFIG|PATH", help="A config's name, or the path of its file.", autocompletion=_configs
     ),
+]
+ShownName = Annotated[str, typer.Argument(help="A board or a config.", autocompletion=_boards_and_configs)]
+BoardNames = Annotated[
+    list[str] | None, typer.Argument(help="Boards; by default all.", autocompletion=_boards)
+]
+FlashedBoard = Annotated[
+    str, typer.Option("--board", "-b", help="The board that it should be flashed on.", autocompletion=_boards)
+]
+NewBoard = Annotated[
+    str | None, typer.Option("--board", "-b", help="For which board.", autocompletion=_boards)
 ]
 BoardName = Annotated[
     str | None, typer.Option("--board", "-b", help="For this board only.", autocompletion=_boards)

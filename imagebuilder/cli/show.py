@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import to_jsonable_python
 
-from imagebuilder.cli.screen import facts, say, table
+from imagebuilder.cli.screen import facts, near, say, table
 from imagebuilder.model.size import format_size, human_size
 from imagebuilder.report.flash_bar import flash_picture
 
@@ -51,7 +51,7 @@ def configs(found: Sequence[Config]) -> None:
 def config(name: str, values: Sequence[Explained]) -> None:
     """The merged config, each value with the file or files that it came from."""
     say(f"# {name}")
-    rows = ((each.key, json.dumps(each.value), ", ".join(each.files)) for each in values)
+    rows = ((each.key, json.dumps(each.value), near(", ".join(each.files))) for each in values)
     table(("key", "value", "from"), rows)
 
 

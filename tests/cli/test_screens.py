@@ -8,6 +8,7 @@ import inspect
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -166,3 +167,73 @@ def test_files_are_named_from_the_current_folder(tmp_path: Path, monkeypatch: py
     assert screen.near(text) == f"packages.add in configs/a.toml, {tmp_path}2/b.toml, /x{tmp_path}/c"
     monkeypatch.chdir("/")
     assert screen.near(text) == text
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Callable[..., str]:
+    """The command as a program on the PATH; gives what a shell says in whose PATH it is."""
+    name = run("completion", "bash").stdout.split()[-1]
+    program = tmp_path / "bin" / name
+    program.parent.mkdir()
+    start = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from imagebuilder.cli import main; main()"
+    program.write_text(f"#!{sys.executable}\n{start}\n")
+    program.chmod(0o755)
+
+    def say(shell: str, script: str, *words: str) -> str:
+        environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+        given = subprocess.run(
+            [program, "completion", shell], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        (tmp_path / "completion").write_text(given)
+        argv = [shell, *({"bash": ["--norc"], "zsh": ["-f"], "fish": ["-N"]}[shell]), "-c", script, shell]
+        argv = argv[:-1] if shell == "fish" else argv
+        ended = subprocess.run(
+            [*argv, str(tmp_path / "completion"), name, *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        assert ended.stderr == ""
+        return ended.stdout
+
+    return say
+
+
+BASH = """
+source "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+set -- $(complete -p "$1")
+while [ "$1" != -F ]; do shift; done
+"$2" "${COMP_WORDS[0]}"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+ZSH = """
+functions[compdef]='defined=$1'
+source "$1"; shift
+words=("$@"); CURRENT=$#
+functions[_arguments]='print -rl -- "$@"'
+$defined
+"""
+FISH = "source $argv[1]; complete -C (string join -- ' ' $argv[2..])"
+
+
+@pytest.mark.parametrize(("shell", "script"), [("bash", BASH), ("zsh", ZSH), ("fish", FISH)])
+def test_a_shell_completes(installed: Callable[..., str], shell: str, script: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not on this machine")
+    assert "interpreters" in installed(shell, script, "inter")
+    for argv in (("show", "qemu-x"), ("plan", "demo", "--board", "qemu-x"), ("boards", "check", "qemu-x")):
+        found = installed(shell, script, *argv)
+        assert "qemu-x86-64" in found
+        assert "qemu-malta-be" not in found
+    shown = installed(shell, script, "show", "de")
+    assert "demo-3.13" in shown
+    assert "--accept-unchecked" in installed(shell, script, "build", "demo", "--acc")
+
+
+def test_what_no_shell_could_start_is_not_completed() -> None:
+    ended = run("completion", "zsh", PATH="/usr/bin:/bin")
+    assert ended.returncode == 2
+    assert "is not on the PATH" in ended.stderr
