@@ -28,7 +28,7 @@ from imagebuilder.model.tree import Tree
 from imagebuilder.packages.at_hand import paths_at_hand
 from imagebuilder.packages.check_contents import check_contents
 from imagebuilder.packages.lock import differences
-from imagebuilder.packages.resolution import Resolution, every_chain
+from imagebuilder.packages.resolution import Resolution, count_chains, every_chain
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.server.archive import given_tree
 from imagebuilder.stage import foresee_overlays, staged
@@ -38,6 +38,17 @@ from imagebuilder.tree.tree import check_tree, read_tree
 
 class NotInImageError(UserError):
     """A package that was asked about is not in the image."""
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How a package comes into an image. chains: who asked, then names of packages down to this one, shortest
+    first, the first hundred at most. count: how many there are in all; where packages need one another in a
+    ring nobody counts them (exact is False), and it is how many were found."""
+
+    chains: tuple[tuple[str, ...], ...]
+    count: int
+    exact: bool
 
 
 @dataclass(frozen=True)
@@ -137,20 +148,25 @@ def compare_lock(request: Request, log: Log) -> tuple[str, ...]:
     return differences(locked, lock_image(request, log))
 
 
-def why(request: Request, name: str, log: Log) -> tuple[tuple[str, ...], ...]:
-    """Every chain that brings a package into the image, shortest first: who asked, then names of packages
-    down to this one. NotInImageError if it is not in it."""
+def why(request: Request, name: str, log: Log) -> Ways:
+    """Every chain that brings a package into the image. NotInImageError if it is not in it."""
     with decided(request, log) as (_, found):
         selected = found.plan.install
+    resolution = Resolution(selected)
     try:
-        chains = every_chain(Resolution(selected), name)
+        chains = every_chain(resolution, name)
     except KeyError:
         raise NotInImageError(
             f"'{name}' is not in the image of {found.plan.config} for {found.plan.board}",
             hint=f"{typed(f'packages show {found.plan.config} {name}')} says whether it could be",
         ) from None
     askers = {each.name: each.why[0] for each in selected if each.by is None}
-    return tuple((askers[chain[0]], *chain) for chain in chains)
+    count = count_chains(resolution, name)
+    return Ways(
+        tuple((askers[chain[0]], *chain) for chain in chains),
+        len(chains) if count is None else count,
+        count is not None,
+    )
 
 
 def search_packages(request: Request, words: tuple[str, ...], log: Log) -> tuple[Offered, ...]:

@@ -268,10 +268,10 @@ def unchecked(config: Config, board: str, found: Budgets) -> Iterator[str]:
 def refusal(plan: Plan, budgets: Budgets) -> BudgetError | None:
     """Why a plan is not built: more than the prediction may be wrong by is too much. None if it may fit."""
     flash, lines = budgets.flash, []
-    if flash is not None and flash.excess > flash.rootfs.uncertainty:
+    if flash is not None and flash.too_much:
         lines.append(_flash_words(plan, flash))
     ram = budgets.ram
-    if ram is not None and ram.wanted_free and ram.excess > ram.uncertainty:
+    if ram is not None and ram.too_much:
         have = human_size(max(ram.free or 0, 0))
         lines.append(
             f"of {human_size(ram.ram or 0)} RAM about {have} stay free (±{human_size(ram.uncertainty)}),"

@@ -13,12 +13,13 @@ def main() -> None:
     try:
         from imagebuilder.called import program
         from imagebuilder.cli.app import app  # here: importing imagebuilder.cli must cost nothing
-        from imagebuilder.cli.output import own_output, unprintable
+        from imagebuilder.cli.output import own_output, plain_where_piped, unprintable
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
 
     own_output()
+    plain_where_piped()
     try:
         try:
             app(prog_name=program())

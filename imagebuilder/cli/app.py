@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -14,6 +15,7 @@ from typer.core import TyperGroup
 from imagebuilder import __version__
 from imagebuilder.called import COMMAND, called, typed
 from imagebuilder.cli.boards import boards_app
+from imagebuilder.cli.completion import completion
 from imagebuilder.cli.firmware import cat, diff, extract, formats, inspect, ls, verify
 from imagebuilder.cli.guard import USER_FAULT, NotTriedError, guarded
 from imagebuilder.cli.images import build, fetch, lock, outdated, plan
@@ -28,6 +30,7 @@ from imagebuilder.cli.options import (
     Output,
     Root,
     Shown,
+    ShownName,
     open_library,
 )
 from imagebuilder.cli.packages import packages_app, why
@@ -75,6 +78,7 @@ for command in (
     cat,
     diff,
     formats,
+    completion,
 ):
     app.command()(command)
 
@@ -114,7 +118,7 @@ def configs(project: Root = None, as_json: Json = False) -> None:
 @app.command(name="show")
 @guarded
 def show_one(
-    name: Annotated[str, typer.Argument(help="A board or a config.")],
+    name: ShownName,
     board: BoardName = None,
     project: Root = None,
     as_json: Json = False,
@@ -250,7 +254,7 @@ def demo(
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-@guarded
+@partial(guarded, passes_on=True)
 def test(
     context: typer.Context,
     imagebuilder: Imagebuilder = None,
@@ -264,7 +268,8 @@ def test(
 ) -> None:
     """Run the tests on all cores; with --imagebuilder also those on that genuine tree.
 
-    What follows is passed on to pytest, for example -k overlay -n 0 (one after the other).
+    What follows is passed on to pytest, for example -k overlay -n 0 (one after the other), --quiet and
+    --verbose too.
     """
     import os
 
@@ -287,7 +292,9 @@ def test(
         )
     if lowest and as_user:
         raise UserError("--lowest and --as-user are two runs", hint="give one of them")
-    with Reporter() as log:
+    given = set(context.args)
+    quiet, verbose = bool(given & {"-q", "--quiet"}), bool(given & {"-v", "-vv", "--verbose"})
+    with Reporter(quiet=quiet, verbose=verbose) as log:
         install(missing_tools(possible_uses()), log)
         try:
             python = lowest_environment(sources, user_cache(), log) if lowest else None
@@ -308,8 +315,6 @@ def test(
 
 def _test_as_user(sources: Path, arguments: Sequence[str]) -> NoReturn:
     """Run the tests, and end as they do. NotTriedError where nothing can be run as another user."""
-    from functools import partial
-
     from imagebuilder.host.handover import temporary_folder
     from imagebuilder.host.ordinary_user import (
         NoOrdinaryUserError,

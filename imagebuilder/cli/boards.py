@@ -12,9 +12,9 @@ from imagebuilder.called import typed
 from imagebuilder.cli.guard import USER_FAULT, guarded
 from imagebuilder.cli.options import (
     AskedServer,
+    BoardsToCheck,
     Cache,
     Imagebuilder,
-    Json,
     ReleaseName,
     Root,
     Shown,
@@ -35,23 +35,26 @@ RamBound = Annotated[str | None, typer.Option("--ram", help="RAM to have, such a
 @guarded
 def list_boards(
     context: typer.Context,
+    shown: Shown,
     flash: FlashBound = None,
     ram: RamBound = None,
     project: Root = None,
-    as_json: Json = False,
 ) -> None:
     """List the boards, all of them or those with enough flash and RAM."""
     from imagebuilder.cli import show
     from imagebuilder.errors import UserError
 
     if context.invoked_subcommand is None:
-        wanted, library = _wanted(flash, ram, []), open_library(project)
+        wanted, library = (
+            _wanted(flash, ram, []),
+            open_library(project, quiet=shown.quiet, verbose=shown.verbose),
+        )
         found, unsupported = wanted.boards(library.boards()), wanted.unsupported(library.unsupported())
-        if as_json:
+        if shown.as_json:
             show.as_json(show.board_facts(found, unsupported))
         else:
             show.boards(found, unsupported)
-    elif (flash, ram, project, as_json) != (None, None, None, False):
+    elif (flash, ram, project, shown) != (None, None, None, Shown()):
         started = typed(f"boards {context.invoked_subcommand}")
         raise UserError(f"options belong behind the command: {started} …")
 
@@ -78,7 +81,8 @@ def search(
             show.as_json(show.board_facts(found, unsupported))
         else:
             show.boards(found, unsupported)
-            show.search_hint(words)
+            if not server.quiet:
+                show.search_hint(words)
         return
     if flash is not None or ram is not None:
         raise UserError("the server's list has no flash and RAM: --release goes without --flash and --ram")
@@ -93,7 +97,7 @@ def search(
         show.as_json({"release": listed.release, "boards": local, "devices": devices})
     else:
         show.boards(found, unsupported)
-        show.devices(listed, names)
+        show.devices(listed, names, advice=not server.quiet)
 
 
 def _wanted(flash: str | None, ram: str | None, words: list[str]) -> BoardFilter:
@@ -161,14 +165,14 @@ def add(
         places = [{"line": line, "wanted": wanted} for line, wanted in written.fill_in]
         show.as_json({"board": written.path.stem, "file": written.path, "fill_in": places})
     else:
-        show.written(written, facts.version if facts.listed else None)
+        show.written(written, facts.version if facts.listed else None, advice=not server.quiet)
 
 
 @boards_app.command()
 @guarded
 def check(
     shown: Shown,
-    names: Annotated[list[str] | None, typer.Argument(help="Boards; by default all.")] = None,
+    names: BoardsToCheck = None,
     imagebuilder: Imagebuilder = None,
     project: Root = None,
     cache: Cache = None,

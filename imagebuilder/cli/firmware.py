@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from imagebuilder.cli.guard import CANNOT_BE_TOLD, USER_FAULT, guarded
-from imagebuilder.cli.options import Json, Root, open_library
+from imagebuilder.cli.options import FlashedBoard, Json, Root, Shown, open_library
 from imagebuilder.cli.output import named
 
 _EXIT_CODES = {"passed": 0, "refused": USER_FAULT, "cannot be told": CANNOT_BE_TOLD}
@@ -32,8 +32,9 @@ def inspect(image: ImagePath, as_json: Json = False) -> None:
 
 @guarded
 def verify(
+    shown: Shown,
     image: ImagePath,
-    board: Annotated[str, typer.Option("--board", "-b", help="The board that it should be flashed on.")],
+    board: FlashedBoard,
     release: Annotated[
         str, typer.Option("--release", help="Of OpenWrt; by default what the image says.")
     ] = "",
@@ -44,26 +45,24 @@ def verify(
         bool, typer.Option("--start", help="Also start the interpreter in it, under emulation if need be.")
     ] = False,
     project: Root = None,
-    as_json: Json = False,
 ) -> None:
     """Check whether an image may be flashed on a board: a line for each check.
 
     Exit code 0 if it may, 2 if it may not, 3 if nothing in the image says what it is for.
     """
     from imagebuilder.cli import show
-    from imagebuilder.cli.progress import Reporter
     from imagebuilder.firmware.verify import verify as verify_image
     from imagebuilder.model.firmware import outcome_of
     from imagebuilder.report.firmware import checks_text, plain
     from imagebuilder.trial.start_check import start_checks
 
-    its_board = open_library(project).board(board)
+    its_board = open_library(project, quiet=shown.quiet, verbose=shown.verbose).board(board)
     checks = verify_image(image, its_board, image=image_type, release=release)
     if start and not any(check.refuses for check in checks):
-        with Reporter(quiet=as_json) as log:
+        with shown.reporter() as log:
             checks = (*checks, *start_checks(image, its_board, log))
     outcome = outcome_of(checks)
-    if as_json:
+    if shown.as_json:
         facts = {"image": image.name, "board": its_board.id, "outcome": outcome}
         show.as_json({**facts, "checks": [plain(check) for check in checks]})
     else:

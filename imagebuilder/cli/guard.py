@@ -52,11 +52,11 @@ class TerminatedError(BaseException):
     """SIGTERM arrived: unwind, so that programs are stopped and folders removed."""
 
 
-def guarded(command: Callable[..., None]) -> Callable[..., None]:
+def guarded(command: Callable[..., None], *, passes_on: bool = False) -> Callable[..., None]:
     """A command whose errors end the process with a message and the right exit code, and whose groups of
-    options (cli/options.py) are options of its own."""
+    options (cli/options.py) are options of its own. passes_on: as for expanded()."""
 
-    signature, groups = expanded(command)
+    signature, groups = expanded(command, passes_on=passes_on)
 
     @functools.wraps(command)
     def wrapper(**options: Any) -> None:

@@ -59,13 +59,20 @@ def plan(
         bool, typer.Option("--fit-any", help="As --fit, and the family of Python may change too.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --fit: change the config without asking.")] = False,
+    packages: Annotated[
+        bool, typer.Option("--packages", help="A line a package: version, size, feed, and why.")
+    ] = False,
 ) -> None:
-    """Show what would be built: packages and why, flash and RAM, and the make command; 2 if it cannot fit."""
-    from imagebuilder.cli import show
+    """Show whether it fits, which Python goes in and why, and what was asked for; 2 if it cannot fit.
+
+    With --verbose also where the figures about RAM are from.
+    """
+    from imagebuilder.cli import show, show_plan
 
     def text(planned: list[tuple[Plan, Budgets]]) -> None:
-        for each in planned:
-            show.plan(*each)
+        for number, each in enumerate(planned):
+            print("\n" * bool(number), end="")
+            show_plan.plan(*each, packages=packages, sources=images.verbose)
 
     if yes and not (fit or fit_any):
         raise UserError("--yes says that --fit may write", hint="give it with --fit or --fit-any")
@@ -149,12 +156,12 @@ def _agreed(question: str) -> bool:
 def fetch(images: FetchedImages) -> None:
     """Fetch all that building configs takes, so that they can be built --offline later."""
     from imagebuilder.ask import fetch_image
-    from imagebuilder.cli import show
+    from imagebuilder.cli import show, show_plan
 
     def text(found: list[tuple[Plan, Budgets]]) -> None:
         show.rows([_fetched(each) for each, _ in found])
         for _, budgets in found:
-            show.budget(budgets)
+            show_plan.budget(budgets)
 
     show_each(
         images,

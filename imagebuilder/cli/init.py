@@ -10,7 +10,7 @@ import typer
 
 from imagebuilder.called import typed
 from imagebuilder.cli.guard import guarded
-from imagebuilder.cli.options import Root, open_library
+from imagebuilder.cli.options import NewBoard, Root, Told, open_library
 
 VARIANTS = ("none", "micropython", "base", "light", "full")  # of all, those that a new config may want
 Wifi = Literal["none", "client", "ap"]
@@ -32,8 +32,9 @@ def _ask(question: str, given: str | None, default: str, choices: tuple[str, ...
 
 @guarded
 def init(
+    told: Told,
     name: Annotated[str, typer.Argument(help="The new config's name.")],
-    board: Annotated[str | None, typer.Option("--board", "-b", help="For which board.")] = None,
+    board: NewBoard = None,
     python: Annotated[str | None, typer.Option(help=f"Which Python: {', '.join(VARIANTS)}.")] = None,
     hostname: Annotated[str | None, typer.Option(help="The device's name in the network.")] = None,
     wifi: Annotated[str | None, typer.Option(help="none, client (join) or ap (offer).")] = None,
@@ -50,7 +51,7 @@ def init(
     from imagebuilder.errors import UserError
     from imagebuilder.host.fs import expand_home
 
-    library = open_library(project)
+    library = open_library(project, quiet=told.quiet, verbose=told.verbose)
     if board is None and not sys.stdin.isatty():
         raise UserError("which board?", hint=f"--board; {typed('boards')} lists them")
     board = _ask("Board", board, "qemu-x86-64", tuple(library.board_names()))
@@ -78,5 +79,7 @@ def init(
     print(f"wrote {path}")
     if chosen != "none":
         print(f"the network's key: set the environment variable {WIFI_SECRET}, or write it into secrets.toml")
+    if told.quiet:
+        return
     given = "" if library.board(board).profiles_for("embedded") else " --imagebuilder PATH"
     print(f"next: {typed(f'build {name}{given}')}")

@@ -25,7 +25,7 @@ def interpreters(
     as_json: Json = False,
 ) -> None:
     """Show the Python variants of a release: versions, packages, flash; and what is not offered, and why."""
-    from imagebuilder.cli import show
+    from imagebuilder.cli import screen, show
     from imagebuilder.python.catalogue.overview import NOT_OFFERED
     from imagebuilder.python.catalogue.overview import interpreters as offered
     from imagebuilder.python.catalogue.variants import catalogue_series
@@ -47,7 +47,7 @@ def interpreters(
         )
     else:
         _print(wanted, found, its_board, limit)
-        show.table(("not offered", "why"), NOT_OFFERED.items())
+        screen.table(("not offered", "why"), NOT_OFFERED.items())
 
 
 def _release(wanted: str | None) -> str:
@@ -123,15 +123,15 @@ def _share(need: FlashNeed | None, limit: int | None) -> str:
 def _print(
     release: str, found: tuple[OfferedInterpreter, ...], board: Board | None, limit: int | None
 ) -> None:
-    from imagebuilder.cli import show
+    from imagebuilder.cli import screen
     from imagebuilder.model.size import human_size
 
     rows: list[tuple[str, str]] = [("release", release)]
     if board is not None:
         room = "not known" if limit is None else f"{human_size(limit)} for kernel, system and settings"
         rows += [("board", f"{board.id}: {board.name}"), ("flash", room)]
-    show.facts(rows)
-    show.table(
+    screen.facts(rows)
+    screen.table(
         ("variant", "Python", "installs", "flash", "of the board's", "remark"),
         (
             (
@@ -146,4 +146,4 @@ def _print(
         ),
     )
     sources = dict.fromkeys(each.need.source for each in found if each.need is not None)
-    show.facts(("flash figures", source) for source in sources)
+    screen.facts(("flash figures", source) for source in sources)

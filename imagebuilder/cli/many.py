@@ -206,7 +206,7 @@ def show_each(
 
     facts: for machines; text: prints for people what the work gave; detail: a few words for the table.
     """
-    from imagebuilder.cli import show
+    from imagebuilder.cli import screen, show
 
     entries = outcomes.entries(facts) if images.as_json else []
     error = outcomes.error(entries)
@@ -215,7 +215,7 @@ def show_each(
             text(outcomes.found)
         if len(outcomes.all) > 1:
             print()
-            show.table(("board", "state", "seconds", ""), _rows(outcomes, detail))
+            screen.table(("board", "state", "seconds", ""), _rows(outcomes, detail))
     elif error is None:
         show.as_json(entries)
     if error is not None:

@@ -56,9 +56,16 @@ def open_library(given: Path | None, *, quiet: bool = False, verbose: bool = Fal
     return library
 
 
+def _boards_and_configs(context: typer.Context) -> list[str]:
+    return [*_boards(context), *_configs(context)]
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every command and its output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Show results, warnings and errors, no progress and advice."),
+]
 Root = Annotated[
     Path | None,
     typer.Option("--project", help="Your project's folder; by default found from the current one upwards."),
@@ -93,6 +100,16 @@ Everything = Annotated[
 ]
 FailFast = Annotated[
     bool, typer.Option("--fail-fast", help="Stop at the first board that fails, and leave out the rest.")
+]
+ShownName = Annotated[str, typer.Argument(help="A board or a config.", autocompletion=_boards_and_configs)]
+BoardsToCheck = Annotated[
+    list[str] | None, typer.Argument(help="Boards; by default all.", autocompletion=_boards)
+]
+FlashedBoard = Annotated[
+    str, typer.Option("--board", "-b", help="The board that it should be flashed on.", autocompletion=_boards)
+]
+NewBoard = Annotated[
+    str | None, typer.Option("--board", "-b", help="For which board.", autocompletion=_boards)
 ]
 BoardName = Annotated[
     str | None, typer.Option("--board", "-b", help="For this board only.", autocompletion=_boards)
@@ -129,10 +146,10 @@ NoSandbox = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
-    """How a command shows what it does."""
+class Told:
+    """How much a command says. Every command has these options: what takes no group of them has them all the
+    same (see expanded()), and nothing to leave out or to add."""
 
-    as_json: Json = False
     verbose: Verbose = False
     quiet: Quiet = False
 
@@ -141,6 +158,13 @@ class Shown:
         from imagebuilder.cli.progress import Reporter
 
         return Reporter(quiet=self.quiet, verbose=self.verbose)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown(Told):
+    """How a command shows what it does, and its facts."""
+
+    as_json: Json = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,27 +304,40 @@ class BuiltImages(DecidedImages):
         ]
 
 
-def expanded(command: Callable[..., None]) -> tuple[inspect.Signature, dict[str, type[Shown]]]:
+UNUSED = "its own"  # the name under which a command that takes no group has its options
+
+
+def expanded(
+    command: Callable[..., None], *, passes_on: bool = False
+) -> tuple[inspect.Signature, dict[str, type[Told]]]:
     """A command's signature with the options of its groups in place of the groups, and the groups by the
-    command's names for them."""
+    command's names for them. passes_on: another program gets what the command does not know, --quiet and
+    --verbose too."""
     signature = inspect.signature(command, eval_str=True)
-    groups: dict[str, type[Shown]] = {}
+    groups: dict[str, type[Told]] = {}
     parameters: list[inspect.Parameter] = []
     last = [field.name for field in fields(Shown)]
     for parameter in signature.parameters.values():
         group = parameter.annotation
-        if isinstance(group, type) and issubclass(group, Shown):
+        if isinstance(group, type) and issubclass(group, Told):
             groups[parameter.name] = group
-            parameters += inspect.signature(group, eval_str=True).parameters.values()
+            parameters += _options(group)
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    if not groups and not passes_on:
+        groups[UNUSED] = Told
+        parameters += _options(Told)
     parameters.sort(key=lambda parameter: parameter.name in last)  # what all commands have, help shows last
     return signature.replace(parameters=parameters), groups
 
 
-def gathered(groups: Mapping[str, type[Shown]], options: Mapping[str, Any]) -> dict[str, Any]:
+def _options(group: type[Told]) -> list[inspect.Parameter]:
+    return list(inspect.signature(group, eval_str=True).parameters.values())
+
+
+def gathered(groups: Mapping[str, type[Told]], options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given, those of groups as a group."""
     left = dict(options)
     for name, group in groups.items():
         left[name] = group(**{field.name: left.pop(field.name) for field in fields(group)})
-    return left
+    return {name: value for name, value in left.items() if name != UNUSED}

@@ -52,6 +52,17 @@ def own_output() -> None:
         sys.stdout = _Output(old.detach(), **form, line_buffering=old.line_buffering)  # type: ignore[arg-type]
 
 
+def plain_where_piped() -> None:
+    """Have help and usage errors colour a terminal alone, or where FORCE_COLOR or PY_COLORS say so: typer
+    colours them also wherever GITHUB_ACTIONS is set, and so in what a workflow keeps in a file."""
+    if os.environ.get("GITHUB_ACTIONS") and not (
+        os.environ.get("FORCE_COLOR") or os.environ.get("PY_COLORS")
+    ):
+        from typer import rich_utils  # nothing that a start elsewhere should wait for
+
+        rich_utils.FORCE_TERMINAL = None
+
+
 def unprintable(error: BaseException) -> UnprintableError | None:
     """What is wrong with standard output, if the error is one of its own. What was not printed yet goes
     nowhere then: Python is not to try once more at its end."""

@@ -15,24 +15,40 @@ if TYPE_CHECKING:
     from imagebuilder.ask import Offered
 
 packages_app = typer.Typer(help="Search the packages that a config's boards can have, and show one.")
+SHORTEST = 3  # chains that `why` shows
 PackageName = Annotated[str, typer.Argument(help="A package's name.")]
 
 
 @guarded
-def why(images: AskedConfig, package: PackageName) -> None:
-    """Show every chain that brings a package into an image: who asked, and the packages in between."""
+def why(
+    images: AskedConfig,
+    package: PackageName,
+    whole: Annotated[
+        bool, typer.Option("--all", help="Every line, not only the first of each kind.")
+    ] = False,
+) -> None:
+    """Show the shortest chains that bring a package into an image: who asked, and the packages in between.
+
+    --json has all of them, up to a hundred.
+    """
     from imagebuilder.ask import why as chains_of
-    from imagebuilder.cli import show
+    from imagebuilder.cli import screen, show
 
     with images.asked() as (asked, log):
         found = {request.board: chains_of(request, package, log) for request in asked}
     if images.as_json:
-        show.as_json(found)
+        show.as_json({name: ways.chains for name, ways in found.items()})
         return
-    for name, chains in found.items():
+    for name, ways in found.items():
         print(f"{name}:")
-        for chain in chains:
-            print(f"  {' -> '.join(chain)}")
+        shown = ways.chains if whole else ways.chains[:SHORTEST]
+        for chain in shown:
+            screen.prose("  ", screen.near(" -> ".join(chain)))
+        left = ways.count - len(shown)
+        if left:
+            least = "" if ways.exact else "at least "
+            all_of_them = "" if len(shown) == len(ways.chains) else " (--all)"
+            print(f"  and {least}{left:,} {'other' if left == 1 else 'others'}{all_of_them}")
 
 
 @packages_app.command()
@@ -43,7 +59,7 @@ def search(
 ) -> None:
     """Search the packages that the boards of a config can have."""
     from imagebuilder.ask import search_packages
-    from imagebuilder.cli import show
+    from imagebuilder.cli import screen, show
     from imagebuilder.model.size import human_size
 
     with images.asked() as (asked, log):
@@ -64,7 +80,7 @@ def search(
         )
         for row in rows
     )
-    show.table(headings, lines)
+    screen.table(headings, lines)
 
 
 def _rows(found: Mapping[str, Sequence[Offered]]) -> list[dict[str, Any]]:
@@ -95,7 +111,7 @@ def show_package(images: AskedConfig, package: PackageName) -> None:
     """Show a package: description, size, what it needs, its files where they are known, which boards can have
     it."""
     from imagebuilder.ask import describe_package
-    from imagebuilder.cli import show
+    from imagebuilder.cli import screen, show
     from imagebuilder.errors import UserError
 
     with images.asked() as (asked, log):
@@ -109,7 +125,7 @@ def show_package(images: AskedConfig, package: PackageName) -> None:
         show.as_json(facts)
         return
     for each in facts:
-        show.facts(
+        screen.facts(
             (key, ", ".join(value) if isinstance(value, list) else str(value)) for key, value in each.items()
         )
         print()

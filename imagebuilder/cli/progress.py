@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from types import TracebackType
 
 from rich.console import Console
@@ -22,6 +24,17 @@ from imagebuilder.log import (
     StepStarted,
     Warned,
 )
+
+
+def shown_command(argv: Sequence[str]) -> str:
+    """A command line to read: in place of a program that is given as a word of it, how long that is."""
+    words: list[str] = []
+    for before, word in pairwise(("", *argv)):
+        is_source = "\n" in word or (before == "-c" and len(word.split()) > 1)
+        lines = len(word.strip().splitlines())
+        source = f"[a program of {lines} line{'' if lines == 1 else 's'}]"
+        words.append(source if is_source else shlex.quote(word))
+    return " ".join(words)
 
 
 class Reporter:
@@ -68,7 +81,7 @@ class Reporter:
             counted = "" if event.total is None else f" ({event.done}/{event.total})"
             self._live(f"{self._step}: {event.text}{counted}", about)
         elif self._verbose and isinstance(event, CommandRun):
-            self.say(f"$ {shlex.join(event.argv)}", about)
+            self.say(f"$ {shown_command(event.argv)}", about)
         elif self._verbose and isinstance(event, OutputLine):
             self.say(f"  {event.text}", about)
 

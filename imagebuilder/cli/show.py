@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from pydantic_core import to_jsonable_python
-from rich.console import Console
-from rich.table import Table
 
 from imagebuilder.called import typed
+from imagebuilder.cli.screen import facts, near, say, table
 from imagebuilder.cli.terminal import harmless
-from imagebuilder.model.package import shown_way
 from imagebuilder.model.size import format_size, human_size
-from imagebuilder.report.flash_bar import flash_bar, flash_picture, ram_lines
+from imagebuilder.report.flash_bar import flash_picture
 
 if TYPE_CHECKING:
     from imagebuilder.config.board import Board, Emulation, Image, UnsupportedDevice
@@ -33,40 +30,12 @@ if TYPE_CHECKING:
     from imagebuilder.tree.device_facts import Comparison
     from imagebuilder.tree.plan import Plan
 
-PIPE_COLUMNS = 200
 BoardNames = Mapping[tuple[str, str], str]
 
 
 def as_json(facts: object) -> None:
     """Print facts as JSON; models and dataclasses as their fields."""
     print(json.dumps(facts, indent=2, default=to_jsonable_python))
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Where nobody reads on, `| head` for one: cli/guard.py says how a command ends then."""
-        raise BrokenPipeError
-
-
-def _console() -> Console:
-    wide = None if sys.stdout.isatty() else PIPE_COLUMNS  # nobody wants folded names in a file
-    return _Console(file=sys.stdout, highlight=False, soft_wrap=True, width=wide)
-
-
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Rows below headings; on a terminal long cells are folded."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        shown.add_column(heading, overflow="fold")
-    for row in rows:
-        shown.add_row(*(harmless(cell).replace("[", "\\[") for cell in row))
-    _console().print(shown)
-
-
-def facts(rows: Iterable[tuple[str, str]]) -> None:
-    """A name and a value a line."""
-    for name, value in rows:
-        _console().print(f"{name:<16} {value}", markup=False)
 
 
 def rows(found: Sequence[Mapping[str, object]]) -> None:
@@ -84,8 +53,8 @@ def configs(found: Sequence[Config]) -> None:
 
 def config(name: str, values: Sequence[Explained]) -> None:
     """The merged config, each value with the file or files that it came from."""
-    _console().print(f"# {name}", markup=False)
-    rows = ((each.key, json.dumps(each.value), ", ".join(each.files)) for each in values)
+    say(f"# {name}")
+    rows = ((each.key, json.dumps(each.value), near(", ".join(each.files))) for each in values)
     table(("key", "value", "from"), rows)
 
 
@@ -101,63 +70,6 @@ def plan_facts(found: Plan, budgets: Budgets) -> dict[str, object]:
     return {**found.model_dump(mode="json"), "budgets": budgets, "picture": picture}
 
 
-def plan(found: Plan, budgets: Budgets) -> None:
-    """What will be built, and what it takes of flash and RAM."""
-    tree = found.tree
-    facts(
-        [
-            ("config", found.config),
-            ("board", found.board),
-            ("profile", found.profile.name),
-            ("tree", f"{tree.distribution} {tree.version}, {tree.target}"),
-            ("packages", f"{tree.package_manager}, {tree.arch}"),
-            ("Python", found.python),
-            *(("app", line) for line in found.taken),
-            ("overlays", ", ".join(found.overlays) or "none"),
-            *(("replaced", str(each)) for each in found.swaps if each.done),
-            ("disabled", ", ".join(found.disabled_services) or "none"),
-            ("make", shlex.join(("make", *found.make))),
-        ]
-    )
-    lines = (
-        (
-            each.name,
-            each.version,
-            human_size(each.package.size) if each.package.size else "",
-            each.feed or "the tree",
-            " -> ".join(shown_way(each.why)),
-        )
-        for each in found.install
-    )
-    table(("package", "version", "size", "from", "because of"), lines)
-    cut = [
-        (
-            each.name,
-            str(each.kept),
-            str(each.dropped),
-            human_size(each.saved),
-            human_size(each.saved_compressed),
-        )
-        for each in found.shaken
-    ]
-    if cut:
-        table(("shaken", "modules kept", "dropped", "saved", "of them in the image, about"), cut)
-    trimmed = [
-        (
-            each.name,
-            str(each.files),
-            human_size(each.saved),
-            ", ".join(f"{kind} {human_size(size)}" for kind, size in each.kinds.items()),
-        )
-        for each in found.trimmed
-    ]
-    if trimmed:
-        table(("trimmed", "files left out", "saved, unpacked", "of them"), trimmed)
-    for line in (*found.imports.left_out, *found.imports.lazy):
-        _console().print(f"note: {line}", markup=False)
-    budget(budgets)
-
-
 def fit(found: Fit, to: TextIO) -> None:
     """The steps of the least change that fits, what each costs, and the change as a diff."""
     for number, step in enumerate(found.advice, 1):
@@ -167,23 +79,11 @@ def fit(found: Fit, to: TextIO) -> None:
     print(found.diff, end="", file=to, flush=True)
 
 
-def budget(found: Budgets) -> None:
-    """Flash as a bar, RAM in lines, and what would help."""
-    if found.flash is not None:
-        _console().print(flash_bar(found.flash), markup=False)
-    if found.ram is not None:
-        for line in ram_lines(found.ram):
-            _console().print(line, markup=False)
-    notes = (*found.notes, *(found.flash.notes if found.flash is not None else ()))
-    for line in notes:
-        _console().print(f"note: {line}", markup=False)
-
-
 def result(place: Path, found: Result) -> None:
     """What was handed over."""
     rows = ((image.type, image.file, human_size(image.size), image.sha256[:16]) for image in found.images)
     title = f"{found.config} for {found.board}: {len(found.packages)} packages, in {place}"
-    _console().print(title, markup=False)
+    say(title)
     table(("image", "file", "size", "sha256"), rows)
     for file in found.unchecked:
         print(f"UNCHECKED: nothing but the size of {file} could be checked")
@@ -196,7 +96,7 @@ def releases(found: ShownReleases) -> None:
     )
     table(("release", "series", "state of the series", ""), rows)
     whence = "" if found.asked else "no server gave a list; "
-    _console().print(f"{whence}from {found.origin}", markup=False)
+    say(f"{whence}from {found.origin}")
 
 
 def doctor(found: Diagnosis) -> None:
@@ -286,8 +186,8 @@ def device_facts(found: FoundDevices, names: BoardNames) -> list[dict[str, objec
     ]
 
 
-def devices(found: FoundDevices, names: BoardNames) -> None:
-    """A line a device that the server builds for, and which board it is already."""
+def devices(found: FoundDevices, names: BoardNames, *, advice: bool) -> None:
+    """A line a device that the server builds for, and which board it is already. advice: say what is next."""
     release = found.release
     if not found.devices:
         print(f"\nOpenWrt {release} builds for no device like that")
@@ -299,7 +199,7 @@ def devices(found: FoundDevices, names: BoardNames) -> None:
     )
     table(("profile", "title", "target", "board"), rows)
     fresh = next((each.id for each in found.devices if (each.target, each.id) not in names), None)
-    if fresh is not None:
+    if advice and fresh is not None:
         print(f"a board file for one: {typed(f'boards add {fresh} --release {release}')}")
 
 
@@ -390,14 +290,17 @@ def _image_rows(images: dict[str, Image], releases: str) -> Iterator[tuple[str, 
         yield name, image.format, "required" if image.required else "optional", limit, releases
 
 
-def written(place: WrittenBoard, release: str | None = None) -> None:
-    """Where a new board stands, and what is still to be filled in. release: whose list it is from, if any."""
+def written(place: WrittenBoard, release: str | None = None, *, advice: bool) -> None:
+    """Where a new board stands, and what is still to be filled in. release: whose list it is from, if any;
+    advice: say what is next."""
     print(f"wrote {place.path}")
     if place.fill_in:
         whose = "the tree" if release is None else "the release's list"
         print(f"it can be used as it is; what {whose} does not know is for you to fill in:")
         for line, wanted in place.fill_in:
             print(f"  {place.path}:{line}: {wanted}")
+    if not advice:
+        return
     name = place.path.stem
     where = "--imagebuilder PATH" if release is None else f'(the config says release = "{release}")'
     print(f"next: {typed(f'show {name}')}, and {typed(f'build CONFIG --board {name} {where}')}")

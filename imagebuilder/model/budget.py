@@ -74,6 +74,11 @@ class FlashBudget(Model):
     notes: Many[str] = ()
     baked: bool = False
 
+    @property
+    def too_much(self) -> bool:
+        """Whether more is too much than the figures may be wrong by: such an image is not built."""
+        return self.excess > self.rootfs.uncertainty
+
 
 class RamNeed(Model):
     """One thing that takes RAM."""
@@ -94,6 +99,11 @@ class RamBudget(Model):
     wanted_free: int
     excess: int
     verdict: Verdict
+
+    @property
+    def too_much(self) -> bool:
+        """Whether the config wants more to stay free than the figures, however wrong, may leave."""
+        return bool(self.wanted_free) and self.excess > self.uncertainty
 
 
 class ConfigChange(Model):

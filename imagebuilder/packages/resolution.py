@@ -127,15 +127,46 @@ def arrows(chain: Sequence[str]) -> str:
 def every_chain(resolution: Resolution, name: str, *, limit: int = CHAINS) -> tuple[tuple[str, ...], ...]:
     """Every way from a package that was asked for to the one of that name (or that provides it), shortest
     first, no package twice in one chain; `limit` of them at most. KeyError if it does not go in."""
-    packages = {package.name: package for package in resolution.packages}
-    target = packages.get(name) or next(
-        (package for package in packages.values() if name in package.provides), None
-    )
-    if target is None:
-        raise KeyError(name)
+    target = _target(resolution, name)
     wants = dependents(resolution.packages)
     roots = {each.name for each in resolution.selected if each.by is None}
-    return tuple(islice(_upwards(target.name, wants, roots), limit))
+    return tuple(islice(_upwards(target, wants, roots), limit))
+
+
+def _target(resolution: Resolution, name: str) -> str:
+    """The package of that name, or that provides it. KeyError if there is none."""
+    packages = {package.name: package for package in resolution.packages}
+    if name in packages:
+        return name
+    for package in packages.values():
+        if name in package.provides:
+            return package.name
+    raise KeyError(name)
+
+
+def count_chains(resolution: Resolution, name: str) -> int | None:
+    """How many ways every_chain() would give without a limit: those to a package are those to all that want
+    it, and one more where it was asked for. None where packages above it need one another in a ring: then
+    each chain would have to be walked. KeyError as there."""
+    target = _target(resolution, name)
+    wants = dependents(resolution.packages)
+    roots = {each.name for each in resolution.selected if each.by is None}
+    counts: dict[str, int] = {}
+    open_: set[str] = set()
+    waiting = [target]
+    while waiting:
+        here = waiting[-1]
+        above = [by for by in wants[here] if by not in counts]
+        if here in counts or not above:
+            counts.setdefault(here, (here in roots) + sum(counts[by] for by in wants[here]))
+            open_.discard(here)
+            waiting.pop()
+            continue
+        if here in open_:  # all above it were visited, and one of them still waits for it
+            return None
+        open_.add(here)
+        waiting += above
+    return counts[target]
 
 
 def dependents(packages: Sequence[Package]) -> dict[str, tuple[str, ...]]:

@@ -27,7 +27,14 @@ from imagebuilder.budget.ram import ram_budget
 from imagebuilder.config.board import Board
 from imagebuilder.model.budget import Amount, Budgets, FlashBudget, RamNeed
 from imagebuilder.model.package import Package, Wish
-from imagebuilder.report.flash_bar import flash_bar, flash_picture, segments
+from imagebuilder.report.flash_bar import (
+    answer,
+    flash_bar,
+    flash_left,
+    flash_picture,
+    flash_words,
+    segments,
+)
 from imagebuilder.tree.measure import ProfileImages, erase_block, image_sizes, recipe_size
 from tests.support.budget_making import (
     SQUASHFS,
@@ -451,26 +458,48 @@ def test_near_the_limit_it_says_that_it_is_not_sure() -> None:
 
 def test_the_bar_has_its_width_and_all_that_there_is() -> None:
     budget = predictor()(resolved(situation("none").wish))
-    line = flash_bar(budget, 40)
-    bar = line[1 : line.index("]")]
+    bar = flash_bar(budget, 40)[1:-1]
     assert len(bar) == 40
     assert list(dict.fromkeys(bar)) == ["K", "B", "."]
-    assert "free 768.0 KiB (predicted)" in line
+    assert flash_left(budget) == "768.0 KiB of 3.8 MiB free"
+    kernel, base, doubt = flash_words(budget)
+    assert (kernel[:9], base[:7], doubt[:13]) == ("K kernel ", "B base ", "predicted, ± ")
     assert sum(segments(budget).values()) == 3904 << 10
 
 
 def test_the_bar_of_an_image_that_is_too_big() -> None:
     budget = predictor()(resolved(situation("full").wish))
-    line = flash_bar(budget, 40)
-    bar = line[1 : line.index("]")]
+    bar = flash_bar(budget, 40)[1:-1]
     assert len(bar) == 40
     assert bar.endswith("!")
-    assert "5.1 MiB too much" in line
+    assert flash_left(budget) == "5.1 MiB too much"
     assert json.loads(json.dumps(flash_picture(budget)))["verdict"] == "too big"
 
 
 @given(st.integers(0, 200))
 def test_any_width_is_kept(width: int) -> None:
     budget = predictor()(resolved(Wish.of(["busybox"])))
-    line = flash_bar(budget, width)
-    assert len(line[1 : line.index("]")]) == max(width, 10)
+    assert len(flash_bar(budget, width)) == max(width, 10) + 2
+
+
+@pytest.mark.parametrize(
+    ("variant", "wanted_free", "kind", "words"),
+    [
+        ("none", 0, "yes", "fits"),
+        ("none", 768 << 10, "perhaps", "fits narrowly: 768.0 KiB of 3.8 MiB free, give or take"),
+        ("none", 800 << 10, "perhaps", "may not fit: 768.0 KiB of 3.8 MiB free, 800.0 KiB wanted, give or"),
+        ("none", 2 << 20, "no", "does not fit the flash: 768.0 KiB of 3.8 MiB free, 2.0 MiB wanted"),
+        ("full", 0, "no", "does not fit the flash: 5.1 MiB too much"),
+    ],
+)
+def test_the_answer_comes_first(variant: str, wanted_free: int, kind: str, words: str) -> None:
+    budget = predictor(wanted_free=wanted_free)(resolved(situation(variant).wish))
+    found = answer(Budgets(flash=budget))
+    assert found.kind == kind
+    assert found.text.startswith(words)
+    assert (found.kind == "no") == budget.too_much
+
+
+def test_no_answer_without_figures() -> None:
+    assert answer(Budgets()).kind == "perhaps"
+    assert answer(Budgets()).text == "whether it fits is not known before it is built"

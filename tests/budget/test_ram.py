@@ -6,8 +6,8 @@ import pytest
 
 from imagebuilder.budget.ram import interpreter_family, ram_budget, ram_needs, word_bits
 from imagebuilder.config.board import Board
-from imagebuilder.model.budget import Amount, RamNeed
-from imagebuilder.report.flash_bar import ram_lines
+from imagebuilder.model.budget import Amount, Budgets, RamNeed
+from imagebuilder.report.flash_bar import answer, ram_bar, ram_left, ram_sources, ram_words
 from tests.support.budget_making import board
 
 
@@ -46,7 +46,8 @@ def test_unknown_ram_gives_no_verdict() -> None:
     unknown = Board.model_validate({**board().model_dump(mode="python"), "ram": None})
     budget = ram_budget(unknown, ram_needs("17.01.7", "mips_24kc", "base"), wanted_free=1)
     assert (budget.verdict, budget.free, budget.excess) == ("unknown", None, 0)
-    assert ram_lines(budget)[-1] == "free: unknown, for the board's RAM is"
+    assert ram_left(budget) == "free: unknown, for the board's RAM is"
+    assert set(ram_bar(budget, 40)[1:-1]) == {"K", "T", "P"}
 
 
 def test_needs_are_wrong_independently_of_each_other() -> None:
@@ -79,7 +80,23 @@ def test_families() -> None:
     ]
 
 
-def test_lines_end_with_what_is_left() -> None:
-    lines = ram_lines(ram_budget(board(), ram_needs("17.01.7", "mips_24kc", "none")))
-    assert lines[-1].startswith("free: 10.")
-    assert "of 32.0 MiB" in lines[-1]
+def test_ram_as_a_bar_and_in_words() -> None:
+    budget = ram_budget(board(), ram_needs("17.01.7", "mips_24kc", "base", apps=True))
+    bar = ram_bar(budget, 40)
+    assert (len(bar), bar.endswith("!]")) == (42, True)
+    assert list(dict.fromkeys(bar[1:-1])) == ["K", "T", "P", "A", "!"]
+    assert ram_left(budget) == "540.0 KiB too much for 32.0 MiB"
+    assert answer(Budgets(ram=budget)).text.endswith("; the RAM may be too little")
+    roomy = ram_budget(board(), ram_needs("17.01.7", "mips_24kc", "none"), wanted_free=1 << 20)
+    assert ram_left(roomy) == "10.8 MiB of 32.0 MiB free"
+    assert list(dict.fromkeys(ram_bar(roomy)[1:-1])) == ["K", "T", "."]
+    assert ram_words(roomy)[0] == "K kernel and services 21.0 MiB"
+    assert all(" ± " in line and len(line) > 60 for line in ram_sources(roomy))
+
+
+def test_ram_that_the_config_wants_free() -> None:
+    budget = ram_budget(board(), ram_needs("17.01.7", "mips_24kc", "none"), wanted_free=30 << 20)
+    assert answer(Budgets(ram=budget)).kind == "no"
+    assert (
+        answer(Budgets(ram=budget)).text == "does not fit the RAM: 10.8 MiB of 32.0 MiB free, 30.0 MiB wanted"
+    )

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import typer
 
-from imagebuilder.cli import show
+from imagebuilder.cli import screen
 from imagebuilder.cli.app import app
 from imagebuilder.host.cache import Cache
 from imagebuilder.host.handover import temporary_folder
@@ -64,14 +64,30 @@ def test_a_build_and_its_json(cli: Cli, small_tree: Path, tmp_path: Path) -> Non
     assert "Building images..." in ended.stderr
 
 
-def test_a_plan(cli: Cli, small_tree: Path) -> None:
-    argv = ("plan", "router", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+def test_a_plan(cli: Cli, small_tree: Path, project: Path) -> None:
+    text = 'extends = "router"\n[packages]\nadd = ["tcpdump-mini"]\nremove = ["rssileds"]\n'
+    (project / "configs/mine.toml").write_text(text)
+    argv = ("plan", "mine", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
     ended = cli(*argv)
     assert ended.returncode == 0, ended.stderr
-    assert "make image PROFILE=tplink_tl-wr740n-v4 PACKAGES=" in ended.stdout
+    assert "make image PROFILE=tplink_tl-wr740n-v4 'PACKAGES=tcpdump-mini -rssileds'" in ended.stdout
+    title, *lines = ended.stdout.splitlines()
+    assert title == f"mine for {BOARD}: whether it fits is not known before it is built"
+    assert lines[0].startswith("RAM        [KKK")
+    assert "asked for  tcpdump-mini" in lines
+    assert "left out   rssileds" in lines
+    assert "packages.add in project/configs/mine.toml: 1" in lines
+    assert not any("because of" in line or line != line.rstrip() for line in lines)
+    listed = cli(*argv, "--packages").stdout.splitlines()
+    (heading,) = (line for line in listed if line.startswith("package "))
+    assert heading.split() == ["package", "version", "size", "from", "because", "of"]
+    (added,) = (line for line in listed if line.startswith("tcpdump-mini "))
+    assert added.endswith("packages.add in project/configs/mine.toml -> tcpdump-mini")
+    assert "measured in the kit's guest" not in ended.stdout
+    assert "measured in the kit's guest" in cli(*argv, "--verbose").stdout
     (plan,) = json.loads(cli(*argv, "--json").stdout)
     assert plan["profile"]["name"] == "tplink_tl-wr740n-v4"
-    assert plan["wanted"] == ["base-files", "busybox", "kernel", "rssileds"]
+    assert plan["wanted"] == ["tcpdump-mini", "base-files", "busybox", "kernel"]
 
 
 def test_locks(cli: Cli, small_tree: Path, project: Path) -> None:
@@ -123,7 +139,27 @@ def test_every_way_into_an_image(cli: Cli, small_tree: Path, project: Path) -> N
     chains = json.loads(cli(*argv, "--json").stdout)[BOARD]
     asked = f"packages.add in {project}/configs/mine.toml"
     assert chains == [[asked, "one", "library"], [asked, "two", "library"]]
-    assert f"  {asked} -> one -> library" in cli(*argv).stdout
+    assert cli(*argv).stdout == (
+        f"{BOARD}:\n  packages.add in project/configs/mine.toml -> one -> library\n"
+        "  packages.add in project/configs/mine.toml -> two -> library\n"
+    )
+
+
+def test_the_shortest_ways_into_an_image(cli: Cli, small_tree: Path, project: Path) -> None:
+    names = [f"n{number}" for number in range(5)]
+    for name in names:
+        write_ipk(
+            small_tree / "packages", Package(name, "1", depends=((Dependency("lib"),),)), EMPTY, epoch=1
+        )
+    write_ipk(small_tree / "packages", Package("lib", "1"), EMPTY, epoch=1)
+    text = f'extends = "router"\n[packages]\nadd = {json.dumps(["lib", *names])}\n'
+    (project / "configs/mine.toml").write_text(text)
+    argv = ("why", "mine", "lib", "--board", BOARD, "--imagebuilder", small_tree, "--cache", "c")
+    assert len(json.loads(cli(*argv, "--json").stdout)[BOARD]) == 6
+    head, first, *_, last = cli(*argv).stdout.splitlines()
+    assert (head, first) == (f"{BOARD}:", "  packages.add in project/configs/mine.toml -> lib")
+    assert last == "  and 3 others (--all)"
+    assert len(cli(*argv, "--all").stdout.splitlines()) == 7
 
 
 def test_a_board_with_too_little_ram(cli: Cli, small_tree: Path, project: Path) -> None:
@@ -182,7 +218,7 @@ def test_what_others_say_gives_a_terminal_no_orders(cli: Cli, small_tree: Path, 
 
 def test_a_table_gives_a_terminal_no_orders(capsys: pytest.CaptureFixture[str]) -> None:
     """Titles of devices come from a server's list, which is not signed."""
-    show.table(("title",), [("\x1b]0;renamed\x07 [bold] \u202eback",)])
+    screen.table(("title",), [("\x1b]0;renamed\x07 [bold] \u202eback",)])
     assert capsys.readouterr().out.split("\n")[1].strip() == "?]0;renamed? [bold] ?back"
 
 

@@ -16,7 +16,14 @@ from imagebuilder.packages.apk.resolve import resolve as apk_resolve
 from imagebuilder.packages.opkg.opkg import parse_index
 from imagebuilder.packages.opkg.resolve import NEWEST, OpkgRules, opkg_rules, resolve
 from imagebuilder.packages.package_list import package_list, read_list
-from imagebuilder.packages.resolution import PlanError, Resolution, ResolutionError, Steps, every_chain
+from imagebuilder.packages.resolution import (
+    PlanError,
+    Resolution,
+    ResolutionError,
+    Steps,
+    count_chains,
+    every_chain,
+)
 from imagebuilder.packages.universe import Universe, clash
 
 
@@ -329,18 +336,44 @@ def test_every_chain_shortest_first() -> None:
     assert [len(chain) for chain in chains] == sorted(len(chain) for chain in chains)
     assert every_chain(resolution, "any") == chains
     assert every_chain(resolution, "d", limit=2) == chains[:2]
-    with pytest.raises(KeyError):
-        every_chain(resolution, "none")
+    assert count_chains(resolution, "d") == count_chains(resolution, "any") == 5
+    for ask in (every_chain, count_chains):
+        with pytest.raises(KeyError):
+            ask(resolution, "none")
 
 
 def test_chains_through_circles_end() -> None:
     circle = feed(
         *[f"p{a} 1; Depends: " + ", ".join(f"p{b}" for b in range(12) if b != a) for a in range(12)]
     )
-    chains = every_chain(resolve(Wish.of(["p0"]), circle), "p11")
+    resolution = resolve(Wish.of(["p0"]), circle)
+    assert count_chains(resolution, "p11") is None
+    chains = every_chain(resolution, "p11")
     assert len(chains) == 100
     assert chains[0] == ("p0", "p11")
     assert all(len(set(chain)) == len(chain) for chain in chains)
+
+
+@given(st.data())
+def test_chains_are_counted_as_they_are_found(data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, 8))
+    needs = [data.draw(st.sets(st.integers(0, number - 1))) if number else set() for number in range(size)]
+    words = (", ".join(f"p{each}" for each in sorted(those)) for those in needs)
+    packages = feed(
+        *(f"p{number} 1" + f"; Depends: {line}" * bool(line) for number, line in enumerate(words))
+    )
+    wanted = data.draw(st.sets(st.integers(0, size - 1), min_size=1))
+    resolution = resolve(Wish.of([f"p{each}" for each in sorted(wanted)]), packages)
+    for package in resolution.packages:
+        chains = every_chain(resolution, package.name, limit=10_000)
+        assert count_chains(resolution, package.name) == len(chains)
+
+
+def test_millions_of_chains_are_counted_at_once() -> None:
+    layers = [f"p{a} 1; Depends: q{a}, r{a}" for a in range(60)]
+    below = [f"{side}{a} 1; Depends: p{a + 1}" for a in range(60) for side in "qr"]
+    resolution = resolve(Wish.of(["p0"]), feed(*layers, *below, "p60 1"))
+    assert count_chains(resolution, "p60") == 1 << 60
 
 
 # the rules of a tree
