@@ -29,7 +29,6 @@ from imagebuilder.python.catalogue.catalogue import Catalogue, load_micropython
 from imagebuilder.python.catalogue.variants import catalogue_series
 from imagebuilder.python.micropython import micropython
 from imagebuilder.python.micropython.micropython import find_mpy_cross
-from imagebuilder.python.wheels.wheels import reads_sources
 from imagebuilder.rootfs.files import read_tree
 from imagebuilder.rootfs.tree import LocalPackage
 from imagebuilder.rootfs.trim import recipe_tree
@@ -86,6 +85,7 @@ class Maker:
         self._job, self._own_python, self._known, self._unpack = job, own, known, unpack
         self.epoch = source_date_epoch(Path(job.tree.folder))
         self._compiler: Compiler | None = None
+        self._noted = False
         self._recipes: dict[str, LocalPackage] = {}
 
     def content(self, name: str) -> LocalPackage:
@@ -122,14 +122,14 @@ class Maker:
 
     def _source_kind(self, sources: Sources) -> SourceKind:
         """Bytecode alone, unless the config says otherwise, or a library reads sources as it works."""
-        kind = source_kind(self._job.config.python.source)
-        readers = [str(wheel.name) for wheel in sources.wheels.values() if reads_sources(wheel)]
-        if kind == "bytecode" and readers:
+        wanted = source_kind(self._job.config.python.source)
+        kept = sources.kept(wanted)
+        if kept != wanted and not self._noted:
+            self._noted = True
             self._job.log.note(
-                f"{', '.join(readers)} reads source code at work: apps and requirements keep theirs"
+                f"{', '.join(sources.readers)} reads source code at work: apps and requirements keep theirs"
             )
-            return "both"
-        return kind
+        return kept
 
     def _follow(self, sources: Sources, use: PythonPackageUse, compiler: Compiler) -> None:
         """Build a recipe's package and its twin."""

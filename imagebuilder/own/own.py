@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagebuilder.config.app import PythonPackageUse, ResolvedRequirements
+from imagebuilder.config.app import PythonPackageUse, ResolvedRequirements, SourceKind
 from imagebuilder.config.model_config import Python
 from imagebuilder.model.package import LOCAL, Package, Selected
 from imagebuilder.model.result import TrimmedDistribution
@@ -132,7 +132,7 @@ def in_words(file: str, line: int, root: Path) -> str:
 @dataclass(frozen=True)
 class Sources:
     """What packages are made from. wheels: of requirements, trimmed, by their distributions; names: of the
-    packages that they become."""
+    packages that they become; readers: distributions that read sources as they work."""
 
     catalogue: Catalogue
     target: WheelTarget
@@ -141,6 +141,11 @@ class Sources:
     recipes: tuple[PythonPackageUse, ...]
     resolved: ResolvedRequirements
     names: Mapping[str, str]
+    readers: tuple[str, ...] = ()
+
+    def kept(self, wanted: SourceKind) -> SourceKind:
+        """What goes in of modules: what is wanted, and no bytecode alone where something reads sources."""
+        return "both" if wanted == "bytecode" and self.readers else wanted
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from packaging.utils import NormalizedName
 
-from imagebuilder.config.app import TRIM_KINDS, ResolvedRequirements, TrimKind
+from imagebuilder.config.app import TRIM_KINDS, ResolvedRequirements, TrimKind, source_kind
 from imagebuilder.config.model_config import Python
 from imagebuilder.config.requirement import parse_requirement_line
 from imagebuilder.errors import UserError
@@ -23,6 +23,7 @@ from imagebuilder.own.own import ChosenPython, FromOverlays, Own, Sources, choos
 from imagebuilder.packages.lock import check_same, requirement_changes
 from imagebuilder.packages.supply import Job, Supply
 from imagebuilder.python.apps.apps import AppScan, app_files, scan_app
+from imagebuilder.python.apps.expected import expected_bytes, files_of_app, files_of_wheel
 from imagebuilder.python.apps.package import (
     App,
     declare_app,
@@ -35,7 +36,6 @@ from imagebuilder.python.apps.package import (
 )
 from imagebuilder.python.build import recipe
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
-from imagebuilder.python.catalogue.package_version import PackageWords
 from imagebuilder.python.catalogue.variants import catalogue_series, family_of
 from imagebuilder.python.micropython import micropython
 from imagebuilder.python.micropython.micropython import check_imports
@@ -53,7 +53,7 @@ from imagebuilder.python.requirements.requirements_file import Stated
 from imagebuilder.python.wheels.target import WheelTarget, wheel_target
 from imagebuilder.python.wheels.tree import NativeFiles, natives_of
 from imagebuilder.python.wheels.trim import WheelToTrim, quoted, trim_wheels
-from imagebuilder.python.wheels.wheels import Wheel
+from imagebuilder.python.wheels.wheels import Wheel, reads_sources
 
 
 class OwnPythonError(UserError):
@@ -95,10 +95,11 @@ def read_own(
     natives = [*map(natives_of_app, apps), *map(natives_of, wheels.values())]
     libs = _libraries(job, supply, target, natives, laid)
     target = replace(target, libraries={each.library: each.package for each in libs})
-    sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
+    readers = tuple(name for name, wheel in wheels.items() if reads_sources(wheel))
+    sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names, readers)
     parts = _parts(catalogue, offered)
     taken = {str(each.name): places_taken(each, providers, parts) for each in (*own_wheels, *wheels.values())}
-    own = _declared(sources, chosen, taken, root, job.manager)
+    own = _declared(sources, chosen, taken, job)
     own = replace(own, trimmed=tuple(each.facts for each in trimmed if each.facts.saved), libraries=libs)
     return _with_data(own, job, scans, distributions, offered, laid=laid)
 
@@ -248,10 +249,11 @@ def _declared(
     sources: Sources,
     python: ChosenPython,
     taken: Mapping[str, tuple[str, ...]],
-    root: Path,
-    manager: PackageWords,
+    job: Job,
 ) -> Own:
     """All that will be made, as a plan knows it. taken: by distributions, see places_taken()."""
+    root, manager = job.root, job.manager
+    source = sources.kept(source_kind(job.config.python.source))
     target, resolved, names = sources.target, sources.resolved, sources.names
     apps = {str(app.wheel.name): app.name for app in sources.apps if app.wheel is not None}
 
@@ -265,11 +267,15 @@ def _declared(
     for pin in resolved.pins:
         wheel, name = sources.wheels[pin.name], names[pin.name]
         needed = needs(wheel.path, pin.requires)
-        declared[name] = declare_wheel(name, wheel, needed, manager, target, instead=taken[pin.name])
+        package = declare_wheel(name, wheel, needed, manager, target, instead=taken[pin.name])
+        size = expected_bytes(files_of_wheel(wheel), source)
+        declared[name] = replace(package, installed_size=size)
     for app in sources.apps:
         needed = needs(app.path, _distributions(app, resolved, root))
         instead = taken[app.wheel.name] if app.wheel is not None else ()
-        declared[app.name] = declare_app(app, needed, manager, target, instead=instead)
+        package = declare_app(app, needed, manager, target, instead=instead)
+        size = expected_bytes(files_of_app(app), source)
+        declared[app.name] = replace(package, installed_size=size)
     wanted = {app.name: "python.apps" for app in sources.apps}
     for name, place in _stated(sources, root, apps):
         wanted.setdefault(name, place)

@@ -26,7 +26,7 @@ from imagebuilder.budget.flash_known import compressed_files
 from imagebuilder.budget.ram import ram_budget
 from imagebuilder.config.board import Board
 from imagebuilder.model.budget import Amount, Budgets, FlashBudget, RamNeed
-from imagebuilder.model.package import Package, Wish
+from imagebuilder.model.package import LOCAL, Package, Wish
 from imagebuilder.report.flash_bar import (
     answer,
     flash_bar,
@@ -156,6 +156,15 @@ def test_interpreters_that_were_measured_elsewhere(packed: int, measured: int) -
     )
     assert cost.bytes == pytest.approx(measured, rel=0.05)
     assert abs(cost.bytes - measured) <= cost.uncertainty
+
+
+def test_what_is_not_made_yet_is_less_sure() -> None:
+    feeds, own = (
+        package_cost(Package("python3-x", "1", section="lang", installed_size=100_000, feed=feed), TREE)
+        for feed in ("", LOCAL)
+    )
+    assert feeds.bytes == own.bytes > 50_000
+    assert feeds.uncertainty < own.uncertainty == 35_000
 
 
 @pytest.mark.parametrize(("packed", "measured"), [(2_805_306 - 1_106_939, 2_246_523 - 845_668)])

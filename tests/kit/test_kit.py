@@ -170,7 +170,7 @@ def test_abi_versions_can_be_stripped(make: Make) -> None:
     assert {"libpython3", "libopenssl", "libgcc"} <= names.keys()
 
 
-@pytest.mark.parametrize("name", ["libopenssl", "libncursesw", "libpthread"])
+@pytest.mark.parametrize("name", ["libopenssl", "libncursesw", "libpthread", "libstdcpp"])
 def test_a_package_can_be_asked_for_by_what_it_provides(make: Make, name: str) -> None:
     assert make("manifest", PACKAGES=name).code == 0
 

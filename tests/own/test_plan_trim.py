@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from imagebuilder.budget.flash import packed_bytes
 from imagebuilder.choose import lay_packages
 from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.config.request import Request, requests
@@ -83,6 +85,19 @@ def test_tests_of_a_requirement_of_a_requirement_bring_no_package(ask: Ask) -> N
     assert demo.kinds["tests"] == len(FILES["demo/tests/test_a.py"])
     shown = plan.model_dump(mode="json")["trimmed"]
     assert shown[0] == {"name": "demo", "files": 3, "saved": demo.saved, "kinds": demo.kinds}
+
+
+def test_what_is_made_here_takes_its_room_in_the_plan(write: Write, project: Path, tmp_path: Path) -> None:
+    (project / "apps").mkdir()
+    noise = random.Random(1).randbytes(9000).hex()
+    (project / "apps/check.py").write_text(f"import demo\nX = {noise!r}\n")
+    code = b"".join(b"def f%d(x):\n    return x * %d\n" % (n, n * n) for n in range(4000))
+    big = make_wheel(tmp_path / "more", "big", files={"big.py": code}, requires=["demo"])
+    plan = plan_image(write(f'["{big}"]', 'apps = ["apps/check.py"]'), Log())
+    sizes = {each.name: packed_bytes(each.package) for each in plan.install}
+    assert 20_000 < sizes["python3-big"] < 200_000
+    assert 9_000 < sizes["app-check"] < 40_000
+    assert 0 < sizes["python3-demo"] < 1000
 
 
 def test_who_says_so_gets_all_of_it(ask: Ask) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import codecs
 import importlib.util
 import os
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,6 +26,7 @@ from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.ipk_reader import read_ipk
 from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.python.apps.bytecode import Compiler
+from imagebuilder.python.apps.expected import expected_bytes, files_of_app, files_of_wheel
 from imagebuilder.python.apps.launcher import LauncherError, Service, StartOptions, init_script
 from imagebuilder.python.apps.package import (
     App,
@@ -277,6 +280,33 @@ def test_requirements_become_packages(tmp_path: Path) -> None:
     assert other.provided_versions == (("python3-bottle", "0.13-1"), ("python3-old", "0.13-1"))
     with pytest.raises(CompileError):
         made(tmp_path, opened(tmp_path, wheel.path))
+
+
+def test_a_plan_knows_about_how_large_a_package_will_be(tmp_path: Path) -> None:
+    library = Path(ast.__file__).parent
+    texts = {f"lib/{name}.py": (library / f"{name}.py").read_bytes() for name in ("ast", "shlex", "textwrap")}
+    wheel = make_wheel(tmp_path, "lib", files={**texts, "lib/data.bin": random.Random(1).randbytes(40_000)})
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat/main.py").write_bytes(texts["lib/ast.py"])
+    (tmp_path / "tool.py").write_bytes(texts["lib/ast.py"])
+    taken = wheel_package(
+        read_wheel(wheel),
+        declare_wheel("python3-lib", read_wheel(wheel), [], Opkg(), TARGET),
+        TARGET,
+        compiler(tmp_path / "pyc"),
+    )
+    pairs = [(files_of_wheel(read_wheel(wheel)), taken)]
+    for place in (tmp_path / "flat", tmp_path / "tool.py", wheel):
+        app = opened(tmp_path, place)
+        pairs.append((files_of_app(app), made(tmp_path / app.name, app)))
+    for sources, local in pairs:
+        written = write_ipk(tmp_path, local.package, local.tree, epoch=EPOCH).package
+        expected = expected_bytes(sources, "bytecode")
+        assert expected == pytest.approx(written.installed_size, rel=0.35), written.name
+    counted = [
+        expected_bytes(files_of_wheel(read_wheel(wheel)), kind) for kind in ("only", "bytecode", "both")
+    ]
+    assert counted == sorted(set(counted))
 
 
 def test_names_of_local_packages() -> None:

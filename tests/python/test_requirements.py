@@ -248,6 +248,42 @@ def test_requirements_that_do_not_go_together_are_told(tmp_path: Path, use_index
     assert "b 1.0 depends on c>=2" in caught.value.message
 
 
+def test_what_every_release_asks_for_in_vain_is_built(tmp_path: Path, use_index: UseIndex) -> None:
+    files = tmp_path / "files"
+    index = use_index(
+        [
+            make_wheel(files, "pages", "1.0", requires=["Marks>=0.2"]),
+            make_wheel(files, "pages", "2.0", requires=["Marks>=1"]),
+            make_wheel(files, "server", "1.0", requires=["pages>=1", "marks<3"]),
+            make_sdist(files, "marks", "2.0"),
+            make_sdist(files, "marks", "3.0"),
+        ]
+    )
+    for wanted in (["pages"], ["server"], ["pages", "marks<3"]):
+        found = names(resolve_requirements(wanted, MIPS, {}, index))
+        assert found["pages"] == "2.0"
+        assert found["marks"] == ("3.0" if wanted == ["pages"] else "2.0")
+
+
+def test_what_every_release_asks_for_and_cannot_be_compiled_is_told(
+    tmp_path: Path, use_index: UseIndex
+) -> None:
+    files = tmp_path / "files"
+    index = use_index(
+        [
+            make_wheel(files, "pages", "1.0", requires=["marks"]),
+            make_wheel(files, "pages", "2.0", requires=["marks"]),
+            make_wheel(files, "books", "1.0", requires=["marks>=3"]),
+            make_wheel(files, "books", "2.0", requires=["marks>=3"]),
+            make_sdist(files, "marks", "2.0", more={"_speed.c": b"int x;"}, fails=True),
+        ]
+    )
+    with pytest.raises(NativeSourceError, match="'marks' is to be had as a source distribution only"):
+        resolve_requirements(["pages"], MIPS, {}, index)
+    with pytest.raises(PythonIndexError, match=r"books 2.0 depends on marks>=3"):
+        resolve_requirements(["books"], MIPS, {}, index)
+
+
 def test_an_index_that_does_not_answer_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)

@@ -61,6 +61,7 @@ os.uname = lambda: os.uname_result((*here[:4], {machine!r}))
 BUILD_SECONDS = 1800.0
 # what clang and zig's linker say
 _LACKING = re.compile(r"fatal error: '([^']+)' file not found|unable to find \w+ system library '([^']+)'")
+_NESTED = "error: function definition is not allowed here"  # clang's words
 # what a project without pyproject.toml, or without a build backend in it, is built with (PEP 517)
 LEGACY_BACKEND, LEGACY_REQUIRES = "setuptools.build_meta:__legacy__", ("setuptools>=40.8.0",)
 SETUP_ARGS = ("--single-version-externally-managed",)
@@ -280,6 +281,11 @@ class _Job:
             hint = (
                 f"it wants {next(filter(None, lacking.groups()))}, and of libraries only the C library is"
                 " there: build it as a feed package with OpenWrt's SDK"
+            )
+        elif _NESTED in done.stderr + done.stdout:
+            hint = (
+                "it has functions within functions, which GCC alone compiles, and zig is clang: build it as a"
+                " feed package with OpenWrt's SDK"
             )
         return HostBuildError(f"{self.source} cannot be built, saying last:\n" + "\n".join(said), hint=hint)
 

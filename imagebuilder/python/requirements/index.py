@@ -67,8 +67,9 @@ class PackageIndex:
         that some must have; wheels: a folder with more wheels to choose from. The wheels are in the cache
         from then on.
 
-        NoMatchError where something has no wheel, PythonIndexError for requirements that do not go together,
-        UnreachableIndexError, OfflineError.
+        NoMatchError where something has no wheel, ConflictError for requirements that do not go together
+        (also where what several releases ask for has no wheel), PythonIndexError, UnreachableIndexError,
+        OfflineError.
         """
         self._online(requirements)
         with temporary_folder("scratch") as folder:
@@ -115,16 +116,17 @@ class PackageIndex:
             )
         return paths
 
-    def pure_wheel(self, requirement: str, target: WheelTarget) -> Wheel | None:
-        """The newest wheel without native code that satisfies a requirement, in the cache from then on; None
-        where the index has none. UnreachableIndexError, OfflineError."""
+    def newest_wheel(self, requirement: str, target: WheelTarget, *, pure: bool = False) -> Wheel | None:
+        """The newest wheel that satisfies a requirement, in the cache from then on; None where the index has
+        none. pure: none with native code. UnreachableIndexError, OfflineError."""
         self._online([requirement])
         with temporary_folder("scratch") as folder:
             arguments = ["download", "--quiet", "--no-deps", "--dest", "files", requirement]
-            self.log.progress(f"asking the package index for {requirement} without native code")
+            what = f"{requirement} without native code" if pure else requirement
+            self.log.progress(f"asking the package index for {what}")
             try:
                 pip(
-                    [*arguments, *for_target(target, pure=True)],
+                    [*arguments, *for_target(target, pure=pure)],
                     f"looking for {requirement}",
                     cwd=folder,
                     log=self.log,

@@ -50,6 +50,10 @@ _PASSED = frozenset(
 )
 _NO_MATCH = re.compile(r"^ERROR: No matching distribution found for (.+?)(?: \(from .*\))?$", re.MULTILINE)
 _CONFLICT = re.compile(r"^The conflict is caused by:\n(?: .*\n)+", re.MULTILINE)
+_CAUSE = re.compile(
+    r"^ +(?:(?P<by>\S+) \S+ depends on |The user requested (?!\(constraint\)))(?P<wanted>.+?) *$",
+    re.MULTILINE,
+)
 _UNREACHABLE = re.compile(
     r"Retrying \(|Could not fetch URL|NewConnectionError|ConnectTimeoutError|SSLError|HTTP error 5\d\d"
 )
@@ -73,6 +77,18 @@ class NoMatchError(PythonIndexError):
             hint="is the name right, and is it for the target's Python? pip config list names the index",
         )
         self.requirement = requirement
+
+
+class ConflictError(PythonIndexError):
+    """Requirements that go together in no way that pip found. wanted: what is asked for, by each that asks
+    in its newest release (pip names all that it tried, newest first); both as pip writes them."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="see what it says")
+        newest: dict[str, str] = {}
+        for cause in _CAUSE.finditer(message):
+            newest.setdefault(cause["by"] or cause["wanted"], cause["wanted"])
+        self.wanted = tuple(dict.fromkeys(newest.values()))
 
 
 def pip_environment() -> dict[str, str]:
@@ -147,8 +163,8 @@ def said(done: Completed) -> str:
 
 
 def check(done: Completed, doing: str) -> None:
-    """Raise what pip's answer means: UnreachableIndexError, NoMatchError, HostError where there is no pip,
-    PythonIndexError for all else. doing: what pip was to do, for the message."""
+    """Raise what pip's answer means: UnreachableIndexError, NoMatchError, ConflictError, HostError where
+    there is no pip, PythonIndexError for all else. doing: what pip was to do, for the message."""
     if done.code == 0:
         return
     text = f"{done.stdout}\n{done.stderr}"
@@ -165,7 +181,10 @@ def check(done: Completed, doing: str) -> None:
     missing = _NO_MATCH.search(text)
     if missing is not None:
         raise NoMatchError(missing[1])
-    raise PythonIndexError(f"pip failed at {doing}:\n{said(done)}", hint="see what it says")
+    failed = f"pip failed at {doing}:\n{said(done)}"
+    if _CONFLICT.search(done.stdout):
+        raise ConflictError(failed)
+    raise PythonIndexError(failed, hint="see what it says")
 
 
 def pip(

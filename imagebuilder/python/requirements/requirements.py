@@ -31,7 +31,7 @@ from imagebuilder.model.package import Package
 from imagebuilder.python.requirements.direct import Direct
 from imagebuilder.python.requirements.index import PackageIndex
 from imagebuilder.python.requirements.index_build import PURE
-from imagebuilder.python.requirements.index_pip import NoMatchError, PythonIndexError
+from imagebuilder.python.requirements.index_pip import ConflictError, NoMatchError, PythonIndexError
 from imagebuilder.python.wheels.target import WheelTarget, marker_holds
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel
 
@@ -215,7 +215,14 @@ class _Search:
             except NoMatchError as error:
                 self.provide(error)
             except PythonIndexError as error:
-                self.free(_CONSTRAINT.findall(error.message), error)
+                lacking = self.lacking(error) if isinstance(error, ConflictError) else None
+                if lacking is None:
+                    self.free(_CONSTRAINT.findall(error.message), error)
+                else:
+                    try:
+                        self.provide(NoMatchError(lacking))
+                    except NoMatchError:  # nor has it a source that satisfies all of them
+                        raise error from None
             else:
                 extras = extras_of(requirements, found, self.target)
                 wrong = [name for name in self.pinned if extras.get(name)]
@@ -234,6 +241,19 @@ class _Search:
         for name in wrong:
             for stub in self.folder.glob(f"{name.replace('-', '_')}-*{_STUB}-py3-none-any.whl"):
                 stub.unlink()
+
+    def lacking(self, error: ConflictError) -> str | None:
+        """The requirement behind a conflict that is none: pip says so too where every release of what asks
+        for a distribution asks in vain, since no wheel of it fits. None if it is one."""
+        wanted = [parse_requirement(text) for text in error.wanted]
+        if len({canonicalize_name(each.name) for each in wanted}) != 1:
+            return None
+        together = f"{wanted[0].name}{','.join(sorted({str(each.specifier) for each in wanted} - {''}))}"
+        if canonicalize_name(wanted[0].name) in self.pinned or together in self.tried:
+            return None
+        alone = dict.fromkeys(f"{each.name}{each.specifier}" for each in wanted)
+        vain = all(self.index.newest_wheel(each, self.target) is None for each in alone)
+        return together if vain else None
 
     def provide(self, error: NoMatchError) -> None:
         """Bring what has no wheel: build it."""
@@ -262,7 +282,7 @@ class _Search:
         if canonicalize_name(wanted.name) not in self.pure:
             return text
         bare = f"{wanted.name}{wanted.specifier}"
-        found = self.index.pure_wheel(bare, self.target)
+        found = self.index.newest_wheel(bare, self.target, pure=True)
         place = found.path if found is not None else self.build(bare, PURE)
         extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
         return f"{wanted.name}{extras} @ {place.as_uri()}"
