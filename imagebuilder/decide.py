@@ -122,7 +122,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
     with log.step("tree"):
         source, job = _open(request, inputs, work, log, locked)
     with log.step("plan"):
-        check_processor([(each.overlay, each.folder) for each in inputs.overlays], job.tree.arch)
+        check_processor([(each.use.name, each.root) for each in inputs.overlays], job.tree.arch)
         known, profile = told_board(inputs.board, choose_profile(inputs.board, job.tree), job.tree)
         supply = job.manager.open(job)
         supply.note_unusable(log)

@@ -25,6 +25,8 @@ from imagebuilder.host.time_zone import posix_rule
 from imagebuilder.host.walk import walk
 from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName, Word
 
+DECLARATION = "overlay.toml"
+FILES = "files"
 MAX_OVERLAY_BYTES = 2 << 30
 MAX_TEXT = 65536  # characters; a shell and a terminal cope with that
 
@@ -180,11 +182,19 @@ class Overlay(Model):
 
 @dataclass(frozen=True)
 class LoadedOverlay:
-    """An overlay as one config uses it."""
+    """An overlay as one config uses it. files: the name of the folder in its folder whose content is laid.
+    declared: whether overlay.toml declares it; else its files are laid as they are: none is a template."""
 
     overlay: Overlay
     folder: Path
     use: OverlayUse
+    files: str = FILES
+    declared: bool = True
+
+    @property
+    def root(self) -> Path:
+        """The folder whose content is laid over the root file system."""
+        return self.folder / self.files
 
     def values(self, project: Path) -> dict[str, VariableValue]:
         """A value for each variable: the config's, the secret's, or the default.
@@ -254,17 +264,38 @@ def load_overlay(library: Library, name: str) -> tuple[Overlay, Path]:
     folder = library.overlay_folder(name)
     layer = library.shipped if library.comes_along(folder) else library.root
     real_folder(layer.resolve(), str(folder.relative_to(layer)))
-    _check_size(name, folder)
-    file = library.read(folder / "overlay.toml")
-    return validate(Overlay, file, {"name": name, **file.values}), folder
+    return _declared(library, name, folder), folder
 
 
-def _check_size(name: str, folder: Path) -> None:
+def _declared(library: Library, name: str, folder: Path) -> Overlay:
+    _check_size(name, folder, FILES)
+    file = library.read(folder / DECLARATION)
+    return validate(Overlay, file, {"name": name, **file.values})
+
+
+def load_use(library: Library, use: OverlayUse) -> LoadedOverlay:
+    """The overlay that a config uses, by its name or by its folder, which may be a link: it is the config's
+    own word. Raises as load_overlay() does; OverlayError for a path that is no folder."""
+    if use.path is None:
+        return LoadedOverlay(*load_overlay(library, use.name), use)
+    folder = library.path(use.path)
+    if not os.path.isdir(folder):  # noqa: PTH112 - raises nothing
+        raise OverlayError(f"{folder} is no folder", hint="path names a folder, counted from the project's")
+    folder = Path(os.path.realpath(folder))
+    if os.path.lexists(folder / DECLARATION):
+        return LoadedOverlay(_declared(library, use.name, folder), folder, use)
+    if folder == folder.parent:
+        raise OverlayError(f"{use.path} is this machine's own root file system", hint="name a folder in it")
+    _check_size(use.name, folder.parent, folder.name)
+    return LoadedOverlay(Overlay(name=use.name), folder.parent, use, folder.name, declared=False)
+
+
+def _check_size(name: str, folder: Path, files: str) -> None:
     """OverlayError for more bytes of files than a root file system takes: a sparse file has any number."""
-    if real_folder(folder, "files") is None:
+    if real_folder(folder, files) is None:
         return
     size = 0
-    for item in walk(folder, "files", bounded=True):
+    for item in walk(folder, files, bounded=True):
         size += item.status.st_size if item.is_file else 0
         if size > MAX_OVERLAY_BYTES:
             raise OverlayError(
@@ -276,7 +307,7 @@ def _check_size(name: str, folder: Path) -> None:
 
 def load_overlays(library: Library, config: Config) -> tuple[LoadedOverlay, ...]:
     """All overlays of a config, in their order. Raises as load_overlay() does."""
-    return tuple(LoadedOverlay(*load_overlay(library, use.name), use) for use in config.overlay)
+    return tuple(load_use(library, use) for use in config.overlay)
 
 
 class SecretError(UserError):

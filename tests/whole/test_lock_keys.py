@@ -222,6 +222,9 @@ SAMPLES: Mapping[str, Any] = {
     "config services.enabled": ["telnet"],
     "config overlay": lambda document: with_value(document, ("overlay",), document["overlay"][:1]),
     "config overlay.name": lambda document: with_value(document, ("overlay", 0), {"name": "plain"}),
+    "config overlay.path": lambda document: with_value(
+        document, ("overlay", 0), {"name": "motd", "path": "overlays/plain"}
+    ),
     "config overlay.variables": {"word": "bye"},
     "config overlay.remove": _more("overlay", {"name": "spare", "remove": True}),
     "config filespec": lambda document: with_value(document, ("filespec",), document["filespec"][1:]),
