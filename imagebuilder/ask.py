@@ -30,7 +30,7 @@ from imagebuilder.packages.lock import differences
 from imagebuilder.packages.resolution import Resolution, every_chain
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.server.archive import given_tree
-from imagebuilder.stage import staged
+from imagebuilder.stage import foresee_overlays, staged
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.tree import check_tree, read_tree
 
@@ -50,17 +50,27 @@ class Offered:
 
 
 def plan_and_budgets(request: Request, log: Log) -> tuple[Plan, Budgets]:
-    """Everything decided before anything is built, and what the image takes of flash and RAM, whether it fits
-    or not. Writes nothing that stays."""
-    with decided(request, log) as (_, found):
+    """Everything decided before anything is built, and what the image takes of flash and RAM, whether it
+    fits or not. Writes nothing that stays. OverlayError where the device would trip over what an overlay
+    brings."""
+    with decided(request, log) as (inputs, found):
+        for line in foresee_overlays(inputs.loaded.config, inputs.overlays, found.plan.install):
+            log.warn(line)
         return found.plan, found.budgets
 
 
 def fit_config(request: Request, log: Log, *, any_interpreter: bool = False) -> tuple[TomlFile, Fit]:
     """The config's file, and the least change to it that makes its image fit; nothing is written.
 
-    BudgetError where the tree does not say how large its images are.
+    BudgetError where the tree does not say how large its images are; UserError for a config that comes with
+    this program, of whose files none is changed.
     """
+    name, path = request.config_name(), request.library.config_path(request.config)
+    if request.library.comes_along(path):
+        raise UserError(
+            f"the config '{name}' comes with this program: {path} is not changed",
+            hint=f'write configs/{name}.toml with the line: extends = "{name}"; --fit changes that',
+        )
     with decided(request, log) as (inputs, found):
         config = inputs.loaded.config
         if isinstance(found.budgeting, str):

@@ -77,6 +77,7 @@ def choose_packages(
     offers = supply.offers
     if locked is not None:
         offers = only_locked(offers, locked, supply.indexes())
+    offers = offers.without(own.instead)
     choosing = _Choosing(job, supply, own, offers, locked)
     originals: dict[str, Original] = {}
     found, offers = choosing.resolve(wanted, originals)

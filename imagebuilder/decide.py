@@ -29,7 +29,7 @@ from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets
 from imagebuilder.model.package import Package, Swap, Wish
 from imagebuilder.own.local import Local
-from imagebuilder.own.own import Own, open_own
+from imagebuilder.own.own import Own, needing, open_own
 from imagebuilder.packages.lock import check_same, differences, lock_entry, locked_parts
 from imagebuilder.packages.managers import manager_of
 from imagebuilder.packages.resolution import PlanError
@@ -135,7 +135,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         with _lock_blamed(locked, wish, config.name):
             chosen = choose_packages(job, wanted, supply, own, locked=locked)
         plan = _plan(inputs, job, known, profile, wish=wish, chosen=chosen, own=own, swaps=swaps)
-        _warn(plan, known, log)
+        _warn(plan, known, own, log)
         budgeting = open_budgeting(plan, config, inputs.board, inputs.overlays, chosen.local.known())
         found = budgets(
             plan, config, inputs.board, found=budgeting, manager=job.manager, offers=chosen.offers
@@ -207,7 +207,9 @@ def _plan(
         wish=wish,
         wanted=chosen.wanted,
         imports=own.python.imports,
+        taken=own.taken,
         install=chosen.found.selected,
+        trimmed=own.trimmed,
         shaken=chosen.local.remade.shaken,
         back=dict(chosen.found.back),
         swaps=swaps,
@@ -218,8 +220,13 @@ def _plan(
     )
 
 
-def _warn(plan: Plan, known: Board, log: Log) -> None:
+def _warn(plan: Plan, known: Board, own: Own, log: Log) -> None:
     """What a plan does that its config did not mean."""
+    for place, mine in own.instead.items():
+        users = needing(place, plan.install)
+        if users or place in plan.wish.add:
+            who = f", wanted by {', '.join(users)}" if users else ""
+            log.warn(f"{mine} {own.declared[mine].version} takes the place of the feeds' {place}{who}")
     for name, chain in plan.back.items():
         log.warn(f"'{name}' was removed, and stays, because it is needed: {' -> '.join(chain)}")
     for swap in plan.swaps:

@@ -166,6 +166,7 @@ def result_of(
         ram=decided.budgets.ram,
         overlays=plan.overlays,
         filespecs=filespecs,
+        trimmed=plan.trimmed,
         shaken=plan.shaken,
         starts=made.starts,
         bytecode=made.bytecode,

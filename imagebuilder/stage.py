@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,12 +71,35 @@ def locked_files(config: Config, overlays: Sequence[LoadedOverlay]) -> dict[str,
     return names
 
 
+def foresee_overlays(
+    config: Config, overlays: Sequence[LoadedOverlay], packages: Sequence[Selected]
+) -> Iterator[str]:
+    """As check_overlays(), of what can be told before packages are fetched and without any secret: files that
+    are rendered from one are not looked at. Raises as locked_files(), too."""
+    if not overlays:
+        return
+    found = _staged(config, overlays, _without_secrets)
+    told = {name: tree.without(found.secrets) for name, tree in found.trees.items()}
+    yield from _checked(told, overlays, packages, image=None)
+
+
 def check_overlays(
     found: Staged, overlays: Sequence[LoadedOverlay], packages: Sequence[Selected], there: Mapping[str, int]
 ) -> Iterator[str]:
     """What is likely to be a slip in what overlays bring, a line each. packages: of the image; there: what
     they bring. OverlayError, naming each file and line, where the device would not work as it is meant."""
     image = frozenset({*there, *found.tree})
+    yield from _checked(found.trees, overlays, packages, image=image, secrets=found.secrets)
+
+
+def _checked(
+    trees: Mapping[str, FileTree],
+    overlays: Sequence[LoadedOverlay],
+    packages: Sequence[Selected],
+    *,
+    image: Collection[str] | None,
+    secrets: Collection[str] = (),
+) -> Iterator[str]:
     version = next((each.package.version for each in packages if each.name == "python3-base"), "")
     python = re.match(r"(\d+)\.(\d+)", version)
     flaws: list[Flaw] = []
@@ -85,9 +108,9 @@ def check_overlays(
             root=each.root,
             python=(int(python[1]), int(python[2])) if python else None,
             image=image,
-            secrets=found.secrets,
+            secrets=secrets,
         )
-        flaws += lint(found.trees[each.use.name], known)
+        flaws += lint(trees[each.use.name], known)
     grave = [str(flaw) for flaw in flaws if flaw.grave]
     if grave:
         raise OverlayError(

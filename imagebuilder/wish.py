@@ -24,7 +24,10 @@ def wish_of(loaded: LoadedConfig, overlays: Sequence[Overlay], own: Own) -> Wish
     asked = {name: f"the overlay '{overlay}'" for name, overlay in needed.items()}
     asked |= dict.fromkeys(added, f"packages.add in {_files(origins, 'packages.add')}")
     asked |= {name: _asked_by(python.asked_by[name], loaded) for name in python.packages}
-    asked |= {name: f"{key} in {_files(origins, key)}" for name, key in own.wanted.items()}
+    # a line of a file says all by itself
+    asked |= {
+        name: key if ":" in key else f"{key} in {_files(origins, key)}" for name, key in own.wanted.items()
+    }
     order = dict.fromkeys((*python.packages, *own.wanted, *needed, *added))
     return Wish({name: asked[name] for name in order}, config.packages.remove)
 

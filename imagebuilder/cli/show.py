@@ -112,6 +112,7 @@ def plan(found: Plan, budgets: Budgets) -> None:
             ("tree", f"{tree.distribution} {tree.version}, {tree.target}"),
             ("packages", f"{tree.package_manager}, {tree.arch}"),
             ("Python", found.python),
+            *(("app", line) for line in found.taken),
             ("overlays", ", ".join(found.overlays) or "none"),
             *(("replaced", str(each)) for each in found.swaps if each.done),
             ("disabled", ", ".join(found.disabled_services) or "none"),
@@ -141,6 +142,17 @@ def plan(found: Plan, budgets: Budgets) -> None:
     ]
     if cut:
         table(("shaken", "modules kept", "dropped", "saved", "of them in the image, about"), cut)
+    trimmed = [
+        (
+            each.name,
+            str(each.files),
+            human_size(each.saved),
+            ", ".join(f"{kind} {human_size(size)}" for kind, size in each.kinds.items()),
+        )
+        for each in found.trimmed
+    ]
+    if trimmed:
+        table(("trimmed", "files left out", "saved, unpacked", "of them"), trimmed)
     for line in (*found.imports.left_out, *found.imports.lazy):
         _console().print(f"note: {line}", markup=False)
     budget(budgets)

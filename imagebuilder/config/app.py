@@ -6,13 +6,14 @@ docs/python-packages.md says which key stands for which of their variables.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, Field, model_validator
 
+from imagebuilder.config.requirement import parse_requirement_line
 from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName
 from imagebuilder.model.filespec import RuleLines
 
@@ -50,20 +51,29 @@ def check_requirement(text: str) -> str:
 
 Distribution = Annotated[str, AfterValidator(canonicalize_name)]
 RequirementText = Annotated[str, AfterValidator(check_requirement)]
+
+
+def _check_written(text: str) -> str:
+    parse_requirement_line(text)
+    return text
+
+
+WrittenText = Annotated[str, AfterValidator(_check_written)]
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f]*$")]
 
 
 class AppUse(Model):
-    """An app: a project's folder, a wheel or a single script."""
+    """An app: a project's folder, a plain folder with main.py, a wheel or a single script."""
 
     path: Annotated[str, Field(min_length=1)] = Field(
-        description="The project's folder, the wheel or the script, its path counted from this project's"
-        " folder: `apps/meter`."
+        description="The app's folder, the wheel or the script, its path counted from this project's folder:"
+        " `apps/meter`. A folder without pyproject.toml and setup.py goes in as it lies there: main.py is"
+        " run, requirements.txt says what it requires."
     )
     name: PackageName | None = Field(
         default=None,
-        description="The name of the app's package: `app-meter`. Left out: app- and the name of the project"
-        " or script.",
+        description="The name of the app's package: `app-meter`. Left out: app- and the name of the project,"
+        " folder or script.",
     )
     service: bool = Field(
         default=False,
@@ -128,11 +138,17 @@ def source_kind(source: bool | Literal["only"]) -> SourceKind:
     return "only" if source == "only" else "both" if source else "bytecode"
 
 
+TrimKind = Literal["tests", "typing", "sources", "platforms", "documents", "metadata"]
+TRIM_KINDS: tuple[TrimKind, ...] = get_args(TrimKind)
+
+
 class RequirementUse(Model):
     """A requirement with more to say of it than PEP 508 can."""
 
-    name: RequirementText = Field(
-        description="What is required, in the notation of PEP 508: `msgpack` or `msgpack>=1`."
+    name: WrittenText = Field(
+        description="What is required, as pip writes it: `msgpack>=1`, `foo @ git+https://host/foo@v1.0`,"
+        " `./libs/foo` counted from the project's folder, each with `--hash=sha256:…` for the file that may"
+        " be taken. `${NAME}` in an address stands for the secret of that name."
     )
     pure: bool = Field(
         default=False,
@@ -140,6 +156,21 @@ class RequirementUse(Model):
         " index or built of its source without the extensions, and no feed's package. For what has Python"
         " code that does the same, as msgpack. Left out: false.",
     )
+    trim: bool | Many[TrimKind] = Field(
+        default=True,
+        description="What of a wheel stays out because no device needs it: true for all of it, false for"
+        ' nothing, or a list of kinds: `["tests", "typing"]`. `tests` are tests and what runs them, `typing`'
+        " stubs for type checkers, `sources` what native code is compiled from and with, `platforms` modules"
+        " for other systems, `documents` manual pages, `metadata` licences and what else of dist-info nobody"
+        " reads on a device. What code that stays imports or names goes in all the same. Where several"
+        " requirements name one distribution, what one of them wants in goes in. Left out: true.",
+    )
+
+    def trim_kinds(self) -> tuple[TrimKind, ...]:
+        """The kinds of files that stay out."""
+        if isinstance(self.trim, bool):
+            return TRIM_KINDS if self.trim else ()
+        return self.trim
 
 
 class PinnedRequirement(Model):
@@ -148,11 +179,11 @@ class PinnedRequirement(Model):
     name: Distribution = Field(description="The distribution's name, normalized (PEP 503).")
     version: str = Field(description="Its version.")
     filename: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]*$")] = Field(
-        description="The file that the package index has: a wheel, or an sdist that a pure wheel is built"
-        " from."
+        description="The file that the package index has, or that was named: a wheel, or an sdist that a"
+        " wheel is built from. Of a folder or a repository the distribution's name."
     )
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(
-        description="That file's SHA-256, in hex.",
+        description="That file's SHA-256, in hex; of a folder or a repository over all its files.",
     )
     requires: Many[Distribution] = Field(
         default=(), description="The distributions that it needs on the device. Left out: none."
@@ -162,6 +193,13 @@ class PinnedRequirement(Model):
         description="How its wheel is built where the index has a source with native code: `pure`, without"
         " its extensions, or what it is compiled with for the device: compiler, flags, headers. Left out: it"
         " is a wheel, or a source without native code.",
+    )
+
+    source: Line = Field(
+        default="",
+        description="Where it is from, if from no package index: a path, counted from the project's folder,"
+        " an address, or that of a git repository with the commit. Passwords are not in it. Left out: from"
+        " the package index.",
     )
 
     @property

@@ -115,6 +115,7 @@ def write_board(
     if not force:
         _refuse_twice(library, facts)
     text = board_text(facts, library.board_names(), ram=ram, flash=flash)
+    text = text if library.has_schema("board") else text.removeprefix(f"{SCHEMA}\n\n")
     library.checked_board(name, parse_toml(text.encode(), path))
     try:
         (write_whole if force else write_new)(path, text.encode())

@@ -16,6 +16,7 @@ from imagebuilder.config.faults import nearest, validate
 from imagebuilder.config.library import Library
 from imagebuilder.config.model_config import Config, ConfigFile, OverlayUse, overlay_name
 from imagebuilder.config.overlay import OverlayError, load_overlays, load_use
+from imagebuilder.config.requirement import shown_requirement
 from imagebuilder.config.toml import KeyPath, TomlFile, dotted
 from imagebuilder.errors import Fault, FaultsError, UserError
 
@@ -343,9 +344,14 @@ class Explained:
 
 
 def shown_config(library: Library, config: Config) -> Config:
-    """The config with the values of secret variables blotted out."""
+    """The config with the values of secret variables blotted out, and with the passwords of addresses."""
     shown = tuple(each.shown() for each in load_overlays(library, config))
-    return config.model_copy(update={"overlay": shown})
+    python = config.python
+    required = tuple(
+        each.model_copy(update={"name": shown_requirement(each.name)}) for each in python.requirements
+    )
+    python = python.model_copy(update={"requirements": required})
+    return config.model_copy(update={"overlay": shown, "python": python})
 
 
 def replaced_files(library: Library, loaded: LoadedConfig) -> dict[Path, Path]:

@@ -74,7 +74,7 @@ def write_config(library: Library, name: str, answers: Answers) -> Path:
     if path.exists():
         raise exists
     values = config_values(answers, library.board(answers.board))
-    schema = "#:schema ../schemas/config.schema.json\n\n"
+    schema = "#:schema ../schemas/config.schema.json\n\n" if library.has_schema("config") else ""
     try:
         write_new(path, (schema + tomlkit.dumps(values)).encode())
     except FileExistsError as error:

@@ -111,6 +111,10 @@ class Library:
         file = self.project_file
         return ProjectFile() if file is None else validate(ProjectFile, file)
 
+    def has_schema(self, kind: str) -> bool:
+        """Whether files of that kind can name a schema for editors: `../schemas/KIND.schema.json`."""
+        return (self.root / f"schemas/{kind}.schema.json").is_file()
+
     def path(self, text: str) -> Path:
         """A path that a file of the project names, counted from the project's folder."""
         return self.root / expand_home(text)

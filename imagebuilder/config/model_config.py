@@ -95,8 +95,8 @@ class Python(Model):
     )
     requirements: Many[Annotated[RequirementUse, BeforeValidator(_requirement), _OrText()]] = Field(
         default=(),
-        description='What is wanted of package indexes, in the notation of PEP 508: `["bottle>=0.13"]`, or a'
-        ' table that says more: `[{ name = "msgpack", pure = true }]`. A'
+        description='What is wanted, as pip writes it: `["bottle>=0.13"]`, `["foo @ git+https://host/foo@v1"]`,'
+        ' `["./libs/foo"]`, or a table that says more: `[{ name = "msgpack", pure = true }]`. A'
         " feed's package is taken where one satisfies it, else a wheel for the device or one that is built"
         " from a source: plain C is compiled for the device where zig is installed. Those of extended configs"
         " come first. Left out: none.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,7 +69,11 @@ def read_toml(path: Path) -> TomlFile:
 
 
 def parse_toml(raw: bytes, path: Path) -> TomlFile:
-    """The file in these bytes. path: its name in messages. FaultsError, with the line, if it is no TOML."""
+    """The file in these bytes, without the mark of UTF-8 that editors put before it. path: its name in
+    messages. FaultsError, with the line, if it is no TOML."""
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise FaultsError([Fault(str(path), 1, "", "is UTF-16 text, and TOML is UTF-8", "save it as UTF-8")])
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -196,6 +196,7 @@ TOOLS = (
         found=has_uefi,
     ),
     Tool("cpio", _called("cpio"), "reads the kit's initramfs", ("tests",)),
+    Tool("git", _called("git"), "fetches what requirements name of repositories", ("tests",)),
     Tool(
         "mkimage",
         _called("u-boot-tools", dnf="uboot-tools", pacman="uboot-tools"),

@@ -98,6 +98,16 @@ class ShakenPackage(Model):
     saved_compressed: int
 
 
+class TrimmedDistribution(Model):
+    """What stayed out of a requirement's wheel. files: how many, those of dist-info apart; saved: bytes,
+    unpacked; kinds: of these bytes, by the words of `trim`."""
+
+    name: str
+    files: int
+    saved: int
+    kinds: dict[str, int]
+
+
 class Result(Model):
     """One image build.
 
@@ -107,7 +117,8 @@ class Result(Model):
     the tree through an overlay mount or a copy;
     sandboxed: whether it saw nothing else and had no network. flash: as the real root file system fills it,
     None where the tree does not say how its images are made; ram: as planned. filespecs: what their rules
-    did. shaken: what python.shake left of the standard library. starts: of the interpreter, and of the
+    did. trimmed: what stayed out of requirements' wheels. shaken: what python.shake left of the standard
+    library. starts: of the interpreter, and of the
     commands of python.trace, run in the image; none where this machine cannot run its programs. bytecode:
     how it was loaded; None without CPython, and where this machine has nothing that loads it. uncompiled:
     Python sources without bytecode, programs among them, which the device compiles whenever they start.
@@ -135,6 +146,7 @@ class Result(Model):
     ram: RamBudget | None
     overlays: Many[str]
     filespecs: Many[FilespecRecord]
+    trimmed: Many[TrimmedDistribution]
     shaken: Many[ShakenPackage]
     starts: Many[Start]
     bytecode: LoadedBytecode | None

@@ -5,14 +5,15 @@ user's own: apps, the wheels of requirements, recipes. Read and declared for the
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagebuilder.config.app import PythonPackageUse, ResolvedRequirements
 from imagebuilder.config.model_config import Python
-from imagebuilder.model.package import Package
+from imagebuilder.model.package import LOCAL, Package, Selected
+from imagebuilder.model.result import TrimmedDistribution
 from imagebuilder.packages.supply import Job, Supply
 from imagebuilder.python.apps.apps import AppScan
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
@@ -124,8 +125,8 @@ def _place(file: str, line: int, root: Path) -> str:
 
 @dataclass(frozen=True)
 class Sources:
-    """What packages are made from. wheels: of requirements, by their distributions; names: of the packages
-    that they become."""
+    """What packages are made from. wheels: of requirements, trimmed, by their distributions; names: of the
+    packages that they become."""
 
     catalogue: Catalogue
     target: WheelTarget
@@ -140,18 +141,32 @@ class Sources:
 class Own:
     """python: what goes in of feeds' Python, and which import wants what. sources: None where there is
     nothing of one's own. declared: the packages that will be made, by name; wanted: those of them that were
-    asked for, with the key that asks."""
+    asked for, with the key that asks, or file and line; trimmed: what stays out of requirements' wheels;
+    taken: what was taken of flat apps, in words. instead: packages of feeds, and the one of these that takes
+    the place of each."""
 
     python: ChosenPython
     sources: Sources | None = None
     micropython: tuple[MicroPythonApp, ...] = ()
     declared: Mapping[str, Package] = field(default_factory=dict)
     wanted: Mapping[str, str] = field(default_factory=dict)
+    trimmed: tuple[TrimmedDistribution, ...] = ()
+    taken: tuple[str, ...] = ()
+    instead: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def resolved(self) -> ResolvedRequirements:
         """What the requirements came to."""
         return self.sources.resolved if self.sources is not None else ResolvedRequirements()
+
+
+def needing(place: str, selected: Iterable[Selected]) -> tuple[str, ...]:
+    """The packages of feeds that name another one among what they need."""
+    return tuple(
+        each.name
+        for each in selected
+        if each.feed != LOCAL and any(term.name == place for group in each.package.depends for term in group)
+    )
 
 
 def open_own(job: Job, supply: Supply, locked: ResolvedRequirements | None) -> Own:

@@ -3,14 +3,13 @@ be."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
-from imagebuilder.config.app import ResolvedRequirements
+from imagebuilder.config.app import TRIM_KINDS, ResolvedRequirements, TrimKind
 from imagebuilder.config.model_config import Python
+from imagebuilder.config.requirement import parse_requirement_line
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.model.edition import EDITIONS
@@ -19,7 +18,7 @@ from imagebuilder.own.native import compiler_for
 from imagebuilder.own.own import ChosenPython, Own, Sources, choose_python
 from imagebuilder.packages.lock import check_same, requirement_changes
 from imagebuilder.packages.supply import Job, Supply
-from imagebuilder.python.apps.apps import AppScan, scan_app
+from imagebuilder.python.apps.apps import AppScan, app_files, scan_app
 from imagebuilder.python.apps.package import (
     App,
     declare_app,
@@ -27,6 +26,7 @@ from imagebuilder.python.apps.package import (
     local_names,
     open_app,
     packages_of,
+    places_taken,
 )
 from imagebuilder.python.build import recipe
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
@@ -34,14 +34,19 @@ from imagebuilder.python.catalogue.package_version import PackageWords
 from imagebuilder.python.catalogue.variants import catalogue_series, family_of
 from imagebuilder.python.micropython import micropython
 from imagebuilder.python.micropython.micropython import check_imports
+from imagebuilder.python.requirements.asked import Asked
+from imagebuilder.python.requirements.direct import DirectSources
 from imagebuilder.python.requirements.index import PackageIndex
 from imagebuilder.python.requirements.requirements import (
     feed_distributions,
+    feed_providers,
     resolve_requirements,
-    wanted_distributions,
     wheels_of,
 )
+from imagebuilder.python.requirements.requirements_file import Stated
 from imagebuilder.python.wheels.target import wheel_target
+from imagebuilder.python.wheels.trim import WheelToTrim, quoted, trim_wheels
+from imagebuilder.python.wheels.wheels import Wheel
 
 
 class OwnPythonError(UserError):
@@ -61,23 +66,87 @@ def read_own(job: Job, supply: Supply, offered: Collection[str], locked: Resolve
     compiler = compiler_for(job, supply, target)
     index = PackageIndex(Cache(job.cache), job.log, offline=job.offline, compiler=compiler)
     apps = tuple(open_app(use, root, target, index) for use in python.apps)
-    feed = feed_distributions(supply.offers.packages, without=catalogue.packages)
-    pure = [Requirement(each.name).name for each in python.requirements if each.pure]
-    texts = [*(each.name for each in python.requirements), *(text for app in apps for text in app.requires)]
+    standard = [each.name for each in catalogue.packages.values() if each.standard_library]
+    feed = feed_distributions(supply.offers.packages, without=standard)
+    providers = feed_providers(supply.offers.packages, without=standard)
     own_wheels = [app.wheel for app in apps if app.wheel is not None]
+    stated = [*_configs_own(job), *(each for app in apps for each in app.stated.requirements)]
+    asked = Asked.of(stated, [each for app in apps for each in app.stated.constraints], target)
+    places = DirectSources(index, target, root)
     if locked is None:
-        resolved = resolve_requirements(texts, target, feed, index, own=own_wheels, pure=pure)
+        direct = [places.get(each) for each in asked.direct]
+        resolved = resolve_requirements(
+            asked.texts,
+            target,
+            feed,
+            index,
+            own=own_wheels,
+            pure=asked.pure,
+            direct=direct,
+            constraints=asked.constraints,
+            hashes=asked.hashes,
+        )
     else:
         resolved = locked
-        asked = locked.model_copy(update={"wanted": wanted_distributions(texts, target)})
-        check_same(job.config.name, requirement_changes(locked, asked))
-    wheels = {str(name): wheel for name, wheel in wheels_of(resolved, target, index).items()}
+        check_same(job.config.name, requirement_changes(locked, asked.answered_by(locked, target, root)))
+        pins = {pin.name: pin for pin in locked.pins}
+        direct = [places.get(each, pins[locked.wanted[each.key(root)]]) for each in asked.direct]
+    found = wheels_of(resolved, target, index, direct)
     scans = [_scan(app, catalogue) for app in apps]
-    libraries = [scan_app(wheel.path, python=catalogue.version_pair) for wheel in wheels.values()]
+    brought = _brought(job, resolved, catalogue, found.values())
+    trimmed = trim_wheels(brought, scans, words=_words(python, apps), there=resolved.feed)
+    libraries = [each.scan for each in trimmed]
     chosen = choose_python(python, root, tree.release, offered, apps=scans, libraries=libraries)
-    names = local_names(resolved.pins, offered)
+    names = local_names(resolved.pins, offered, providers)
+    wheels = {str(each.wheel.name): each.wheel for each in trimmed}
     sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
-    return _declared(sources, chosen, root, job.manager)
+    parts = {
+        each.name: each.site_modules
+        for each in catalogue.packages.values()
+        if each.name in offered and not each.standard_library
+    }
+    taken = {
+        str(wheel.name): places_taken(wheel, providers, parts) for wheel in (*own_wheels, *wheels.values())
+    }
+    facts = tuple(each.facts for each in trimmed if each.facts.saved)
+    return replace(_declared(sources, chosen, taken, root, job.manager), trimmed=facts)
+
+
+def _brought(
+    job: Job, resolved: ResolvedRequirements, catalogue: Catalogue, wheels: Iterable[Wheel]
+) -> list[WheelToTrim]:
+    """The requirements' wheels, and what may stay out of each. Where a distribution is required several
+    times, what one of them wants in goes in."""
+    kinds: dict[str, frozenset[TrimKind]] = {}
+    for use, stated in zip(job.config.python.requirements, _configs_own(job), strict=True):
+        name = stated.written.name or resolved.wanted.get(stated.key(job.root), "")
+        kinds[name] = kinds.get(name, frozenset(TRIM_KINDS)) & frozenset(use.trim_kinds())
+    return [
+        WheelToTrim(
+            wheel,
+            scan_app(wheel.path, python=catalogue.version_pair),
+            kinds.get(wheel.name, frozenset(TRIM_KINDS)),
+        )
+        for wheel in wheels
+    ]
+
+
+def _words(python: Python, apps: Iterable[App]) -> set[str]:
+    """What may name a module of a requirement's: words of commands, and strings of apps."""
+    words = {word for command in python.trace for word in command.split()}
+    for app in apps:
+        words |= {*app.use.arguments, *app.use.environment.values()}
+        words |= {text for file in app_files(app.path)[1] for text in quoted(file.data or b"")}
+    return words
+
+
+def _configs_own(job: Job) -> list[Stated]:
+    """What the config requires; its paths count from the project's folder."""
+    place = f"config {job.config.name}, python.requirements"
+    return [
+        Stated(parse_requirement_line(each.name), job.root, place, pure=each.pure)
+        for each in job.config.python.requirements
+    ]
 
 
 def _micropython(job: Job, chosen: ChosenPython) -> Own:
@@ -103,8 +172,14 @@ def _scan(app: App, catalogue: Catalogue) -> AppScan:
     return scan_app(app.path, python=catalogue.version_pair)
 
 
-def _declared(sources: Sources, python: ChosenPython, root: Path, manager: PackageWords) -> Own:
-    """All that will be made, as a plan knows it."""
+def _declared(
+    sources: Sources,
+    python: ChosenPython,
+    taken: Mapping[str, tuple[str, ...]],
+    root: Path,
+    manager: PackageWords,
+) -> Own:
+    """All that will be made, as a plan knows it. taken: by distributions, see places_taken()."""
     target, resolved, names = sources.target, sources.resolved, sources.names
     apps = {str(app.wheel.name): app.name for app in sources.apps if app.wheel is not None}
 
@@ -117,10 +192,15 @@ def _declared(sources: Sources, python: ChosenPython, root: Path, manager: Packa
     declared: dict[str, Package] = {}
     for pin in resolved.pins:
         wheel, name = sources.wheels[pin.name], names[pin.name]
-        declared[name] = declare_wheel(name, wheel, needs(wheel.path, pin.requires), manager, target)
+        needed = needs(wheel.path, pin.requires)
+        declared[name] = declare_wheel(name, wheel, needed, manager, target, instead=taken[pin.name])
     for app in sources.apps:
-        declared[app.name] = declare_app(app, needs(app.path, _distributions(app.requires)), manager, target)
+        needed = needs(app.path, _distributions(app, resolved, root))
+        instead = taken[app.wheel.name] if app.wheel is not None else ()
+        declared[app.name] = declare_app(app, needed, manager, target, instead=instead)
     wanted = {app.name: "python.apps" for app in sources.apps}
+    for name, place in _stated(sources, root, apps):
+        wanted.setdefault(name, place)
     for name in packages_of(resolved.wanted.values(), resolved, names, apps):
         wanted.setdefault(name, "python.requirements")
     for use in sources.recipes:
@@ -130,8 +210,24 @@ def _declared(sources: Sources, python: ChosenPython, root: Path, manager: Packa
         if use.src:
             declared[use.source_name] = recipe.declare_source(use, package)
             wanted[use.source_name] = "python.package"
-    return Own(python, sources, declared=declared, wanted=wanted)
+    owners = {**names, **apps}
+    replaced = {place: owners[name] for name, places in taken.items() for place in places}
+    flat = tuple(app.taken for app in sources.apps if app.flat is not None)
+    return Own(python, sources, declared=declared, wanted=wanted, taken=flat, instead=replaced)
 
 
-def _distributions(requires: Iterable[str]) -> Sequence[str]:
-    return [canonicalize_name(Requirement(text).name) for text in requires]
+def _stated(sources: Sources, root: Path, apps: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The packages that requirements.txt of flat apps name, with file and line."""
+    stated = [each for app in sources.apps if app.flat is not None for each in app.flat.stated.requirements]
+    for each in stated:
+        file = Path(each.file)
+        place = f"{file.relative_to(root) if file.is_relative_to(root) else file}:{each.line}"
+        distribution = each.written.name or sources.resolved.wanted.get(each.key(root), "")
+        for name in packages_of([distribution], sources.resolved, sources.names, apps):
+            yield name, place
+
+
+def _distributions(app: App, resolved: ResolvedRequirements, root: Path) -> Sequence[str]:
+    """The distributions that an app requires; those that do not count on the target are none of an image."""
+    known = (each.written.name or resolved.wanted.get(each.key(root), "") for each in app.stated.requirements)
+    return [name for name in known if name]

@@ -223,11 +223,14 @@ def requirement_changes(before: ResolvedRequirements, now: ResolvedRequirements)
         if name not in new or name not in old:
             yield f"requirement {name} is {'new' if name in new else 'gone'}"
         elif old[name] != new[name]:
-            yield f"requirement {name}: {_built(old[name])} -> {_built(new[name])}"
+            before_it, now_it = _described(old[name]), _described(new[name])
+            if before_it == now_it:
+                before_it, now_it = (f"{before_it} {each[name].sha256[:16]}" for each in (old, new))
+            yield f"requirement {name}: {before_it} -> {now_it}"
 
 
-def _built(pin: PinnedRequirement) -> str:
-    return f"{pin.filename}, {pin.built}" if pin.built else pin.filename
+def _described(pin: PinnedRequirement) -> str:
+    return ", ".join(filter(None, (pin.filename, pin.built, pin.source)))
 
 
 def _changed(what: str, before: str, now: str) -> Iterator[str]:

@@ -64,6 +64,20 @@ class Offers:
             return self  # with the universe, if there is one by now
         return replace(self, packages=(*self.packages, *made), pins=pins)
 
+    def without(self, replaced: Mapping[str, str]) -> Offers:
+        """The same without packages whose place others take: by their names, which ones. Who wants one in a
+        version that the other has not is told of it."""
+        if not replaced:
+            return self
+        gone = [each for each in self.packages if each.name in replaced]
+        told = {
+            each.name: f"{each.name} {each.version} does not go in: {replaced[each.name]}, another version,"
+            " takes its place"
+            for each in reversed(gone)
+        }
+        left = tuple(each for each in self.packages if each.name not in replaced)
+        return replace(self, packages=left, unusable={**self.unusable, **told})
+
 
 @dataclass(frozen=True)
 class Feed:

@@ -8,6 +8,7 @@ to be a slip a warning.
 from __future__ import annotations
 
 import ast
+import codecs
 import posixpath
 import re
 import shutil
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.host.run import run
+from imagebuilder.model.python_source import EncodingError, source_text
 from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.tree import Entry, FileTree
 
@@ -91,12 +93,18 @@ def _place(path: str, known: Known, line: int = 0) -> str:
 
 
 def _file(path: str, entry: Entry, data: bytes, known: Known) -> Iterator[Flaw]:
-    shebang = _SHEBANG.match(data)
+    marked = data.startswith(codecs.BOM_UTF8)
+    shebang = _SHEBANG.match(data.removeprefix(codecs.BOM_UTF8))
     command = shebang[1].decode("utf-8", "replace") if shebang else ""
     words = shebang[2].decode("utf-8", "replace").split() if shebang else []
     program = posixpath.basename(words[0] if command.endswith("/env") and words else command)
     shell = program in _SHELLS or (not shebang and (path in _SHELL_FILES or path.startswith(_SHELL_PLACES)))
     yield from _line_ends(path, data, known, script=bool(shebang) or shell)
+    if marked and (shebang or shell or path.startswith("/etc/config/")):
+        reader = "uci" if path.startswith("/etc/config/") else "the kernel" if shebang else "no shell"
+        text = f"the mark of UTF-8 (BOM) stands before its first line, which {reader} does not read so"
+        yield Flaw(_place(path, known, 1), text.replace("no shell does not read so", "no shell reads so"))
+        return  # everything else that is wrong may follow from that
     if b"\r\n" in data and (shebang or shell):
         return  # everything else that is wrong follows from that
     if shebang:
@@ -160,7 +168,7 @@ def _shell(path: str, data: bytes, known: Known, *, by: str) -> Iterator[Flaw]:
 
 
 def _init_script(path: str, entry: Entry, data: bytes, known: Known, *, common: bool) -> Iterator[Flaw]:
-    if not entry.mode & 0o111:
+    if known.image is not None and not entry.mode & 0o111:  # what it lies over may give it its mode
         text = "the init script is not executable, so that the device does not start it: chmod +x"
         yield Flaw(_place(path, known), text)
     if not common:
@@ -187,7 +195,10 @@ def _python(path: str, data: bytes, known: Known) -> Iterator[Flaw]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ast.parse(data, feature_version=known.python if told else None)
+            ast.parse(source_text(data), feature_version=known.python if told else None)
+    except EncodingError as error:
+        text = f"Python cannot read it: {error.problem}"
+        yield Flaw(_place(path, known, error.line), text)
     except SyntaxError as error:
         version = ".".join(map(str, known.python if told else sys.version_info[:2]))
         text = f"Python {version} cannot read it: {error.msg}"

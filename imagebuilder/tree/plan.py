@@ -9,7 +9,7 @@ from pydantic import Field, InstanceOf, model_serializer
 from imagebuilder.config.board import Profile
 from imagebuilder.model.base import Many, Model
 from imagebuilder.model.package import Selected, Swap, Wish, shown_way
-from imagebuilder.model.result import ShakenPackage
+from imagebuilder.model.result import ShakenPackage, TrimmedDistribution
 from imagebuilder.model.tree import Tree
 
 
@@ -28,7 +28,8 @@ class Plan(Model):
     """One image to be. Made once, when all of it is decided.
 
     wish: what the config, its overlays and its Python ask for, which make gets as PACKAGES. wanted: what make
-    then asks the package manager for, before dependencies. install: all packages of the image, dependencies
+    then asks the package manager for, before dependencies. taken: what was taken of flat apps, in words.
+    install: all packages of the image, dependencies
     first; back: names that were to stay out and are there all the same, and why; swaps: defaults in whose
     place others go in, or should. make: the command, all but its paths. unchecked: images of which neither
     board nor tree say what they are.
@@ -42,7 +43,9 @@ class Plan(Model):
     wish: InstanceOf[Wish]
     wanted: InstanceOf[Wish]
     imports: Imports = Imports()
+    taken: Many[str] = ()
     install: Many[InstanceOf[Selected]]
+    trimmed: Many[TrimmedDistribution] = ()
     shaken: Many[ShakenPackage] = ()
     back: dict[str, Many[str]] = Field(default_factory=dict)
     swaps: Many[InstanceOf[Swap]] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -29,6 +30,30 @@ def test_usage_lines() -> None:
     assert shown.startswith(f"Usage: {sys.executable} -m imagebuilder plan [OPTIONS] ")
     given = usage("-X", f"{OPTION}=python3 build.py", "-m", "imagebuilder")
     assert given.startswith("Usage: python3 build.py plan [OPTIONS] ")
+
+
+# pages that are written in a checkout, and what is to be done in one
+ABOUT_A_CHECKOUT = {"called.py", "cli/app.py", "config/schema.py", "report/firmware.py"}
+
+
+def test_no_message_names_the_program_by_itself() -> None:
+    """What is typed is known to called.py: `typed("lock home")`."""
+    found = set()
+    for path in (PROJECT / "imagebuilder").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        said = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, owners) and node.body and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            named = (
+                isinstance(node, ast.Constant) and isinstance(node.value, str) and "build.py" in node.value
+            )
+            if named and id(node) not in said:
+                found.add(str(path.relative_to(PROJECT / "imagebuilder")))
+    assert found == ABOUT_A_CHECKOUT
 
 
 def test_build_py_says_it() -> None:

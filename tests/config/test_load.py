@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from imagebuilder.config.board import Board
 from imagebuilder.config.config import load_config
 from imagebuilder.config.library import Library
+from imagebuilder.config.lock import read_lock
+from imagebuilder.config.overlay import find_secret, load_overlay
 from imagebuilder.config.toml import dotted, parse_toml
 from imagebuilder.errors import FaultsError, UserError
 
@@ -260,6 +263,42 @@ def test_lines_of_keys() -> None:
     }
     assert {key: file.line_of(key) for key in lines} == lines
     assert dotted(("board", "a-b", "x y", 2)) == 'board.a-b."x y"[2]'
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_a_mark_and_the_line_ends_of_windows_change_no_value_and_no_line(
+    library: Library, project: Path, add_config: AddConfig, ends: str
+) -> None:
+    """Of all that people write, by the functions that read it."""
+
+    def write(place: str, text: str) -> None:
+        (project / place).parent.mkdir(parents=True, exist_ok=True)
+        (project / place).write_bytes(codecs.BOM_UTF8 + text.replace("\n", ends).encode())
+
+    board = (project / "boards/qemu-x86-64.toml").read_text("utf-8")
+    known = library.board("qemu-x86-64")
+    write("boards/marked.toml", board)
+    assert Library(project).board("marked").model_dump(exclude={"id"}) == known.model_dump(exclude={"id"})
+    write("configs/marked.toml", 'extends = "base"\n[packages]\nadd = ["tcpdump"]\n')
+    assert "tcpdump" in load_config(library, "marked").config.packages.add
+    write("configs/wrong.toml", 'extends = "base"\n\n[packages]\nad = ["tcpdump"]\n')
+    assert [(line, key) for _, line, key, _, _ in faults_of(library, "wrong")] == [(4, "packages.ad")]
+    text = 'name = "mine"\ndescription = "x"\n[variables.KEY]\ntype = "string"\nsecret = true\n'
+    write("overlays/mine/overlay.toml", text)
+    write("overlays/mine/files/etc/x", "x\n")
+    overlay, _ = load_overlay(library, "mine")
+    write("secrets.toml", 'KEY = "value"\n')
+    assert find_secret(project, "KEY", overlay.variables["KEY"]) == "value"
+    write("locks/marked.lock", "\nnothing = 2\n")
+    with pytest.raises(FaultsError, match=r"marked\.lock:2: nothing"):
+        read_lock(library, "marked")
+
+
+def test_toml_in_another_encoding_is_said() -> None:
+    with pytest.raises(FaultsError, match=r"x\.toml:1: is UTF-16 text, and TOML is UTF-8"):
+        parse_toml("a = 1\n".encode("utf-16"), Path("x.toml"))
+    with pytest.raises(FaultsError, match=r"x\.toml:2: is not UTF-8 text"):
+        parse_toml("a = 1\nb = 'ü'\n".encode("latin-1"), Path("x.toml"))
 
 
 @given(st.binary(max_size=300) | st.text(alphabet="[]{}=\",.\n abc019#_-'", max_size=120).map(str.encode))

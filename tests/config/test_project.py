@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.ask import fit_config
 from imagebuilder.config.config import load_config, replaced_files
 from imagebuilder.config.library import Library, shipped_folder
 from imagebuilder.config.lock import lock_path
@@ -17,6 +18,7 @@ from imagebuilder.config.project import FoundProject, find_project, open_project
 from imagebuilder.config.request import requests
 from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.host.beneath import BeneathError
+from imagebuilder.log import Log
 
 BOARD = "tplink-tl-wr740n-v4"
 OWN_BOARD = """\
@@ -403,3 +405,40 @@ def test_show_says_what_is_used_and_why(mine: Library) -> None:
     assert f"{mine.root}/boards/{BOARD}.toml, in place of {shipped}/boards/{BOARD}.toml" in board
     assert f'"in_place_of": "{shipped}/boards/{BOARD}.toml"' in said(BOARD, "--json")
     assert f'"{mine.root}/overlays/base": "{shipped}/overlays/base"' in said("home", "--json")
+
+
+def test_verbose_says_what_was_found(mine: Library) -> None:
+    command = [sys.executable, "-m", "imagebuilder", "plan", "nothing", "--verbose"]
+    ended = subprocess.run(command, cwd=mine.root, capture_output=True, text=True, check=False)
+    assert ended.stderr.splitlines()[:2] == [
+        f"project: {mine.root} (has configs/)",
+        "error: unknown config 'nothing'",
+    ]
+
+
+def test_names_of_the_project_are_completed(mine: Library, tmp_path: Path) -> None:
+    """Also of the one that is named before them."""
+    write(tmp_path / "other/configs/hotel.toml")
+    for words, expected in (
+        ("build ho", ["home"]),
+        (f"build --project {tmp_path}/other ho", ["hotel"]),
+        (f"build --project {tmp_path}/nowhere ho", []),
+    ):
+        environment = {
+            "_OWRT_PYTHON_COMPLETE": "complete_bash",
+            "COMP_WORDS": f"owrt-python {words}",
+            "COMP_CWORD": str(len(words.split())),
+        }
+        argv = [sys.executable, "-m", "imagebuilder"]
+        said = subprocess.check_output(argv, cwd=mine.root, text=True, env={**os.environ, **environment})
+        assert said.split() == expected
+
+
+def test_a_config_that_comes_along_is_not_changed(mine: Library) -> None:
+    """--fit writes into a config's file."""
+    (asked,) = requests(mine.root, "router", board=BOARD)
+    with pytest.raises(UserError, match="comes with this program: .*router.toml is not") as error:
+        fit_config(asked, Log())
+    assert error.value.hint == (
+        'write configs/router.toml with the line: extends = "router"; --fit changes that'
+    )

@@ -16,10 +16,18 @@ from imagebuilder.model.package import Package
 from imagebuilder.own import native
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.python.build.zig import NoCompilerError, Zig
+from imagebuilder.python.requirements import index_build
 from imagebuilder.python.requirements.index_build import NativeSourceError
 from imagebuilder.rootfs.tree import EMPTY, FileTree, file_of
 from imagebuilder.tree.plan import Plan
-from tests.support.native_maker import HEADERS, fake_zig, make_native_sdist, mips_module
+from tests.support.native_maker import (
+    HEADERS,
+    SETUP,
+    SETUPTOOLS_PROJECT,
+    fake_zig,
+    make_native_sdist,
+    mips_module,
+)
 from tests.support.planning import plan_image
 from tests.support.wheel_maker import make_elf, make_index
 
@@ -120,6 +128,28 @@ def test_headers_that_are_missing_or_others_are_told(
     with pytest.raises(NativeSourceError, match=why) as caught:
         asked(development, version)
     assert "python3-fast for mips_24kc" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("lacking", ["zig", "python3-dev"])
+def test_what_is_missing_is_said_before_anything_is_built(
+    asked: AskedPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """No build requirement is fetched or installed, and no program of the source is run."""
+    setup = {"setup.py": SETUP, "pyproject.toml": SETUPTOOLS_PROJECT}
+    sdist = make_native_sdist(tmp_path / "setuptools", files=setup)
+    monkeypatch.setenv("PIP_INDEX_URL", make_index(tmp_path / "other", [sdist]))
+
+    def absent() -> Zig:
+        raise NoCompilerError("the compiler, zig, is not installed", hint="install it")
+
+    def built(*_: object) -> Path:
+        raise AssertionError("it was built")
+
+    monkeypatch.setattr(index_build, "build_wheel", built)
+    if lacking == "zig":
+        monkeypatch.setattr(native, "find_zig", absent)
+    with pytest.raises(NativeSourceError, match=lacking):
+        asked(headers() if lacking == "zig" else None)
 
 
 def test_without_zig_the_error_says_how_to_get_it(asked: AskedPlan, monkeypatch: pytest.MonkeyPatch) -> None:

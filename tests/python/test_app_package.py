@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib.util
 import os
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from imagebuilder.config.app import AppUse, PinnedRequirement, ResolvedRequirements
-from imagebuilder.errors import UserError
+from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.packages.apk.manager import Apk
@@ -32,6 +33,7 @@ from imagebuilder.python.apps.package import (
     local_names,
     open_app,
     packages_of,
+    places_taken,
     wheel_package,
 )
 from imagebuilder.python.apps.script import ScriptError, read_script
@@ -267,7 +269,11 @@ def test_requirements_become_packages(tmp_path: Path) -> None:
     assert [event.text for event in said if isinstance(event, Warned)] == [
         f"python3-bottle: not compiled, for it does not compile: {SITE}/old.py"
     ]
-    assert declare_wheel("pypi-bottle", wheel, [], Opkg(), TARGET).provides == ("python3-bottle",)
+    taken = places_taken(wheel, {"bottle": ["python3-bottle"]}, {"python3-old": ["old"], "python3-x": ["x"]})
+    assert taken == ("python3-bottle", "python3-old")
+    other = declare_wheel("pypi-bottle", wheel, [], Opkg(), TARGET, instead=taken)
+    assert other.provides == ("python3-bottle", "python3-old")
+    assert other.provided_versions == (("python3-bottle", "0.13-1"), ("python3-old", "0.13-1"))
     with pytest.raises(CompileError):
         made(tmp_path, opened(tmp_path, wheel.path))
 
@@ -319,9 +325,9 @@ def test_python_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "error", "says"),
     [
-        (b"def f(:\n", SourceError, r"x\.py:1: this does not read as Python"),
+        (b"def f(:\n", SourceError, r"x\.py:1: .*: this does not read as Python"),
         (b"__version__ = 'new'\n", ScriptError, r"x\.py:1: __version__ is no version"),
-        (b"# /// script\n# a = \n# ///\n", ScriptError, "is no TOML"),
+        (b"# /// script\n# a = \n# ///\n", FaultsError, r"x\.py:2: is no valid TOML"),
         (b"# /// script\n# dependencies = 3\n# ///\n", ScriptError, "values of the wrong kind"),
         (b'# /// script\n# dependencies = ["a b"]\n# ///\n', ScriptError, "'a b' is no requirement"),
         (b"# /// script\n# x = 1\n# ///\n\n# /// script\n# y = 1\n# ///\n", ScriptError, "more than one"),
@@ -349,3 +355,31 @@ def test_any_script_is_read_or_one_clear_error(tmp_path_factory: pytest.TempPath
 def test_flags_of_a_start() -> None:
     assert StartOptions("/s").flags() == "-B"
     assert StartOptions("/s", site=False, isolated=True, optimize=2).flags() == "-BISOO"
+
+
+def test_a_projects_folder_may_have_any_name_and_its_faults_have_lines(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "My Größe", "sensor", "0.3")
+    pyproject = project / "pyproject.toml"
+    pyproject.write_bytes(codecs.BOM_UTF8 + pyproject.read_bytes().replace(b"\n", b"\r\n"))
+    (project / "sensor.py").write_bytes("# coding: latin-1\r\nNAME = 'ü'\r\n".encode("latin-1"))
+    app = opened(tmp_path, project, source="only")
+    assert (app.name, str(app.version)) == ("app-sensor", "0.3")
+    text = content(made(tmp_path, app).tree[f"{SITE}/sensor.py"]).decode()
+    assert text == "# coding: utf-8\r\nNAME = 'ü'\r\n"
+    pyproject.write_text("[project]\nname = \n")
+    with pytest.raises(FaultsError, match=r"My Größe/pyproject\.toml:2: is no valid TOML"):
+        opened(tmp_path, project)
+
+
+@pytest.mark.parametrize("source", [False, True, "only"])
+def test_a_script_in_its_own_encoding_runs(tmp_path: Path, source: bool | str) -> None:
+    script = tmp_path / "my sagt.py"
+    text = "#!/usr/bin/env python3\r\n# coding: cp1252\r\nprint(ascii('€ größe'))\r\n"
+    script.write_bytes(text.encode("cp1252"))
+    local = made(tmp_path, opened(tmp_path, script, source=source))
+    on_host(local, tmp_path / "root")
+    done = run_on_host(tmp_path / "root", "my-sagt")
+    assert (done.stdout, done.stderr) == ("'\\u20ac gr\\xf6\\xdfe'\n", "")
+    script.write_bytes(codecs.BOM_UTF8 + b"#!/usr/bin/env python3\nprint(1)\n")
+    on_host(made(tmp_path / "b", opened(tmp_path, script, source=source)), tmp_path / "root2")
+    assert run_on_host(tmp_path / "root2", "my-sagt").stdout == "1\n"

@@ -77,7 +77,9 @@ def test_a_folder_without_what_does_not_go_onto_the_device(tmp_path: Path) -> No
 
 def test_a_project_with_src_ships_what_is_there(tmp_path: Path) -> None:
     files = {"src/sensor/__init__.py": "import ssl", "tool.py": "import tkinter", "src/sensor/a.py": ""}
-    scan = scan_app(write(tmp_path / "p", {**files, "pyproject.toml": ""}), python=PYTHON)
+    scan = scan_app(
+        write(tmp_path / "p", {**files, "pyproject.toml": "[project]\nname = 'p'\n"}), python=PYTHON
+    )
     assert (scan.own, modules(scan)) == ({"sensor"}, {"ssl"})
     plain = scan_app(write(tmp_path / "q", files), python=PYTHON)
     assert (plain.own, modules(plain)) == ({"src", "tool", "sensor"}, {"ssl", "tkinter"})

@@ -68,8 +68,21 @@ def test_the_apps_see_one_another(tmp_path: Path) -> None:
     (tmp_path / "lib" / "bottle.py").write_text("import json")
     script = tmp_path / "app.py"
     script.write_text("import bottle, app")
+    (tmp_path / "lib/pyproject.toml").write_text("[project]\nname = 'lib'\n")
     scans = [scan_app(each, python=(3, 11)) for each in (script, tmp_path / "lib")]
     assert choose_packages(BOOK, scans).packages == ("python3-base", "python3-light")
+
+
+def test_a_flat_apps_modules_are_its_own(tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat/bottle.py").write_text("import json")
+    (tmp_path / "flat/main.py").write_text("import bottle")
+    script = tmp_path / "app.py"
+    script.write_text("import bottle")
+    scans = [scan_app(each, python=(3, 11)) for each in (script, tmp_path / "flat")]
+    assert choose_packages(BOOK, scans[1:]).packages == ("python3-base", "python3-light")
+    with pytest.raises(FaultsError, match=r"app\.py:1: no package brings the module 'bottle'"):
+        choose_packages(BOOK, scans)
 
 
 def test_optional_imports_are_left_out_and_told(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from imagebuilder.log import Log
 from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.python.apps.package import AppPackageError
 from imagebuilder.python.catalogue.catalogue import CatalogueError, known_series, load_micropython
+from imagebuilder.python.imports.imports import SourceError
 from imagebuilder.python.micropython.micropython import (
     MicroPythonApp,
     MpyCross,
@@ -175,3 +177,24 @@ def test_mpy_cross_of_another_version_is_not_taken(mpy_cross: MpyCross) -> None:
 def test_what_does_not_compile_is_named(tmp_path: Path, mpy_cross: MpyCross) -> None:
     with pytest.raises(MpyCrossError, match="does not compile for MicroPython 1.20.0"):
         mpy_cross.compile("/usr/lib/micropython/x.py", b"def (:\n", 0)
+
+
+def test_sources_become_utf_8_which_is_all_that_it_reads(tmp_path: Path) -> None:
+    folder = tmp_path / "My Röst"
+    folder.mkdir()
+    (folder / "main.py").write_bytes(codecs.BOM_UTF8 + b"#!/usr/bin/env micropython\r\nimport words\r\n")
+    (folder / "words.py").write_bytes("# coding: latin-1\nWORD = 'ü'\n".encode("latin-1"))
+    app = opened(folder)
+    assert (app.name, app.program) == ("app-my-rost", "my-rost")
+    local = app_package(app, declare_app(app, (), Opkg()))
+    library = "/usr/lib/micropython"
+    assert content(local.tree[f"{library}/words.py"]) == "# coding: utf-8\nWORD = 'ü'\n".encode()
+    assert content(local.tree[f"{library}/main.py"]).startswith(b"#!/usr/bin/env micropython\r\n")
+    (folder / "words.py").write_bytes("\nWORD = 'ü'\n".encode("latin-1"))
+    with pytest.raises(SourceError, match=r"My Röst/words\.py:2: it says no encoding"):
+        opened(folder)
+    text = codecs.BOM_UTF8 + b"#!/usr/bin/env micropython\r\nprint(1)\r\n"
+    (tmp_path / "one.py").write_bytes(text)
+    small = opened(tmp_path / "one.py")
+    made = app_package(small, declare_app(small, (), Opkg()))
+    assert content(made.tree["/usr/bin/one"]) == b"#!/usr/bin/micropython\nprint(1)\r\n"

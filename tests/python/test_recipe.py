@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import hashlib
 import io
 import json
@@ -21,7 +22,7 @@ from packaging.version import Version
 from pydantic import ValidationError
 
 from imagebuilder.config.app import PythonPackageUse
-from imagebuilder.errors import UserError
+from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.log import Log
 from imagebuilder.model.filespec import FilespecError, FilespecUse
 from imagebuilder.packages.apk import version as apk_version
@@ -400,7 +401,6 @@ def test_a_build_that_fails_says_why(
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("[build-system\n", "pyproject.toml: "),
         ("[build-system]\nrequires = [1]\n", "is none"),
         ("[build-system]\nrequires = 'x'\n", "is none"),
         ("[build-system]\nrequires = ['a b']\n", "needs 'a b' to be built"),
@@ -418,6 +418,24 @@ def test_a_project_that_asks_for_what_it_cannot_have(
     (project / "demo/pyproject.toml").unlink()
     with pytest.raises(HostBuildError, match=r"neither a pyproject.toml nor a setup.py"):
         build_wheel(project / "demo", BuildOptions(), bench, Log())
+
+
+def test_a_project_file_that_is_no_toml_is_named_with_its_line(project: Path, bench: Bench) -> None:
+    (project / "demo/pyproject.toml").write_text("\n[build-system\n")
+    with pytest.raises(FaultsError, match=r"demo/pyproject\.toml:2: is no valid TOML"):
+        build_wheel(project / "demo", BuildOptions(), bench, Log())
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "setup.cfg"])
+def test_the_mark_of_utf_8_before_a_projects_files_is_no_fault(
+    project: Path, bench: Bench, name: str
+) -> None:
+    place = project / "demo" / name
+    text = place.read_bytes() if place.exists() else b"[metadata]\n"
+    place.write_bytes(codecs.BOM_UTF8 + text.replace(b"\n", b"\r\n"))
+    with (project / "demo/tools/backend.py").open("a") as stream:
+        stream.write(f"assert pathlib.Path({name!r}).read_bytes()[:1] == b'['\n")
+    assert build_wheel(project / "demo", BuildOptions(), bench, Log()).name.startswith("demo-")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from imagebuilder.model.package import Dependency, Package
 from imagebuilder.packages.apk.manager import Apk
 from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.packages.repack import shaken_package
+from imagebuilder.python.bytecode.bytecode import Interpreter
 from imagebuilder.python.shake.closure import Closure, Modules, absolute, close
 from imagebuilder.python.shake.commands import (
     Looked,
@@ -28,7 +31,7 @@ from imagebuilder.python.shake.commands import (
 from imagebuilder.python.shake.hidden import codecs_in
 from imagebuilder.python.shake.index import index_of, module_of
 from imagebuilder.python.shake.libraries import Cut, lean, library_names
-from imagebuilder.python.shake.read import Imported, ModuleFacts, ShakeError, Unit, parse_facts
+from imagebuilder.python.shake.read import Imported, ModuleFacts, ShakeError, Unit, parse_facts, read_modules
 from imagebuilder.python.shake.shake import Kept, builtin_modules, frozen_modules
 from imagebuilder.rootfs.tree import FileTree, LocalPackage, file_of, symlink
 
@@ -446,3 +449,26 @@ def test_links_of_a_root_lead_nowhere_else(tmp_path: Path) -> None:
     assert inside(tmp_path, "/up/passwd") == tmp_path / "etc/passwd"
     with pytest.raises(RootError, match="circle"):
         inside(tmp_path, "/circle/x")
+
+
+def test_a_flat_apps_modules_are_read_by_their_paths(tmp_path: Path) -> None:
+    """Whatever they are called, and in whichever encoding."""
+    folder = "/usr/lib/apps/my-flat"
+    text = "# coding: cp1252\nimport colorsys  # €\n".encode("cp1252")
+    app = FileTree(
+        {
+            f"{folder}/my main.py": file_of(text),
+            f"{folder}/größe.py": file_of(b"import plistlib\n"),
+            f"{folder}/data.txt": file_of(b"import cmd\n"),
+            f"{LIBRARY}/site-packages/größe.py": file_of(b""),
+        }
+    )
+    index = index_of({"app-my-flat": app}, LIBRARY)
+    assert set(index.programs) == {f"{folder}/my main.py", f"{folder}/größe.py"}
+    assert set(index.modules) == {"größe"}
+    codes = {path: code for path in index.programs if (code := index.code(path)) is not None}
+    python = "{}.{}".format(*sys.version_info[:2])
+    magic = int.from_bytes(importlib.util.MAGIC_NUMBER[:2], "little")
+    found = read_modules(codes, Interpreter((sys.executable,), python, magic), tmp_path / "work")
+    wanted = {path: [each.module for each in facts.units[0].imports] for path, facts in found.items()}
+    assert wanted == {f"{folder}/my main.py": ["colorsys"], f"{folder}/größe.py": ["plistlib"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from pathlib import Path
 
@@ -17,18 +18,20 @@ RC = "#!/bin/sh /etc/rc.common\nSTART=50\n"
 IMAGE = frozenset(
     {"/bin/sh", "/bin/busybox", "/usr/bin/env", "/usr/bin/lua", "/etc/passwd", "/usr/bin/python3"}
 )
+BOM = codecs.BOM_UTF8
 PYTHON = (3, 9)
 NEWER = (3, sys.version_info[1] + 1)
 
 
 def flaws(
-    tmp_path: Path, path: str, text: str, mode: int = 0o755, python: tuple[int, int] | None = PYTHON
+    tmp_path: Path, path: str, text: str | bytes, mode: int = 0o755, python: tuple[int, int] | None = PYTHON
 ) -> list[Flaw]:
     """Of one file, whose name on this machine is told as `files` + its path."""
     file = tmp_path / path[1:]
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(text.encode())
-    tree = FileTree({path: file_of(text.encode(), mode)})
+    data = text if isinstance(text, bytes) else text.encode()
+    file.write_bytes(data)
+    tree = FileTree({path: file_of(data, mode)})
     return list(lint(tree, Known(tmp_path, python, IMAGE)))
 
 
@@ -57,14 +60,20 @@ GRAVE = {
     "Python with a NUL's escape in a codec": (
         "/usr/lib/x.py",
         "# -*- coding: nothing -*-\n",
-        "",
-        "cannot read",
+        ":1",
+        "cannot read it: Python knows no encoding nothing",
     ),
+    "Python in no encoding": ("/usr/lib/x.py", b"x = 1\ny = '\xfc'\n", ":2", "it says no encoding"),
+    "a mark before a shebang": ("/usr/bin/x", BOM + b"#!/bin/sh\necho\n", ":1", "the kernel does not read"),
+    "a mark before a sourced script": ("/etc/uci-defaults/x", BOM + b"true\n", ":1", "no shell reads so"),
+    "a mark before settings": ("/etc/config/network", BOM + b"config x\n", ":1", "uci does not read"),
 }
 
 
 @pytest.mark.parametrize(("path", "text", "line", "says"), GRAVE.values(), ids=GRAVE)
-def test_what_would_not_work_is_grave(tmp_path: Path, path: str, text: str, line: str, says: str) -> None:
+def test_what_would_not_work_is_grave(
+    tmp_path: Path, path: str, text: str | bytes, line: str, says: str
+) -> None:
     mode = 0o644 if "not executable" in says else 0o755
     found = [flaw for flaw in flaws(tmp_path, path, text, mode) if flaw.grave]
     assert len(found) == 1, found
@@ -101,6 +110,8 @@ RIGHT = {
     "a first start that ends well": ("/etc/uci-defaults/x", "uci -q get x || exit 1\nexit 0\n"),
     "an exit within": ("/etc/uci-defaults/x", "[ -f /x ] || exit 1\nuci commit\n"),
     "python by env": ("/usr/bin/x", "#!/usr/bin/env python3\nprint(f'{1}')\n"),
+    "Python in its own encoding": ("/usr/lib/x.py", b"# coding: latin-1\nx = '\xfc'\n"),
+    "Python with a mark": ("/usr/lib/x.py", BOM + b"x = 1\r\n"),
     "data with CR LF": ("/usr/share/x.txt", "a\r\nb\r\n"),
     "a picture": ("/www/x.png", "\x89PNG\r\n\x1a\n\0\0"),
     "a shebang in an odd place": ("/www/x", "text\n#!/bin/bash\n"),
@@ -108,7 +119,7 @@ RIGHT = {
 
 
 @pytest.mark.parametrize(("path", "text"), RIGHT.values(), ids=RIGHT)
-def test_what_is_right_is_let_be(tmp_path: Path, path: str, text: str) -> None:
+def test_what_is_right_is_let_be(tmp_path: Path, path: str, text: str | bytes) -> None:
     assert flaws(tmp_path, path, text) == []
 
 

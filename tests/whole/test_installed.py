@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackagePath, distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from imagebuilder.called import COMMAND, COMMANDS
 from imagebuilder.host.fs import user_cache
@@ -65,12 +69,30 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("installed") / "venv"
     venv.create(place, with_pip=False)
     (site,) = place.glob("lib/python*/site-packages")
-    shared = [path for path in sys.path if path.endswith("-packages") or (Path(path) / "installer").is_dir()]
-    (site / "shared.pth").write_text("".join(f"{path}\n" for path in shared))
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    for file in files_of(set(), project["dependencies"]):
+        target = site / file
+        if ".." not in file.parts and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file.locate(), target)
     argv = [str(place / "bin/python"), "-m", "installer", str(wheel)]
     environment = {"PATH": os.environ["PATH"]}
     subprocess.run(argv, check=True, env=environment, umask=0o077)
     return place
+
+
+def files_of(known: set[str], wanted: Iterable[str]) -> Iterator[PackagePath]:
+    """The files of what is required, and of what that requires, as this environment has them."""
+    for requirement in map(Requirement, wanted):
+        extras = requirement.extras or {""}
+        needed = requirement.marker is None or any(
+            requirement.marker.evaluate({"extra": each}) for each in extras
+        )
+        if needed and requirement.name not in known:
+            known.add(requirement.name)
+            found = distribution(requirement.name)
+            yield from found.files or ()
+            yield from files_of(known, found.requires or ())
 
 
 @pytest.fixture
@@ -112,14 +134,13 @@ def test_the_wheel_has_all_that_comes_along(wheel: Path, tmp_path: Path) -> None
 
 
 def test_a_wheel_of_the_sdist_is_the_same_and_nothing_is_left(wheel: Path, tmp_path: Path) -> None:
-    before = set(PROJECT.iterdir())
     with tarfile.open(made("sdist", PROJECT, tmp_path)) as archive:
         archive.extractall(tmp_path / "sources", filter="data")
     (sources,) = (tmp_path / "sources").iterdir()
     assert (sources / "build.py").is_file()
     again = made("wheel", sources, tmp_path)
     assert again.read_bytes() == wheel.read_bytes()
-    assert set(PROJECT.iterdir()) == before
+    assert [name for name in ("build", "dist") if (PROJECT / name).exists()] == []
 
 
 def test_the_same_boards_and_configs(installed: Installed) -> None:
@@ -179,10 +200,23 @@ def test_a_project_of_ones_own(installed: Installed, small_tree: Path) -> None:
     assert not (work / "out").exists()
 
 
+def linked(source: str, target: str) -> None:
+    """Another name for a file, or, on another disk, a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 @pytest.mark.kit
 def test_the_kit_and_its_locks_are_the_same(installed: Installed, kit: Path, tmp_path: Path) -> None:
-    """What is installed makes a kit of its own, which calls it; what it is made of is the same."""
-    settings = {"XDG_CACHE_HOME": str(user_cache().parent)}
+    """What is installed makes a kit of its own, which calls it; what it is made of is the same. It goes into
+    a cache of its own, with what was fetched for the other one."""
+    settings = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    own = tmp_path / "cache" / user_cache().name
+    for name in ("blobs", "names", "indexes", "debian"):
+        if (user_cache() / name).is_dir():
+            shutil.copytree(user_cache() / name, own / name, symlinks=True, copy_function=linked)
     argv = [sys.executable, "-m", "imagebuilder", "lock", "demo"]
     subprocess.run(argv, cwd=installed.work, check=True, capture_output=True)
     lock = (installed.work / "locks/demo.lock").read_text()

@@ -67,7 +67,7 @@ CONFIG: Document = {
     "python": {
         "variant": "light",
         "source": True,
-        "requirements": ["bottle"],
+        "requirements": [{"name": "bottle"}],
         "apps": [
             {
                 "path": "apps/meter-1.0-py3-none-any.whl",
@@ -203,6 +203,7 @@ SAMPLES: Mapping[str, Any] = {
     "config python.apps.program": "other",
     "config python.apps.service": _no_service,
     "config python.requirements": ["bottle>=0"],
+    "config python.requirements.name": "bottle>=0",
     "config python.pyc": "timestamp",
     "config python.apps.optimize": 2,
     "config python.apps.source": False,
@@ -261,6 +262,7 @@ IN_LOCK_ALONE: Mapping[str, str] = {
     "config release": "with --locked the lock's version is built in place of the release that is asked for",
     "config feed.name": "a lock takes each package from the feed that it names",
     "config python.requirements": "a lock's pins answer the requirements as they were written",
+    "config python.requirements.name": "the same",
     "overlay variables.secret": "a file that is made of a secret is held by its template",
 }
 CHECKED = "what images are held against, or which must be there: other images would be handed over, or none"
@@ -295,6 +297,8 @@ NOT_HERE: Mapping[str, str] = {
     "config python.shake": "it wants a genuine library to cut: see test_own_python.py",
     "config python.keep": "the same",
     "config python.trace": "the same",
+    "config python.requirements.pure": "it wants a package index: see test_requirements.py",
+    "config python.requirements.trim": "the same: see test_plan_trim.py",
     "config python.package.setup_dir": BUILT,
     "config python.package.setup_vars": BUILT,
     "config python.package.setup_py": BUILT,

@@ -176,6 +176,7 @@ def test_plan_and_make_command(
             "wanted",
             "reasons",
             "imports",
+            "taken",
             "install",
         ),
         *("shaken", "back", "swaps", "disabled_services", "overlays", "make", "unchecked"),

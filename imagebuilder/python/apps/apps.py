@@ -5,17 +5,22 @@ from __future__ import annotations
 
 import lzma
 import os
+import re
 import struct
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from packaging.utils import canonicalize_name
+
+from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.files import PlainFileError, opened_plain, read_plain
-from imagebuilder.host.walk import files_below
+from imagebuilder.host.walk import Item, files_below
 from imagebuilder.python.imports.imports import Import, SourceLine, read_source
 
 MAX_ENTRIES = 20_000  # files and folders of one app
@@ -26,6 +31,8 @@ NOT_SHIPPED = frozenset({"tests", "test", "docs", "doc", "examples", "build", "d
 NOT_SHIPPED_FILES = frozenset({"setup.py", "conftest.py", "noxfile.py"})
 _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 _MODULE_ENDINGS = (".py", ".pyc", ".so")
+_SETUP_CFG = re.compile(rb"^\s*\[(metadata|options)\]", re.MULTILINE)
+_BUILD_TOOLS = frozenset({"setuptools", "poetry", "flit", "pdm", "hatch", "maturin", "scikit-build"})
 
 MAX_DIRECTORY_BYTES = 4 << 20  # a wheel's list of files
 MAX_WHEEL_FILE_BYTES = 512 << 20
@@ -46,17 +53,32 @@ class AppError(UserError):
 @dataclass(frozen=True, slots=True)
 class AppScan:
     """What an app imports. own: the top-level names of its own modules; imports: of all its sources, by file
-    and line, its own modules among them; computed: imports whose names only show when they run."""
+    and line, its own modules among them; computed: imports whose names only show when they run; places: of
+    its modules, by the names of their files, below the folder that they are imported from; alone: whether no
+    other app can import its modules."""
 
     path: Path
     kind: AppKind
     own: frozenset[str]
     imports: tuple[Import, ...]
     computed: tuple[SourceLine, ...]
+    places: Mapping[str, PurePosixPath] = field(default_factory=dict)
+    alone: bool = False
+
+    def without(self, files: Collection[str]) -> AppScan:
+        """The same app without some of its files."""
+        places = {name: place for name, place in self.places.items() if name not in files}
+        return replace(
+            self,
+            own=_own_modules(places.values()),
+            imports=tuple(each for each in self.imports if each.file not in files),
+            computed=tuple(each for each in self.computed if each.file not in files),
+            places=places,
+        )
 
 
 @dataclass(slots=True)
-class _Bounds:
+class Bounds:
     """Counts what is read of one app; AppError where it is too much."""
 
     app: Path
@@ -94,14 +116,17 @@ class AppFile:
     data: bytes | None
 
 
-def _read(file: Path, bounds: _Bounds) -> bytes:
+def read_file(file: Path, bounds: Bounds) -> bytes:
+    """A source of an app. AppError."""
     try:
         return bounds.read(str(file), read_plain(file, MAX_SOURCE_BYTES))
     except PlainFileError as error:
         raise AppError(error.message, hint="it lies in an app that python.apps names") from error
 
 
-def _folders_files(root: Path, prefix: PurePosixPath, bounds: _Bounds) -> Iterator[AppFile]:
+def shipped_files(root: Path, bounds: Bounds) -> Iterator[Item]:
+    """All that is no folder in an app's folder, but for what does not go onto the device. AppError."""
+
     def shipped(path: str) -> bool:
         name = path.rpartition("/")[2]
         left_out = name.startswith(".") or name == "__pycache__" or path in NOT_SHIPPED
@@ -113,20 +138,58 @@ def _folders_files(root: Path, prefix: PurePosixPath, bounds: _Bounds) -> Iterat
         raise AppError(f"{root}: {error.filename}: {error.strerror}", hint="python.apps names it") from error
     for item in found:
         bounds.entry()
+        yield item
+
+
+def _folders_files(root: Path, prefix: PurePosixPath, bounds: Bounds) -> Iterator[AppFile]:
+    for item in shipped_files(root, bounds):
         file = root / item.path
         if not item.path.endswith(_MODULE_ENDINGS) or not file.is_file() or item.path in NOT_SHIPPED_FILES:
             continue
-        data = _read(file, bounds) if item.path.endswith(".py") else None
+        data = read_file(file, bounds) if item.path.endswith(".py") else None
         yield AppFile(str(file), prefix / item.path, data)
 
 
-def _project_files(folder: Path, bounds: _Bounds) -> Iterator[AppFile]:
+def _project_files(folder: Path, bounds: Bounds) -> Iterator[AppFile]:
     """A folder that is a package itself is imported by its name; a project with src/ ships what is there."""
     source = folder / "src"
+    if is_flat(folder):
+        root, package = flat_root(folder)
+        return _folders_files(root, PurePosixPath(package or "."), bounds)
     if source.is_dir() and any((folder / name).exists() for name in _PROJECT_FILES):
         return _folders_files(source, PurePosixPath(), bounds)
-    package = (folder / "__init__.py").exists()
-    return _folders_files(folder, PurePosixPath(folder.resolve().name if package else "."), bounds)
+    package = folder.resolve().name if (folder / "__init__.py").exists() else "."
+    return _folders_files(folder, PurePosixPath(package), bounds)
+
+
+def is_flat(folder: Path) -> bool:
+    """Whether a folder is run as it lies there: neither setup.py nor setup.cfg nor pyproject.toml says how to
+    build it. Many have a pyproject.toml or setup.cfg for other tools alone. FaultsError for a pyproject.toml
+    that is no TOML."""
+    if (folder / "setup.py").exists():
+        return False
+    setup, pyproject = folder / "setup.cfg", folder / "pyproject.toml"
+    try:
+        if setup.exists() and _SETUP_CFG.search(read_plain(setup, MAX_SOURCE_BYTES)) is not None:
+            return False
+    except PlainFileError as error:
+        raise AppError(error.message, hint="it lies in an app that python.apps names") from error
+    if not pyproject.exists():
+        return True
+    values = read_toml(pyproject).values
+    tools = values.get("tool", {})
+    built = isinstance(tools, dict) and not _BUILD_TOOLS.isdisjoint(tools)
+    return not built and "project" not in values and "build-system" not in values
+
+
+def flat_root(folder: Path) -> tuple[Path, str]:
+    """Where the modules of a flat app are: in src/, where none is beside it, or in the folder itself; and the
+    folder's name where that is a package, and not one with a main.py, which sees what is beside it."""
+    if not any(folder.glob("*.py")) and (folder / "src").is_dir():
+        return folder / "src", ""
+    name = folder.resolve().name
+    package = (folder / "__init__.py").exists() and not (folder / "main.py").exists()
+    return folder, name if package and name.isidentifier() else ""
 
 
 def check_directory(wheel: Path) -> None:
@@ -152,7 +215,7 @@ def _wheel_place(name: str) -> PurePosixPath | None:
     return PurePosixPath(*place.parts[2:]) if place.parts[1:2] not in (("data",), ("headers",)) else None
 
 
-def _wheel_files(wheel: Path, bounds: _Bounds) -> Iterator[AppFile]:
+def _wheel_files(wheel: Path, bounds: Bounds) -> Iterator[AppFile]:
     try:
         check_directory(wheel)
         with zipfile.ZipFile(wheel) as archive:
@@ -170,12 +233,12 @@ def _wheel_files(wheel: Path, bounds: _Bounds) -> Iterator[AppFile]:
         raise AppError(f"{wheel}: no wheel that can be read: {error}", hint="build it again") from error
 
 
-def _own_modules(files: list[AppFile]) -> frozenset[str]:
+def _own_modules(places: Collection[PurePosixPath]) -> frozenset[str]:
     """Top-level names at the root, and in every folder that is in no package, where a script that is started
     finds what is beside it."""
-    packages = {file.place.parent for file in files if file.place.name == "__init__.py"}
-    found = {file.place.parts[0] for file in files if len(file.place.parts) > 1}
-    for place in (*(file.place for file in files), *packages):
+    packages = {place.parent for place in places if place.name == "__init__.py"}
+    found = {place.parts[0] for place in places if len(place.parts) > 1}
+    for place in (*places, *packages):
         if packages.isdisjoint(place.parents) and place.parts:
             found.add(place.name.partition(".")[0])
     return frozenset(found)
@@ -187,7 +250,7 @@ def app_files(path: Path) -> tuple[AppKind, list[AppFile]]:
 
     Raises AppError for what is none of these or too big.
     """
-    bounds = _Bounds(path)
+    bounds = Bounds(path)
     if path.is_dir():
         kind: AppKind = "project"
         files = list(_project_files(path, bounds))
@@ -196,7 +259,7 @@ def app_files(path: Path) -> tuple[AppKind, list[AppFile]]:
     elif path.suffix == ".whl":
         kind, files = "wheel", list(_wheel_files(path, bounds))
     else:
-        kind, files = "script", [AppFile(str(path), PurePosixPath(path.name), _read(path, bounds))]
+        kind, files = "script", [AppFile(str(path), PurePosixPath(path.name), read_file(path, bounds))]
     if not any(file.data is not None for file in files):
         raise AppError(f"{path}: there is no Python source in it", hint="python.apps names it")
     return kind, files
@@ -216,4 +279,16 @@ def scan_app(path: Path, *, python: tuple[int, int], implementation: str = "cpyt
             found = read_source(file.data, file.name, package, python=python, implementation=implementation)
             imports += found.imports
             computed += found.computed
-    return AppScan(path, kind, _own_modules(files), tuple(sorted(imports)), tuple(sorted(computed)))
+    places = {file.name: file.place for file in files}
+    own = _own_modules(places.values())
+    alone = kind == "project" and is_flat(path)
+    return AppScan(path, kind, own, tuple(sorted(imports)), tuple(sorted(computed)), places, alone)
+
+
+def program_name(stem: str) -> str:
+    """A program's and a package's name that is made of a file's or folder's: `my-app` of `My App`. "" where
+    no letter or digit of ASCII is in it."""
+    bare = unicodedata.normalize("NFKD", stem)
+    plain = "".join(each for each in bare if not unicodedata.combining(each))
+    words = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")
+    return str(canonicalize_name(words))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.config.app import Optimize, SourceKind
 from imagebuilder.log import Log
+from imagebuilder.model.python_source import EncodingError, source_as_utf8
 from imagebuilder.python.bytecode.bytecode import (
     Form,
     Interpreter,
@@ -18,7 +20,8 @@ from imagebuilder.python.bytecode.bytecode import (
     shipped_tree,
     usual_validity,
 )
-from imagebuilder.rootfs.tree import Entry, FileTree
+from imagebuilder.rootfs.files import content
+from imagebuilder.rootfs.tree import Entry, FileTree, file_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,9 @@ class Compiler:
         self, trees: Mapping[str, FileTree], source: SourceKind, optimize: Optimize, *, lenient: bool = False
     ) -> dict[str, FileTree]:
         """The trees of several packages as they are shipped, by their names: compiled together, for an
-        interpreter under emulation takes long to start."""
+        interpreter under emulation takes long to start. Sources become UTF-8: for another encoding both the
+        interpreter that compiles and the device would need a codec."""
+        trees = {name: _as_utf8(tree) for name, tree in trees.items()}
         if source == "only":
             return {name: tree.without_empty_folders() for name, tree in trees.items()}
         sources = {
@@ -74,3 +79,15 @@ class Compiler:
             path: entry for path, entry in tree.items() if is_source(path, entry) and path not in bytecode
         }
         return shipped_tree(tree.without(left), bytecode).merged(left)
+
+
+def _as_utf8(tree: FileTree) -> FileTree:
+    """A tree with its sources as UTF-8; those that are no text stay as they are, and do not compile."""
+    changed = {}
+    for path, entry in tree.items():
+        if is_source(path, entry):
+            data = content(entry)
+            with suppress(EncodingError):
+                if (text := source_as_utf8(data)) is not data:
+                    changed[path] = file_of(text, entry.mode)
+    return tree.merged(changed) if changed else tree

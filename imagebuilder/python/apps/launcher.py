@@ -73,16 +73,42 @@ def entry_point_program(entry: EntryPoint, start: StartOptions) -> Entry:
 def bytecode_program(bytecode: str, start: StartOptions, header_bytes: int) -> Entry:
     """The program that runs a script's bytecode, at this path on the target, as the main module.
     header_bytes: what stands before the code in it."""
-    lines = [
-        start.first_line(),
-        *start.path_lines(),
+    lines = [start.first_line(), *start.path_lines(), *_loading(bytecode, header_bytes)]
+    lines += ["__file__ = code.co_filename", "exec(code)"]
+    return file_of(("\n".join(lines) + "\n").encode(), PROGRAM_MODE)
+
+
+def _loading(bytecode: str, header_bytes: int) -> list[str]:
+    return [
         "import marshal",
         f"with open({bytecode!r}, 'rb') as stream:",
         f"    stream.seek({header_bytes})",
         "    code = marshal.load(stream)",
-        "__file__ = code.co_filename",
-        "exec(code)",
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class MainCode:
+    """A main module on the target. source: where it is, or would be beside its bytecode; code: what is run, a
+    .pyc or the source itself; header_bytes: what stands before the code in a .pyc."""
+
+    source: str
+    code: str
+    header_bytes: int
+
+
+def folder_program(folder: str, package: str, main: MainCode, start: StartOptions) -> Entry:
+    """The program that runs a module of a folder on the target, as `python3 FOLDER/main.py` would: its
+    modules are found before all others. package: the one that the module is in, which is imported before;
+    "" for none."""
+    lines = [start.first_line(), *(start.path_lines() or ["import sys"]), f"sys.path.insert(0, {folder!r})"]
+    if main.code.endswith(".pyc"):
+        lines += _loading(main.code, main.header_bytes)
+    else:
+        lines += [f"with open({main.code!r}, 'rb') as stream:"]
+        lines += [f"    code = compile(stream.read(), {main.source!r}, 'exec')"]
+    lines += [f"import {package}", f"__package__ = {package!r}"] if package else []
+    lines += [f"__file__ = {main.source!r}", "exec(code)"]
     return file_of(("\n".join(lines) + "\n").encode(), PROGRAM_MODE)
 
 

@@ -6,12 +6,11 @@ requirements take the same way: declare_wheel(), wheel_package().
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from imagebuilder.config.app import (
@@ -22,28 +21,35 @@ from imagebuilder.config.app import (
     SourceKind,
     source_kind,
 )
-from imagebuilder.errors import UserError
+from imagebuilder.config.requirement import parse_requirement_line
+from imagebuilder.errors import Fault, FaultsError, UserError
 from imagebuilder.host.fs import expand_home
 from imagebuilder.model.control import parse_depends, parse_names
 from imagebuilder.model.filespec import site_packages
 from imagebuilder.model.package import LOCAL, Package
+from imagebuilder.python.apps.apps import is_flat, program_name
 from imagebuilder.python.apps.bytecode import Compiler
+from imagebuilder.python.apps.flat import FlatApp, read_flat
 from imagebuilder.python.apps.launcher import (
     PROGRAMS,
+    MainCode,
     Service,
     StartOptions,
     bytecode_program,
+    folder_program,
     init_script,
     maintainer_scripts,
     source_program,
 )
 from imagebuilder.python.apps.script import Script, read_script
+from imagebuilder.python.bytecode.bytecode import APPS_FOLDER, cached_path
 from imagebuilder.python.bytecode.versions import version_facts
 from imagebuilder.python.catalogue.package_version import PackageWords
 from imagebuilder.python.requirements.index import PackageIndex, project_digest
 from imagebuilder.python.requirements.requirements import counting
+from imagebuilder.python.requirements.requirements_file import NOTHING_STATED, Stated, StatedRequirements
 from imagebuilder.python.wheels.target import WheelTarget
-from imagebuilder.python.wheels.tree import WheelTree, check_native, wheel_tree
+from imagebuilder.python.wheels.tree import WheelTree, check_files, check_native, wheel_tree
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel
 from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage, file_of
 
@@ -61,7 +67,8 @@ class AppPackageError(UserError):
 @dataclass(frozen=True, slots=True)
 class App:
     """An app that was read. name: its package's; service: its init script's, which is its own. wheel: of a
-    project or a wheel, else script. requires: requirements that count on the target."""
+    project or a wheel, else script or flat. requires: requirements of its metadata that count on the target;
+    files: of a file of requirements beside it."""
 
     use: AppUse
     path: Path
@@ -72,6 +79,29 @@ class App:
     requires: tuple[str, ...]
     wheel: Wheel | None = None
     script: Script | None = None
+    flat: FlatApp | None = None
+    files: StatedRequirements = NOTHING_STATED
+
+    @property
+    def taken(self) -> str:
+        """What was taken of a flat app, in words."""
+        program = f"{PROGRAMS}/{self.service}"
+        return f"{self.use.path}: {self.flat.taken(program)}" if self.flat is not None else ""
+
+    @property
+    def stated(self) -> StatedRequirements:
+        """What the app requires, and the constraints on it; paths in its own metadata count from the folder
+        that it is in. FaultsError."""
+        place = self.path if self.flat is None else self.flat.file
+        own = tuple(_stated(text, place) for text in self.requires)
+        return StatedRequirements((*own, *self.files.requirements), self.files.constraints)
+
+
+def _stated(text: str, app: Path) -> Stated:
+    try:
+        return Stated(parse_requirement_line(text), app.parent, str(app))
+    except ValueError as error:
+        raise FaultsError([Fault(str(app), None, "", f"its requirements: {error}")]) from None
 
 
 def open_app(use: AppUse, project: Path, target: WheelTarget, index: PackageIndex) -> App:
@@ -84,18 +114,40 @@ def open_app(use: AppUse, project: Path, target: WheelTarget, index: PackageInde
     path = project / expand_home(use.path)
     if path.is_file() and not path.name.endswith(".whl"):
         script = read_script(path, target.version_pair)
-        own = canonicalize_name(path.name.removesuffix(".py"))
+        own = app_name(use, path, path.name.removesuffix(".py"))
         _check_python(path, script.requires_python, target)
         return _named(App(use, path, "", own, script.version, script.summary, script.requires, script=script))
     if not path.exists():
         raise AppPackageError(f"{path}: no such script, folder or wheel", hint="python.apps names it")
     wheel = path
+    if path.is_dir() and is_flat(path):
+        return _open_flat(use, path, target)
     if path.is_dir():
-        wheel = index.wheel_of(path, f"{path.resolve().name} project {project_digest(path)}", target)
+        name = path.resolve().name.replace(" ", "-")  # which ends at a space
+        wheel = index.wheel_of(path, f"{name} project {project_digest(path)}", target)
     read = read_wheel(wheel)
     _check_python(path, read.requires_python, target)
     requires = tuple(str(each) for each in counting(read.requires, target))
     return _named(App(use, path, "", read.name, read.version, read.summary, requires, wheel=read))
+
+
+def _open_flat(use: AppUse, path: Path, target: WheelTarget) -> App:
+    flat = read_flat(path, target.version_pair)
+    own, script = app_name(use, path, path.resolve().name), flat.script
+    _check_python(flat.file, script.requires_python, target)
+    facts = App(use, path, "", own, script.version, script.summary, script.requires)
+    return _named(replace(facts, flat=flat, files=flat.stated))
+
+
+def app_name(use: AppUse, path: Path, stem: str) -> str:
+    """The name of an app's program and service, made of its file's or folder's."""
+    name = program_name(stem) or (use.name or "").removeprefix(APP_PREFIX)
+    if not name:
+        raise AppPackageError(
+            f"{path}: no name of a program can be made of {stem!r}: it has no letter or digit of ASCII",
+            hint=f'name the package: {{ path = "{use.path}", name = "{APP_PREFIX}…" }}',
+        )
+    return name
 
 
 def _named(app: App) -> App:
@@ -114,18 +166,29 @@ def _check_python(path: Path, requires: str, target: WheelTarget) -> None:
         )
 
 
-def declare_app(app: App, depends: Iterable[str], words: PackageWords, target: WheelTarget) -> Package:
+def declare_app(
+    app: App,
+    depends: Iterable[str],
+    words: PackageWords,
+    target: WheelTarget,
+    *,
+    instead: Iterable[str] = (),
+) -> Package:
     """The app's package as a plan knows it. depends: names of the interpreter's packages, and of those that
-    its requirements became.
+    its requirements became; instead: packages of feeds that it stands for, see places_taken().
 
     AppPackageError for a service without a program; NativeCodeError for a wheel that does not fit the target.
     """
     if app.use.service:
         _command(app, _start(app.use, target))
     facts = Package(app.name, words.version(app.version, 1), description=app.summary or app.name)
-    needs = check_native(app.wheel, target) if app.wheel is not None else ()
-    package = declared(facts, (*depends, *needs), app.use, words)
-    return package if app.wheel is None or app.wheel.pure else replace(package, architecture=target.arch)
+    native, needs = False, tuple[str, ...]()
+    if app.wheel is not None:
+        native, needs = not app.wheel.pure, check_native(app.wheel, target)
+    elif app.flat is not None:
+        native, needs = check_files(app.path, app.flat.entries, app.service, target)
+    package = _standing_for(instead, declared(facts, (*depends, *needs), app.use, words))
+    return replace(package, architecture=target.arch) if native else package
 
 
 def declared(facts: Package, depends: Iterable[str], use: AppUse | None, words: PackageWords) -> Package:
@@ -143,28 +206,55 @@ def declared(facts: Package, depends: Iterable[str], use: AppUse | None, words: 
 
 
 def declare_wheel(
-    name: str, wheel: Wheel, depends: Iterable[str], words: PackageWords, target: WheelTarget
+    name: str,
+    wheel: Wheel,
+    depends: Iterable[str],
+    words: PackageWords,
+    target: WheelTarget,
+    *,
+    instead: Iterable[str] = (),
 ) -> Package:
-    """The package of a requirement's wheel as a plan knows it. name: see local_names(); depends as in
-    declare_app(). NativeCodeError."""
+    """The package of a requirement's wheel as a plan knows it. name: see local_names(); depends and instead
+    as in declare_app(). NativeCodeError."""
     facts = Package(name, words.version(wheel.version, 1), description=wheel.summary or name)
     package = declared(facts, (*depends, *check_native(wheel, target)), None, words)
     if not wheel.pure:
         package = replace(package, architecture=target.arch)
-    if not name.startswith(OTHER_PREFIX):
-        return package
-    usual = (
-        WHEEL_PREFIX + wheel.name
-    )  # what other packages of the feeds may want, and what has the same files
-    return replace(package, provides=(usual,), conflicts=parse_names(usual))
+    return _standing_for(instead, package)
 
 
-def local_names(pins: Iterable[PinnedRequirement], feed_packages: Iterable[str]) -> dict[str, str]:
+def _standing_for(instead: Iterable[str], package: Package) -> Package:
+    """What other packages of the feeds may want, what has the same files, and what must not be installed over
+    it on the device."""
+    names = tuple(name for name in instead if name != package.name)
+    foes = parse_names(", ".join(names))
+    versions = tuple((name, package.version) for name in names)
+    return replace(package, provides=names, conflicts=foes, replaces=foes, provided_versions=versions)
+
+
+def places_taken(
+    wheel: Wheel, providers: Mapping[str, Sequence[str]], modules: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    """The packages of feeds whose place a wheel takes, since they are the same distribution or have the same
+    modules. providers: see feed_providers(); modules: of packages that have a part of a distribution, their
+    top-level modules, as python3-pkg-resources has one of setuptools."""
+    tops = {path.partition("/")[0].removesuffix(".py") for path in wheel.files}
+    parts = [name for name, theirs in modules.items() if theirs and tops.issuperset(theirs)]
+    return tuple(dict.fromkeys((*providers.get(wheel.name, ()), *parts)))
+
+
+def local_names(
+    pins: Iterable[PinnedRequirement], feed_packages: Iterable[str], providers: Container[str] = ()
+) -> dict[str, str]:
     """Names of the packages that requirements become, by their distributions: python3-NAME, or pypi-NAME
-    where a feed has that with another version."""
+    where a feed has a package of that name, or the distribution, with another version. providers:
+    distributions that feeds have."""
     taken = frozenset(feed_packages)
     return {
-        pin.name: (OTHER_PREFIX if WHEEL_PREFIX + pin.name in taken else WHEEL_PREFIX) + pin.name
+        pin.name: (
+            OTHER_PREFIX if WHEEL_PREFIX + pin.name in taken or pin.name in providers else WHEEL_PREFIX
+        )
+        + pin.name
         for pin in pins
     }
 
@@ -223,6 +313,30 @@ def _script_tree(app: App, script: Script, start: StartOptions, source: SourceKi
     return WheelTree(FileTree({place: file_of(script.data)}), FileTree())
 
 
+def _flat_tree(app: App, flat: FlatApp) -> WheelTree:
+    """A flat app's files; its program wants to know where its main module's code is."""
+    folder = _flat_folder(app)
+    files = {f"{folder}/{path}": entry for path, entry in flat.entries.items()}
+    return WheelTree(FileTree(files), FileTree())
+
+
+def _flat_folder(app: App) -> str:
+    return f"{APPS_FOLDER}/{app.service}"
+
+
+def _main_program(app: App, shipped: FileTree, start: StartOptions, target: WheelTarget) -> Entry:
+    """The program that runs the code of a script's or flat app's main module."""
+    python = "{}.{}".format(*target.version_pair)
+    header = version_facts(python).header_bytes
+    if app.flat is None:
+        (bytecode,) = (path for path in shipped if path.endswith(".pyc"))
+        return bytecode_program(bytecode, start, header)
+    folder = _flat_folder(app)
+    source = f"{folder}/{app.flat.main}"
+    code = next((path for path in (f"{source}c", cached_path(source, python)) if path in shipped), source)
+    return folder_program(folder, app.flat.package, MainCode(source, code, header), start)
+
+
 def app_package(
     app: App,
     package: Package,
@@ -243,14 +357,14 @@ def app_package(
         made = wheel_tree(app.wheel, target, start)
     elif app.script is not None:
         made = _script_tree(app, app.script, start, kind)
+    elif app.flat is not None:
+        made = _flat_tree(app, app.flat)
     else:
         raise AppPackageError(f"{app.path}: an app is a wheel or a script", hint="read it with open_app()")
     shipped = compiler.ship(app.name, made.tree, kind, level)
     more: dict[str, Entry] = dict(made.programs)
-    if app.script is not None and kind != "only":
-        (bytecode,) = (path for path in shipped if path.endswith(".pyc"))
-        header = version_facts("{}.{}".format(*target.version_pair)).header_bytes
-        more[f"{PROGRAMS}/{app.service}"] = bytecode_program(bytecode, start, header)
+    if app.flat is not None or (app.script is not None and kind != "only"):
+        more[f"{PROGRAMS}/{app.service}"] = _main_program(app, shipped, start, target)
     command = _command(app, start) if app.use.service else ()
     files, scripts = service_files(app.use, app.service, command)
     return LocalPackage(package, shipped.merged({**more, **files}), scripts)

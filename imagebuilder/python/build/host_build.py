@@ -8,12 +8,12 @@ elsewhere a project with C code fails, or leaves out what it can do without.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import re
 import shutil
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING
 from packaging.requirements import InvalidRequirement, Requirement
 
 from imagebuilder.config.app import PythonPackageUse
+from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host import bubblewrap
-from imagebuilder.host.files import PlainFileError, read_plain, read_plain_text
+from imagebuilder.host.files import read_plain
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.host.handover import appear, temporary_folder
 from imagebuilder.host.limits import Watch
@@ -63,6 +64,7 @@ _LACKING = re.compile(r"fatal error: '([^']+)' file not found|unable to find \w+
 # what a project without pyproject.toml, or without a build backend in it, is built with (PEP 517)
 LEGACY_BACKEND, LEGACY_REQUIRES = "setuptools.build_meta:__legacy__", ("setuptools>=40.8.0",)
 SETUP_ARGS = ("--single-version-externally-managed",)
+_PROJECT_TEXTS = ("pyproject.toml", "setup.cfg")
 _NO_COMPILER = dict.fromkeys(("CC", "CXX", "LD", "LDSHARED", "CPP"), "false")
 
 
@@ -176,6 +178,7 @@ class _Job:
 
             self.variables = lay_compiler(bench.compiler, self.work / "files", base_python())
             readable.append(bench.compiler.zig.program.parent)
+        _without_marks(source / options.folder)
         self.prefix = shut_in(source, self.work, readable=readable)
 
     def install(self, requires: Sequence[str]) -> None:
@@ -281,8 +284,18 @@ class _Job:
         return HostBuildError(f"{self.source} cannot be built, saying last:\n" + "\n".join(said), hint=hint)
 
 
+def _without_marks(folder: Path) -> None:
+    """Take the mark of UTF-8 from a project's files that its build backend would not read with it."""
+    for place in (folder / name for name in _PROJECT_TEXTS):
+        if place.is_file() and not place.is_symlink():
+            data = read_plain(place)
+            if data.startswith(codecs.BOM_UTF8):
+                place.write_bytes(data.removeprefix(codecs.BOM_UTF8))
+
+
 def build_backend(source: Path, options: BuildOptions) -> BuildBackend:
-    """What pyproject.toml says of building. HostBuildError where it cannot be read, or there is none."""
+    """What pyproject.toml says of building. HostBuildError where it says nothing of use, or there is none;
+    FaultsError, with the line, where it is no TOML."""
     place = source / options.folder / "pyproject.toml"
     if not place.is_file():
         if not (source / options.folder / "setup.py").is_file():
@@ -291,10 +304,9 @@ def build_backend(source: Path, options: BuildOptions) -> BuildBackend:
                 hint="name the folder of the project, or say where it is within: setup_dir",
             )
         return BuildBackend(LEGACY_BACKEND, (), LEGACY_REQUIRES)
-    try:
-        table = tomllib.loads(read_plain_text(place)).get("build-system", {})
-    except (tomllib.TOMLDecodeError, PlainFileError) as error:
-        raise HostBuildError(f"{place}: {error}", hint="put it right") from error
+    table = read_toml(place).values.get("build-system", {})
+    if not isinstance(table, dict):
+        raise HostBuildError(f"{place}: its [build-system] is none", hint="see PEP 517 and PEP 518")
     name = table.get("build-backend", LEGACY_BACKEND)
     path, requires = table.get("backend-path", []), table.get("requires", list(LEGACY_REQUIRES))
     texts = [name, *path, *requires] if isinstance(path, list) and isinstance(requires, list) else [None]

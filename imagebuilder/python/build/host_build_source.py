@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-import tomllib
 import zipfile
 from collections.abc import Iterator
 from configparser import ConfigParser
@@ -22,6 +21,7 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
+from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.files import PlainFileError, opened_plain, read_plain_text
 from imagebuilder.host.fs import CHUNK_BYTES, disk_errors_explained
@@ -145,18 +145,18 @@ def _written_version(folder: Path) -> str:
     pyproject, setup, info = (folder / name for name in ("pyproject.toml", "setup.cfg", "PKG-INFO"))
     try:
         if pyproject.is_file():
-            project = tomllib.loads(read_plain_text(pyproject)).get("project", {})
+            project = read_toml(pyproject).values.get("project", {})
             if isinstance(project, dict) and isinstance(project.get("version"), str):
                 return str(project["version"])
         if setup.is_file():
             parser = ConfigParser(interpolation=None)
-            parser.read_string(read_plain_text(setup))
+            parser.read_string(read_plain_text(setup).removeprefix("\ufeff"))
             text = parser.get("metadata", "version", fallback="").strip()
             if text and ":" not in text:  # `attr: x` and `file: x` are for its build
                 return text
         if info.is_file():
             return str(HeaderParser().parsestr(read_plain_text(info)).get("Version", ""))
-    except (tomllib.TOMLDecodeError, ConfigError, PlainFileError) as error:
+    except (ConfigError, PlainFileError) as error:
         raise SourceTreeError(
             f"{folder}: its version cannot be read: {error}", hint="put that file right"
         ) from error

@@ -37,6 +37,7 @@ TARGET_SHEBANG = b"#!/usr/bin/python3"
 
 Validity = Literal["checked-hash", "unchecked-hash", "timestamp"]
 Why = Literal["none", "hidden", "program"]
+APPS_FOLDER = "/usr/lib/apps"  # where flat apps have a folder each
 PROGRAM_FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/libexec")
 _HEAD_BYTES = 128
 
@@ -237,7 +238,7 @@ def compile_sources(
 def _target_script(entry: Entry) -> Entry:
     """A script for the target: a first line that names any Python becomes #!/usr/bin/python3, its options
     lost, as in OpenWrt."""
-    if not _head(entry).startswith(b"#!"):  # a binary may be large: look before reading
+    if not head_of(entry).startswith(b"#!"):  # a binary may be large: look before reading
         return entry
     data = content(entry)
     changed = SHEBANG.sub(TARGET_SHEBANG, data, count=1)
@@ -308,7 +309,8 @@ def cached_path(path: str, python: str) -> str:
     return str(source.parent / "__pycache__" / f"{source.stem}.cpython-{tag}.pyc")
 
 
-def _head(entry: Entry) -> bytes:
+def head_of(entry: Entry) -> bytes:
+    """The first bytes of a file, enough to tell a program's first line, or ELF."""
     if entry.source is None:
         return (entry.data or b"")[:_HEAD_BYTES]
     with entry.source.open("rb") as stream:
@@ -319,18 +321,18 @@ def is_program(path: str, entry: Entry) -> bool:
     """Whether a file among programs is a source for CPython, by its first line."""
     if str(PurePosixPath(path).parent) not in PROGRAM_FOLDERS or entry.kind != "file":
         return False
-    first = _head(entry).partition(b"\n")[0]
+    first = head_of(entry).partition(b"\n")[0]
     return first.startswith(b"#!") and b"python" in first and b"micropython" not in first
 
 
 def uncompiled(tree: FileTree, python: str) -> tuple[Uncompiled, ...]:
     """Every source in a root file system, or in a package, that Python ("3.11") would compile on the device,
-    by path. Modules: all *.py below /usr/lib/pythonX.Y."""
+    by path. Modules: all *.py below /usr/lib/pythonX.Y and APPS_FOLDER."""
     return tuple(sorted(_uncompiled(tree, python)))
 
 
 def _uncompiled(tree: FileTree, python: str) -> Iterator[Uncompiled]:
-    for path in tree.below(f"/usr/lib/python{python}"):
+    for path in (*tree.below(f"/usr/lib/python{python}"), *tree.below(APPS_FOLDER)):
         entry = tree[path]
         if entry.kind == "file" and path.endswith(".py") and cached_path(path, python) not in tree:
             yield Uncompiled(path, "hidden" if path + "c" in tree else "none")
@@ -342,4 +344,4 @@ def _uncompiled(tree: FileTree, python: str) -> Iterator[Uncompiled]:
 
 def magic_of(entry: Entry) -> int:
     """The magic number of a file of bytecode."""
-    return int.from_bytes(_head(entry)[:2], "little")
+    return int.from_bytes(head_of(entry)[:2], "little")

@@ -100,15 +100,20 @@ class _Chooser:
     graph: ImportGraph
     feed: Collection[str]
     own: frozenset[str]
+    alone: Mapping[str, frozenset[str]]  # by file of an app, what else that app alone can import
     providers: Mapping[str, str]
     wanted: dict[str, list[Want]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+
+    def is_own(self, imported: Import, top: str) -> bool:
+        """Whether a module is one of the apps' own that the file of an import sees."""
+        return top in self.own or top in self.alone.get(imported.file, ())
 
     def sources(self, imported: Import, module: str) -> dict[str, tuple[str, ...]] | None:
         """The packages that a module comes from, with the chains of modules; {} for the apps' own modules,
         None where no package brings it."""
         top = module.partition(".")[0]
-        if top in self.own:
+        if self.is_own(imported, top):
             return {}
         if top not in self.providers:
             names = (f"{module}.{name}" for name in imported.names)  # from google import protobuf
@@ -192,7 +197,7 @@ class _Chooser:
         found: dict[tuple[str, str, str], Lazy] = {}
         for imported in imports:
             names = (f"{imported.module}.{name}" for name in imported.names)
-            for module in (imported.module, *names) if imported.top not in self.own else ():
+            for module in (imported.module, *names) if not self.is_own(imported, imported.top) else ():
                 for missing in self.graph.lazy.get(module, ()):
                     for package in self.brings(missing).keys() - there:
                         lazy = Lazy(module, missing, package, imported.file, imported.line)
@@ -216,7 +221,8 @@ def choose_packages(
     feed_packages: Collection[str] = (),
     libraries: Sequence[AppScan] = (),
 ) -> Choice:
-    """The smallest set of packages for these apps, which see one another's modules. catalogue: of Python 3;
+    """The smallest set of packages for these apps, which see one another's modules, but for those of flat
+    apps. catalogue: of Python 3;
     feed_packages: names of the feeds' packages, for third-party modules. libraries: what the apps require;
     these say themselves which distributions they need, so that what else they import in vain, for servers
     and platforms that are not there, is left out.
@@ -227,13 +233,14 @@ def choose_packages(
 
     Raises FaultsError naming file and line of every module that no package brings.
     """
-    own = frozenset(name for scan in (*scans, *libraries) for name in scan.own)
+    own = frozenset(name for scan in (*scans, *libraries) if not scan.alone for name in scan.own)
+    alone = {each.file: scan.own for scan in scans if scan.alone for each in scan.imports}
     libpython, base = catalogue.builtin_modules_in, catalogue.variants["base"]
     providers = {
         module: base if name == libpython else name for module, name in catalogue.providers().items()
     }
     feed = set(feed_packages) - catalogue.packages.keys()
-    chooser = _Chooser(catalogue, import_graph(catalogue.python), feed, own, providers)
+    chooser = _Chooser(catalogue, import_graph(catalogue.python), feed, own, alone, providers)
     imports = sorted(imported for scan in scans for imported in scan.imports)
     theirs = sorted(imported for scan in libraries for imported in scan.imports)
     imports += [each if chooser.has(each) else replace(each, kind="optional", instead=()) for each in theirs]

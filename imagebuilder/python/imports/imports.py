@@ -24,6 +24,7 @@ from importlib import resources
 from typing import Any, Literal
 
 from imagebuilder.errors import UserError
+from imagebuilder.model.python_source import EncodingError, source_text
 
 Kind = Literal["always", "conditional", "deferred", "optional", "fallback", "typing", "never"]
 NEEDED: tuple[Kind, ...] = ("always", "conditional", "deferred")
@@ -279,12 +280,17 @@ def _hint(python: tuple[int, int]) -> str:
     return "put the line right for the target's Python, or leave the file out"
 
 
-def _parse(data: bytes, file: str, python: tuple[int, int]) -> ast.Module:
+def parse_source(data: bytes, file: str, python: tuple[int, int]) -> ast.Module:
+    """A source as Python (major, minor) reads it. SourceError with file and line."""
     version = ".".join(map(str, python))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a doubtful escape is for the author's own checks
-            return ast.parse(data, file, feature_version=python)
+            return ast.parse(source_text(data), file, feature_version=python)
+    except EncodingError as error:
+        raise SourceError(
+            f"{file}:{error.line}: {error.problem}: this does not read as Python {version}", hint=error.hint
+        ) from error
     except SyntaxError as error:
         place = f"{file}:{error.lineno}" if error.lineno else file
         raise SourceError(
@@ -307,7 +313,7 @@ def read_source(
 
     Raises SourceError, with file and line, for what is no Python of that version.
     """
-    tree = _parse(data, file, python)
+    tree = parse_source(data, file, python)
     try:
         reader = _Reader(file, package, python, implementation, _aliases(tree))
         reader.read_all(tree)

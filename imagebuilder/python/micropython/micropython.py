@@ -7,9 +7,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import tomllib
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -18,19 +17,20 @@ from typing import Any
 from packaging.version import Version
 
 from imagebuilder.config.app import AppUse
+from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import Fault, FaultsError, HostError, UserError
-from imagebuilder.host.files import PlainFileError, read_plain_text
 from imagebuilder.host.fs import expand_home
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.run import ProgramError, clean_environment, find_program, run
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
+from imagebuilder.model.python_source import EncodingError, source_as_utf8
 from imagebuilder.python.apps.apps import AppFile, AppKind, app_files, scan_app
 from imagebuilder.python.apps.launcher import PROGRAM_MODE, PROGRAMS
-from imagebuilder.python.apps.package import APP_PREFIX, AppPackageError, declared, service_files
+from imagebuilder.python.apps.package import APP_PREFIX, AppPackageError, app_name, declared, service_files
 from imagebuilder.python.catalogue.catalogue import CatalogueError, load_micropython
 from imagebuilder.python.catalogue.package_version import PackageWords
-from imagebuilder.python.imports.imports import NEEDED, Import, with_parents
+from imagebuilder.python.imports.imports import NEEDED, Import, SourceError, with_parents
 from imagebuilder.python.wheels.entry_points import EntryPoint, EntryPointError, parse_entry_point
 from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage, file_of
 
@@ -104,9 +104,17 @@ def open_app(use: AppUse, project: Path) -> MicroPythonApp:
     kind, files = app_files(path)
     stem = path.resolve().name
     stem = stem.partition("-")[0] if kind == "wheel" else stem.removesuffix(".py")
-    program = re.sub(r"[^A-Za-z0-9.+-]+", "-", stem).strip("-.").lower()
-    sources = tuple(file for file in files if file.data is not None)
+    program = app_name(use, path, stem)
+    sources = tuple(replace(file, data=_as_utf8(file)) for file in files if file.data is not None)
     return MicroPythonApp(use, path, kind, use.name or APP_PREFIX + program, program, sources)
+
+
+def _as_utf8(file: AppFile) -> bytes:
+    """MicroPython reads nothing else. SourceError."""
+    try:
+        return source_as_utf8(file.data or b"")
+    except EncodingError as error:
+        raise SourceError(f"{file.name}:{error.line}: {error.problem}", hint=error.hint) from error
 
 
 def declare_app(app: MicroPythonApp, depends: Iterable[str], words: PackageWords) -> Package:
@@ -155,10 +163,8 @@ def _entry_point(app: MicroPythonApp) -> EntryPoint | None:
     file = app.path / "pyproject.toml"
     if app.kind != "project" or not file.is_file():
         return None
-    try:
-        table = tomllib.loads(read_plain_text(file)).get("project", {}).get("scripts", {})
-    except (tomllib.TOMLDecodeError, PlainFileError, AttributeError) as error:
-        raise AppPackageError(f"{file}: cannot be read: {error}", hint="put it right") from error
+    project = read_toml(file).values.get("project", {})
+    table = project.get("scripts", {}) if isinstance(project, dict) else None
     if not isinstance(table, dict) or not all(isinstance(text, str) for text in table.values()):
         raise EntryPointError(f"{file}: [project.scripts] is none", hint='one reads name = "module:function"')
     found = [parse_entry_point(file, name, text) for name, text in table.items()]

@@ -151,7 +151,7 @@ class PackageIndex:
     def built_anyhow(self, pin: PinnedRequirement, target: WheelTarget, how: str) -> Built:
         """As built(), but as `how` says, and if it is "" as it can be."""
         source = self.named(pin.filename, pin.sha256)
-        return self._builds.wheel(source, f"{pin.name} {pin.sha256}", target, how)
+        return self.builds.wheel(source, f"{pin.name} {pin.sha256}", target, how)
 
     def wheel_of(self, source: Path, key: str, target: WheelTarget) -> Path:
         """The wheel that is built of a project's folder or an sdist; in the cache from then on, at a path
@@ -159,10 +159,11 @@ class PackageIndex:
 
         Errors of SourceBuilds.wheel().
         """
-        return self._builds.wheel(source, key, target).path
+        return self.builds.wheel(source, key, target).path
 
     @property
-    def _builds(self) -> SourceBuilds:
+    def builds(self) -> SourceBuilds:
+        """What builds wheels of sources."""
         return SourceBuilds(self.cache, self.log, self.offline, self.compiler, self.named)
 
     def named(self, filename: str, sha256: str) -> Path:
@@ -195,10 +196,14 @@ class PackageIndex:
             for path in (folder / "files").iterdir():
                 self.cache.add(path.read_bytes())
 
+    def network_places(self) -> list[Path]:
+        """What a program in the sandbox has to see to speak to servers."""
+        return [path for path in map(Path, _NETWORK) if path.exists()]
+
     def _sdist(self, requirement: str, target: WheelTarget, sha256: str = "") -> PinnedRequirement:
         """Fetch a source distribution; the one with this SHA-256, if it is given."""
         settings = index_settings(self.log)
-        readable = [*local_places(settings), *(path for path in map(Path, _NETWORK) if path.exists())]
+        readable = [*local_places(settings), *self.network_places()]
         with temporary_folder("scratch") as folder:
             tree, work = folder / "tree", folder / "work"
             check = f" --hash=sha256:{sha256}" if sha256 else ""

@@ -23,6 +23,7 @@ from imagebuilder.python.wheels.tree import NativeCodeError
 
 BUILD_EPOCH = 1_577_836_800  # 2020: a wheel's files must not be older than 1980, and all else does not matter
 PURE = "pure"
+AS_IT_IS = BuildOptions()
 _SHOWN_FILES = 3
 FilePlace = Callable[[str, str], Path]
 
@@ -70,17 +71,19 @@ class SourceBuilds:
     compiler: Callable[[], Toolchain]
     named: FilePlace
 
-    def wheel(self, source: Path, key: str, target: WheelTarget, how: str = "") -> Built:
-        """The wheel of a project's folder or an sdist. key: what tells this source from all others, its name
-        first; how: as it has to be made, "" for as it can be: compiled where it has native code, without it
-        where it shows that it does without and nothing compiles here.
+    def wheel(
+        self, source: Path, key: str, target: WheelTarget, how: str = "", *, options: BuildOptions = AS_IT_IS
+    ) -> Built:
+        """The wheel of a project's folder or an sdist. key: what tells this source, and what of it is built,
+        from all others, its name first; how: as it has to be made, "" for as it can be: compiled where it has
+        native code, without it where it shows that it does without and nothing compiles here.
 
         NativeSourceError, before anything is built where the source tells, for native code that cannot be
         compiled; CompilerChangedError, NoCompilerError, HostBuildError, NativeCodeError, WheelError.
         """
         name = key.partition(" ")[0]
         toolchain = self._the_locked(name, how) if how not in ("", PURE) else None
-        known = self._known(key, how)
+        known = self.known(key, how)
         if known is not None:
             return known
         with (
@@ -88,7 +91,7 @@ class SourceBuilds:
             temporary_folder("scratch") as scratch,
         ):
             laid = lay_source(source, scratch)
-            facts = source_facts(laid)
+            facts = source_facts(laid / options.folder)
             refused: NoCompilerError | None = None
             if how == "" and facts.native:
                 try:
@@ -96,17 +99,18 @@ class SourceBuilds:
                 except NoCompilerError as error:
                     refused = error
                 how = PURE if toolchain is None else toolchain.key
-                known = self._known(key, how)
+                known = self.known(key, how)
                 if known is not None:
                     return known
             self.log.progress(f"building {name}" if toolchain is None else f"compiling {name}")
-            job = _Build(name, laid, facts, target, scratch / "bench", toolchain, refused)
+            job = _Build(name, laid, facts, target, scratch / "bench", toolchain, refused, options)
             path = job.run(self, pure=how == PURE)
             made = PURE if toolchain is not None and _is_pure(path) else how
             self._kept(key, how, path)  # so that what comes to nothing is not compiled again
             return self._kept(key, made, path)
 
-    def _known(self, key: str, how: str) -> Built | None:
+    def known(self, key: str, how: str = "") -> Built | None:
+        """What wheel() has built before, and the cache still has."""
         for wheel, sha256 in (self.cache.recall(_name(key, how), self.log) or {}).items():
             if self.cache.find(sha256, self.log) is not None:
                 return Built(self.named(wheel, sha256), PURE if how and _is_pure(Path(wheel)) else how)
@@ -166,6 +170,7 @@ class _Build:
     scratch: Path
     toolchain: Toolchain | None
     refused: NoCompilerError | None
+    options: BuildOptions
 
     def run(self, builds: SourceBuilds, *, pure: bool) -> Path:
         """The wheel's file. Errors of SourceBuilds.wheel()."""
@@ -179,7 +184,7 @@ class _Build:
             extensions=not (pure and self.facts.setuptools),
         )
         try:
-            built = build_wheel(self.laid, BuildOptions(), bench, builds.log)
+            built = build_wheel(self.laid, self.options, bench, builds.log)
         except HostBuildError as error:
             if not self.facts.native:
                 raise

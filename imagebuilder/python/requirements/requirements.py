@@ -14,9 +14,10 @@ import base64
 import hashlib
 import re
 import zipfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -27,6 +28,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.cache import OfflineError
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.model.package import Package
+from imagebuilder.python.requirements.direct import Direct
 from imagebuilder.python.requirements.index import PackageIndex
 from imagebuilder.python.requirements.index_build import PURE
 from imagebuilder.python.requirements.index_pip import NoMatchError, PythonIndexError
@@ -110,6 +112,18 @@ def feed_distributions(
     return found
 
 
+def feed_providers(packages: Iterable[Package], *, without: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
+    """The names of all packages of feeds that are a distribution: python3-django and python3-django1 are two
+    of Django's. without: as for feed_distributions()."""
+    left_out = frozenset(without)
+    found: dict[str, dict[str, None]] = {}
+    for package in packages:
+        each = distribution_of(package)
+        if each is not None and package.name not in left_out:
+            found.setdefault(each.name, {})[package.name] = None
+    return {name: tuple(packages) for name, packages in found.items()}
+
+
 def satisfying(
     requirement: Requirement, feed: Mapping[NormalizedName, FeedDistribution]
 ) -> FeedDistribution | None:
@@ -167,7 +181,7 @@ def _digest(text: str) -> str:
 class _Search:
     """One resolution. pinned: what pip must take from the feeds; built: sdists by the file names of the
     wheels that were built of them; own: the apps' own distributions; pure: which are wanted without native
-    code."""
+    code; direct: which come from an address; constraints: of the user's own."""
 
     index: PackageIndex
     target: WheelTarget
@@ -175,6 +189,8 @@ class _Search:
     own: Mapping[NormalizedName, Wheel]
     pinned: dict[NormalizedName, FeedDistribution]
     pure: Collection[NormalizedName] = ()
+    direct: Mapping[NormalizedName, Direct] = field(default_factory=dict)
+    constraints: Sequence[str] = ()
     built: dict[str, PinnedRequirement] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
 
@@ -184,12 +200,17 @@ class _Search:
             (self.folder / each.path.name).symlink_to(each.path.absolute())
         constraints = {name: _stub(self.folder, each) for name, each in self.pinned.items()}
         own = [f"{name}=={each.version}" for name, each in self.own.items()]
-        requirements = [self.without_native(each) for each in requirements]
+        named = [self.without_native(each) for each in requirements]
+        # pip looks for a name in the index before it knows of an address that stands behind it
+        requirements = [*(line for each in self.direct.values() for line in _at(each)), *named]
         for _ in range(MAX_ROUNDS):
             kept = [constraints[name] for name in self.pinned]
             try:
                 found = self.index.resolve(
-                    requirements, self.target, constraints=[*own, *kept], wheels=self.folder
+                    requirements,
+                    self.target,
+                    constraints=[*self.constraints, *own, *kept],
+                    wheels=self.folder,
                 )
             except NoMatchError as error:
                 self.provide(error)
@@ -249,6 +270,8 @@ class _Search:
     def pin_of(self, each: Wheel, extras: Iterable[str]) -> PinnedRequirement:
         requires = counting(each.requires, self.target, extras)
         names = {canonicalize_name(requirement.name) for requirement in requires} - {each.name}
+        if each.name in self.direct:
+            return self.direct[each.name].pin.model_copy(update={"requires": tuple(sorted(names))})
         source = self.built.get(each.path.name)
         return PinnedRequirement(
             name=each.name,
@@ -268,10 +291,15 @@ def resolve_requirements(
     *,
     own: Sequence[Wheel] = (),
     pure: Iterable[str] = (),
+    direct: Sequence[Direct] = (),
+    constraints: Sequence[str] = (),
+    hashes: Mapping[str, frozenset[str]] = MappingProxyType({}),
 ) -> ResolvedRequirements:
     """What requirements come to. feed: what the feeds have, which is preferred, also for what these
     depend on; own: wheels of the user's own apps, which are there and are not among the result's pins;
-    pure: distributions among the requirements that are wanted without native code, and from no feed.
+    pure: distributions among the requirements that are wanted without native code, and from no feed; direct:
+    what comes from addresses; constraints: versions (PEP 508) of what goes in anyhow; hashes: of files that
+    alone may be taken for a distribution, so that no feed's package is.
 
     Those whose markers do not hold on the target do not count. Offline the answer is the one that the cache
     keeps of the same question. Raises RequirementError, NoMatchError where neither wheel nor source fits,
@@ -279,9 +307,12 @@ def resolve_requirements(
     """
     mine = {wheel.name: wheel for wheel in own}
     bare_names = frozenset(map(canonicalize_name, pure))
-    feed = {name: each for name, each in feed.items() if name not in bare_names}
+    addressed = _by_name(direct)
+    limits = counting(map(parse_requirement, dict.fromkeys(constraints)), target)
+    passed_by = {*bare_names, *addressed, *map(canonicalize_name, hashes)}
+    feed = {name: each for name, each in feed.items() if name not in passed_by and _allowed(each, limits)}
     parsed = counting(map(parse_requirement, dict.fromkeys(requirements)), target)
-    wanted = _wanted(parsed)
+    wanted = {**_wanted(parsed), **{each.key: each.wheel.name for each in direct}}
     from_feed: dict[str, str] = {
         found.name: found.package
         for each in parsed
@@ -289,14 +320,16 @@ def resolve_requirements(
     }
     rest = [each for each in parsed if canonicalize_name(each.name) not in from_feed]
     bare = [str(_without_marker(each)) for each in rest]
-    if not bare:
+    if not bare and not addressed:
         return ResolvedRequirements(wanted=wanted, feed=from_feed)
-    key = _question([*wanted, "", *bare], target, feed, mine, bare_names)
+    limiting = [str(_without_marker(each)) for each in limits]
+    asked = [*wanted, "", *bare, "", *limiting, *(repr(each.pin) for each in addressed.values())]
+    key = _question(asked, target, feed, mine, bare_names)
     if index.offline:
-        return _remembered(key, bare, index)
+        return _hashed(_remembered(key, bare, index), hashes)
     with temporary_folder("scratch") as folder:
         pinned = {name: each for name, each in feed.items() if name not in mine}
-        needed = _Search(index, target, folder, mine, pinned, bare_names).run(bare)
+        needed = _Search(index, target, folder, mine, pinned, bare_names, addressed, limiting).run(bare)
     stubs = [canonicalize_name(each.name) for each in needed if each.version.endswith(_STUB)]
     also: dict[str, str] = {name: feed[name].package for name in stubs}
     pins = [each for each in needed if each.name not in also and each.name not in mine]
@@ -307,6 +340,55 @@ def resolve_requirements(
     )
     data = resolved.model_dump_json().encode()
     index.cache.remember(key, {"resolved.json": index.cache.add(data)})
+    return _hashed(resolved, hashes)
+
+
+def _at(direct: Direct) -> Iterator[str]:
+    """A requirement that pip can meet by one wheel only, which is here. One with extras says to pip nothing
+    of the distribution without them."""
+    place, extras = direct.wheel.path.as_uri(), ",".join(sorted(direct.stated.written.extras))
+    yield f"{direct.wheel.name} @ {place}"
+    if extras:
+        yield f"{direct.wheel.name}[{extras}] @ {place}"
+
+
+def _by_name(direct: Sequence[Direct]) -> dict[NormalizedName, Direct]:
+    """Requirements by addresses. FaultsError where two of them are one distribution from two places."""
+    found: dict[NormalizedName, Direct] = {}
+    for each in direct:
+        known = found.setdefault(each.wheel.name, each)
+        if known.pin.source != each.pin.source or known.pin.sha256 != each.pin.sha256:
+            raise each.stated.fault(
+                f"{each.wheel.name} is from {each.pin.source} here, and from {known.pin.source} in"
+                f" {known.stated.file}",
+                "leave one of them out",
+            )
+        if known is not each:
+            written = known.stated.written
+            both = replace(written, extras=written.extras | each.stated.written.extras)
+            found[each.wheel.name] = replace(known, stated=replace(known.stated, written=both))
+    return found
+
+
+def _allowed(distribution: FeedDistribution, limits: Iterable[Requirement]) -> bool:
+    """Whether no constraint is against a feed's version."""
+    return all(
+        each.specifier.contains(distribution.version, prereleases=True)
+        for each in limits
+        if canonicalize_name(each.name) == distribution.name
+    )
+
+
+def _hashed(resolved: ResolvedRequirements, hashes: Mapping[str, frozenset[str]]) -> ResolvedRequirements:
+    """The same, if what was taken may be. RequirementError."""
+    for pin in resolved.pins:
+        allowed = hashes.get(pin.name)
+        if allowed and pin.sha256 not in allowed:
+            raise RequirementError(
+                f"{pin.filename}, which is for the device, has the SHA-256 {pin.sha256}, and --hash allows"
+                f" {len(allowed)} other" + ("s" if len(allowed) > 1 else ""),
+                hint="add its hash, if that file is meant (pip hash FILE), or state another version",
+            )
     return resolved
 
 
@@ -368,13 +450,15 @@ def _remembered(key: str, requirements: Sequence[str], index: PackageIndex) -> R
 
 
 def wheels_of(
-    resolved: ResolvedRequirements, target: WheelTarget, index: PackageIndex
+    resolved: ResolvedRequirements, target: WheelTarget, index: PackageIndex, direct: Sequence[Direct] = ()
 ) -> dict[NormalizedName, Wheel]:
     """The wheels of what was resolved, by their distributions: fetched, where the cache lacks them, and built
-    where there are sources only. Errors of PackageIndex.fetch() and .built(); WheelError."""
-    index.fetch(resolved.pins, target)
-    found: dict[NormalizedName, Wheel] = {}
-    for pin in resolved.pins:
+    where there are sources only; direct: those from addresses. Errors of PackageIndex.fetch() and .built();
+    WheelError."""
+    pins = [pin for pin in resolved.pins if not pin.source]
+    index.fetch(pins, target)
+    found = {each.wheel.name: each.wheel for each in direct}
+    for pin in pins:
         path = index.named(pin.filename, pin.sha256) if pin.is_wheel else index.built(pin, target)
         found[canonicalize_name(pin.name)] = read_wheel(path)
     return found

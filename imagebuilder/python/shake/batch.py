@@ -263,7 +263,7 @@ def main() -> None:
         out.write("\t".join(map(str, fields)) + "\n")
 
     for head in iter(source.readline, b""):
-        name, kind, length = head.decode().split()
+        name, kind, length = head.decode().rstrip("\n").rsplit(" ", 2)  # a path may have spaces
         data = source.read(int(length))
         try:
             if kind == "pyc":

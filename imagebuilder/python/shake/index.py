@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from imagebuilder.python.bytecode.bytecode import is_program
+from imagebuilder.python.bytecode.bytecode import APPS_FOLDER, is_program
 from imagebuilder.python.shake.read import Code
 from imagebuilder.rootfs.tree import Entry, FileTree
 
 _DYNAMIC = "lib-dynload"
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SYSCONFIG = re.compile(r"_sysconfigdata_[A-Za-z0-9_-]*\Z")  # imported by a name that is put together
-_ENDINGS = (".pyc", ".py", ".so")
+_CODE = (".pyc", ".py")
+_ENDINGS = (*_CODE, ".so")
 _SITE = ("site-packages", "dist-packages")
 
 
@@ -32,7 +32,8 @@ class ModuleFiles:
 @dataclass(frozen=True, slots=True)
 class ModuleIndex:
     """modules: by name, those of the library first, then those in site-packages. programs: Python sources
-    among programs, by their path, with the package; owners: module names by file."""
+    among programs, and the modules of flat apps, which nothing else imports, by their path, with the package;
+    owners: module names by file."""
 
     library: str
     modules: Mapping[str, ModuleFiles]
@@ -65,9 +66,9 @@ def module_of(path: str, library: str) -> tuple[str, bool] | None:
     stem = parts[-1].partition(".")[0]
     is_package = stem == "__init__"
     names = [*parts[:-1], *([] if is_package else [stem])]
-    if not names or not all(map(_IDENTIFIER.match, names[:-1])):
+    if not names or not all(map(str.isidentifier, names[:-1])):
         return None
-    if not _IDENTIFIER.match(names[-1]) and not _SYSCONFIG.match(names[-1]):
+    if not names[-1].isidentifier() and not _SYSCONFIG.match(names[-1]):
         return None
     return ".".join(names), is_package
 
@@ -98,6 +99,10 @@ def index_of(trees: Mapping[str, FileTree], library: str) -> ModuleIndex:
         if found is None:
             if is_program(path, entry):
                 programs[path] = package, Code("py", entry)
+            elif (
+                path.startswith(f"{APPS_FOLDER}/") and path.endswith((".py", ".pyc")) and entry.kind == "file"
+            ):
+                programs[path] = package, Code("pyc" if path.endswith(".pyc") else "py", entry)
             continue
         name, is_package = found
         module = modules.setdefault(name, ModuleFiles(name))

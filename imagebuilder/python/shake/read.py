@@ -4,6 +4,7 @@ OpenWrt ships nothing else, by a Python of the same version (python.bytecode.int
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -13,6 +14,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.limits import Watch
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.log import Log
+from imagebuilder.model.python_source import EncodingError, source_as_utf8
 from imagebuilder.python.bytecode.bytecode import Interpreter
 from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.tree import Entry
@@ -157,6 +159,9 @@ def _listed(text: str) -> tuple[str, ...]:
 def _frames(modules: Mapping[str, Code], magic_number: int) -> Iterator[bytes]:
     for name, code in modules.items():
         data = content(code.entry)
+        if code.kind == "py":
+            with suppress(EncodingError):  # which the reader says, as of all that is no Python
+                data = source_as_utf8(data)
         if code.kind == "py" or int.from_bytes(data[:MAGIC_BYTES], "little") == magic_number:
             yield f"{name} {code.kind} {len(data)}\n".encode() + data
 

@@ -17,6 +17,7 @@ from imagebuilder.errors import UserError
 PROGRAM_GROUPS = ("console_scripts", "gui_scripts")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_MODULE = re.compile(_DOTTED)
 _OBJECT = re.compile(rf"({_DOTTED})\s*:\s*({_DOTTED})\s*(?:\[[^\]]*\])?")
 
 
@@ -50,15 +51,32 @@ def parse_entry_point(origin: Path, program: str, text: str) -> EntryPoint:
     return EntryPoint(program, called[1], called[2])
 
 
-def read_entry_points(origin: Path, data: bytes) -> tuple[EntryPoint, ...]:
-    """The programs of an entry_points.txt, sorted. EntryPointError for text that is none, and for names that
-    are no file names or objects that are no module:attribute. Entry points of other groups are left alone."""
+def _parsed(origin: Path, data: bytes) -> _Parser:
     parser = _Parser(delimiters=("=",), strict=False, interpolation=None)
     try:
         parser.read_string(data.decode("utf-8"))
     except (UnicodeDecodeError, configparser.Error) as error:
         problem = " ".join(str(error).split())[:300]
         raise EntryPointError(f"{origin}: its entry_points.txt cannot be read: {problem}") from error
+    return parser
+
+
+def named_modules(origin: Path, data: bytes) -> frozenset[tuple[str, str]]:
+    """Groups and the modules that entry points of theirs name, programs among them. EntryPointError for what
+    cannot be read; what is no module has no place in the answer."""
+    parser = _parsed(origin, data)
+    return frozenset(
+        (group, module[0])
+        for group in parser.sections()
+        for _, text in parser.items(group)
+        if (module := _MODULE.match(text.strip())) is not None
+    )
+
+
+def read_entry_points(origin: Path, data: bytes) -> tuple[EntryPoint, ...]:
+    """The programs of an entry_points.txt, sorted. EntryPointError for text that is none, and for names that
+    are no file names or objects that are no module:attribute. Entry points of other groups are left alone."""
+    parser = _parsed(origin, data)
     found = []
     for group in PROGRAM_GROUPS:
         if not parser.has_section(group):

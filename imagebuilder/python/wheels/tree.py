@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.elf import Elf, ElfError, is_elf, read_elf
 from imagebuilder.python.apps.launcher import PROGRAMS, StartOptions, entry_point_program
+from imagebuilder.python.bytecode.bytecode import head_of
 from imagebuilder.python.wheels.target import WheelTarget, native_hint
-from imagebuilder.python.wheels.wheels import Wheel, WheelError, WheelFile, metadata_head
+from imagebuilder.python.wheels.wheels import UNRECORDED, Wheel, WheelError, WheelFile, metadata_head
+from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.tree import Entry, FileTree, file_of
 
 MINIMAL = ("METADATA", "entry_points.txt")  # what importlib.metadata and pkg_resources read
@@ -38,24 +41,41 @@ def check_native(wheel: Wheel, target: WheelTarget) -> tuple[str, ...]:
 
     NativeCodeError that names the file which does not fit, and why.
     """
+    return _checked({name: file.data for name, file in wheel.files.items()}, wheel.path, wheel.name, target)[
+        1
+    ]
+
+
+def check_files(
+    app: Path, entries: Mapping[str, Entry], name: str, target: WheelTarget
+) -> tuple[bool, tuple[str, ...]]:
+    """Whether there are native files among those of an app's folder, and what check_native() says of them.
+    name: for hints."""
+    native = {path: head_of(entry) for path, entry in entries.items() if entry.kind == "file"}
+    whole = {path: content(entries[path]) for path, head in native.items() if is_elf(head)}
+    return _checked(whole, app, name, target)
+
+
+def _checked(
+    files: Mapping[str, bytes], where: Path, distribution: str, target: WheelTarget
+) -> tuple[bool, tuple[str, ...]]:
     elves: dict[str, Elf] = {}
-    for name, file in wheel.files.items():
-        if is_elf(file.data):
+    for name, data in files.items():
+        if is_elf(data):
             try:
-                elves[name] = read_elf(file.data)
+                elves[name] = read_elf(data)
             except ElfError as error:
-                raise WheelError(f"{wheel.path}: {name}: {error.message}") from error
+                raise WheelError(f"{where}: {name}: {error.message}") from error
     beside = {elf.soname for elf in elves.values() if elf.soname} | {
         name.rpartition("/")[2] for name in elves
     }
     for name, elf in elves.items():
         problem = target.problem(elf, beside)
         if problem is not None:
-            raise NativeCodeError(
-                f"{wheel.path.name}: {name} {problem}", hint=native_hint(wheel.name, target)
-            )
+            raise NativeCodeError(f"{where.name}: {name} {problem}", hint=native_hint(distribution, target))
     wanted = {name for elf in elves.values() for name in elf.needed if name not in beside}
-    return tuple(sorted({target.libraries[name] for name in wanted if name in target.libraries}))
+    packages = {target.libraries[name] for name in wanted if name in target.libraries}
+    return bool(elves), tuple(sorted(packages))
 
 
 def _placed(wheel: Wheel, target: WheelTarget, site_packages: str, name: str) -> tuple[str, bool]:
@@ -93,10 +113,13 @@ def _shortened(metadata: bytes) -> bytes:
     return b"\n".join(lines) + b"\n"
 
 
-def _dist_info(wheel: Wheel) -> Iterator[tuple[str, bytes]]:
-    """The files of dist-info that are kept. Not RECORD: the device's package manager knows the files."""
+def kept_info(wheel: Wheel) -> Iterator[tuple[str, bytes]]:
+    """The files of dist-info that go onto the device. Not RECORD: the package manager there knows the files,
+    and these are others than the wheel's."""
     for name, file in wheel.dist_info.items():
-        if name in MINIMAL:
+        if wheel.keeps_info and name not in UNRECORDED:
+            yield name, file.data
+        elif name in MINIMAL:
             yield name, _shortened(file.data) if name == "METADATA" else file.data
 
 
@@ -126,7 +149,7 @@ def wheel_tree(
                 raise WheelError(f"{wheel.path}: two of its files are {place} on the target")
             entries[place] = file_of(file.data, file.mode)
     folder = f"{start.site_packages}/{wheel.data_folder.removesuffix('.data/')}.dist-info"
-    entries |= {f"{folder}/{name}": file_of(data) for name, data in _dist_info(wheel)}
+    entries |= {f"{folder}/{name}": file_of(data) for name, data in kept_info(wheel)}
     for entry in wheel.entry_points:
         programs[f"{PROGRAMS}/{entry.program}"] = entry_point_program(entry, start)
     return WheelTree(FileTree(entries), FileTree(programs), needs)

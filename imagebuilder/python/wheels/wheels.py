@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 256 << 20
 MAX_WHEEL_BYTES = 512 << 20  # of all files, unpacked
 _HASHES = {"sha256", "sha384", "sha512"}  # RECORD must not use weaker ones
-_UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
+UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 _READS_SOURCES = re.compile(rb"\bget(source|sourcelines|block)\s*\(")
@@ -61,7 +61,8 @@ class WheelFile:
 class Wheel:
     """A wheel's content. pure: it goes to purelib, and no tag asks for a platform or an ABI. requires:
     Requires-Dist as it stands there; metadata: the whole of METADATA; files: by their paths in the wheel,
-    without dist-info; dist_info: its files by their names."""
+    without dist-info; dist_info: its files by their names; keeps_info: whether all of these go onto the
+    device, and not only what is read there."""
 
     path: Path
     name: NormalizedName
@@ -76,6 +77,7 @@ class Wheel:
     files: Mapping[str, WheelFile] = field(repr=False)
     dist_info: Mapping[str, WheelFile] = field(repr=False)
     data_folder: str  # whose files go elsewhere than to site-packages; with the slash at its end
+    keeps_info: bool = False
 
 
 def _check_path(wheel: Path, name: str) -> None:
@@ -136,7 +138,7 @@ def _check_record(wheel: Path, files: Mapping[str, WheelFile], dist_info: str) -
     if f"{dist_info}RECORD" not in files:
         raise WheelError(f"{wheel}: it has no RECORD of its files")
     recorded = _recorded(wheel, files[f"{dist_info}RECORD"].data)
-    free = {dist_info + name for name in _UNRECORDED}
+    free = {dist_info + name for name in UNRECORDED}
     lacking = sorted(recorded.keys() - files.keys() - free)
     if lacking:
         raise WheelError(f"{wheel}: it lacks {lacking[0]}, which its RECORD names")
