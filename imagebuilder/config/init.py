@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -62,26 +65,38 @@ def read_public_key(path: Path) -> str:
     return line
 
 
+def check_new(library: Library, name: str) -> Path:
+    """Where a new config of that name would stand. UserError for what is no name, and if there is one."""
+    path = library.root / "configs" / f"{name}.toml"
+    if not re.fullmatch("[A-Za-z0-9_-]+", name):
+        raise UserError(f"'{name}' cannot be a config's name", hint="letters, digits, - and _")
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists already", hint="choose another name, or remove it")
+    return path
+
+
+def new_config(library: Library, name: str, text: str, check: Callable[[], object]) -> Path:
+    """Write `configs/NAME.toml`; where it was written. check: raises UserError for a config that is no good,
+    and then nothing is left. UserError as check_new()."""
+    path = check_new(library, name)
+    try:
+        write_new(path, text.encode())
+    except FileExistsError as error:
+        raise UserError(f"{path} exists already", hint="choose another name, or remove it") from error
+    try:
+        check()
+    except UserError:
+        path.unlink()
+        raise
+    return path
+
+
 def write_config(library: Library, name: str, answers: Answers) -> Path:
     """Write `configs/NAME.toml`, and load it to see that it is good; where it was written.
 
     UserError if there is one already, or an answer is no good (nothing is left then).
     """
-    path = library.root / "configs" / f"{name}.toml"
-    if not name.replace("-", "a").replace("_", "a").isalnum():
-        raise UserError(f"'{name}' cannot be a config's name", hint="letters, digits, - and _")
-    exists = UserError(f"{path} exists already", hint="choose another name, or remove it")
-    if path.exists():
-        raise exists
     values = config_values(answers, library.board(answers.board))
     schema = "#:schema ../schemas/config.schema.json\n\n" if library.has_schema("config") else ""
-    try:
-        write_new(path, (schema + tomlkit.dumps(values)).encode())
-    except FileExistsError as error:
-        raise exists from error
-    try:
-        load_config(library, name, answers.board)
-    except UserError:
-        path.unlink()
-        raise
-    return path
+    text = schema + tomlkit.dumps(values)
+    return new_config(library, name, text, lambda: load_config(library, name, answers.board))

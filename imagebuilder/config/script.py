@@ -84,11 +84,12 @@ class Known:
 @dataclass(frozen=True)
 class Invocation:
     """One `make image`. line: where it stands; values: of make's variables; conditional: whether it depends
-    on something that is not known."""
+    on something that is not known; more: words behind a variable's that are neither variables nor options."""
 
     line: int
     values: Mapping[str, Known]
     conditional: bool = False
+    more: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -252,14 +253,17 @@ class _Runner:
                 name: self._one(self.values[name]) for name in self.exported if name in self.values
             }
             values = {name: value for name, value in {**environment, **prefixed}.items() if name in _OURS}
+            more: list[str] = []
             for word in words[:place] + words[place + 1 :]:
                 match = _ASSIGNED.fullmatch(word)
                 if match is not None:
                     values[match[1]] = match[2]
+                elif values and word != "image":
+                    more.append(Known(word, tuple(self.holes)).shown())
             if len(self.found) >= MAX_FOUND:
                 raise ShellError(f"the script calls make more than {MAX_FOUND} times")
             known = {name: Known(self._made(text)) for name, text in values.items()}
-            self.found.append(Invocation(line, _Frozen(known), self.conditional))
+            self.found.append(Invocation(line, _Frozen(known), self.conditional, tuple(more)))
             return
         texts = [" ".join(words[1:])] if words[0] == "eval" else words
         for text in texts:
@@ -319,7 +323,7 @@ class _Runner:
         current, quoted = "", False
         for part in word:
             quoted = quoted or not isinstance(part, Expansion | Array)
-            whole = isinstance(part, Expansion) and part.each and part.quoted
+            whole = isinstance(part, Expansion) and part.array == "@" and part.quoted
             text = self._text(part)
             if whole and isinstance(part, Expansion):
                 pieces = _listed(self._of(part))
@@ -344,7 +348,8 @@ class _Runner:
         if isinstance(part, Text):
             return part.text
         if isinstance(part, Expansion):
-            return self._one(self._of(part))
+            found = self._of(part)
+            return found[0] if isinstance(found, list) and found and not part.array else self._one(found)
         if isinstance(part, Array):
             return " ".join(text for word in part.words for text in self._fields(word))
         return self._hole(Hole(part.source, f"only running {part.source[:100]} would tell"))
@@ -361,7 +366,7 @@ class _Runner:
         return found
 
     def _known(self, name: str) -> Value | None:
-        if name in self.given:
+        if name in self.given and not (name.isdigit() and self.arguments is not None):
             return self.given[name]
         if name in ("@", "*"):
             return self.arguments

@@ -35,13 +35,14 @@ class Text:
 
 @dataclass(frozen=True)
 class Expansion:
-    """`$NAME`, `${NAME:-otherwise}`. each: `[@]`, every value of an array by itself. empty_too: whether
+    """`$NAME`, `${NAME:-otherwise}`. array: `@` or `*` for every value of an array, by itself
+    or all in one; without it the first counts. empty_too: whether
     otherwise counts for an empty value as well, `:-`."""
 
     name: str
     source: str
     quoted: bool = False
-    each: bool = False
+    array: str = ""
     otherwise: tuple[Part, ...] | None = None
     empty_too: bool = False
 
@@ -221,7 +222,11 @@ class Lexer:
             self._forward(1)
             known = following.isdigit() or following in "@*"
             source = f"${following}"
-            return Expansion(following, source, quoted, following == "@") if known else Opaque(source, quoted)
+            return (
+                Expansion(following, source, quoted, following if following in "@*" else "")
+                if known
+                else Opaque(source, quoted)
+            )
         if following == "'" and not quoted:
             return self._ansi()
         if following == "(":
@@ -250,7 +255,9 @@ class Lexer:
         if match is None:
             return Opaque(f"${source}", quoted)
         name, array, operator, otherwise = match.groups()
-        found = Expansion(name, f"${source}", quoted, array == "[@]" or name == "@")
+        found = Expansion(
+            name, f"${source}", quoted, (array or "").strip("[]") or (name if name in ("@", "*") else "")
+        )
         if operator is None:
             return found
         inner = Lexer(otherwise, line, self._deeper())

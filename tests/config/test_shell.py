@@ -92,7 +92,7 @@ def test_words(script: str, words: list[str]) -> None:
         ("$A", (Expansion("A", "$A"),)),
         ('"$A"', (Text("", quoted=True), Expansion("A", "$A", quoted=True))),
         ("${A}b", (Expansion("A", "${A}"), Text("b"))),
-        ("${A[@]}", (Expansion("A", "${A[@]}", each=True),)),
+        ("${A[@]}", (Expansion("A", "${A[@]}", array="@"),)),
         ("${A:-b c}", (Expansion("A", "${A:-b c}", otherwise=(Text("b c"),), empty_too=True),)),
         ("${A-$B}", (Expansion("A", "${A-$B}", otherwise=(Expansion("B", "$B"),)),)),
         ("$1", (Expansion("1", "$1"),)),
