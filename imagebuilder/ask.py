@@ -104,6 +104,7 @@ def fetch_image(request: Request, log: Log) -> tuple[Plan, Budgets]:
             laid = lay_packages(found.job, found.supply, found.plan.install, found.local)
             check_locked(inputs, found, laid.made)
             check_contents(found.job, found.supply, laid.packages, EMPTY, found.plan.wish)
+            found.check_libraries(laid.packages, None)
         with log.step("measure"):
             return found.plan, _measured(inputs, found)
 

@@ -96,6 +96,7 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
             overlays = _stage(request.library.root, inputs, decided, laid.packages, workspace.work)
             check_locked(inputs, decided, laid.made)
             check_contents(decided.job, decided.supply, laid.packages, overlays.tree, plan.wish)
+            decided.check_libraries(laid.packages, overlays.tree)
         packs = plan.tree.places.kernel
         with _log_kept_on_failure(workspace), log.step("build"), _beside_make(view, packs) as ahead:
             build_log = workspace.result / BUILD_LOG

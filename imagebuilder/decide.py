@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,14 +27,15 @@ from imagebuilder.host.sandbox import open_view
 from imagebuilder.host.tools import require
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets
-from imagebuilder.model.package import Package, Swap, Wish
+from imagebuilder.model.package import Package, Selected, Swap, Wish
 from imagebuilder.own.local import Local
-from imagebuilder.own.own import Own, needing, open_own
+from imagebuilder.own.own import FromOverlays, Own, needing, open_own
 from imagebuilder.packages.lock import check_same, differences, lock_entry, locked_parts
 from imagebuilder.packages.managers import manager_of
 from imagebuilder.packages.resolution import PlanError
 from imagebuilder.packages.supply import Job, Offers, Supply
-from imagebuilder.rootfs.overlay import check_processor
+from imagebuilder.rootfs.overlay import check_processor, libraries_in
+from imagebuilder.rootfs.tree import EMPTY, FileTree
 from imagebuilder.seen import told_board
 from imagebuilder.stage import locked_files
 from imagebuilder.tree.make import hooks_text, make_arguments
@@ -73,6 +74,16 @@ class Decided:
     def tree_sha256(self) -> str:
         """Of the tree, read once. As tree_digest()."""
         return tree_digest(self.source, self.job.cache)
+
+    def check_libraries(self, going: Sequence[Selected], over: FileTree | None) -> None:
+        """As own.libraries.check_libraries(). over: None where overlays are not rendered: what they bring is
+        not missed then."""
+        uses = self.local.own.libraries
+        if uses:
+            from imagebuilder.own.libraries import check_libraries  # noqa: PLC0415 - few wheels want any
+
+            known = uses if over is not None else tuple(each for each in uses if each.package)
+            check_libraries(self.job, self.supply, going, EMPTY if over is None else over, known)
 
 
 HOW_TO_TELL = "say it in the board's file, or --accept-unchecked"
@@ -126,7 +137,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         known, profile = told_board(inputs.board, choose_profile(inputs.board, job.tree), job.tree)
         supply = job.manager.open(job)
         supply.note_unusable(log)
-        own = open_own(job, supply, locked.requirements if locked else None)
+        own = open_own(job, supply, locked.requirements if locked else None, _laid(inputs))
         for warning in own.python.warnings:
             log.warn(warning)
         wish = wish_of(inputs.loaded, [each.overlay for each in inputs.overlays], own)
@@ -136,6 +147,8 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
             chosen = choose_packages(job, wanted, supply, own, locked=locked)
         plan = _plan(inputs, job, known, profile, wish=wish, chosen=chosen, own=own, swaps=swaps)
         _warn(plan, known, own, log)
+        for line in _lacking_data(job, plan, chosen, _laid(inputs)):
+            log.warn(line)
         budgeting = open_budgeting(plan, config, inputs.board, inputs.overlays, chosen.local.known())
         found = budgets(
             plan, config, inputs.board, found=budgeting, manager=job.manager, offers=chosen.offers
@@ -144,6 +157,13 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
         decided = Decided(source, known, job, supply, offers, local, plan, budgeting, found, locked)
         check_locked(inputs, decided)
         return decided
+
+
+def _laid(inputs: Inputs) -> FromOverlays:
+    """What overlays say that matters to Python."""
+    packages = tuple(name for each in inputs.overlays for name in each.overlay.packages)
+    roots = tuple(each.root for each in inputs.overlays)
+    return FromOverlays(packages, libraries_in(roots), roots)
 
 
 def _open(
@@ -234,6 +254,19 @@ def _warn(plan: Plan, known: Board, own: Own, log: Log) -> None:
             log.warn(str(swap))
     for image in plan.unchecked:
         log.warn(f"{not_known(known, image)}: it cannot be checked, and build refuses it ({HOW_TO_TELL})")
+
+
+def _lacking_data(job: Job, plan: Plan, chosen: ChosenPackages, laid: FromOverlays) -> Iterator[str]:
+    """What apps look for in vain in the image: own.data.lacking_data()."""
+    own = chosen.local.own
+    if not own.uses:
+        return
+    from imagebuilder.own.data import data_sources, lacking_data, names_of  # noqa: PLC0415 - for few apps
+
+    there = data_sources(
+        job.config.python, names_of(each.package for each in plan.install), own.distributions, laid.folders
+    )
+    yield from lacking_data(own.uses, there, {each.name for each in chosen.offers.packages})
 
 
 def entry_of(

@@ -21,15 +21,25 @@ def wish_of(loaded: LoadedConfig, overlays: Sequence[Overlay], own: Own) -> Wish
     config, origins, python = loaded.config, loaded.origins, own.python
     added = config.packages.add
     needed = {name: overlay.name for overlay in overlays for name in overlay.packages}
-    asked = {name: f"the overlay '{overlay}'" for name, overlay in needed.items()}
+    libraries = {**own.data, **_libraries(own)}
+    asked = {**libraries, **{name: f"the overlay '{overlay}'" for name, overlay in needed.items()}}
     asked |= dict.fromkeys(added, f"packages.add in {_files(origins, 'packages.add')}")
     asked |= {name: _asked_by(python.asked_by[name], loaded) for name in python.packages}
     # a line of a file says all by itself
     asked |= {
         name: key if ":" in key else f"{key} in {_files(origins, key)}" for name, key in own.wanted.items()
     }
-    order = dict.fromkeys((*python.packages, *own.wanted, *needed, *added))
+    order = dict.fromkeys((*python.packages, *own.wanted, *libraries, *needed, *added))
     return Wish({name: asked[name] for name in order}, config.packages.remove)
+
+
+def _libraries(own: Own) -> dict[str, str]:
+    """The packages with shared libraries that wheels want, and why each goes in."""
+    reasons: dict[str, list[str]] = {}
+    for use in own.libraries:
+        if use.package and use.package not in own.wanted:
+            reasons.setdefault(use.package, []).append(use.reason)
+    return {package: ", ".join(why) for package, why in reasons.items()}
 
 
 def whole_wish(wish: Wish, tree: Tree, profile: str) -> Wish:

@@ -87,6 +87,12 @@ class Variable(Model):
         ' "[0-9]{1,3}". Left out: any text will do.',
     )
 
+    max_bytes: Annotated[int, Field(gt=0)] | None = Field(
+        default=None,
+        description="The most bytes that a text, or each text of a list, may have in UTF-8: the name of a"
+        " wireless network has 32 at most. Left out: 65,536 characters.",
+    )
+
     def problem(self, value: VariableValue) -> str | None:
         """What is wrong with a value, in words that do not hold it if it is secret; None if nothing is."""
         wanted = _TYPES[self.type]
@@ -98,6 +104,8 @@ class Variable(Model):
                 continue
             if _CONTROL.search(text) or len(text) > MAX_TEXT:
                 return f"{shown[:80]} holds a control character or more than {MAX_TEXT} characters"
+            if self.max_bytes is not None and len(text.encode("utf-8", "replace")) > self.max_bytes:
+                return f"{shown[:80]} has more than {self.max_bytes} bytes"
             if self.pattern is not None and not re.fullmatch(self.pattern, text):
                 about = f": {self.description}" if self.description else ""
                 return f"{shown[:200]} does not match {self.pattern}{about}"

@@ -8,11 +8,9 @@ to the next is fixed: times, identifiers, serial numbers, order.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from imagebuilder.host.fs import disk_errors_explained, sha256_of
@@ -33,6 +31,7 @@ TOOL_SECONDS = 300.0
 OVERLAY_BYTES = 32 << 20
 ESP_SLACK_BYTES = 2 << 20  # FAT's own tables, and room for a second loader entry
 MIB = 1 << 20
+_PLAIN = Path("/tmp")  # noqa: S108 (there everywhere, whatever TMPDIR says, and its name has no blanks)
 _OVERLAY_UUID = "4f575254-0000-4000-8000-000000000004"
 
 
@@ -67,31 +66,24 @@ def genimage(config: str, values: Mapping[str, str], inputs: Path, into: Path, e
     into.mkdir(parents=True, exist_ok=True)
     with (
         disk_errors_explained(into),
-        _without_blanks(inputs) as named,
+        temporary_folder("scratch", _PLAIN) as plain,
         temporary_folder("scratch", inputs) as scratch,
     ):
         for folder in ("root", "temporary", "out"):
             (scratch / folder).mkdir()
         (scratch / "genimage.cfg").write_text(config, "utf-8")
-        place = f"{named}/{scratch.name}"
-        argv = ["genimage", "--loglevel", "1", "--config", f"{place}/genimage.cfg", "--inputpath", named]
+        # genimage gives paths to mmd without quotes: a blank in the name of a folder of the user's would end
+        # them, as seen with genimage 16
+        named = plain / "inputs"
+        named.symlink_to(inputs.absolute())
+        place = named / scratch.name
+        argv = ["genimage", "--loglevel", "1", "--config", f"{place}/genimage.cfg", "--inputpath", str(named)]
         argv += ["--rootpath", f"{place}/root", "--tmppath", f"{place}/temporary"]
         argv += ["--outputpath", f"{place}/out"]
         times = clean_environment(SOURCE_DATE_EPOCH=str(epoch))
         run(argv, cwd=inputs, env=times, timeout=TOOL_SECONDS)
         for made in (scratch / "out").iterdir():
             shutil.move(made, into / made.name)
-
-
-@contextmanager
-def _without_blanks(folder: Path) -> Iterator[str]:
-    """Another name of a folder, for genimage, which gives paths to mmd without quotes: a blank in the name of
-    a folder of the user's would end them, as seen with genimage 16."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/{os.getpid()}/fd/{handle}"
-    finally:
-        os.close(handle)
 
 
 def esp_size(parts: Sequence[Path]) -> int:

@@ -22,6 +22,8 @@ from imagebuilder.python.catalogue.variants import catalogue_series, python_pack
 from imagebuilder.tree.plan import Imports
 
 if TYPE_CHECKING:
+    from imagebuilder.own.data import DataUse
+    from imagebuilder.own.libraries import LibraryUse
     from imagebuilder.python.apps.package import App
     from imagebuilder.python.micropython.micropython import MicroPythonApp
     from imagebuilder.python.wheels.target import WheelTarget
@@ -61,18 +63,22 @@ def choose_python(
     *,
     apps: Sequence[AppScan] = (),
     libraries: Sequence[AppScan] = (),
+    distributions: Collection[str] = (),
 ) -> ChosenPython:
     """The packages for what a config says of Python.
 
     root: the project, for words; release: the tree's; offered: names of all packages that feeds and tree
-    have, for third-party modules; libraries: the wheels of requirements. Raises
-    CatalogueError, VariantError, and FaultsError with file and line of every module that no package brings.
+    have, for third-party modules; libraries: the wheels of requirements; distributions: all of these, also
+    those of feeds. Raises CatalogueError, VariantError, and FaultsError with file and line of every module
+    that no package brings.
     """
     series = catalogue_series(release)
     imports, choice = Imports(), None
     if apps or libraries or wanted.variant == "auto":
         book = load_catalogue(series)
-        choice = choose_packages(book, apps, feed_packages=offered, libraries=libraries)
+        choice = choose_packages(
+            book, apps, feed_packages=offered, libraries=libraries, distributions=distributions
+        )
         imports = _imports(choice, root)
     if wanted.variant == "none" and not (wanted.source or wanted.pip or wanted.setuptools):
         return ChosenPython()
@@ -102,20 +108,20 @@ def _imports(choice: Choice, root: Path) -> Imports:
             for each in choice.left_out
         ),
         lazy=tuple(
-            f"{each.module} (imported in {_place(each.file, each.line, root)}) may need {each.missing} later,"
-            f" which {each.package} would bring"
+            f"{each.module} (imported in {in_words(each.file, each.line, root)}) may need {each.missing}"
+            f" later, which {each.package} would bring"
             for each in choice.lazy
         ),
-        computed=tuple(_place(each.file, each.line, root) for each in choice.computed),
+        computed=tuple(in_words(each.file, each.line, root) for each in choice.computed),
     )
 
 
 def _words(want: Want, root: Path) -> str:
     chain = "".join(f", which imports {module}" for module in want.via[1:])
-    return f"{_place(want.file, want.line, root)} imports {want.module}{chain}"
+    return f"{in_words(want.file, want.line, root)} {want.by or 'imports'} {want.module}{chain}"
 
 
-def _place(file: str, line: int, root: Path) -> str:
+def in_words(file: str, line: int, root: Path) -> str:
     wheel = _WHEEL.search(file)
     if wheel is not None:  # where it is kept says nothing to anybody
         return f"{wheel[1]}:{line}"
@@ -143,7 +149,8 @@ class Own:
     nothing of one's own. declared: the packages that will be made, by name; wanted: those of them that were
     asked for, with the key that asks, or file and line; trimmed: what stays out of requirements' wheels;
     taken: what was taken of flat apps, in words. instead: packages of feeds, and the one of these that takes
-    the place of each."""
+    the place of each. libraries: what native files want of the image. uses: calls of apps that look for data;
+    data: packages that `auto` adds for them, and why; distributions: that go in."""
 
     python: ChosenPython
     sources: Sources | None = None
@@ -153,6 +160,10 @@ class Own:
     trimmed: tuple[TrimmedDistribution, ...] = ()
     taken: tuple[str, ...] = ()
     instead: Mapping[str, str] = field(default_factory=dict)
+    libraries: tuple[LibraryUse, ...] = ()
+    uses: tuple[DataUse, ...] = ()
+    data: Mapping[str, str] = field(default_factory=dict)
+    distributions: tuple[str, ...] = ()
 
     @property
     def resolved(self) -> ResolvedRequirements:
@@ -169,7 +180,17 @@ def needing(place: str, selected: Iterable[Selected]) -> tuple[str, ...]:
     )
 
 
-def open_own(job: Job, supply: Supply, locked: ResolvedRequirements | None) -> Own:
+@dataclass(frozen=True)
+class FromOverlays:
+    """What overlays say that matters to Python. packages: that they ask for; libraries: the names of shared
+    libraries that they bring; folders: with what each lays over the image's root."""
+
+    packages: tuple[str, ...] = ()
+    libraries: frozenset[str] = frozenset()
+    folders: tuple[Path, ...] = ()
+
+
+def open_own(job: Job, supply: Supply, locked: ResolvedRequirements | None, laid: FromOverlays) -> Own:
     """Read apps, resolve requirements, and find out what all of it needs. supply: what there is to compile
     with; locked: requirements as a lock resolved them.
 
@@ -182,4 +203,4 @@ def open_own(job: Job, supply: Supply, locked: ResolvedRequirements | None) -> O
     # what reads programs and wheels is loaded only where there are some: it takes a tenth of a second
     from imagebuilder.own.sources import read_own  # noqa: PLC0415
 
-    return read_own(job, supply, offered, locked)
+    return read_own(job, supply, offered, locked, laid)

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from packaging.utils import NormalizedName
+
 from imagebuilder.config.app import TRIM_KINDS, ResolvedRequirements, TrimKind
 from imagebuilder.config.model_config import Python
 from imagebuilder.config.requirement import parse_requirement_line
@@ -14,8 +16,10 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.cache import Cache
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
+from imagebuilder.own.data import chosen_data, data_sources, data_uses
+from imagebuilder.own.libraries import LibraryUse, brought_by, find_libraries
 from imagebuilder.own.native import compiler_for
-from imagebuilder.own.own import ChosenPython, Own, Sources, choose_python
+from imagebuilder.own.own import ChosenPython, FromOverlays, Own, Sources, choose_python, in_words
 from imagebuilder.packages.lock import check_same, requirement_changes
 from imagebuilder.packages.supply import Job, Supply
 from imagebuilder.python.apps.apps import AppScan, app_files, scan_app
@@ -24,6 +28,7 @@ from imagebuilder.python.apps.package import (
     declare_app,
     declare_wheel,
     local_names,
+    natives_of_app,
     open_app,
     packages_of,
     places_taken,
@@ -38,13 +43,15 @@ from imagebuilder.python.requirements.asked import Asked
 from imagebuilder.python.requirements.direct import DirectSources
 from imagebuilder.python.requirements.index import PackageIndex
 from imagebuilder.python.requirements.requirements import (
+    Feed,
     feed_distributions,
     feed_providers,
     resolve_requirements,
     wheels_of,
 )
 from imagebuilder.python.requirements.requirements_file import Stated
-from imagebuilder.python.wheels.target import wheel_target
+from imagebuilder.python.wheels.target import WheelTarget, wheel_target
+from imagebuilder.python.wheels.tree import NativeFiles, natives_of
 from imagebuilder.python.wheels.trim import WheelToTrim, quoted, trim_wheels
 from imagebuilder.python.wheels.wheels import Wheel
 
@@ -53,16 +60,20 @@ class OwnPythonError(UserError):
     """Apps or requirements for an image whose Python cannot run them."""
 
 
-def read_own(job: Job, supply: Supply, offered: Collection[str], locked: ResolvedRequirements | None) -> Own:
+def read_own(
+    job: Job,
+    supply: Supply,
+    offered: Collection[str],
+    locked: ResolvedRequirements | None,
+    laid: FromOverlays,
+) -> Own:
     """As open_own(), for a config that has something of its own. offered: the names of all packages."""
     python, root, tree = job.config.python, job.root, job.tree
     if python.variant == "micropython" and not (python.requirements or python.package):
         return _micropython(job, choose_python(python, root, tree.release, offered))
     _check_family(python, job.config.name)
-    series = catalogue_series(tree.release)
-    catalogue = load_catalogue(series)
-    glibc = EDITIONS[tree.release].glibc if tree.release in EDITIONS else None
-    target = wheel_target(catalogue.version, tree.arch, series, glibc=glibc)
+    catalogue = load_catalogue(catalogue_series(tree.release))
+    target = _target(tree.release, tree.arch, catalogue)
     compiler = compiler_for(job, supply, target)
     index = PackageIndex(Cache(job.cache), job.log, offline=job.offline, compiler=compiler)
     apps = tuple(open_app(use, root, target, index) for use in python.apps)
@@ -70,6 +81,39 @@ def read_own(job: Job, supply: Supply, offered: Collection[str], locked: Resolve
     feed = feed_distributions(supply.offers.packages, without=standard)
     providers = feed_providers(supply.offers.packages, without=standard)
     own_wheels = [app.wheel for app in apps if app.wheel is not None]
+    resolved, found = _resolved(job, target, index, apps, feed=feed, locked=locked)
+    scans = [_scan(app, catalogue) for app in apps]
+    brought = _brought(job, resolved, catalogue, found.values())
+    trimmed = trim_wheels(brought, scans, words=_words(python, apps), there=resolved.feed)
+    libraries = [each.scan for each in trimmed]
+    distributions = (*resolved.feed, *(str(each.name) for each in (*own_wheels, *found.values())))
+    chosen = choose_python(
+        python, root, tree.release, offered, apps=scans, libraries=libraries, distributions=distributions
+    )
+    names = local_names(resolved.pins, offered, providers)
+    wheels = {str(each.wheel.name): each.wheel for each in trimmed}
+    natives = [*map(natives_of_app, apps), *map(natives_of, wheels.values())]
+    libs = _libraries(job, supply, target, natives, laid)
+    target = replace(target, libraries={each.library: each.package for each in libs})
+    sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
+    parts = _parts(catalogue, offered)
+    taken = {str(each.name): places_taken(each, providers, parts) for each in (*own_wheels, *wheels.values())}
+    own = _declared(sources, chosen, taken, root, job.manager)
+    own = replace(own, trimmed=tuple(each.facts for each in trimmed if each.facts.saved), libraries=libs)
+    return _with_data(own, job, scans, distributions, offered, laid=laid)
+
+
+def _resolved(
+    job: Job,
+    target: WheelTarget,
+    index: PackageIndex,
+    apps: Sequence[App],
+    *,
+    feed: Feed,
+    locked: ResolvedRequirements | None,
+) -> tuple[ResolvedRequirements, dict[NormalizedName, Wheel]]:
+    """What the config and its apps require, resolved anew or as it is locked, and the wheels of it."""
+    root = job.root
     stated = [*_configs_own(job), *(each for app in apps for each in app.stated.requirements)]
     asked = Asked.of(stated, [each for app in apps for each in app.stated.constraints], target)
     places = DirectSources(index, target, root)
@@ -80,7 +124,7 @@ def read_own(job: Job, supply: Supply, offered: Collection[str], locked: Resolve
             target,
             feed,
             index,
-            own=own_wheels,
+            own=[app.wheel for app in apps if app.wheel is not None],
             pure=asked.pure,
             direct=direct,
             constraints=asked.constraints,
@@ -91,25 +135,53 @@ def read_own(job: Job, supply: Supply, offered: Collection[str], locked: Resolve
         check_same(job.config.name, requirement_changes(locked, asked.answered_by(locked, target, root)))
         pins = {pin.name: pin for pin in locked.pins}
         direct = [places.get(each, pins[locked.wanted[each.key(root)]]) for each in asked.direct]
-    found = wheels_of(resolved, target, index, direct)
-    scans = [_scan(app, catalogue) for app in apps]
-    brought = _brought(job, resolved, catalogue, found.values())
-    trimmed = trim_wheels(brought, scans, words=_words(python, apps), there=resolved.feed)
-    libraries = [each.scan for each in trimmed]
-    chosen = choose_python(python, root, tree.release, offered, apps=scans, libraries=libraries)
-    names = local_names(resolved.pins, offered, providers)
-    wheels = {str(each.wheel.name): each.wheel for each in trimmed}
-    sources = Sources(catalogue, target, apps, wheels, python.package, resolved, names)
-    parts = {
+    return resolved, wheels_of(resolved, target, index, direct)
+
+
+def _target(release: str, arch: str, catalogue: Catalogue) -> WheelTarget:
+    """For whom wheels are chosen: a release's Python on an architecture."""
+    glibc = EDITIONS[release].glibc if release in EDITIONS else None
+    return wheel_target(catalogue.version, arch, catalogue_series(release), glibc=glibc)
+
+
+def _parts(catalogue: Catalogue, offered: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """What packages of the interpreter's makefile bring to site-packages."""
+    return {
         each.name: each.site_modules
         for each in catalogue.packages.values()
         if each.name in offered and not each.standard_library
     }
-    taken = {
-        str(wheel.name): places_taken(wheel, providers, parts) for wheel in (*own_wheels, *wheels.values())
-    }
-    facts = tuple(each.facts for each in trimmed if each.facts.saved)
-    return replace(_declared(sources, chosen, taken, root, job.manager), trimmed=facts)
+
+
+def _libraries(
+    job: Job, supply: Supply, target: WheelTarget, natives: Iterable[NativeFiles], laid: FromOverlays
+) -> tuple[LibraryUse, ...]:
+    """As find_libraries()."""
+    brought = {**dict.fromkeys(laid.libraries, ""), **brought_by(job.config.python.package)}
+    asked = (*job.config.packages.add, *laid.packages)
+    return find_libraries(job, supply, target, natives, laid=brought, asked=asked)
+
+
+def _with_data(
+    own: Own,
+    job: Job,
+    scans: Iterable[AppScan],
+    distributions: tuple[str, ...],
+    offered: Collection[str],
+    *,
+    laid: FromOverlays,
+) -> Own:
+    """The same with the data that apps look for, and what `auto` adds for them."""
+    config = job.config
+    uses = data_uses(
+        (use for scan in scans for use in scan.uses), lambda file, line: in_words(file, line, job.root)
+    )
+    data: Mapping[str, str] = {}
+    if config.python.variant == "auto":
+        named = (*config.packages.add, *laid.packages, *job.tree.default_packages)
+        there = data_sources(config.python, named, distributions, laid.folders)
+        data = chosen_data(uses, there, offered, config.packages.remove)
+    return replace(own, uses=uses, data=data, distributions=distributions)
 
 
 def _brought(

@@ -43,7 +43,7 @@ def check_contents(job: Job, supply: Supply, going: Sequence[Selected], over: Fi
         # what looks at files is loaded only where a set is new
         from imagebuilder.packages.together import looked_at  # noqa: PLC0415
 
-        told = looked_at(job, [(each, _file(job, supply, each)) for each in going], over, asked)
+        told = looked_at(job, [(each, package_file(job, supply, each)) for each in going], over, asked)
         with disk_errors_explained(job.cache):
             place.parent.mkdir(parents=True, exist_ok=True)
             write_whole(place, "\n".join(told).encode())
@@ -69,7 +69,7 @@ def package_paths(job: Job, supply: Supply, going: Sequence[Selected]) -> dict[s
     kinds = {FILE: stat.S_IFREG, FOLDER: stat.S_IFDIR, LINK: stat.S_IFLNK}
     found: dict[str, int] = {}
     for each in going:
-        held = contents_of(job, each.package, _file(job, supply, each)).held
+        held = contents_of(job, each.package, package_file(job, supply, each)).held
         found |= {path: kinds[one.kind] | one.mode for path, one in held.items()}
         for word in each.package.extra.get("Alternatives", "").split(","):
             _, _, rest = word.strip().partition(":")
@@ -103,8 +103,8 @@ def _digest(job: Job, going: Sequence[Selected], over: FileTree) -> str:
     return hashlib.sha256("\0".join(facts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _file(job: Job, supply: Supply, selected: Selected) -> Path:
-    """A package's file, which make will install."""
+def package_file(job: Job, supply: Supply, selected: Selected) -> Path:
+    """A package's file, which make will install: packages are laid. ContentsError where it is not there."""
     package = selected.package
     own = None if package.feed else supply.base.get(package.filename)
     folder = job.work / FEED if package.feed else supply.tree / "packages"

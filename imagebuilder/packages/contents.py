@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,11 @@ from imagebuilder.rootfs.tree import FileTree
 _FORMAT = "imagebuilder package contents 1"
 FILE, FOLDER, LINK = "f", "d", "l"
 KINDS = {"file": FILE, "dir": FOLDER, "symlink": LINK}
+
+
+# where the linkers of musl (its ldso/dynlink.c) and glibc look for libraries that no path is given for
+LIBRARY_FOLDERS = ("/lib", "/usr/lib", "/lib64", "/usr/lib64")
+_MAX_LINKS = 8
 
 
 class Held(NamedTuple):
@@ -71,6 +77,32 @@ def contents_of(job: Job, package: Package, file: Path) -> Contents:
             place.parent.mkdir(parents=True, exist_ok=True)
             write_whole(place, pack_contents(known, digest))
     return known
+
+
+def library_in(contents: Contents, name: str) -> str | None:
+    """The path at which the device's linker finds a shared library of that name, a link to it mostly; None
+    where it finds none."""
+    for folder in LIBRARY_FOLDERS:
+        path = place = f"{folder}/{name}"
+        for _ in range(_MAX_LINKS):
+            held = contents.held.get(place)
+            if held is None or held.kind != LINK:
+                break
+            place = posixpath.normpath(posixpath.join(posixpath.dirname(place), held.mark))
+        code = contents.code.get(place)
+        if code is not None and code.linked:
+            return path
+    return None
+
+
+def like_library(contents: Contents, name: str) -> list[str]:
+    """The paths of libraries that are called so but for what follows `.so`."""
+    stem = name.partition(".so")[0]
+    return sorted(
+        path
+        for path in contents.held
+        if posixpath.dirname(path) in LIBRARY_FOLDERS and posixpath.basename(path).startswith(f"{stem}.so")
+    )
 
 
 def pack_contents(contents: Contents, digest: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,6 +137,9 @@ def _filled(
     return b"".join([raw, b"\0", repr((given, shown)).encode()])
 
 
+_LIBRARIES = ("lib", "usr/lib", "lib64", "usr/lib64")  # where packages/contents.py looks for them
+
+
 def check_processor(overlays: Sequence[tuple[str, Path]], arch: str) -> None:
     """OverlayError names every program, library and kernel module of overlays that is for another processor
     than packages of this architecture. An architecture whose processor is not known passes all. overlays:
@@ -160,6 +163,14 @@ def check_processor(overlays: Sequence[tuple[str, Path]], arch: str) -> None:
             "\n".join([*wrong, f"the image's processor is {processor} ({arch})"]),
             hint=f"build it for {arch}, or leave it out",
         )
+
+
+def libraries_in(roots: Iterable[Path]) -> frozenset[str]:
+    """The names of shared libraries that overlays bring. roots: the folders with their files. BeneathError as
+    overlay_tree()."""
+    places = (real_folder(root.parent, f"{root.name}/{place}") for root in roots for place in _LIBRARIES)
+    files = (file for place in places if place is not None for file in place.iterdir())
+    return frozenset(file.name for file in files if ".so" in file.name)
 
 
 def _code(file: Path, path: str) -> MachineCode | None:

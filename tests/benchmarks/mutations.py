@@ -93,7 +93,7 @@ MUTATIONS = (
     Mutation(
         "a default that somebody names makes room",
         "packages/swap.py",
-        "        and package.name not in named\n",
+        " and package.name not in named",
         "",
         "packages/test_swap.py::test_what_stays",
     ),

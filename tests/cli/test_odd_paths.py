@@ -163,6 +163,7 @@ _HARMLESS = {
     "folder": ("no UTF-8",),
     "mirror": ("folder",),
     "keys": ("folder",),
+    "project": ("folder",),
 }
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ from tests.support.wheel_maker import make_elf, make_project, make_wheel
 EPOCH = 1_700_000_000
 MAGIC = int.from_bytes(importlib.util.MAGIC_NUMBER[:2], "little")
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
-TARGET = wheel_target(f"{VERSION}.0", "x86_64", "23.05")
+TARGET = replace(wheel_target(f"{VERSION}.0", "x86_64", "23.05"), libraries={"libstdc++.so.6": "libstdcpp6"})
 SITE = f"/usr/lib/python{VERSION}/site-packages"
 SCRIPT = b'''#!/usr/bin/env python3
 # /// script

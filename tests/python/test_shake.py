@@ -22,6 +22,8 @@ from imagebuilder.python.shake.commands import (
     Looked,
     Root,
     RootError,
+    Traced,
+    _failure,
     command_words,
     inside,
     lacking,
@@ -425,6 +427,58 @@ def test_the_keep_that_would_bring_what_is_missing(output: str, keep: str) -> No
     assert found is not None
     assert found[1] == keep
     assert lacking("ValueError: no") is None
+
+
+ZONE = "zoneinfo._common.ZoneInfoNotFoundError: 'No time zone found with key Europe/Berlin'"
+NO_CODEC = "LookupError: unknown encoding: gb2312"
+
+
+@pytest.mark.parametrize(
+    ("output", "dropped", "message", "hint"),
+    [
+        (
+            f"ModuleNotFoundError: No module named 'tzdata'\n{ZONE}",
+            ["json"],
+            "it does not find time zones (Europe/Berlin)",
+            'add = ["zoneinfo-europe"] in [packages], or requirements = ["tzdata"] in [python]',
+        ),
+        (
+            '  File "/usr/lib/python3.11/zoneinfo/_common.py", line 5, in load_tzdata\n'
+            "ModuleNotFoundError: No module named 'urllib'",
+            [],
+            "it does not find time zones:",
+            'say requirements = ["tzdata"] in [python]',
+        ),
+        (
+            "ssl.SSLCertVerificationError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed:"
+            " unable to get local issuer certificate (_ssl.c:1002)",
+            [],
+            "it does not find certificates:",
+            'add = ["ca-bundle"] in [packages]',
+        ),
+        (NO_CODEC, [], "it does not find codecs (gb2312)", 'add = ["python3-codecs"] in [packages]'),
+        (NO_CODEC, ["_codecs_cn"], "the codec gb2312 is missing", 'keep = ["encodings.gb2312"] in [python]'),
+        ("locale.Error: unsupported locale setting", [], "does not find locales", "no package of OpenWrt's"),
+        (
+            "ImportError: libz.so.1: cannot open shared object file: No such file or directory",
+            [],
+            "exited with 1",
+            "the library libz.so.1 is missing: name its package in packages.add, perhaps zlib",
+        ),
+        (
+            "ImportError: Error loading shared library libffi.so.8: No such file or directory (needed by x)",
+            [],
+            "exited with 1",
+            "the library libffi.so.8 is missing: name its package in packages.add, perhaps libffi8",
+        ),
+    ],
+)
+def test_a_proof_that_failed_names_what_helps(
+    output: str, dropped: list[str], message: str, hint: str
+) -> None:
+    error = _failure(Traced("clock", ("_codecs_cn",), (), 1, output), dropped)
+    assert message in error.message
+    assert hint in (error.hint or "")
 
 
 def test_a_commands_words_and_its_program(tmp_path: Path) -> None:

@@ -252,6 +252,7 @@ SAMPLES: Mapping[str, Any] = {
     "board emulation.twin": "twin-board",
     "overlay packages": ["dropbear", "tcpdump-mini"],
     "overlay modes": {"/etc/folder": "0700"},
+    "overlay ignore": ["motd.plain"],
     "overlay variables": {"text": {"default": "y"}, "word": {}},
     "overlay variables.default": "y",
     "overlay variables.secret": lambda document: with_value(document, ("variables", "word", "secret"), True),
@@ -316,6 +317,7 @@ NEITHER: Mapping[str, str] = {
     "config mirror": "where packages are fetched from: what they are shows in theirs",
     "config mirror.urls": "the same",
     "config mirror.keys": "why an index is trusted: what it has shows in its packages",
+    "config packages.replace": "no default has a rival here; which go shows in packages: test_swaps.py",
     "config budget": "what must stay free: the plan is held to it, and no image changes with it",
     "config budget.flash_free": "the same",
     "config budget.ram_free": "the same",
@@ -343,6 +345,7 @@ NEITHER: Mapping[str, str] = {
     "overlay variables.type": "which values are refused",
     "overlay variables.description": WORDS,
     "overlay variables.pattern": "which values are refused",
+    "overlay variables.max_bytes": "the same",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,15 +18,17 @@ from imagebuilder.config.lock import write_lock
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.host.fs import user_cache
-from imagebuilder.log import Log
+from imagebuilder.log import Log, Warned
 from imagebuilder.own.local import FilespecUseError
 from imagebuilder.own.remade import RemadeError
 from imagebuilder.own.sources import OwnPythonError
 from imagebuilder.packages.lock import LockError
 from imagebuilder.python.requirements.index_pip import UnreachableIndexError
+from imagebuilder.python.shake.commands import ProofError
 from imagebuilder.trial.machine import boot
 from imagebuilder.trial.start_check import start_checks
 from tests.support.planning import plan_image
+from tests.support.wheel_maker import make_wheel
 
 pytestmark = pytest.mark.kit
 
@@ -226,6 +229,52 @@ def test_the_images_own_interpreter_compiles_where_the_host_has_none(
     monkeypatch.setattr("imagebuilder.own.making.host_interpreter", lambda *_: None)
     _, second = build_image(asked, Log())
     assert second.images == first.images
+
+
+CLOCK = """\
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+print(datetime(2026, 7, 1, tzinfo=ZoneInfo("Europe/Berlin")).isoformat())
+"""
+
+
+def zone_file() -> bytes:
+    """Central European time as TZif has it (RFC 9636), by its rule alone."""
+
+    def part(version: bytes) -> bytes:
+        counts = struct.pack(">6I", 0, 0, 0, 0, 1, 4)
+        return b"TZif" + version + bytes(15) + counts + struct.pack(">iBB", 3600, 0, 0) + b"CET\0"
+
+    return part(b"2") + part(b"2") + b"\nCET-1CEST,M3.5.0,M10.5.0/3\n"
+
+
+@pytest.mark.parametrize("shake", ["", "shake = true\n"])
+def test_time_zones_are_missed_by_the_plan_and_work_in_the_image(
+    ask: Callable[..., Request], project: Path, shake: str
+) -> None:
+    (project / "apps/clock.py").write_text(CLOCK)
+    warned: list[str] = []
+    log = Log([lambda event: warned.append(event.text) if isinstance(event, Warned) else None])
+    text = 'apps = ["apps/clock.py"{}]\ntrace = ["clock"]\n' + shake
+    plan_image(ask(text.format("")), log)
+    line = (
+        "apps/clock.py:4 calls zoneinfo.ZoneInfo('Europe/Berlin'), and the image has no time zones:"
+        ' say requirements = ["tzdata"] in [python]'
+    )
+    assert line in warned
+    if not shake:
+        with pytest.raises(ProofError, match="does not find time zones") as caught:
+            build_image(ask(text.format("")), Log())
+        assert 'requirements = ["tzdata"] in [python]' in (caught.value.hint or "")
+    files = {f"tzdata/{place}__init__.py": b"" for place in ("", "zoneinfo/", "zoneinfo/Europe/")}
+    wheel = make_wheel(
+        project / "apps", "tzdata", files={**files, "tzdata/zoneinfo/Europe/Berlin": zone_file()}
+    )
+    warned.clear()
+    _, result = build_image(ask(text.format(f', "apps/{wheel.name}"')), log)
+    assert "clock" in [each.command for each in result.starts]  # it ended with 0
+    assert not [each for each in warned if "time zones" in each]
 
 
 MICRO = """\

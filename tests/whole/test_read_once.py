@@ -39,7 +39,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return call
 
     def file(path: Path) -> TomlFile:
-        counted[f"{path.parent.name}/{path.name}"] += 1
+        along = "shipped " if path.is_relative_to(library.shipped_folder()) else ""
+        counted[f"{along}{path.parent.name}/{path.name}"] += 1
         return read_toml(path)
 
     monkeypatch.setattr(library, "read_toml", file)

@@ -22,6 +22,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.files import PlainFileError, opened_plain, read_plain
 from imagebuilder.host.walk import Item, files_below
 from imagebuilder.python.imports.imports import Import, SourceLine, read_source
+from imagebuilder.python.imports.needs import Use
 
 MAX_ENTRIES = 20_000  # files and folders of one app
 MAX_SOURCE_BYTES = 2 << 20
@@ -55,7 +56,7 @@ class AppScan:
     """What an app imports. own: the top-level names of its own modules; imports: of all its sources, by file
     and line, its own modules among them; computed: imports whose names only show when they run; places: of
     its modules, by the names of their files, below the folder that they are imported from; alone: whether no
-    other app can import its modules."""
+    other app can import its modules; uses: what calls want besides."""
 
     path: Path
     kind: AppKind
@@ -64,6 +65,7 @@ class AppScan:
     computed: tuple[SourceLine, ...]
     places: Mapping[str, PurePosixPath] = field(default_factory=dict)
     alone: bool = False
+    uses: tuple[Use, ...] = ()
 
     def without(self, files: Collection[str]) -> AppScan:
         """The same app without some of its files."""
@@ -74,6 +76,7 @@ class AppScan:
             imports=tuple(each for each in self.imports if each.file not in files),
             computed=tuple(each for each in self.computed if each.file not in files),
             places=places,
+            uses=tuple(each for each in self.uses if each.file not in files),
         )
 
 
@@ -273,16 +276,19 @@ def scan_app(path: Path, *, python: tuple[int, int], implementation: str = "cpyt
     kind, files = app_files(path)
     imports: list[Import] = []
     computed: list[SourceLine] = []
+    uses: list[Use] = []
     for file in files:
         if file.data is not None:
             package = ".".join(file.place.parent.parts)
             found = read_source(file.data, file.name, package, python=python, implementation=implementation)
             imports += found.imports
             computed += found.computed
+            uses += found.uses
     places = {file.name: file.place for file in files}
     own = _own_modules(places.values())
     alone = kind == "project" and is_flat(path)
-    return AppScan(path, kind, own, tuple(sorted(imports)), tuple(sorted(computed)), places, alone)
+    found_imports, found_computed = tuple(sorted(imports)), tuple(sorted(computed))
+    return AppScan(path, kind, own, found_imports, found_computed, places, alone, tuple(sorted(uses)))
 
 
 def program_name(stem: str) -> str:

@@ -49,7 +49,14 @@ from imagebuilder.python.requirements.index import PackageIndex, project_digest
 from imagebuilder.python.requirements.requirements import counting
 from imagebuilder.python.requirements.requirements_file import NOTHING_STATED, Stated, StatedRequirements
 from imagebuilder.python.wheels.target import WheelTarget
-from imagebuilder.python.wheels.tree import WheelTree, check_files, check_native, wheel_tree
+from imagebuilder.python.wheels.tree import (
+    NativeFiles,
+    WheelTree,
+    check_native,
+    natives_in,
+    natives_of,
+    wheel_tree,
+)
 from imagebuilder.python.wheels.wheels import Wheel, read_wheel
 from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage, file_of
 
@@ -182,13 +189,19 @@ def declare_app(
     if app.use.service:
         _command(app, _start(app.use, target))
     facts = Package(app.name, words.version(app.version, 1), description=app.summary or app.name)
-    native, needs = False, tuple[str, ...]()
-    if app.wheel is not None:
-        native, needs = not app.wheel.pure, check_native(app.wheel, target)
-    elif app.flat is not None:
-        native, needs = check_files(app.path, app.flat.entries, app.service, target)
-    package = _standing_for(instead, declared(facts, (*depends, *needs), app.use, words))
+    natives = natives_of_app(app)
+    package = _standing_for(
+        instead, declared(facts, (*depends, *check_native(natives, target)), app.use, words)
+    )
+    native = bool(natives.elves) if app.wheel is None else not app.wheel.pure
     return replace(package, architecture=target.arch) if native else package
+
+
+def natives_of_app(app: App) -> NativeFiles:
+    """What native code an app brings; a script none. WheelError for a damaged file."""
+    if app.wheel is not None:
+        return natives_of(app.wheel)
+    return natives_in(app.path, app.flat.entries if app.flat is not None else {}, app.service)
 
 
 def declared(facts: Package, depends: Iterable[str], use: AppUse | None, words: PackageWords) -> Package:
@@ -217,7 +230,7 @@ def declare_wheel(
     """The package of a requirement's wheel as a plan knows it. name: see local_names(); depends and instead
     as in declare_app(). NativeCodeError."""
     facts = Package(name, words.version(wheel.version, 1), description=wheel.summary or name)
-    package = declared(facts, (*depends, *check_native(wheel, target)), None, words)
+    package = declared(facts, (*depends, *check_native(natives_of(wheel), target)), None, words)
     if not wheel.pure:
         package = replace(package, architecture=target.arch)
     return _standing_for(instead, package)

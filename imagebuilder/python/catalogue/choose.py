@@ -13,6 +13,7 @@ from imagebuilder.errors import Fault, FaultsError
 from imagebuilder.python.apps.apps import AppScan
 from imagebuilder.python.catalogue.catalogue import Catalogue, known_series, load_catalogue
 from imagebuilder.python.imports.imports import NEEDED, Import, ImportGraph, Kind, SourceLine, import_graph
+from imagebuilder.python.imports.needs import needs
 
 _PREFIX = "python3-"
 # where the package is not called as the module is: what follows `python3-`, the newer name first
@@ -47,13 +48,14 @@ DIFFERENT: Mapping[str, tuple[str, ...]] = {
 @dataclass(frozen=True, slots=True, order=True)
 class Want:
     """One import that wants a package. via: the chain of modules from the one that is imported to the one
-    that the package brings, as `ssl` comes with `_ssl`."""
+    that the package brings, as `ssl` comes with `_ssl`; by: what the source does, where it is no import."""
 
     file: str
     line: int
     module: str
     kind: Kind
     via: tuple[str, ...]
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -134,6 +136,21 @@ class _Chooser:
                     packages.setdefault(provider, chain)
         return packages
 
+    def used(
+        self, scan: AppScan, distributions: Collection[str], *, library: bool = False
+    ) -> Iterator[Import]:
+        """The modules that calls in a source import, as imports, where more than the interpreter's own
+        package has to bring them. library: of an app's requirement."""
+        base = self.catalogue.variants["base"]
+        for use in scan.uses:
+            need = needs()[use.need]
+            if library and not need.libraries:
+                continue
+            for module in use.modules(distributed=need.distribution in distributions):
+                if self.brings(module).keys() - {base}:
+                    by = f"{use.words}, which imports"
+                    yield Import(use.file, use.line, module, "always", by=by)
+
     def installed(self) -> set[str]:
         """All packages that are there with what has been found so far."""
         known = [name for name in self.wanted if name in self.catalogue.packages]
@@ -206,7 +223,7 @@ class _Chooser:
 
 
 def _want(imported: Import, chain: tuple[str, ...]) -> Want:
-    return Want(imported.file, imported.line, imported.module, imported.kind, chain)
+    return Want(imported.file, imported.line, imported.module, imported.kind, chain, imported.by)
 
 
 def _series_with(top: str) -> tuple[str, ...]:
@@ -220,12 +237,14 @@ def choose_packages(
     *,
     feed_packages: Collection[str] = (),
     libraries: Sequence[AppScan] = (),
+    distributions: Collection[str] = (),
 ) -> Choice:
     """The smallest set of packages for these apps, which see one another's modules, but for those of flat
     apps. catalogue: of Python 3;
     feed_packages: names of the feeds' packages, for third-party modules. libraries: what the apps require;
     these say themselves which distributions they need, so that what else they import in vain, for servers
-    and platforms that are not there, is left out.
+    and platforms that are not there, is left out. distributions: names of those that go in: data of some are
+    read by modules that nobody imports.
 
     Imports in functions and on conditions count as needed. One whose absence is caught does not, unless what
     catches it imports another one under its name: then one of them is needed. A module that the standard
@@ -241,8 +260,14 @@ def choose_packages(
     }
     feed = set(feed_packages) - catalogue.packages.keys()
     chooser = _Chooser(catalogue, import_graph(catalogue.python), feed, own, alone, providers)
-    imports = sorted(imported for scan in scans for imported in scan.imports)
-    theirs = sorted(imported for scan in libraries for imported in scan.imports)
+    imports = sorted(
+        imported for scan in scans for imported in (*scan.imports, *chooser.used(scan, distributions))
+    )
+    theirs = sorted(
+        imported
+        for scan in libraries
+        for imported in (*scan.imports, *chooser.used(scan, distributions, library=True))
+    )
     imports += [each if chooser.has(each) else replace(each, kind="optional", instead=()) for each in theirs]
     needed = [each for each in imports if each.kind in NEEDED]
     either = [each for each in imports if each.kind == "optional" and each.instead]

@@ -25,10 +25,12 @@ from typing import Any, Literal
 
 from imagebuilder.errors import UserError
 from imagebuilder.model.python_source import EncodingError, source_text
+from imagebuilder.python.imports.needs import SourceWords, Use, called_for
 
 Kind = Literal["always", "conditional", "deferred", "optional", "fallback", "typing", "never"]
 NEEDED: tuple[Kind, ...] = ("always", "conditional", "deferred")
 _ORDER: tuple[Kind, ...] = ("always", "conditional", "deferred", "optional", "fallback", "typing", "never")
+_UNUSED: tuple[Kind, ...] = ("typing", "never")  # what does not run
 _CATCHES = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 _ENDS = frozenset({"sys.exit", "exit", "quit", "os._exit"})
 # how modules are imported, and data of packages read, by calls; the value: the argument that names the module
@@ -75,7 +77,8 @@ class Import:
     """One module that a source names. module: absolute, with dots; it begins with a dot where a relative
     import leads out of the app. names: of `from module import names`, which may be modules too. kind: when
     it is imported; 'deferred' in a function, 'optional' where its absence is caught, 'fallback' in what
-    catches. instead: modules that take its place if it is missing, in order."""
+    catches. instead: modules that take its place if it is missing, in order. by: what the source does, where
+    it is no import that imports it."""
 
     file: str
     line: int
@@ -83,6 +86,7 @@ class Import:
     kind: Kind = "always"
     names: tuple[str, ...] = ()
     instead: tuple[str, ...] = ()
+    by: str = ""
 
     @property
     def top(self) -> str:
@@ -100,10 +104,12 @@ class SourceLine:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one source imports, by line, and the places of imports whose names are computed."""
+    """What one source imports, by line, the places of imports whose names are computed, and what its calls
+    want besides."""
 
     imports: tuple[Import, ...]
     computed: tuple[SourceLine, ...]
+    uses: tuple[Use, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +135,11 @@ class _Reader:
     waiting: list[tuple[ast.AST, _Where]] = field(default_factory=list)
     imports: list[Import] = field(default_factory=list)
     computed: list[SourceLine] = field(default_factory=list)
+    uses: list[Use] = field(default_factory=list)
+    words: SourceWords = field(init=False)
 
     def read_all(self, tree: ast.Module) -> None:
+        self.words = SourceWords(tree)
         self._later(tree.body, _Where())
         while self.waiting:  # no recursion: a long chain of elif or of + is no fault
             self._read(*self.waiting.pop())
@@ -184,6 +193,9 @@ class _Reader:
     def _call(self, node: ast.Call, where: _Where) -> None:
         head, dot, tail = dotted(node.func).partition(".")
         called = self.aliases.get(head, head) + dot + tail
+        if where.kind not in _UNUSED:
+            for need, call, key in called_for(called, node, self.words):
+                self.uses.append(Use(self.file, node.lineno, need, call, key))
         named = _CALLS | _PROBES | _DATA
         if called not in named:
             return
@@ -322,7 +334,7 @@ def read_source(
             f"{file}: nested too deeply to be read", hint="put the file right, or leave it out"
         ) from error
     imports = (each for each in reader.imports if each.module != "__future__")
-    return Found(tuple(sorted(imports)), tuple(sorted(reader.computed)))
+    return Found(tuple(sorted(imports)), tuple(sorted(reader.computed)), tuple(sorted(set(reader.uses))))
 
 
 def dotted(node: ast.expr) -> str:

@@ -27,6 +27,8 @@ from imagebuilder.host.run import TAIL_LINES, Completed, find_program, how_it_en
 from imagebuilder.host.walk import copy_tree
 from imagebuilder.log import Log
 from imagebuilder.model.result import Start
+from imagebuilder.python.imports.needs import cure, said
+from imagebuilder.python.wheels.libraries import package_names
 
 RUN_SECONDS = 120.0
 DEVICE_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # OpenWrt's /etc/profile
@@ -45,7 +47,12 @@ _ORIGINAL = "_original"
 _NO_MODULE = re.compile(r"No module named '([A-Za-z0-9_.]+)'")
 _NO_NAME = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
 _NO_CODEC = re.compile(r"LookupError: unknown encoding: ([A-Za-z0-9_.-]+)")
-_NO_LIBRARY = re.compile(r"ImportError: (\S+\.so\S*): cannot open shared object file")
+# as glibc's linker says it, and musl's
+_NO_LIBRARY = re.compile(
+    r"ImportError: (\S+\.so\S*): cannot open shared object file"
+    r"|Error loading shared library ([^\s:]+\.so[^\s:]*): No such file"
+)
+_CODEC_PARTS = ("encodings.", "unicodedata", "stringprep", "_codecs_", "_multibytecodec")
 
 
 class RootError(UserError):
@@ -326,6 +333,13 @@ def prove(
 def _failure(run: Traced, dropped: Collection[str]) -> ProofError:
     """Why a command failed, as far as its output and its trace tell."""
     how = how_it_ended(run.code)
+    if (known := said(run.output)) is not None and not _shaken_codec(run, dropped):
+        need, key = known
+        what = f"{need.name} ({key})" if key else need.name
+        return ProofError(
+            f"{run.command!r} {how} in the image: it does not find {what}:\n{run.output}",
+            hint=f"say {help_}" if (help_ := cure(need, key)) else need.reason,
+        )
     if (found := lacking(run.output)) is not None:
         what, keep = found
         return ProofError(
@@ -334,11 +348,19 @@ def _failure(run: Traced, dropped: Collection[str]) -> ProofError:
         )
     hint = "run it on a device with all of Python, to see whether it fails there too"
     if (library := _NO_LIBRARY.search(run.output)) is not None:
-        hint = f"the library {library[1]} is missing: name its package in packages.add"
+        name = library[1] or library[2]
+        likely = " or ".join(each.name for each in package_names(name)[:2])
+        hint = f"the library {name} is missing: name its package in packages.add, perhaps {likely}"
     elif missed := sorted(set(run.modules) & set(dropped)):
         listed = ", ".join(f'"{name}"' for name in missed)
         hint = f"perhaps it lacks what was shaken off and it looked for: keep = [{listed}] in [python]"
     return ProofError(f"{run.command!r} {how} in the image:\n{run.output}", hint=hint)
+
+
+def _shaken_codec(run: Traced, dropped: Collection[str]) -> bool:
+    """Whether a command looked for parts of a codec that were shaken off: `keep` brings them back."""
+    looked = set(run.modules).intersection(dropped)
+    return _NO_CODEC.search(run.output) is not None and any(name.startswith(_CODEC_PARTS) for name in looked)
 
 
 def start_facts(root: Root, command: str, work: Path, log: Log, *, runs: int) -> Start:

@@ -13,7 +13,7 @@ from pathlib import Path
 from imagebuilder.host.elf import is_elf
 from imagebuilder.host.elf_symbols import read_symbols
 from imagebuilder.python.wheels.target import WheelTarget
-from imagebuilder.python.wheels.tree import NativeCodeError, check_native
+from imagebuilder.python.wheels.tree import NativeCodeError, natives_of, wanted_libraries
 from imagebuilder.python.wheels.wheels import Wheel, WheelFile, read_wheel
 
 _TIME = (2020, 1, 1, 0, 0, 0)
@@ -33,7 +33,9 @@ def compiled_wheel(
     NativeCodeError for a file that does not fit, or that wants what the device has not; WheelError.
     """
     wheel = read_wheel(built)
-    check_native(wheel, target)
+    wanted_libraries(
+        natives_of(wheel), target
+    )  # whether something has these is seen when all packages are known
     _check_symbols(wheel, exports, time32=time32)
     native = any(is_elf(file.data) for file in wheel.files.values())
     python = f"cp{''.join(map(str, target.version_pair))}"

@@ -44,8 +44,6 @@ _MUSL = {
     "25.12": (1, 2),
     SNAPSHOT: (1, 2),
 }
-# package/libs/toolchain, from 18.06 on
-GCC_LIBRARIES = {"libgcc_s.so.1": "libgcc1", "libstdc++.so.6": "libstdcpp6", "libatomic.so.1": "libatomic1"}
 _MUSL_SELF = re.compile(r"lib(c|pthread|rt|m|dl|util|xnet)\.")
 _MUSL_LOADER = re.compile(r"ld-musl-[a-z0-9_-]+\.so\.1")
 _GLIBC_OWN = re.compile(r"(lib(c|m|dl|rt|pthread|util|resolv|anl)\.so\.\d+|ld-linux[a-z0-9_.-]*\.so\.\d+)")
@@ -106,7 +104,8 @@ _MACHINES: tuple[tuple[re.Pattern[str], WheelMachine], ...] = (
 @dataclass(frozen=True, slots=True)
 class WheelTarget:
     """A target's Python. python: the full version; arch: as OpenWrt names it; libc_version: major, minor.
-    libraries: packages by the names (SONAME) of shared libraries that they bring, besides the C library's."""
+    libraries: packages by the names (SONAME) of shared libraries that they bring, besides the C library's, as
+    far as wheels of the image want them; "" where something else of the image brings one."""
 
     python: str
     arch: str
@@ -176,17 +175,16 @@ class WheelTarget:
         }
 
     def problem(self, elf: Elf, beside: Collection[str] = ()) -> str | None:
-        """Why an ELF file does not fit; None if it does. beside: names of libraries that come with it."""
+        """Why an ELF file does not fit, whatever libraries there are; None if it does. beside: names of
+        libraries that come with it."""
         found = self._misfit(elf)
         if found is not None:
             return found
         for name in elf.needed:
-            known = name in beside or name in self.libraries
-            if not (known or self._is_libc(name)):
+            if name not in beside and not self.has_in_libc(name):
                 other = "musl" if _MUSL_LOADER.fullmatch(name) or name.startswith("libc.musl-") else "glibc"
                 if _GLIBC_OWN.fullmatch(name) or other == "musl":
                     return f"is linked with {other} ({name}), and the target has {self.libc}"
-                return f"wants the library {name}, which neither it nor the image brings"
         return None
 
     def _misfit(self, elf: Elf) -> str | None:
@@ -209,7 +207,8 @@ class WheelTarget:
             return f"{how} floating point numbers (ABI flags {elf.mips_float})"
         return None
 
-    def _is_libc(self, name: str) -> bool:
+    def has_in_libc(self, name: str) -> bool:
+        """Whether the target's C library is, or takes for itself, a library of that name."""
         if self.libc == "glibc":
             return _GLIBC_OWN.fullmatch(name) is not None
         loader = _MUSL_LOADER.fullmatch(name) is not None
@@ -229,12 +228,12 @@ def wheel_target(
     TargetError for an unknown series.
     """
     if glibc is not None:
-        return WheelTarget(python, arch, "glibc", glibc, GCC_LIBRARIES)
+        return WheelTarget(python, arch, "glibc", glibc)
     if series not in _MUSL:
         raise TargetError(
             f"the C library of OpenWrt {series} is not known", hint=f"known are {', '.join(_MUSL)}"
         )
-    return WheelTarget(python, arch, "musl", _MUSL[series], GCC_LIBRARIES)
+    return WheelTarget(python, arch, "musl", _MUSL[series])
 
 
 def marker_holds(marker: str, environment: Mapping[str, str], extras: Collection[str] = ()) -> bool:

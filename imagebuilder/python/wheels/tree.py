@@ -36,46 +36,81 @@ class WheelTree:
     needs: tuple[str, ...] = ()
 
 
-def check_native(wheel: Wheel, target: WheelTarget) -> tuple[str, ...]:
-    """Packages with shared libraries that the wheel's native files want, sorted.
+@dataclass(frozen=True, slots=True)
+class NativeFiles:
+    """What is native code of a wheel or an app's folder. distribution: for hints; where: it lies; elves: what
+    these files say, by their names in it."""
 
-    NativeCodeError that names the file which does not fit, and why.
-    """
-    return _checked({name: file.data for name, file in wheel.files.items()}, wheel.path, wheel.name, target)[
-        1
-    ]
+    distribution: str
+    where: Path
+    elves: Mapping[str, Elf]
 
 
-def check_files(
-    app: Path, entries: Mapping[str, Entry], name: str, target: WheelTarget
-) -> tuple[bool, tuple[str, ...]]:
-    """Whether there are native files among those of an app's folder, and what check_native() says of them.
-    name: for hints."""
+def natives_of(wheel: Wheel) -> NativeFiles:
+    """A wheel's. WheelError for a damaged file."""
+    return _natives({name: file.data for name, file in wheel.files.items()}, wheel.path, wheel.name)
+
+
+def natives_in(app: Path, entries: Mapping[str, Entry], name: str) -> NativeFiles:
+    """Those of an app's folder. name: the app's. WheelError for a damaged file."""
     native = {path: head_of(entry) for path, entry in entries.items() if entry.kind == "file"}
-    whole = {path: content(entries[path]) for path, head in native.items() if is_elf(head)}
-    return _checked(whole, app, name, target)
+    return _natives(
+        {path: content(entries[path]) for path, head in native.items() if is_elf(head)}, app, name
+    )
 
 
-def _checked(
-    files: Mapping[str, bytes], where: Path, distribution: str, target: WheelTarget
-) -> tuple[bool, tuple[str, ...]]:
-    elves: dict[str, Elf] = {}
+def _natives(files: Mapping[str, bytes], where: Path, distribution: str) -> NativeFiles:
+    found: dict[str, Elf] = {}
     for name, data in files.items():
         if is_elf(data):
             try:
-                elves[name] = read_elf(data)
+                found[name] = read_elf(data)
             except ElfError as error:
                 raise WheelError(f"{where}: {name}: {error.message}") from error
-    beside = {elf.soname for elf in elves.values() if elf.soname} | {
-        name.rpartition("/")[2] for name in elves
-    }
-    for name, elf in elves.items():
+    return NativeFiles(distribution, where, found)
+
+
+def wanted_libraries(native: NativeFiles, target: WheelTarget) -> dict[str, str]:
+    """The shared libraries that native files want besides the C library's and their own, by their names
+    (SONAME), each with the first file that wants it.
+
+    NativeCodeError that names the file which does not fit the target, and why.
+    """
+    beside = own_libraries(native)
+    found: dict[str, str] = {}
+    for name, elf in native.elves.items():
         problem = target.problem(elf, beside)
         if problem is not None:
-            raise NativeCodeError(f"{where.name}: {name} {problem}", hint=native_hint(distribution, target))
-    wanted = {name for elf in elves.values() for name in elf.needed if name not in beside}
-    packages = {target.libraries[name] for name in wanted if name in target.libraries}
-    return bool(elves), tuple(sorted(packages))
+            raise NativeCodeError(
+                f"{native.where.name}: {name} {problem}", hint=native_hint(native.distribution, target)
+            )
+        for library in elf.needed:
+            if library not in beside and not target.has_in_libc(library):
+                found.setdefault(library, name)
+    return dict(sorted(found.items()))
+
+
+def own_libraries(native: NativeFiles) -> frozenset[str]:
+    """The names that native files can be wanted by: of auditwheel's copies (`NAME.libs/`), whose names have a
+    hash in them, and of all others."""
+    names = (name.rpartition("/")[2] for name in native.elves)
+    return frozenset((*names, *(elf.soname for elf in native.elves.values() if elf.soname)))
+
+
+def check_native(native: NativeFiles, target: WheelTarget) -> tuple[str, ...]:
+    """Packages with shared libraries that native files want, sorted.
+
+    NativeCodeError that names the file which does not fit, or the library that nothing brings.
+    """
+    wanted = wanted_libraries(native, target)
+    for library, name in wanted.items():
+        if library not in target.libraries:
+            raise NativeCodeError(
+                f"{native.where.name}: {name} wants the library {library}, which neither it nor the image"
+                " brings",
+                hint=native_hint(native.distribution, target),
+            )
+    return tuple(sorted({target.libraries[library] for library in wanted} - {""}))
 
 
 def _placed(wheel: Wheel, target: WheelTarget, site_packages: str, name: str) -> tuple[str, bool]:
@@ -137,7 +172,7 @@ def wheel_tree(
 
     Raises WheelError, NativeCodeError for native files that do not fit the target, FileTreeError.
     """
-    needs = check_native(wheel, target)
+    needs = check_native(natives_of(wheel), target)
     entries: dict[str, Entry] = {}
     programs: dict[str, Entry] = {}
     for name, file in wheel.files.items():
