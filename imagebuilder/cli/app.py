@@ -18,7 +18,7 @@ from imagebuilder.cli.bring import bring
 from imagebuilder.cli.firmware import cat, diff, extract, formats, inspect, ls, verify
 from imagebuilder.cli.guard import USER_FAULT, NotTriedError, guarded
 from imagebuilder.cli.images import build, fetch, lock, outdated, plan
-from imagebuilder.cli.init import init
+from imagebuilder.cli.init import init, new
 from imagebuilder.cli.interpreters import interpreters
 from imagebuilder.cli.options import (
     AskedServer,
@@ -61,6 +61,7 @@ app = typer.Typer(
 )
 
 for command in (
+    new,
     init,
     build,
     plan,

@@ -13,11 +13,13 @@ import tomlkit
 
 from imagebuilder.config.board import Board
 from imagebuilder.config.config import load_config
-from imagebuilder.config.library import Library
+from imagebuilder.config.library import SECRETS, Library
+from imagebuilder.config.overlay import Variable, find_secret, load_overlay
+from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.files import PlainFileError, read_plain_text
 from imagebuilder.host.fs import expand_home
-from imagebuilder.host.handover import write_new
+from imagebuilder.host.handover import write_new, write_whole
 from imagebuilder.model.release import EMBEDDED
 
 MAX_KEY_BYTES = 1 << 16  # of an ssh public key; the largest has some 3 KiB
@@ -63,6 +65,37 @@ def read_public_key(path: Path) -> str:
     if not line or "\n" in line:
         raise UserError(f"{path} does not hold one public key", hint="it should be one line, ssh-ed25519 ...")
     return line
+
+
+def check_answer(library: Library, overlay: str, variable: str, value: str | list[str]) -> None:
+    """UserError where an overlay's variable cannot have this value, which is not shown if it is a secret."""
+    declared = load_overlay(library, overlay)[0].variables.get(variable)
+    problem = declared.problem(value) if declared is not None else None
+    if problem is not None:
+        raise UserError(problem)
+
+
+def has_secret(library: Library, overlay: str, variable: str) -> bool:
+    """Whether the network's key can be had already. SecretError where what there is cannot be used."""
+    declared = load_overlay(library, overlay)[0].variables.get(variable, Variable(secret=True))
+    path = library.root / SECRETS
+    names = read_toml(path).values if os.path.lexists(path) else {}
+    if not os.environ.get(WIFI_SECRET) and WIFI_SECRET not in names:
+        return False
+    find_secret(library.root, WIFI_SECRET, declared)
+    return True
+
+
+def keep_secret(library: Library, value: str) -> Path:
+    """Write the network's key into secrets.toml, which only its owner may read if it is new; where that is.
+    FaultsError for a secrets.toml that is none; UserError where it cannot be added to."""
+    path = library.root / SECRETS
+    if not os.path.lexists(path):
+        write_new(path, tomlkit.dumps({WIFI_SECRET: value}).encode(), 0o600)
+        return path
+    text = tomlkit.dumps({WIFI_SECRET: value}) + read_toml(path).text  # before any table
+    write_whole(path, text.encode())
+    return path
 
 
 def check_new(library: Library, name: str) -> Path:
