@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,11 +14,14 @@ from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import BoardName, Json, Root, open_library
 from imagebuilder.cli.terminal import harmless
 
+if TYPE_CHECKING:
+    from imagebuilder.config.bring import CallChoice, Imported
+
 _MAKE = ("make", "gmake")
 
 
 @guarded
-def bring(
+def bring_along(
     words: Annotated[
         list[str],
         typer.Argument(
@@ -50,40 +53,22 @@ def bring(
     (opkg list-installed, apk info -v, a manifest) or a request to the build server asks for. Scripts are read
     and never run."""
     from imagebuilder.cli import show
-    from imagebuilder.config.bring import MAX_BYTES, Choice
-    from imagebuilder.config.bring import bring as read
+    from imagebuilder.config.bring import CallChoice
     from imagebuilder.config.bring_write import name_for, write_brought
     from imagebuilder.config.init import check_new
-    from imagebuilder.errors import UserError
-    from imagebuilder.host.files import read_plain_text
 
     library = open_library(project)
     if board is not None:
         library.board(board)
-    choice = Choice(line, profile, _given(given or []))
-    file = None
-    if Path(words[0]).name in _MAKE:
-        found = read(shlex.join(words), "a command line", choice)
-    elif len(words) > 1:
-        raise UserError(
-            f"{words[0]} is followed by more than a file", hint=typed("import -- make image PROFILE=...")
-        )
-    elif words[0] == "-":
-        data = sys.stdin.buffer.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise UserError(f"standard input has more than {MAX_BYTES >> 20} MiB")
-        found = read(data.decode("utf-8", "replace"), "standard input", choice)
-    else:
-        file = Path(words[0])
-        found = read(read_plain_text(file, MAX_BYTES, errors="replace"), file.name, choice)
+    file = None if words[0] == "-" or Path(words[0]).name in _MAKE else Path(words[0])
+    found = _read(words, file, CallChoice(line, profile, _given(given or [])))
     wanted = name or name_for(found, file)
     check_new(library, wanted)
     near = [*([file.absolute().parent] if file is not None else []), Path.cwd(), library.root]
     written = write_brought(library, wanted, found, near=near, board=board)
     if as_json:
-        show.as_json(
-            {"file": written.path, "boards": written.boards, "notes": written.notes, "brought": found}
-        )
+        facts = {"file": written.path, "boards": written.boards, "release": found.release}
+        show.as_json({**facts, "notes": written.notes})
         return
     print(f"wrote {written.path}")
     for note in written.notes:
@@ -91,6 +76,25 @@ def bring(
     which = "" if written.boards else " --board BOARD"
     tree = "" if found.release is not None else " --imagebuilder PATH"
     print(f"next: {typed(f'plan {wanted}{which}{tree}')}")
+
+
+def _read(words: list[str], file: Path | None, choice: CallChoice) -> Imported:
+    """What the words of the command line, standard input or a file ask for. UserError."""
+    from imagebuilder.config.bring import MAX_BYTES, bring
+    from imagebuilder.errors import UserError
+    from imagebuilder.host.files import read_plain_text
+
+    if Path(words[0]).name in _MAKE:
+        return bring(shlex.join(words), "a command line", choice)
+    if len(words) > 1:
+        hint = typed("import -- make image PROFILE=...")
+        raise UserError(f"{words[0]} is followed by more than a file", hint=hint)
+    if file is not None:
+        return bring(read_plain_text(file, MAX_BYTES, errors="replace"), file.name, choice)
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UserError(f"standard input has more than {MAX_BYTES >> 20} MiB")
+    return bring(data.decode("utf-8", "replace"), "standard input", choice)
 
 
 def _given(options: list[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from imagebuilder.config.script import Invocation, Known, ReadScript, read_invocations
+from imagebuilder.config.script import Invocation, KnownText, ReadScript, read_invocations
 from imagebuilder.errors import UserError
 from imagebuilder.model.base import PackageName, ServiceName, Word
 from imagebuilder.model.release import SNAPSHOT, check_release
@@ -46,7 +46,7 @@ _DISTRIBUTIONS = ("openwrt", "lede")
 
 
 @dataclass(frozen=True)
-class Brought:
+class Imported:
     """What a config is to say. source: where it is from, in words. profiles: as the ImageBuilder calls the
     devices. files: make's FILES. first_boot: a script that the device runs once. whole: whether add names all
     packages of the image, and not what is added to the defaults. notes: what could not be carried over."""
@@ -60,14 +60,14 @@ class Brought:
     disabled: tuple[str, ...] = ()
     extra_name: str | None = None
     rootfs_partsize: int | None = None
-    files: Known | None = None
+    files: KnownText | None = None
     first_boot: str | None = None
     whole: bool = False
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Choice:
+class CallChoice:
     """Which call of a script is meant, and values for what it takes from outside."""
 
     line: int | None = None
@@ -75,19 +75,19 @@ class Choice:
     given: Mapping[str, str] | None = None
 
 
-def bring(text: str, source: str, choice: Choice | None = None) -> Brought:
+def bring(text: str, source: str, choice: CallChoice | None = None) -> Imported:
     """What a text says: a request's JSON, a list of packages, or else a script. source: the file's name.
     UserError for what is none of them."""
-    chosen = choice or Choice()
+    chosen = choice or CallChoice()
     if text.lstrip("\ufeff \t\r\n").startswith("{"):
         return from_request(text, source)
     names = _listed(text)
     if names:
-        return replace(_packages(Brought(source, whole=True), names), source=source)
+        return replace(_packages(Imported(source, whole=True), names), source=source)
     return from_script(text, source, chosen)
 
 
-def from_script(script: str, source: str, choice: Choice) -> Brought:
+def from_script(script: str, source: str, choice: CallChoice) -> Imported:
     """What a script's `make image` asks for. UserError where it has none, or several that differ."""
     read = read_invocations(script.removeprefix("\ufeff"), choice.given)
     calls = [each for each in read.invocations if choice.line in (None, each.line)]
@@ -127,8 +127,8 @@ def _plain(call: Invocation, name: str) -> str | None:
     return None if value is None else value.plain
 
 
-def _from_calls(calls: Sequence[Invocation], source: str) -> Brought:
-    found = Brought(source)
+def _from_calls(calls: Sequence[Invocation], source: str) -> Imported:
+    found = Imported(source)
     if calls[0].conditional:
         found = _noted(found, "whether the script comes to this call depends on a condition")
     if calls[0].more:
@@ -139,7 +139,7 @@ def _from_calls(calls: Sequence[Invocation], source: str) -> Brought:
         name = profile.plain
         found = _noted(found, *_reasons("PROFILE", profile))
         found = replace(found, profiles=(*found.profiles, name.strip())) if name and name.strip() else found
-    readers: Mapping[str, Callable[[Brought, Known], Brought]] = {
+    readers: Mapping[str, Callable[[Imported, KnownText], Imported]] = {
         "PACKAGES": lambda brought, value: _packages(brought, value.words()),
         "DISABLED_SERVICES": _services,
         "EXTRA_IMAGE_NAME": _extra_name,
@@ -159,15 +159,15 @@ def _from_calls(calls: Sequence[Invocation], source: str) -> Brought:
     return found
 
 
-def _reasons(name: str, value: Known) -> list[str]:
+def _reasons(name: str, value: KnownText) -> list[str]:
     return [f"{name}: {hole.reason}" for hole in value.why()]
 
 
-def _noted(found: Brought, *notes: str) -> Brought:
+def _noted(found: Imported, *notes: str) -> Imported:
     return replace(found, notes=tuple(dict.fromkeys((*found.notes, *notes))))
 
 
-def _with_tree(found: Brought, read: ReadScript) -> Brought:
+def _with_tree(found: Imported, read: ReadScript) -> Imported:
     """With the release and the target of the ImageBuilder that the script names, if it names one."""
     matches = [*_ARCHIVE.finditer(read.text), *_CONTAINER.finditer(read.text)]
     trees = {
@@ -181,7 +181,7 @@ def _with_tree(found: Brought, read: ReadScript) -> Brought:
     return replace(_released(found, release or SNAPSHOT), target=target)
 
 
-def _released(found: Brought, text: str) -> Brought:
+def _released(found: Imported, text: str) -> Imported:
     """With a release, if it is one."""
     name = SNAPSHOT if text.upper() == "SNAPSHOT" else text
     try:
@@ -190,7 +190,7 @@ def _released(found: Brought, text: str) -> Brought:
         return _noted(found, f"the release: {error}")
 
 
-def _packages(found: Brought, words: Iterable[str | Known]) -> Brought:
+def _packages(found: Imported, words: Iterable[str | KnownText]) -> Imported:
     """With PACKAGES's words: `-name` removes, and wins over what is added, as in make's filter-out."""
     added: dict[str, None] = {}
     removed: dict[str, None] = {}
@@ -214,7 +214,7 @@ def _packages(found: Brought, words: Iterable[str | Known]) -> Brought:
     return _noted(replace(found, add=add, remove=tuple(removed)), *notes)
 
 
-def _services(found: Brought, value: Known) -> Brought:
+def _services(found: Imported, value: KnownText) -> Imported:
     words = [word.plain or "" for word in value.words()]
     good = tuple(dict.fromkeys(word for word in words if _fits(ServiceName, word)))
     odd = [word for word in words if word and not _fits(ServiceName, word)]
@@ -222,7 +222,7 @@ def _services(found: Brought, value: Known) -> Brought:
     return _noted(replace(found, disabled=good), *notes)
 
 
-def _extra_name(found: Brought, value: Known) -> Brought:
+def _extra_name(found: Imported, value: KnownText) -> Imported:
     name = (value.plain or "").strip()
     if not value.text.strip():
         return found
@@ -231,7 +231,7 @@ def _extra_name(found: Brought, value: Known) -> Brought:
     return replace(found, extra_name=name)
 
 
-def _partsize(found: Brought, value: Known) -> Brought:
+def _partsize(found: Imported, value: KnownText) -> Imported:
     text = (value.plain or "").strip()
     if not value.text.strip():
         return found
@@ -260,7 +260,7 @@ def _listed(text: str) -> list[str]:
     return []
 
 
-def from_request(text: str, source: str) -> Brought:
+def from_request(text: str, source: str) -> Imported:
     """What a request to the build server says, of owut, the firmware selector or LuCI. UserError for JSON
     that is none."""
     try:
@@ -276,7 +276,7 @@ def from_request(text: str, source: str) -> Brought:
     names = values.get("packages") or values.get("packages_versions") or []
     if not isinstance(names, list | dict) or not all(isinstance(name, str) for name in names):
         raise wrong
-    found = Brought(source, whole=bool(values.get("diff_packages")))
+    found = Imported(source, whole=bool(values.get("diff_packages")))
     found = _packages(found, [name.strip().removeprefix("+") for name in names])
     profile = texts.get("profile", "").replace(",", "_")
     found = replace(found, profiles=(profile,) if profile else (), target=texts.get("target"))
@@ -284,7 +284,7 @@ def from_request(text: str, source: str) -> Brought:
     if texts.get("defaults", "").strip():
         found = replace(found, first_boot=texts["defaults"])
     if isinstance(size := values.get("rootfs_size_mb"), int):
-        found = _partsize(found, Known(str(size)))
+        found = _partsize(found, KnownText(str(size)))
     for key in ("filesystem", "version_code", "repositories", "repository_keys"):
         if values.get(key):
             found = _noted(found, f"{key} = {json.dumps(values[key])[:300]} is not carried over")

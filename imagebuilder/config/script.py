@@ -49,15 +49,15 @@ class Hole:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownText:
     """A value: text, with `\\0NUMBER\\0` in the places of holes."""
 
     text: str
     holes: tuple[Hole, ...] = ()
 
-    def words(self) -> list[Known]:
+    def words(self) -> list[KnownText]:
         """Its words, each with its own holes."""
-        return [Known(word, self.holes) for word in self.text.split()]
+        return [KnownText(word, self.holes) for word in self.text.split()]
 
     @property
     def plain(self) -> str | None:
@@ -87,7 +87,7 @@ class Invocation:
     on something that is not known; more: words behind a variable's that are neither variables nor options."""
 
     line: int
-    values: Mapping[str, Known]
+    values: Mapping[str, KnownText]
     conditional: bool = False
     more: tuple[str, ...] = ()
 
@@ -173,7 +173,7 @@ class _Runner:
                     changed.setdefault(name, []).append(_added(before.get(name), value))
         self.values, self.conditional = before, outside
         for name, others in changed.items():
-            words = ", ".join(dict.fromkeys(Known(each, tuple(self.holes)).shown() for each in others))
+            words = ", ".join(dict.fromkeys(KnownText(each, tuple(self.holes)).shown() for each in others))
             said = f"line {node.line}: {name} depends on a condition: {words[:300]}"
             if name in before:
                 hole = self._hole(Hole(f"${name}", said, soft=True))
@@ -223,7 +223,7 @@ class _Runner:
             return
         name = words[0]
         if name in (".", "source") and len(words) > 1:
-            shown = Known(words[1], tuple(self.holes)).shown()
+            shown = KnownText(words[1], tuple(self.holes)).shown()
             self.sources.append(f"line {line} reads {shown}, which is not read here")
         elif name in self.functions:
             self._call(self.functions[name], words[1:])
@@ -259,10 +259,10 @@ class _Runner:
                 if match is not None:
                     values[match[1]] = match[2]
                 elif values and word != "image":
-                    more.append(Known(word, tuple(self.holes)).shown())
+                    more.append(KnownText(word, tuple(self.holes)).shown())
             if len(self.found) >= MAX_FOUND:
                 raise ShellError(f"the script calls make more than {MAX_FOUND} times")
-            known = {name: Known(self._made(text)) for name, text in values.items()}
+            known = {name: KnownText(self._made(text)) for name, text in values.items()}
             self.found.append(Invocation(line, _Frozen(known), self.conditional, tuple(more)))
             return
         texts = [" ".join(words[1:])] if words[0] == "eval" else words
@@ -380,13 +380,13 @@ class _Runner:
         return f"\0{len(self.holes) - 1}\0"
 
     def _unknown(self, text: str) -> bool:
-        return Known(text, tuple(self.holes)).plain is None if "\0" in text else False
+        return KnownText(text, tuple(self.holes)).plain is None if "\0" in text else False
 
     def _one(self, value: Value) -> str:
         return value if isinstance(value, str) else " ".join(value)
 
 
-class _Frozen(dict[str, Known]):
+class _Frozen(dict[str, KnownText]):
     """Values of an invocation, which can be compared with another's."""
 
     def __hash__(self) -> int:  # type: ignore[override]

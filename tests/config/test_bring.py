@@ -11,11 +11,11 @@ import tomli
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from imagebuilder.config.bring import Brought, Choice, bring
+from imagebuilder.config.bring import Imported, CallChoice, bring
 from imagebuilder.config.bring_write import boards_for, folder_of, name_for, write_brought
 from imagebuilder.config.config import load_config
 from imagebuilder.config.library import Library
-from imagebuilder.config.script import Hole, Known, read_invocations
+from imagebuilder.config.script import Hole, KnownText, read_invocations
 from imagebuilder.config.shell_words import ShellError
 from imagebuilder.errors import UserError
 from tests.config.test_shell import PIECES
@@ -112,7 +112,7 @@ def test_time_and_memory_are_bounded(script: str) -> None:
 @example('{"packages":' + "[" * 100_000, "")
 def test_any_text_is_read_or_one_error(text: str, value: str) -> None:
     try:
-        found = bring(text, "it", Choice(given={"1": value}))
+        found = bring(text, "it", CallChoice(given={"1": value}))
     except UserError as error:
         assert error.message
     else:
@@ -152,7 +152,7 @@ def test_a_request_to_the_build_server() -> None:
         "client": "owut",
     }
     found = bring(json.dumps(request), "request.json")
-    assert found == Brought(
+    assert found == Imported(
         "request.json",
         profiles=("tplink_tl-wr740n-v4",),
         target="ath79/tiny",
@@ -183,11 +183,11 @@ def test_calls_that_differ_are_told_apart() -> None:
     ) as caught:
         bring(script, "it")
     assert caught.value.hint == "say which one: --line NUMBER, or --profile NAME"
-    assert bring(script, "it", Choice(profile="b")).source == "it, line 2"
-    assert bring(script, "it", Choice(line=3)).add == ("y",)
+    assert bring(script, "it", CallChoice(profile="b")).source == "it, line 2"
+    assert bring(script, "it", CallChoice(line=3)).add == ("y",)
     assert bring(script.rpartition("make")[0], "it").profiles == ("a", "b")
     with pytest.raises(UserError, match="it has no such `make image`"):
-        bring(script, "it", Choice(line=4))
+        bring(script, "it", CallChoice(line=4))
     with pytest.raises(UserError, match="it has no `make image`"):
         bring("make all\n", "it")
 
@@ -232,14 +232,14 @@ def test_the_tree_that_a_script_names(script: str, release: str | None, target: 
 
 
 def test_boards_of_profiles(library: Library) -> None:
-    found = Brought("it", profiles=("tplink_tl-wr740n-v4", "nosuch"), release="23.05.5", target="ath79/tiny")
+    found = Imported("it", profiles=("tplink_tl-wr740n-v4", "nosuch"), release="23.05.5", target="ath79/tiny")
     boards, notes = boards_for(library, found)
     assert boards == (BOARD,)
     assert len(notes) == 1
     assert "no board has the profile nosuch; `" in notes[0]
     assert "boards add nosuch --imagebuilder PATH` writes one" in notes[0]
-    assert boards_for(library, Brought("it", profiles=("tl-wr740n-v4",)))[0] == (BOARD,)
-    assert boards_for(library, Brought("it", profiles=("tl-wr740n-v4",), release="23.05.5"))[0] == ()
+    assert boards_for(library, Imported("it", profiles=("tl-wr740n-v4",)))[0] == (BOARD,)
+    assert boards_for(library, Imported("it", profiles=("tl-wr740n-v4",), release="23.05.5"))[0] == ()
 
 
 def test_a_config_is_written(library: Library, tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_config_is_written(library: Library, tmp_path: Path) -> None:
 
 
 def test_what_the_first_start_runs(library: Library) -> None:
-    found = Brought("it", first_boot="uci set a.b=c\n")
+    found = Imported("it", first_boot="uci set a.b=c\n")
     path = write_brought(library, "asked", found).path
     assert tomli.loads(path.read_text())["overlay"] == [{"name": "asked-first-boot"}]
     script = library.root / "overlays/asked-first-boot/files/etc/uci-defaults/99-first-boot"
@@ -288,24 +288,24 @@ def test_what_the_first_start_runs(library: Library) -> None:
 @pytest.mark.parametrize(
     ("files", "found"),
     [
-        (Known("files"), "files"),
-        (Known("./files/"), "files"),
-        (Known("../../office/files"), "files"),
-        (Known("/nowhere/files"), None),
-        (Known("\0000\0/office/files"), "files"),
-        (Known("\0000\0"), None),
-        (Known("other"), None),
-        (Known("/"), "/"),
+        (KnownText("files"), "files"),
+        (KnownText("./files/"), "files"),
+        (KnownText("../../office/files"), "files"),
+        (KnownText("/nowhere/files"), None),
+        (KnownText("\0000\0/office/files"), "files"),
+        (KnownText("\0000\0"), None),
+        (KnownText("other"), None),
+        (KnownText("/"), "/"),
     ],
 )
-def test_where_files_are(tmp_path: Path, files: Known, found: str | None) -> None:
+def test_where_files_are(tmp_path: Path, files: KnownText, found: str | None) -> None:
     (tmp_path / "files").mkdir()
-    known = Known(files.text, (Hole("$X", "nowhere"),))
+    known = KnownText(files.text, (Hole("$X", "nowhere"),))
     expected = None if found is None else (Path(found) if found == "/" else tmp_path / found)
     assert folder_of(known, [tmp_path]) == expected
 
 
 def test_names_of_configs() -> None:
-    assert name_for(Brought("it", profiles=("a,b",)), None) == "a-b"
-    assert name_for(Brought("it"), Path("x/my build.sh")) == "my-build"
-    assert name_for(Brought("it"), None) == "imported"
+    assert name_for(Imported("it", profiles=("a,b",)), None) == "a-b"
+    assert name_for(Imported("it"), Path("x/my build.sh")) == "my-build"
+    assert name_for(Imported("it"), None) == "imported"
