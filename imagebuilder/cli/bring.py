@@ -15,7 +15,7 @@ from imagebuilder.cli.options import BoardName, Json, Root, open_library
 from imagebuilder.cli.terminal import harmless
 
 if TYPE_CHECKING:
-    from imagebuilder.config.bring import CallChoice, Imported
+    from imagebuilder.config.bring import BroughtImage, CallChoice
 
 _MAKE = ("make", "gmake")
 
@@ -78,7 +78,7 @@ def bring_along(
     print(f"next: {typed(f'plan {wanted}{which}{tree}')}")
 
 
-def _read(words: list[str], file: Path | None, choice: CallChoice) -> Imported:
+def _read(words: list[str], file: Path | None, choice: CallChoice) -> BroughtImage:
     """What the words of the command line, standard input or a file ask for. UserError."""
     from imagebuilder.config.bring import MAX_BYTES, bring
     from imagebuilder.errors import UserError

@@ -46,7 +46,7 @@ _DISTRIBUTIONS = ("openwrt", "lede")
 
 
 @dataclass(frozen=True)
-class Imported:
+class BroughtImage:
     """What a config is to say. source: where it is from, in words. profiles: as the ImageBuilder calls the
     devices. files: make's FILES. first_boot: a script that the device runs once. whole: whether add names all
     packages of the image, and not what is added to the defaults. notes: what could not be carried over."""
@@ -75,7 +75,7 @@ class CallChoice:
     given: Mapping[str, str] | None = None
 
 
-def bring(text: str, source: str, choice: CallChoice | None = None) -> Imported:
+def bring(text: str, source: str, choice: CallChoice | None = None) -> BroughtImage:
     """What a text says: a request's JSON, a list of packages, or else a script. source: the file's name.
     UserError for what is none of them."""
     chosen = choice or CallChoice()
@@ -83,11 +83,11 @@ def bring(text: str, source: str, choice: CallChoice | None = None) -> Imported:
         return from_request(text, source)
     names = _listed(text)
     if names:
-        return replace(_packages(Imported(source, whole=True), names), source=source)
+        return replace(_packages(BroughtImage(source, whole=True), names), source=source)
     return from_script(text, source, chosen)
 
 
-def from_script(script: str, source: str, choice: CallChoice) -> Imported:
+def from_script(script: str, source: str, choice: CallChoice) -> BroughtImage:
     """What a script's `make image` asks for. UserError where it has none, or several that differ."""
     read = read_invocations(script.removeprefix("\ufeff"), choice.given)
     calls = [each for each in read.invocations if choice.line in (None, each.line)]
@@ -127,8 +127,8 @@ def _plain(call: Invocation, name: str) -> str | None:
     return None if value is None else value.plain
 
 
-def _from_calls(calls: Sequence[Invocation], source: str) -> Imported:
-    found = Imported(source)
+def _from_calls(calls: Sequence[Invocation], source: str) -> BroughtImage:
+    found = BroughtImage(source)
     if calls[0].conditional:
         found = _noted(found, "whether the script comes to this call depends on a condition")
     if calls[0].more:
@@ -139,7 +139,7 @@ def _from_calls(calls: Sequence[Invocation], source: str) -> Imported:
         name = profile.plain
         found = _noted(found, *_reasons("PROFILE", profile))
         found = replace(found, profiles=(*found.profiles, name.strip())) if name and name.strip() else found
-    readers: Mapping[str, Callable[[Imported, KnownText], Imported]] = {
+    readers: Mapping[str, Callable[[BroughtImage, KnownText], BroughtImage]] = {
         "PACKAGES": lambda brought, value: _packages(brought, value.words()),
         "DISABLED_SERVICES": _services,
         "EXTRA_IMAGE_NAME": _extra_name,
@@ -163,11 +163,11 @@ def _reasons(name: str, value: KnownText) -> list[str]:
     return [f"{name}: {hole.reason}" for hole in value.why()]
 
 
-def _noted(found: Imported, *notes: str) -> Imported:
+def _noted(found: BroughtImage, *notes: str) -> BroughtImage:
     return replace(found, notes=tuple(dict.fromkeys((*found.notes, *notes))))
 
 
-def _with_tree(found: Imported, read: ReadScript) -> Imported:
+def _with_tree(found: BroughtImage, read: ReadScript) -> BroughtImage:
     """With the release and the target of the ImageBuilder that the script names, if it names one."""
     matches = [*_ARCHIVE.finditer(read.text), *_CONTAINER.finditer(read.text)]
     trees = {
@@ -181,7 +181,7 @@ def _with_tree(found: Imported, read: ReadScript) -> Imported:
     return replace(_released(found, release or SNAPSHOT), target=target)
 
 
-def _released(found: Imported, text: str) -> Imported:
+def _released(found: BroughtImage, text: str) -> BroughtImage:
     """With a release, if it is one."""
     name = SNAPSHOT if text.upper() == "SNAPSHOT" else text
     try:
@@ -190,7 +190,7 @@ def _released(found: Imported, text: str) -> Imported:
         return _noted(found, f"the release: {error}")
 
 
-def _packages(found: Imported, words: Iterable[str | KnownText]) -> Imported:
+def _packages(found: BroughtImage, words: Iterable[str | KnownText]) -> BroughtImage:
     """With PACKAGES's words: `-name` removes, and wins over what is added, as in make's filter-out."""
     added: dict[str, None] = {}
     removed: dict[str, None] = {}
@@ -214,7 +214,7 @@ def _packages(found: Imported, words: Iterable[str | KnownText]) -> Imported:
     return _noted(replace(found, add=add, remove=tuple(removed)), *notes)
 
 
-def _services(found: Imported, value: KnownText) -> Imported:
+def _services(found: BroughtImage, value: KnownText) -> BroughtImage:
     words = [word.plain or "" for word in value.words()]
     good = tuple(dict.fromkeys(word for word in words if _fits(ServiceName, word)))
     odd = [word for word in words if word and not _fits(ServiceName, word)]
@@ -222,7 +222,7 @@ def _services(found: Imported, value: KnownText) -> Imported:
     return _noted(replace(found, disabled=good), *notes)
 
 
-def _extra_name(found: Imported, value: KnownText) -> Imported:
+def _extra_name(found: BroughtImage, value: KnownText) -> BroughtImage:
     name = (value.plain or "").strip()
     if not value.text.strip():
         return found
@@ -231,7 +231,7 @@ def _extra_name(found: Imported, value: KnownText) -> Imported:
     return replace(found, extra_name=name)
 
 
-def _partsize(found: Imported, value: KnownText) -> Imported:
+def _partsize(found: BroughtImage, value: KnownText) -> BroughtImage:
     text = (value.plain or "").strip()
     if not value.text.strip():
         return found
@@ -260,7 +260,7 @@ def _listed(text: str) -> list[str]:
     return []
 
 
-def from_request(text: str, source: str) -> Imported:
+def from_request(text: str, source: str) -> BroughtImage:
     """What a request to the build server says, of owut, the firmware selector or LuCI. UserError for JSON
     that is none."""
     try:
@@ -276,7 +276,7 @@ def from_request(text: str, source: str) -> Imported:
     names = values.get("packages") or values.get("packages_versions") or []
     if not isinstance(names, list | dict) or not all(isinstance(name, str) for name in names):
         raise wrong
-    found = Imported(source, whole=bool(values.get("diff_packages")))
+    found = BroughtImage(source, whole=bool(values.get("diff_packages")))
     found = _packages(found, [name.strip().removeprefix("+") for name in names])
     profile = texts.get("profile", "").replace(",", "_")
     found = replace(found, profiles=(profile,) if profile else (), target=texts.get("target"))

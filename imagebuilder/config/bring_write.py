@@ -14,7 +14,7 @@ import tomlkit
 from tomlkit.items import Array
 
 from imagebuilder.called import typed
-from imagebuilder.config.bring import Imported
+from imagebuilder.config.bring import BroughtImage
 from imagebuilder.config.config import load_config
 from imagebuilder.config.init import new_config
 from imagebuilder.config.library import Library
@@ -37,13 +37,13 @@ _COLUMNS = 110
 FIRST_BOOT = "etc/uci-defaults/99-first-boot"
 
 
-def name_for(found: Imported, file: Path | None) -> str:
+def name_for(found: BroughtImage, file: Path | None) -> str:
     """A config's name where nobody says one: the file's, or the profile's."""
     text = file.stem if file is not None else "-".join(found.profiles[:1]) or "imported"
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-") or "imported"
 
 
-def boards_for(library: Library, found: Imported) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def boards_for(library: Library, found: BroughtImage) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The boards that the profiles are, and a note for each profile that no board is. FaultsError."""
     boards: list[str] = []
     notes: list[str] = []
@@ -82,7 +82,7 @@ def folder_of(files: KnownText, near: Sequence[Path]) -> Path | None:
 
 
 def write_brought(
-    library: Library, name: str, found: Imported, *, near: Sequence[Path] = (), board: str | None = None
+    library: Library, name: str, found: BroughtImage, *, near: Sequence[Path] = (), board: str | None = None
 ) -> WrittenConfig:
     """Write configs/NAME.toml, and load it to see that it is good; where it was written. near: folders in
     which FILES is looked for; board: the one to build for, whatever the profile says.
@@ -133,7 +133,7 @@ def _from_project(library: Library, place: Path) -> str:
 
 
 def _text(
-    found: Imported,
+    found: BroughtImage,
     boards: Sequence[str],
     overlays: Sequence[dict[str, Any]],
     said: Sequence[str],

@@ -89,8 +89,8 @@ class Variable(Model):
 
     max_bytes: Annotated[int, Field(gt=0)] | None = Field(
         default=None,
-        description="The most bytes that a text, or each text of a list, may have in UTF-8: the name of a"
-        " wireless network has 32 at most. Left out: 65,536 characters.",
+        description="How long a text, or each text of a list, may be at most, in bytes of UTF-8: `32` for the"
+        " name of a wireless network. Left out: 65,536 characters.",
     )
 
     def problem(self, value: VariableValue) -> str | None:

@@ -11,7 +11,7 @@ import tomli
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from imagebuilder.config.bring import Imported, CallChoice, bring
+from imagebuilder.config.bring import BroughtImage, CallChoice, bring
 from imagebuilder.config.bring_write import boards_for, folder_of, name_for, write_brought
 from imagebuilder.config.config import load_config
 from imagebuilder.config.library import Library
@@ -152,7 +152,7 @@ def test_a_request_to_the_build_server() -> None:
         "client": "owut",
     }
     found = bring(json.dumps(request), "request.json")
-    assert found == Imported(
+    assert found == BroughtImage(
         "request.json",
         profiles=("tplink_tl-wr740n-v4",),
         target="ath79/tiny",
@@ -232,14 +232,16 @@ def test_the_tree_that_a_script_names(script: str, release: str | None, target: 
 
 
 def test_boards_of_profiles(library: Library) -> None:
-    found = Imported("it", profiles=("tplink_tl-wr740n-v4", "nosuch"), release="23.05.5", target="ath79/tiny")
+    found = BroughtImage(
+        "it", profiles=("tplink_tl-wr740n-v4", "nosuch"), release="23.05.5", target="ath79/tiny"
+    )
     boards, notes = boards_for(library, found)
     assert boards == (BOARD,)
     assert len(notes) == 1
     assert "no board has the profile nosuch; `" in notes[0]
     assert "boards add nosuch --imagebuilder PATH` writes one" in notes[0]
-    assert boards_for(library, Imported("it", profiles=("tl-wr740n-v4",)))[0] == (BOARD,)
-    assert boards_for(library, Imported("it", profiles=("tl-wr740n-v4",), release="23.05.5"))[0] == ()
+    assert boards_for(library, BroughtImage("it", profiles=("tl-wr740n-v4",)))[0] == (BOARD,)
+    assert boards_for(library, BroughtImage("it", profiles=("tl-wr740n-v4",), release="23.05.5"))[0] == ()
 
 
 def test_a_config_is_written(library: Library, tmp_path: Path) -> None:
@@ -275,7 +277,7 @@ def test_a_config_is_written(library: Library, tmp_path: Path) -> None:
 
 
 def test_what_the_first_start_runs(library: Library) -> None:
-    found = Imported("it", first_boot="uci set a.b=c\n")
+    found = BroughtImage("it", first_boot="uci set a.b=c\n")
     path = write_brought(library, "asked", found).path
     assert tomli.loads(path.read_text())["overlay"] == [{"name": "asked-first-boot"}]
     script = library.root / "overlays/asked-first-boot/files/etc/uci-defaults/99-first-boot"
@@ -306,6 +308,6 @@ def test_where_files_are(tmp_path: Path, files: KnownText, found: str | None) ->
 
 
 def test_names_of_configs() -> None:
-    assert name_for(Imported("it", profiles=("a,b",)), None) == "a-b"
-    assert name_for(Imported("it"), Path("x/my build.sh")) == "my-build"
-    assert name_for(Imported("it"), None) == "imported"
+    assert name_for(BroughtImage("it", profiles=("a,b",)), None) == "a-b"
+    assert name_for(BroughtImage("it"), Path("x/my build.sh")) == "my-build"
+    assert name_for(BroughtImage("it"), None) == "imported"
