@@ -13,7 +13,7 @@ from imagebuilder.config.lock import locked_board
 from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.config.request import Request
 from imagebuilder.config.toml import TomlFile
-from imagebuilder.decide import Decided, Inputs, check_locked, decided, entry_of
+from imagebuilder.decide import Decided, Inputs, check_locked, check_services_laid, decided, entry_of
 from imagebuilder.errors import UserError
 from imagebuilder.host.cache import cache_disk_errors
 from imagebuilder.host.fs import disk_errors_explained
@@ -24,8 +24,8 @@ from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets, Fit
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Tree
+from imagebuilder.packages.at_hand import paths_at_hand
 from imagebuilder.packages.check_contents import check_contents
-from imagebuilder.packages.feed import in_folder
 from imagebuilder.packages.lock import differences
 from imagebuilder.packages.resolution import Resolution, every_chain
 from imagebuilder.rootfs.tree import EMPTY
@@ -105,6 +105,7 @@ def fetch_image(request: Request, log: Log) -> tuple[Plan, Budgets]:
             check_locked(inputs, found, laid.made)
             check_contents(found.job, found.supply, laid.packages, EMPTY, found.plan.wish)
             found.check_libraries(laid.packages, None)
+            check_services_laid(inputs, found, laid.packages)
         with log.step("measure"):
             return found.plan, _measured(inputs, found)
 
@@ -167,7 +168,7 @@ def describe_package(request: Request, name: str, log: Log) -> tuple[Offered, ..
     files. PackageFileError for a damaged one."""
     with decided(request, log) as (_, found):
         return tuple(
-            replace(each, files=_files(found, each.package))
+            replace(each, files=paths_at_hand(found.job, found.supply, each.package))
             for each in _offered(found)
             if name == each.package.name or name in each.package.provides
         )
@@ -177,24 +178,6 @@ def _offered(found: Decided) -> list[Offered]:
     planned = {each.package for each in found.plan.install}
     offered = [Offered(package, package in planned) for package in found.supply.offers.packages]
     return sorted(offered, key=lambda each: each.package.name)
-
-
-def _files(found: Decided, package: Package) -> tuple[str, ...] | None:
-    """The paths in a package; None where its file is not on this machine, or only its manager can tell."""
-    file = _file(found, package)
-    return None if file is None else found.job.manager.paths(file)
-
-
-def _file(found: Decided, package: Package) -> Path | None:
-    supply = found.supply
-    if not package.feed:
-        return supply.base.get(package.filename) or in_folder(supply.tree / "packages")(package)
-    feed = supply.feed(package.feed)
-    here = in_folder(feed.folder)(package) if feed is not None and feed.folder is not None else None
-    if here is not None or not package.sha256:
-        return here
-    with found.job.downloads() as downloads:
-        return downloads.cache.find(package.sha256.lower(), found.job.log)
 
 
 def look_at_tree(given: str, cache: Path, log: Log) -> Tree:

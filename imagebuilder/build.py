@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 from imagebuilder.budget.budget import check_budget
 from imagebuilder.choose import lay_packages
 from imagebuilder.config.request import Request
-from imagebuilder.decide import Decided, Inputs, check_known, check_locked, decide, load_inputs
+from imagebuilder.decide import (
+    Decided,
+    Inputs,
+    check_known,
+    check_locked,
+    check_services_laid,
+    decide,
+    load_inputs,
+)
 from imagebuilder.errors import UserError
 from imagebuilder.host.architecture import require_host_programs, require_x86_64
 from imagebuilder.host.handover import temporary_folder
@@ -97,6 +105,7 @@ def _build(request: Request, log: Log, builds: list[BuildRecord] | None = None) 
             check_locked(inputs, decided, laid.made)
             check_contents(decided.job, decided.supply, laid.packages, overlays.tree, plan.wish)
             decided.check_libraries(laid.packages, overlays.tree)
+            check_services_laid(inputs, decided, laid.packages, overlays.tree)
         packs = plan.tree.places.kernel
         with _log_kept_on_failure(workspace), log.step("build"), _beside_make(view, packs) as ahead:
             build_log = workspace.result / BUILD_LOG

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 
 from imagebuilder import __version__
-from imagebuilder.budget.budget import Budgeting, budgets, open_budgeting
+from imagebuilder.budget.budget import Budgeting, budgets, open_budgeting, overlay_files, unchecked
 from imagebuilder.choose import ChosenPackages, choose_packages
 from imagebuilder.config.board import UNKNOWN, Board, Profile
 from imagebuilder.config.config import LoadedConfig, load_config
@@ -18,6 +18,7 @@ from imagebuilder.config.lock import locked_board
 from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.config.overlay import LoadedOverlay, load_overlays
 from imagebuilder.config.request import Request
+from imagebuilder.contradictions import check_partsize, check_release, check_starts
 from imagebuilder.errors import UserError
 from imagebuilder.find_tree import TreeSource, find_tree, tree_digest
 from imagebuilder.host.cache import cache_disk_errors
@@ -28,8 +29,12 @@ from imagebuilder.host.tools import require
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets
 from imagebuilder.model.package import Package, Selected, Swap, Wish
+from imagebuilder.names import Names, check_packages, check_scripts, check_services, init_scripts
 from imagebuilder.own.local import Local
 from imagebuilder.own.own import FromOverlays, Own, needing, open_own
+from imagebuilder.packages.at_hand import paths_at_hand
+from imagebuilder.packages.check_contents import package_paths
+from imagebuilder.packages.hardware import HARDWARE, drivers
 from imagebuilder.packages.lock import check_same, differences, lock_entry, locked_parts
 from imagebuilder.packages.managers import manager_of
 from imagebuilder.packages.resolution import PlanError
@@ -117,7 +122,7 @@ def load_inputs(request: Request) -> Inputs:
     library = request.library.once()
     loaded = load_config(library, request.config, request.board)
     if request.release is not None:
-        other = {"release": request.release, "imagebuilder": None}
+        other = {"release": request.release, "imagebuilder": request.imagebuilder}
         loaded = replace(loaded, config=loaded.config.model_copy(update=other))
     overlays = load_overlays(library, loaded.config)
     return Inputs(loaded, overlays, library.board(request.board))
@@ -135,24 +140,35 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
     with log.step("plan"):
         check_processor([(each.use.name, each.root) for each in inputs.overlays], job.tree.arch)
         known, profile = told_board(inputs.board, choose_profile(inputs.board, job.tree), job.tree)
+        check_partsize(inputs.loaded, inputs.board, job.tree, log)
         supply = job.manager.open(job)
         supply.note_unusable(log)
         own = open_own(job, supply, locked.requirements if locked else None, _laid(inputs))
         for warning in own.python.warnings:
             log.warn(warning)
+        names = _names(inputs, job, supply, own, profile.name)
+        if locked is None:  # else the lock says what is new
+            check_packages(names, log)
         wish = wish_of(inputs.loaded, [each.overlay for each in inputs.overlays], own)
         wish, swaps = swapped(wish, job, supply.offers, profile.name)
         wanted = whole_wish(wish, job.tree, profile.name)
         with _lock_blamed(locked, wish, config.name):
             chosen = choose_packages(job, wanted, supply, own, locked=locked)
+        check_starts(wish, job.tree, chosen.found.selected)
+        check_services(
+            names, chosen.found.selected, _own_services(inputs, own), partial(_scripts, job, supply), log
+        )
         plan = _plan(inputs, job, known, profile, wish=wish, chosen=chosen, own=own, swaps=swaps)
         _warn(plan, known, own, log)
+        _warn_of_hardware(inputs, plan, log)
         for line in _lacking_data(job, plan, chosen, _laid(inputs)):
             log.warn(line)
         budgeting = open_budgeting(plan, config, inputs.board, inputs.overlays, chosen.local.known())
         found = budgets(
             plan, config, inputs.board, found=budgeting, manager=job.manager, offers=chosen.offers
         )
+        for line in unchecked(config, inputs.board.id, found):
+            log.warn(line)
         offers, local = chosen.offers, chosen.local
         decided = Decided(source, known, job, supply, offers, local, plan, budgeting, found, locked)
         check_locked(inputs, decided)
@@ -164,6 +180,42 @@ def _laid(inputs: Inputs) -> FromOverlays:
     packages = tuple(name for each in inputs.overlays for name in each.overlay.packages)
     roots = tuple(each.root for each in inputs.overlays)
     return FromOverlays(packages, libraries_in(roots), roots)
+
+
+def _names(inputs: Inputs, job: Job, supply: Supply, own: Own, profile: str) -> Names:
+    universe = supply.offers.universe
+    return Names(inputs.loaded, inputs.overlays, inputs.board.id, job.tree, profile, universe, own.declared)
+
+
+def _scripts(job: Job, supply: Supply, package: Package) -> set[str] | None:
+    """The init scripts of a package whose file is on this machine."""
+    paths = paths_at_hand(job, supply, package)
+    return None if paths is None else init_scripts(paths)
+
+
+def _own_services(inputs: Inputs, own: Own) -> set[str]:
+    """The services of the apps and the overlays."""
+    apps = own.sources.apps if own.sources is not None else ()
+    files = overlay_files(inputs.overlays)
+    return {
+        *(each.service for each in apps),
+        *(each.program for each in own.micropython),
+        *init_scripts(files),
+    }
+
+
+def check_services_laid(
+    inputs: Inputs, decided: Decided, packages: Sequence[Selected], over: FileTree = EMPTY
+) -> None:
+    """FaultsError for services that the config names and that neither packages, which are laid for make by
+    now, nor overlays bring."""
+    services = inputs.loaded.config.services
+    if not (services.disabled or services.enabled):
+        return
+    job, supply, own = decided.job, decided.supply, decided.local.own
+    scripts = init_scripts((*package_paths(job, supply, packages), *over, *overlay_files(inputs.overlays)))
+    names = _names(inputs, job, supply, own, decided.plan.profile.name)
+    check_scripts(names, packages, scripts)
 
 
 def _open(
@@ -178,6 +230,8 @@ def _open(
     source = find_tree(request, config, inputs.board, log)
     view = open_view(source.folder, work, log, sandbox=request.sandbox)
     tree = read_tree(source.folder, view, request.cache, log, series=config.series)
+    if request.imagebuilder or config.imagebuilder:
+        check_release(inputs.loaded, tree, source.given, asked=request.release)
     request.cache.mkdir(parents=True, exist_ok=True)
     job = Job(
         config=inputs.loaded.config,
@@ -267,6 +321,16 @@ def _lacking_data(job: Job, plan: Plan, chosen: ChosenPackages, laid: FromOverla
         job.config.python, names_of(each.package for each in plan.install), own.distributions, laid.folders
     )
     yield from lacking_data(own.uses, there, {each.name for each in chosen.offers.packages})
+
+
+def _warn_of_hardware(inputs: Inputs, plan: Plan, log: Log) -> None:
+    """Which overlays have work that needs hardware, and nothing in the image drives it."""
+    packages = [each.package for each in plan.install]
+    for each in inputs.overlays:
+        for kind in each.overlay.hardware:
+            if not drivers(kind, packages):
+                needs = f"the overlay '{each.overlay.name}' needs {HARDWARE[kind].words}"
+                log.warn(f"{needs}, and nothing in this image drives it")
 
 
 def entry_of(

@@ -40,7 +40,8 @@ class FaultsError(UserError):
     """All faults that were found in the user's files, reported together."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(sorted(faults, key=lambda fault: (fault.file, fault.line or 0, fault.key)))
+        once = dict.fromkeys(faults)
+        self.faults = tuple(sorted(once, key=lambda fault: (fault.file, fault.line or 0, fault.key)))
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import Config
 from imagebuilder.config.request import Request
+from imagebuilder.host.fs import expand_home, sha256_of
 from imagebuilder.host.tools import require
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
@@ -19,6 +20,9 @@ from imagebuilder.trust.tree_identity import tree_identity
 
 if TYPE_CHECKING:
     from imagebuilder.server.obtain import Obtained
+
+
+AS_GIVEN = "a local tree, as given"
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,11 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
         require(["build", "genuine"])
         return _fetched(given, request, config, log)
     if given is not None:
+        trust = _local_trust(given, config, log)
         folder = given_tree(given, request.cache, log)
         check_tree(folder)
         require(["build", "genuine"])
-        return TreeSource(folder, given, "a local tree, as given")
+        return TreeSource(folder, given, trust)
     edition = EDITIONS.get(config.release or "")
     if edition is not None:
         from imagebuilder.kit.prepare import kit_digest, prepare_kit  # noqa: PLC0415 - it takes a while to load
@@ -74,6 +79,24 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
         log=log,
     )
     return _source(obtained)
+
+
+def _local_trust(given: str, config: Config, log: Log) -> str:
+    """Why a folder or an archive of this machine is trusted. TreeError for an archive that is not the one of
+    the config's `trust`; of a folder nobody can tell."""
+    path = expand_home(given)
+    if config.trust is None or not path.exists():
+        return AS_GIVEN
+    if not path.is_file():
+        log.warn(f"trust is of an archive, and {given} is a folder: it is taken as given")
+        return AS_GIVEN
+    found = f"sha256:{sha256_of(path)}"
+    if found != config.trust:
+        raise TreeError(
+            f"{given} is {found}, and config '{config.name}' trusts {config.trust} alone",
+            hint="give that archive, or leave `trust` out of the config",
+        )
+    return "its SHA-256 is the one that the config trusts"
 
 
 def _fetched(address: str, request: Request, config: Config, log: Log) -> TreeSource:

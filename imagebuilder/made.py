@@ -228,6 +228,7 @@ def _check_sizes(
         lambda: sizes_by_package(view.changed, plan.tree.places),
         made=made,
         rootfs_partsize=inputs.loaded.config.image.rootfs_partsize,
+        python=plan.python not in ("none", "micropython"),
     )
 
 

@@ -10,6 +10,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.model.budget import Advice, AdviceKind, ConfigChange, FlashBudget
 from imagebuilder.model.package import Selected, Wish
 from imagebuilder.model.size import human_size
+from imagebuilder.packages.hardware import HARDWARE
 
 # from all of CPython to its smallest part; auto is what the apps import, somewhere between
 CPYTHON = ("full", "light", "auto", "base")
@@ -58,10 +59,10 @@ REMOVABLE: Mapping[str, tuple[int, str]] = {
     "wpad-basic": (12, "encrypted WiFi"),
     "wpad-basic-wolfssl": (12, "encrypted WiFi"),
     "wpad-basic-mbedtls": (12, "encrypted WiFi"),
-    "kmod-ath9k": (14, "WiFi"),
 }
 _HARM: Mapping[AdviceKind, int] = {"source": 1, "drop": 3, "micropython": 8, "release": 8, "files": 3}
 _DRIVER = (4, "drivers of devices that may not be there")
+_ABOUT = 80  # characters of a package's description that are shown
 _BACK = 8  # how many packages that bring one back are dropped with it, at most
 
 
@@ -73,7 +74,8 @@ class Situation:
     apps import or overlays need. variants: for each variant that the release has, the names that it asks for;
     sources: names of -src packages that are asked for. files: bytes of the overlays' files by their paths.
     older: for older releases that know the board, the bytes by which the same image would be smaller there;
-    None where nobody has planned it.
+    None where nobody has planned it. disk: for an image that is a disk, the bytes that its root file system's
+    partition may have at most. hardware: for drivers among the packages, what they drive (packages.hardware).
     """
 
     wish: Wish
@@ -84,6 +86,8 @@ class Situation:
     sources: tuple[str, ...] = ()
     files: Mapping[str, int] = field(default_factory=dict)
     older: Mapping[str, int | None] = field(default_factory=dict)
+    disk: int | None = None
+    hardware: Mapping[str, str] = field(default_factory=dict)
 
 
 # both are the caller's: the packages for what is asked for (UserError where that cannot be), and the flash
@@ -212,8 +216,40 @@ def moves(situation: Situation) -> Iterator[Move]:
         if name in situation.added:
             yield Move("drop", _HARM["drop"], f"without {name}, which the config adds", frozenset({name}))
         elif name in REMOVABLE or name.startswith("kmod-"):
-            harm, words = REMOVABLE.get(name, _DRIVER)
-            yield Move("drop default", harm, f"without {name}: {words}", frozenset({name}))
+            yield Move("drop default", _harm_of(name, situation), f"without {name}", frozenset({name}))
+
+
+def _harm_of(name: str, situation: Situation) -> int:
+    kind = HARDWARE.get(situation.hardware.get(name, ""))
+    if name in REMOVABLE:
+        return REMOVABLE[name][0]
+    return kind.harm if kind is not None else _DRIVER[0]
+
+
+def _use_of(name: str, situation: Situation, descriptions: Mapping[str, str]) -> str:
+    """What a device is not used for any more without a package."""
+    if name in REMOVABLE:
+        return REMOVABLE[name][1]
+    kind = HARDWARE.get(situation.hardware.get(name, ""))
+    about = " ".join(descriptions.get(name, "").split())[:_ABOUT]
+    if kind is not None:
+        return kind.words
+    return f"{name} ({about})" if about else f"what {name} is for"
+
+
+def _costs(situation: Situation, start: Tried, tried: Tried) -> tuple[str, ...]:
+    """The uses of the device that the last move costs."""
+    move = tried.moves[-1]
+    if move.kind == "micropython":
+        return ("programs for CPython, and its library",)
+    if move.kind == "source":
+        return ("reading the library's sources on the device",)
+    left = {each.name for each in tried.packages}
+    if move.kind == "variant":
+        gone = [each.name for each in start.packages if each.name not in left]
+        return (f"what programs use of {', '.join(gone)}",) if gone else ()
+    about = {each.name: each.package.description for each in start.packages}
+    return tuple(dict.fromkeys(_use_of(name, situation, about) for name in sorted(move.drops)))
 
 
 def _variant_moves(situation: Situation) -> Iterator[Move]:
@@ -282,16 +318,19 @@ def told_advice(situation: Situation, start: Tried, tried: Tried) -> Advice:
     left = {each.name for each in tried.packages}
     gone = tuple(sorted(each.name for each in start.packages if each.name not in left))
     gain = start.bytes - tried.bytes
-    also = sorted(move.drops - set(move.words.split()) - {word.rstrip(":,") for word in move.words.split()})
+    costs = _costs(situation, start, tried)
     words = move.words
-    if also and move.kind in ("drop", "drop default"):
-        words += f" (and {', '.join(also)}, which need{'s' if len(also) == 1 else ''} it)"
+    if move.kind in ("drop", "drop default"):
+        also = sorted(move.drops - set(words.replace(",", "").split()))
+        words += f" (and {', '.join(also)}, which need{'s' if len(also) == 1 else ''} it)" if also else ""
+        words += f": {', '.join(costs)}"
     return Advice(
         kind=move.kind,
         text=f"{words}: {human_size(gain)} less",
         gain=gain,
         fits=tried.fits,
         gone=gone,
+        costs=costs,
         changes_interpreter=move.kind == "micropython",
         change=move.change(situation),
     )
@@ -310,6 +349,11 @@ def _beside_the_config(situation: Situation, budget: FlashBudget) -> Iterator[Ad
                 gain=gain,
                 fits=0 < budget.excess <= gain,
             )
+    room = (budget.used or 0) + budget.rootfs.uncertainty + budget.wanted_free
+    mebibytes = -(-room // (1 << 20))
+    if situation.disk is not None and budget.used is not None and mebibytes << 20 <= situation.disk:
+        text = f"image.rootfs_partsize = {mebibytes}, in MiB: a larger partition"
+        yield Advice(kind="partition", text=text, gain=0, fits=True)
     for release, less in situation.older.items():
         if less is None or less >= _LEAST_GAIN:
             planned = f"`plan --release {release}` says how much less"

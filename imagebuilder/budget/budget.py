@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from imagebuilder.budget.flash import (
     Rootfs,
     at_most,
     flash_budget,
+    is_disk,
     measured_rootfs,
     place_of,
     predict_rootfs,
@@ -23,7 +24,7 @@ from imagebuilder.budget.flash_known import compressed_files, known_bytes
 from imagebuilder.budget.ram import ram_budget, ram_needs
 from imagebuilder.called import typed
 from imagebuilder.config.board import Board
-from imagebuilder.config.model_config import Config
+from imagebuilder.config.model_config import MOST_PARTSIZE, Config
 from imagebuilder.config.overlay import LoadedOverlay
 from imagebuilder.config.releases import shipped_releases
 from imagebuilder.errors import UserError
@@ -33,6 +34,7 @@ from imagebuilder.model.budget import Advice, Budgets, Fit, FlashBudget
 from imagebuilder.model.package import Package
 from imagebuilder.model.release import Release
 from imagebuilder.model.size import human_size
+from imagebuilder.packages.hardware import serving, uses
 from imagebuilder.packages.manager import PackageManager
 from imagebuilder.packages.supply import Offers
 from imagebuilder.python.catalogue.variants import available_variants, catalogue_series, python_packages
@@ -42,6 +44,7 @@ from imagebuilder.tree.plan import Plan
 
 ADVICE_SHOWN = 6
 _PYTHON = ("python", "libpython", "micropython")
+_OF_VARIANT = ("python.variant", "python.source")  # who asks for what a variant of Python is (wish.wish_of)
 _BYTES_USED = 40  # where a squashfs's superblock says how long it is (Linux: fs/squashfs/squashfs_fs.h)
 
 
@@ -187,6 +190,14 @@ def situation(found: Budgeting) -> Situation:
         variants = {name: python_packages(series, name).packages for name in others}
         variants[python.variant] = tuple(name for name in plan.wanted.add if name.startswith(_PYTHON))
     needed = {name for each in found.overlays for name in each.overlay.packages}
+    for kind in sorted({kind for each in found.overlays for kind in each.overlay.hardware}):
+        needed |= serving(kind, found.packages)
+    # apps, requirements, recipes, pip: all that was asked for but by the variant, which has moves of its own
+    needed |= {
+        name
+        for name, asker in plan.wish.add.items()
+        if name not in config.packages.add and not asker.startswith(_OF_VARIANT)
+    }
     return Situation(
         plan.wanted,
         added=frozenset(config.packages.add),
@@ -196,7 +207,15 @@ def situation(found: Budgeting) -> Situation:
         sources=tuple(name for name in plan.wanted.add if name.startswith(_PYTHON) and name.endswith("-src")),
         files={path: file.stat().st_size for path, file in overlay_files(found.overlays).items()},
         older=_older(found.board, plan.tree.release),
+        hardware=uses(found.packages),
+        disk=_most_of_disk(found.board) if is_disk(found.board) else None,
     )
+
+
+def _most_of_disk(board: Board) -> int:
+    """Bytes that a partition of the board's disk can have: less than all of it, and of a card as much as a
+    config can ask for."""
+    return board.flash - (1 << 20) if isinstance(board.flash, int) else MOST_PARTSIZE << 20
 
 
 def _older(board: Board, version: str) -> dict[str, int | None]:
@@ -237,6 +256,15 @@ def measured_budget(found: Budgeting, size: int) -> FlashBudget:
     return found.flash(measured_rootfs(found.rootfs(found.packages), size))
 
 
+def unchecked(config: Config, board: str, found: Budgets) -> Iterator[str]:
+    """What the config wants to stay free, and nobody can tell of this board whether it does."""
+    flash, ram = found.flash, found.ram
+    if config.budget.flash_free and (flash is None or flash.free is None) and not config.image.baked:
+        yield f"budget.flash_free is not checked: what stays free of the flash of {board} is not known"
+    if config.budget.ram_free and (ram is None or ram.free is None):
+        yield f"budget.ram_free is not checked: what stays free of the RAM of {board} is not known"
+
+
 def refusal(plan: Plan, budgets: Budgets) -> BudgetError | None:
     """Why a plan is not built: more than the prediction may be wrong by is too much. None if it may fit."""
     flash, lines = budgets.flash, []
@@ -254,8 +282,15 @@ def refusal(plan: Plan, budgets: Budgets) -> BudgetError | None:
     fitting = [f"  {each.text}" for each in budgets.advice[:ADVICE_SHOWN]]
     if fitting:
         lines += ["what would help:", *fitting]
-    hint = f"`{typed(f'plan {plan.config} --board {plan.board} --fit')}` makes the least change that fits"
-    return BudgetError("\n".join(lines), hint=hint if fitting else "take something out")
+    return BudgetError("\n".join(lines), hint=_what_to_do(plan, budgets.advice))
+
+
+def _what_to_do(plan: Plan, advice: Sequence[Advice]) -> str:
+    """What a plan that is refused leaves to do. --fit takes nothing that somebody asked for."""
+    if any(each.change is not None and each.kind != "drop" for each in advice):
+        fit = typed(f"plan {plan.config} --board {plan.board} --fit")
+        return f"`{fit}` looks for the least change that fits, and asks before it writes"
+    return "do one of these" if advice else "take something out"
 
 
 def _flash_words(plan: Plan, flash: FlashBudget) -> str:

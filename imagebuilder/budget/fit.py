@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import tomli
@@ -15,7 +16,7 @@ from imagebuilder.budget.advice import (
     Situation,
     Trial,
     Tried,
-    advice_of,
+    advise,
     moves,
     told_advice,
 )
@@ -37,7 +38,8 @@ def fit(
     board: str | None = None,
     any_interpreter: bool = False,
 ) -> Fit:
-    """The moves that are missed least and together make it fit.
+    """The moves that are missed least and together make it fit. None takes what somebody asked for: the
+    config, an overlay or an app.
 
     text: of the config file, file: its name for the diff. board: the board's name where the config is for
     several boards, so that only its differences change; None: the config as a whole. predict should count
@@ -45,7 +47,7 @@ def fit(
     family of the interpreter may change too. A plan that fits gives an empty diff, and one that nothing makes
     fit too, with fits=False. Raises what resolve() raises for the plan as it is.
     """
-    trial = Trial(situation, resolve, predict)
+    trial = Trial(replace(situation, keep=situation.keep | _meant(situation)), resolve, predict)
     best = _least(trial, any_interpreter=any_interpreter)
     done = best if best is not None else trial.start
     new = changed_text(text, situation, done.moves, board)
@@ -55,8 +57,17 @@ def fit(
         diff=_diff(text, new, file),
         text=new,
         budget=done.budget,
-        alternatives=advice_of(trial, trial.start),
+        alternatives=advise(situation, resolve, predict),
     )
+
+
+def _meant(situation: Situation) -> frozenset[str]:
+    """What the config adds, and what that is a part of: `ppp` of `ppp-mod-pppoe`, which does not say that it
+    needs it (LEDE 17.01.7's index)."""
+    whole = {
+        name for name in situation.wish.add if any(each.startswith(f"{name}-") for each in situation.added)
+    }
+    return situation.added | whole
 
 
 def _least(trial: Trial, *, any_interpreter: bool) -> Tried | None:
@@ -128,7 +139,7 @@ def changed_text(text: str, situation: Situation, done: Iterable[Move], board: s
     removed: set[str] = set()
     for move in done:
         change = move.change(situation)
-        removed |= {*change.remove, *change.unadd}
+        removed |= {*change.remove}
         if change.variant is not None:
             text = with_value(text, (*prefix, "python", "variant"), change.variant)
         if change.source is not None:
@@ -137,20 +148,10 @@ def changed_text(text: str, situation: Situation, done: Iterable[Move], board: s
 
 
 def _with_removed(text: str, prefix: tuple[str, ...], names: set[str]) -> str:
-    """A name that this file adds itself is no longer added; any other is removed, whoever gave it."""
     if not names:
         return text
-    table = _table(tomli.loads(text), (*prefix, "packages"))
-    added = [str(name) for name in table.get("add", ())]
-    own = [name for name in added if name in names]
-    if own:
-        text = with_value(text, (*prefix, "packages", "add"), [name for name in added if name not in names])
-    # what stands in this file's list alone is gone by that; for a board the general list may have it too
-    others = sorted(names - set(own) if not prefix else names)
-    if others:
-        before = [str(name) for name in table.get("remove", ())]
-        text = with_value(text, (*prefix, "packages", "remove"), list(dict.fromkeys([*before, *others])))
-    return text
+    before = [str(name) for name in _table(tomli.loads(text), (*prefix, "packages")).get("remove", ())]
+    return with_value(text, (*prefix, "packages", "remove"), list(dict.fromkeys([*before, *sorted(names)])))
 
 
 def _table(values: Mapping[str, object], path: Sequence[str]) -> Mapping[str, list[object]]:

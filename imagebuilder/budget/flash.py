@@ -76,10 +76,16 @@ class Place:
         return self.kernel + (kept + volumes) * block, left * (data if left > 0 else block)
 
 
+def is_disk(board: Board) -> bool:
+    """Whether images of the board are a disk's or a card's, with a partition for the root file system."""
+    formats = {image.format for image in board.images.values()}
+    return bool(formats & {"bios-disk", "efi-disk", "sd-card"}) or board.flash == "removable"
+
+
 def place_of(board: Board, facts: ProfileImages, rootfs_partsize: int | None) -> Place:
     """Where images of the board go. rootfs_partsize: bytes of a disk's partition, as the config says."""
     formats = {image.format for image in board.images.values()}
-    if formats & {"bios-disk", "efi-disk", "sd-card"} or board.flash == "removable":
+    if is_disk(board):
         if rootfs_partsize is not None:
             return Place(rootfs_partsize, "image.rootfs_partsize of the config", disk=True)
         source = "CONFIG_TARGET_ROOTFS_PARTSIZE of the tree"

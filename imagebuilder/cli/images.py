@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from imagebuilder.cli.guard import USER_FAULT, RefusedError, guarded
-from imagebuilder.cli.options import AskedImages, BuiltImages, FetchedImages, PlannedImages
+from imagebuilder.cli.options import AskedImages, BuiltImages, DecidedImages, FetchedImages
+from imagebuilder.errors import UserError
 
 if TYPE_CHECKING:
     from imagebuilder.config.request import Request
+    from imagebuilder.config.toml import TomlFile
     from imagebuilder.log import Log
+    from imagebuilder.model.budget import Fit
 
 
 @guarded
@@ -38,24 +41,30 @@ def build(
 
 @guarded
 def plan(
-    images: PlannedImages,
+    images: DecidedImages,
     fit: Annotated[
-        bool, typer.Option("--fit", help="Change the config so that it fits, and show how.")
+        bool,
+        typer.Option("--fit", help="Show the least change to the config that fits, and ask to make it."),
     ] = False,
     fit_any: Annotated[
         bool, typer.Option("--fit-any", help="As --fit, and the family of Python may change too.")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --fit: change the config without asking.")] = False,
 ) -> None:
     """Show what would be built: packages and why, flash and RAM, and the make command; 2 if it cannot fit."""
     from imagebuilder.ask import plan_and_budgets
     from imagebuilder.budget.budget import BudgetError, refusal
     from imagebuilder.cli import show
 
+    if yes and not (fit or fit_any):
+        raise UserError("--yes says that --fit may write", hint="give it with --fit or --fit-any")
     as_json = images.as_json
+    for request in images.requests() if fit or fit_any else ():
+        with images.reporter() as log:
+            file, found = _fitting(request, log, any_interpreter=fit_any)
+        if found.diff:
+            _change(file, found, yes=yes, to=sys.stderr if as_json else sys.stdout)
     with images.asked() as (asked, log):
-        if fit or fit_any:
-            for request in asked:
-                _fit(request, log, any_interpreter=fit_any, to=sys.stderr if as_json else sys.stdout)
         plans = [plan_and_budgets(request, log) for request in asked]
     facts = [show.plan_facts(each, budgets) for each, budgets in plans] if as_json else []
     errors = list(filter(None, (refusal(each, budgets) for each, budgets in plans)))
@@ -69,21 +78,45 @@ def plan(
         raise RefusedError(whole, facts)
 
 
-def _fit(request: Request, log: Log, *, any_interpreter: bool, to: TextIO) -> None:
-    """Change the config's file by the least that makes the image fit, and show the change."""
-    from imagebuilder.ask import fit_config, write_fit
+def _fitting(request: Request, log: Log, *, any_interpreter: bool) -> tuple[TomlFile, Fit]:
+    """The config's file, and the least change to it that makes the image fit. BudgetError where there is
+    none."""
+    from imagebuilder.ask import fit_config
     from imagebuilder.budget.budget import BudgetError
 
     file, found = fit_config(request, log, any_interpreter=any_interpreter)
     if not found.fits:
+        another = not any_interpreter and any(each.changes_interpreter for each in found.alternatives)
         others = "".join(f"\n  {each.text}" for each in found.alternatives)
         raise BudgetError(
-            f"nothing makes {request.config} for {request.board} fit without another kind of change:{others}",
-            hint=None if any_interpreter else "--fit-any may also change the interpreter's family",
+            f"no change that leaves {request.config} what its config, overlays and apps ask for makes it fit"
+            f" {request.board}; what each would gain:{others}",
+            hint="--fit-any may also change the interpreter's family" if another else None,
         )
-    if found.diff:
-        write_fit(file, found)
-        print(found.diff, end="", file=to)
+    return file, found
+
+
+def _change(file: TomlFile, found: Fit, *, yes: bool, to: TextIO) -> None:
+    """Show a change to a config and what it costs, and make it if somebody wants it. RefusedError where
+    nobody says so."""
+    from imagebuilder.ask import write_fit
+    from imagebuilder.cli import show
+
+    show.fit(found, to)
+    if not yes:
+        facts = {"file": file.path, "diff": found.diff, "steps": found.advice}
+        if not sys.stdin.isatty():
+            unasked = f"{file.path} is not changed: nobody is there to be asked"
+            raise RefusedError(UserError(unasked, hint="--yes changes it without asking"), facts)
+        if not _agreed(f"change {file.path} so?"):
+            raise RefusedError(UserError(f"{file.path} is not changed"), facts)
+    write_fit(file, found)
+
+
+def _agreed(question: str) -> bool:
+    """Whether somebody at the terminal says yes."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 @guarded

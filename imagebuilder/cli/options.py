@@ -97,6 +97,10 @@ ReleaseName = Annotated[
     str | None,
     typer.Option("--release", help="Ask the server: 24.10.4, 24.10 (its newest), latest or snapshot."),
 ]
+ReleaseWanted = Annotated[
+    str | None,
+    typer.Option("--release", help="For this release, in place of the config's release and tree."),
+]
 Locked = Annotated[bool, typer.Option("--locked", help="Exactly what locks/CONFIG.lock says, or fail.")]
 NoSandbox = Annotated[
     bool, typer.Option("--no-sandbox", help="Let make see the host and its network, without limits.")
@@ -148,16 +152,18 @@ class Images(Shown):
     board: BoardName = None
     imagebuilder: Imagebuilder = None
     mirror: Mirrors = None
+    release: ReleaseWanted = None
     project: Root = None
     cache: Cache = None
 
     def requests(self) -> list[Request]:
-        """One for each board. UserError for none, and for a mirror that is no place."""
+        """One for each board. UserError for none, for a mirror that is no place, and for what is no
+        release."""
         from imagebuilder.config.request import requests
         from imagebuilder.server.mirror import parse_mirrors
 
         parse_mirrors(self.mirror or ())  # a wrong one is told also where none is asked
-        return requests(
+        asked = requests(
             open_library(self.project, quiet=self.quiet, verbose=self.verbose).root,
             self.config,
             board=self.board,
@@ -165,6 +171,7 @@ class Images(Shown):
             cache=self.cache,
             mirrors=self.mirror or (),
         )
+        return asked if self.release is None else [each.for_release(self.release) for each in asked]
 
     @contextmanager
     def asked(self) -> Iterator[tuple[list[Request], Log]]:
@@ -206,21 +213,6 @@ class DecidedImages(AskedImages):
         """A request for each board, with these options."""
         asked = AskedImages.requests(self)
         return [replace(each, locked=self.locked, sandbox=not self.no_sandbox) for each in asked]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedImages(DecidedImages):
-    """Images that are planned, perhaps for another release."""
-
-    release: Annotated[
-        str | None,
-        typer.Option("--release", help="Plan for this release, in place of the config's tree or release."),
-    ] = None
-
-    def requests(self) -> list[Request]:
-        """A request for each board, for that release. UserError for what is no release, and for two trees."""
-        asked = DecidedImages.requests(self)
-        return asked if self.release is None else [each.for_release(self.release) for each in asked]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from pydantic_core import to_jsonable_python
 from rich.console import Console
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from imagebuilder.config.project import FoundProject
     from imagebuilder.host.cache import Cleaned
     from imagebuilder.host.diagnosis import Diagnosis
-    from imagebuilder.model.budget import Budgets
+    from imagebuilder.model.budget import Budgets, Fit
     from imagebuilder.model.result import Result
     from imagebuilder.server.obtain_lists import FoundDevices, ShownReleases
     from imagebuilder.tree.device_facts import Comparison
@@ -156,6 +156,15 @@ def plan(found: Plan, budgets: Budgets) -> None:
     for line in (*found.imports.left_out, *found.imports.lazy):
         _console().print(f"note: {line}", markup=False)
     budget(budgets)
+
+
+def fit(found: Fit, to: TextIO) -> None:
+    """The steps of the least change that fits, what each costs, and the change as a diff."""
+    for number, step in enumerate(found.advice, 1):
+        print(f"{number}. {harmless(step.text)}", file=to)
+        for use in step.costs:
+            print(f"   the device loses: {harmless(use)}", file=to)
+    print(found.diff, end="", file=to, flush=True)
 
 
 def budget(found: Budgets) -> None:

@@ -5,7 +5,7 @@ Later files win, and lists are added to and taken from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ Origins = dict[str, tuple[str, ...]]
 # pairs of lists of which the last word on a name counts
 _PAIRS = (("packages", "add", "remove"), ("services", "disabled", "enabled"))
 # lists of tables that are told apart by their names
-_NAMED = (("overlay",), ("feed",), ("python", "package"))
+_NAMED: tuple[tuple[str, ...], ...] = (("overlay",), ("feed",), ("python", "package"))
 _GROWING = (("filespec",), ("python", "apps"), ("python", "requirements"))  # lists that are added to
 
 
@@ -47,15 +47,16 @@ def load_config(library: Library, name: str, board: str | None = None) -> Loaded
     """Read a config and all that it extends, and merge it, for one board if one is named. What the project's
     firmware.toml says comes first, so that every config can say otherwise.
 
-    FaultsError with every fault of every file; UserError for an unknown config.
+    FaultsError with every fault of every file; UserError for an unknown config. Differences for a board that
+    the config is not for are a fault of its own file.
     """
-    files = _chain(library, name)
     faults: list[Fault] = []
     project = library.project_file
     try:
         library.settings()
     except FaultsError as error:
         faults += error.faults
+    files = _chain(library, name, faults)
     for file in files:
         try:
             validate(ConfigFile, file)
@@ -64,6 +65,8 @@ def load_config(library: Library, name: str, board: str | None = None) -> Loaded
     folders = _folders(files)
     for file in files:
         faults += _reference_faults(library, file, folders)
+    faults += _board_faults(files, board)
+    faults += _named_nowhere(files)
     if faults:
         raise FaultsError(faults)
     merged: dict[str, Any] = {}
@@ -107,49 +110,114 @@ def _parents(file: TomlFile) -> list[str]:
     return [extends] if isinstance(extends, str) else [name for name in extends if isinstance(name, str)]
 
 
-def _chain(library: Library, name: str) -> tuple[TomlFile, ...]:
-    """The files of a config: those that it extends first, left to right, each file once."""
+def _chain(library: Library, name: str, faults: list[Fault]) -> tuple[TomlFile, ...]:
+    """The files of a config: those that it extends first, left to right, each file once. What cannot be
+    extended is added to the faults, and the others are read all the same. UserError, FaultsError for the
+    config itself."""
     ordered: dict[Path, TomlFile] = {}
 
-    def visit(wanted: str, way: Mapping[Path, str], asker: TomlFile | None) -> None:
+    def visit(wanted: str, way: Mapping[Path, str], asker: TomlFile) -> None:
         try:
-            place = library.config_path(wanted, None if asker is None else asker.path)
+            place = library.config_path(wanted, asker.path)
             if place in way:
                 names = list(way.values())[list(way).index(place) :]
                 circle = " → ".join((*names, wanted))
-                raise FaultsError([_fault_of(asker, wanted, f"extends itself: {circle}")])
+                faults.append(_extends_fault(asker, wanted, f"extends itself: {circle}"))
+                return
             if place in ordered:
                 return
             file = library.read(place)
-        except FaultsError:
-            raise
+        except FaultsError as error:
+            faults.extend(error.faults)
         except UserError as error:
-            if asker is None:
-                raise
-            raise FaultsError([_fault_of(asker, wanted, error.message, error.hint)]) from error
-        if not isinstance(file.values.get("extends", []), str | list):
-            raise FaultsError([file.fault(("extends",), "expected the name of a config, or a list of names")])
-        for parent in _parents(file):
-            visit(parent, {**way, place: wanted}, file)
-        ordered[place] = file
+            faults.append(_extends_fault(asker, wanted, error.message, error.hint))
+        else:
+            add(file, {**way, place: wanted})
 
-    visit(name, {}, None)
+    def add(file: TomlFile, way: Mapping[Path, str]) -> None:
+        """way: files that extend one another down to this one, by their places, and how each was named."""
+        for parent in _parents(file):
+            visit(parent, way, file)
+        ordered[list(way)[-1]] = file
+
+    first = library.config_path(name)
+    add(library.read(first), {first: name})
     return tuple(ordered.values())
 
 
-def _fault_of(asker: TomlFile | None, wanted: str, message: str, hint: str | None = None) -> Fault:
-    if asker is None:
-        return Fault(wanted, None, "extends", message, hint)
-    return asker.fault(("extends",), message, hint)
+def _extends_fault(asker: TomlFile, wanted: str, message: str, hint: str | None = None) -> Fault:
+    """A fault of the file that extends another, at that one's name."""
+    extends = asker.values["extends"]
+    key: KeyPath = ("extends",) if isinstance(extends, str) else ("extends", extends.index(wanted))
+    return asker.fault(key, message, hint)
 
 
-def _uses(file: TomlFile) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
+def _board_faults(files: Sequence[TomlFile], asked: str | None) -> Iterable[Fault]:
+    """Differences of a config's own for boards that it is not for. What it extends may know more boards than
+    it has. asked: the board that somebody names besides."""
+    last = files[-1]
+    named = next((given for each in reversed(files) if (given := _list(each.values.get("boards")))), [])
+    boards = {*(each for each in named if isinstance(each, str)), *([asked] if asked else [])}
+    for board in _table(last.values.get("board")) if named else ():
+        if board not in boards:
+            hint = nearest(board, boards) or ""
+            yield last.fault(
+                ("board", board),
+                f"the config is not for the board '{board}', so that this would count for nothing",
+                f"{hint}; or add it to `boards`",
+            )
+
+
+def _named_nowhere(files: Sequence[TomlFile]) -> Iterable[Fault]:
+    """What a file takes out or has rules for, and neither it nor another file of the config names: overlays,
+    feeds and recipes. What exists, and this config does not have, is no fault: it counts for nothing."""
+    places = [(file, place, table) for file in files for place, table in _tables(file)]
+    given: dict[KeyPath, set[str]] = {table: set() for table in _NAMED}
+    for _, _, values in places:
+        for table in _NAMED:
+            given[table] |= {
+                name for use in _uses(values, table) if not use.get("remove") and (name := _name_of(use))
+            }
+    for file, place, values in places:
+        for table in _NAMED[1:]:  # an overlay is known by its folder
+            for index, use in enumerate(_uses(values, table)):
+                name = _name(use)
+                if use.get("remove") is True and name and name not in given[table]:
+                    what = f"there is no {table[-1]} '{name}' to take out"
+                    yield file.fault((*place, *table, index, "name"), what, nearest(name, given[table]))
+        for index, use in enumerate(_uses(values, ("filespec",))):
+            name = _name(use, "overlay")
+            if name and name not in given["overlay",]:
+                what = f"the config has no overlay '{name}'"
+                yield file.fault(
+                    (*place, "filespec", index, "overlay"), what, nearest(name, given["overlay",])
+                )
+
+
+def _tables(file: TomlFile) -> Iterable[tuple[KeyPath, Mapping[str, Any]]]:
+    """A file's values for all boards, and those for one board each, with where they stand."""
+    yield (), file.values
+    for board, values in _table(file.values.get("board")).items():
+        yield ("board", board), _table(values)
+
+
+def _uses(values: Mapping[str, Any], table: KeyPath) -> list[Mapping[str, Any]]:
+    """The tables of a list of tables, an empty one for each that is none."""
+    for key in table[:-1]:
+        values = _table(values.get(str(key)))
+    return [_table(use) for use in _list(values.get(str(table[-1])))]
+
+
+def _name(use: Mapping[str, Any], key: str = "name") -> str:
+    name = use.get(key)
+    return name if isinstance(name, str) else ""
+
+
+def _overlay_uses(file: TomlFile) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
     """The overlays that a file names, for every board and for one, each with its place in the file."""
-    places: list[tuple[KeyPath, object]] = [((), file.values)]
-    places += [(("board", board), table) for board, table in _table(file.values.get("board")).items()]
-    for place, table in places:
-        for index, use in enumerate(_list(_table(table).get("overlay"))):
-            yield (*place, "overlay", index), _table(use)
+    for place, values in _tables(file):
+        for index, use in enumerate(_uses(values, ("overlay",))):
+            yield (*place, "overlay", index), use
 
 
 def _name_of(use: Mapping[str, Any]) -> str | None:
@@ -161,7 +229,7 @@ def _name_of(use: Mapping[str, Any]) -> str | None:
 
 def _folders(files: Iterable[TomlFile]) -> dict[str, str]:
     """The folders of overlays that a config's files give by paths, by name; what is given last."""
-    uses = [use for file in files for _, use in _uses(file)]
+    uses = [use for file in files for _, use in _overlay_uses(file)]
     return {str(_name_of(use)): use["path"] for use in uses if isinstance(use.get("path"), str)}
 
 
@@ -180,7 +248,7 @@ def _reference_faults(library: Library, file: TomlFile, folders: Mapping[str, st
             yield file.fault(key, f"board '{name}' cannot be built for: {reasons[name]}")
         elif isinstance(name, str) and name not in boards:
             yield file.fault(key, f"unknown board '{name}'", nearest(name, boards))
-    for key, values in _uses(file):
+    for key, values in _overlay_uses(file):
         yield from _overlay_faults(library, file, key, values, folders)
 
 
@@ -316,7 +384,9 @@ def _merge_named(
         name = use["name"]
         place = dotted((*table, name))
         present = next((each for each in into if each["name"] == name), None)
-        if present is not None and use.get("remove"):
+        if use.get("remove"):
+            if present is None:
+                continue
             into.remove(present)
             for key in [key for key in origins if key == place or key.startswith(f"{place}.")]:
                 del origins[key]

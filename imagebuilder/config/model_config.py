@@ -22,6 +22,7 @@ Variant = Literal[
 ]
 _NO_WORD = re.compile(r"[^A-Za-z0-9._+-]")
 ModulePattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.*?]+$")]
+MOST_PARTSIZE = 1 << 20  # MiB
 VariableValue = str | int | float | bool | list[str]
 
 
@@ -218,10 +219,11 @@ class ImageOptions(Model):
         description="A word that becomes part of the images' names, make's EXTRA_IMAGE_NAME: `office`. Left"
         " out: the names stay OpenWrt's own.",
     )
-    rootfs_partsize: Annotated[int, Field(gt=0, le=1 << 20)] | None = Field(
+    rootfs_partsize: Annotated[int, Field(gt=0, le=MOST_PARTSIZE)] | None = Field(
         default=None,
         description="The size of the root file system's partition, in MiB, on boards whose image is a disk"
-        " or a card. Left out: what the tree is set to (CONFIG_TARGET_ROOTFS_PARTSIZE).",
+        " or a card; for another board it is an error. Left out: what the tree is set to"
+        " (CONFIG_TARGET_ROOTFS_PARTSIZE).",
     )
     baked: bool = Field(
         default=False,
@@ -327,7 +329,8 @@ class Differences(Model):
     trust: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
         default=None,
         description="The SHA-256 of the ImageBuilder's archive, `sha256:` and 64 digits, which is then"
-        " trusted in place of a signature. Left out: its checksums must be signed by a trusted key.",
+        " trusted in place of a signature; one of this machine has to be that one too. Left out: its"
+        " checksums must be signed by a trusted key.",
     )
     python: Python = Field(
         default=Python(), description="Which Python goes in, and what of your own. Left out: no Python."

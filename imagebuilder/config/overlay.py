@@ -46,6 +46,10 @@ NEVER_MEANT = (".gitkeep", ".DS_Store", "Thumbs.db", "*~", "__pycache__")
 COMMAND_SECONDS = 60.0
 
 
+# as packages.hardware tells which packages serve each
+Hardware = Literal["wifi", "ethernet", "usb", "leds", "i2c", "spi"]
+
+
 class OverlayError(UserError):
     """An overlay that cannot be laid over a root file system."""
 
@@ -127,6 +131,11 @@ class Overlay(Model):
     packages: Many[PackageName] = Field(
         default=(),
         description='Packages that its files need in the image: `["wpad-basic"]`. Left out: none.',
+    )
+    hardware: Many[Hardware] = Field(
+        default=(),
+        description='Hardware of the device that its work needs: `["wifi"]`. What serves it is not taken out'
+        " to make an image fit, and an image in which nothing drives it gives a warning. Left out: none.",
     )
     conflicts: Many[Word] = Field(
         default=(), description="Overlays that it cannot stand beside in one image. Left out: none."

@@ -17,8 +17,8 @@ from imagebuilder.model.release import check_release
 class Request:
     """What somebody asked for. imagebuilder: a tree's folder or archive, in place of the config's. mirrors:
     asked before the config's. offline: nothing is fetched. sandbox: make is shut in. locked: exactly what the
-    config's lock says. release: in place of the config's release or ImageBuilder. accept_unchecked: images
-    that nobody can check are handed over too."""
+    config's lock says. release: in place of the config's release, and of its ImageBuilder.
+    accept_unchecked: images that nobody can check are handed over too."""
 
     library: Library
     config: str
@@ -38,15 +38,12 @@ class Request:
         return self.library.config_path(self.config).stem
 
     def for_release(self, release: str) -> Request:
-        """This request for another release. UserError for what is no release, and where that contradicts."""
+        """This request for another release, of which an ImageBuilder that is given has to be too. UserError
+        for what is no release."""
         try:
             check_release(release)
         except ValueError as error:
             raise UserError(f"--release: {error}") from error
-        if self.imagebuilder is not None:
-            raise UserError("--imagebuilder and --release name two trees: give one of them")
-        if self.locked:
-            raise UserError("--locked names a release already: leave out --release")
         return replace(self, release=release)
 
     def tree_given(self, config: Config) -> str | None:

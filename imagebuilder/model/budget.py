@@ -9,7 +9,9 @@ from imagebuilder.model.base import Many, Model
 PartName = Literal["kernel", "base", "python", "apps", "files", "records"]
 # too little left: the image fits, but not what the config wants to stay free; unknown: a limit is not known
 Verdict = Literal["fits", "too big", "too little left", "unknown"]
-AdviceKind = Literal["drop", "drop default", "variant", "source", "release", "files", "micropython"]
+AdviceKind = Literal[
+    "drop", "drop default", "variant", "source", "release", "files", "partition", "micropython"
+]
 
 
 class Amount(Model):
@@ -105,7 +107,8 @@ class ConfigChange(Model):
 
 class Advice(Model):
     """One thing that would make the image smaller. gain: bytes of flash; fits: whether that alone is enough;
-    gone: the packages that would no longer be there. changes_interpreter: another family than CPython's (or
+    gone: the packages that would no longer be there; costs: the uses of the device that go with them.
+    changes_interpreter: another family than CPython's (or
     MicroPython's) that the config asks for. change: None where the config alone cannot do it."""
 
     kind: AdviceKind
@@ -113,6 +116,7 @@ class Advice(Model):
     gain: int
     fits: bool
     gone: Many[str] = ()
+    costs: Many[str] = ()
     changes_interpreter: bool = False
     change: ConfigChange | None = None
 

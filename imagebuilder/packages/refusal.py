@@ -48,14 +48,19 @@ def clashing(package: Package, other: Package, origins: Origins) -> ResolutionEr
         facts = (theirs, f"{ours}, which conflicts with {foe}")
     elif foe := _foe(other, package):
         facts = (ours, f"{theirs}, which conflicts with {foe}")
-    hint = f"remove one of them: -{other.name} in the packages"
+    hint = f"leave one of them out: {_out(other)}"
     if package.name == other.name:
         text = f"{ours} conflicts with {foe}, that is with itself"
         facts = (text,)
-        hint = f"remove it: -{package.name} in the packages"
+        hint = f"leave it out: {_out(package)}"
     chain = trail(origins, package.name)
     asked = _asked(origins, chain, trail(origins, other.name))
     return ResolutionError(text, missing=None, chain=chain, hint=hint, facts=facts, asked=asked)
+
+
+def _out(package: Package) -> str:
+    """What a config says so that a package does not go in."""
+    return f'packages.remove = ["{package.name}"]'
 
 
 def _foe(package: Package, other: Package) -> Dependency | None:
@@ -71,7 +76,7 @@ def version_gap(asker: Sequence[str], wanted: str, there: Package, origins: Orig
         f"{wish}, but {arrows(chain)} is there with version {there.version}",
         missing=None,
         chain=(*asker, there.name),
-        hint=f"remove one of them: -{there.name} in the packages",
+        hint=f"leave one of them out: {_out(there)}",
         facts=(wish, f"{arrows(chain)} goes in with version {there.version}"),
         asked=_asked(origins, asker, chain),
     )

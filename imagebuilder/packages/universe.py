@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from imagebuilder.model.package import Dependency, Package
@@ -78,6 +78,11 @@ class Universe:
             if len(versions) > 1:
                 self._named[name] = distinct(versions)
         self.several = any(len(versions) > 1 for versions in self._named.values())
+
+    @property
+    def names(self) -> Collection[str]:
+        """All names that packages have or provide."""
+        return self._providers.keys()
 
     def named(self, name: str) -> Sequence[Package]:
         """The packages of that name, in the order of reading."""

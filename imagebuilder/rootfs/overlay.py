@@ -108,9 +108,13 @@ def _with_links(overlay: Overlay, folder: Path, source: FileTree) -> FileTree:
 def _check_modes(
     overlay: Overlay, folder: Path, rendered: Mapping[str, Entry], secrets: Collection[str]
 ) -> None:
+    for key, paths in (("replaces", overlay.replaces), ("modes", overlay.modes)):
+        for path in paths:
+            if path not in rendered:
+                raise OverlayError(
+                    f"{folder}/overlay.toml: {key} names {path}, which the overlay does not bring"
+                )
     for path in overlay.modes:
-        if path not in rendered:
-            raise OverlayError(f"{folder}/overlay.toml: modes names {path}, which the overlay does not bring")
         if path in secrets and open_to_all(rendered[path].mode):
             raise OverlayError(
                 f"{folder}/overlay.toml: modes lets everybody on the device read a secret: {path}",

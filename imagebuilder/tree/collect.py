@@ -353,13 +353,15 @@ def check_images(
     *,
     made: Collection[str] = (),
     rootfs_partsize: int | None = None,
+    python: bool = True,
 ) -> None:
     """BuildError for a required image that is missing or larger than its partition, or than MOST_OF_DISK
     where nothing limits it. No image is read before.
 
     board: as the tree's releases know it (Board.for_profile). largest: asked only where there is an
     error, what fills the root file system, (name, bytes before compression), the largest first. made: the
-    names of all files that make left. rootfs_partsize: MiB, what the config asks for.
+    names of all files that make left. rootfs_partsize: MiB, what the config asks for;
+    python: whether it asks for a Python, which could be a smaller one.
     """
     present = {image.type for image in images}
     missing = [name for name, image in board.images.items() if image.required and name not in present]
@@ -389,10 +391,8 @@ def check_images(
         shown = ", ".join(f"{name} {human_size(size)}" for name, size in sizes)
         lines.append(f"largest in the root file system, before compression: {shown}")
     fits = report.too_big or not missing
-    raise BuildError(
-        "\n".join(lines),
-        hint="take something out, or choose a smaller Python" if fits else "see build.log for why",
-    )
+    smaller = "take something out, or choose a smaller Python" if python else "take something out"
+    raise BuildError("\n".join(lines), hint=smaller if fits else "see build.log for why")
 
 
 def _worst(board: Board, report: MakeReport) -> str:

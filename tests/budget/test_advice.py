@@ -6,10 +6,11 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.budget.advice import advise
+from imagebuilder.budget.advice import advise, moves
 from imagebuilder.budget.fit import fit, with_value
 from imagebuilder.model.package import Wish
-from tests.support.budget_making import VARIANTS, predictor, resolved, situation
+from imagebuilder.packages.hardware import HARDWARE, serving, uses
+from tests.support.budget_making import VARIANTS, index, predictor, resolved, situation
 
 CONFIG = """\
 # my router
@@ -106,15 +107,60 @@ def test_a_package_that_others_bring_back_goes_with_them() -> None:
     assert set(iptables.change.remove if iptables.change else ()) == {"iptables", "ip6tables"}
 
 
-def test_packages_that_the_config_adds_are_taken_out_of_its_list() -> None:
+def test_what_the_config_adds_is_advice_and_never_taken() -> None:
+    """A plan that is refused says what it would gain; --fit leaves it to whoever wrote it."""
     text = CONFIG.replace("full", "none") + '\n[packages]\nadd = ["python3-light", "odhcpd"]\n'
-    asked = situation("none", added=frozenset({"python3-light"}))
-    advice = next(each for each in advise(asked, resolved, predictor()) if each.kind == "drop")
-    assert advice.change is not None
-    assert advice.change.unadd == ("python3-light",)
+    asked = situation("none", added=frozenset({"python3-light", "odhcpd"}))
+    drops = {
+        each.text.split(",")[0]: each for each in advise(asked, resolved, predictor()) if each.kind == "drop"
+    }
+    change = drops["without python3-light"].change
+    assert change is not None
+    assert change.unadd == ("python3-light",)
     found = fit(asked, resolved, predictor(), text=text, file="x.toml")
+    assert (found.fits, found.text) == (False, text)
+    assert any(each.kind == "drop" and each.fits for each in found.alternatives)
+
+
+def test_no_cascade_takes_what_the_config_adds() -> None:
+    """A default that it needs stays too, and what would go with one that is taken is not what it adds."""
+    wanted = predictor(wanted_free=850 << 10)
+    asked = situation("none", added=frozenset({"ip6tables", "ppp-mod-pppoe"}))
+    found = fit(asked, resolved, wanted, text="[python]\n", file="x.toml")
+    removed = tomli.loads(found.text).get("packages", {}).get("remove", [])
+    names = {each.name for each in resolved(Wish.of(asked.wish.add, removed))}
+    assert {"ip6tables", "iptables", "ppp", "ppp-mod-pppoe"} <= names
+
+
+def test_the_driver_of_the_radio_is_missed_as_much_whatever_it_is_called() -> None:
+    names = {each.name for each in index()}
+    assert uses(index())["kmod-ath9k"] == "wifi"
+    assert {"kmod-mac80211", "kmod-cfg80211"} <= names
+    (move,) = (each for each in moves(situation("none")) if each.words == "without kmod-ath9k")
+    assert move.harm == HARDWARE["wifi"].harm
+
+
+def test_what_an_overlay_needs_of_the_hardware_stays() -> None:
+    packages = [each.package for each in resolved(situation("none").wish)]
+    kept = serving("wifi", packages)
+    assert {"kmod-ath9k", "kmod-mac80211", "wpad-mini"} <= kept
+    asked = situation("none", keep=kept)
+    for wanted_free in range(850 << 10, 1800 << 10, 100 << 10):
+        found = fit(asked, resolved, predictor(wanted_free=wanted_free), text="[python]\n", file="x.toml")
+        assert not {"kmod-ath9k", "wpad-mini"} & {name for each in found.advice for name in each.gone}
+
+
+def test_each_step_says_what_the_device_loses() -> None:
+    found = fit(situation("none"), resolved, predictor(wanted_free=1500 << 10), text="[python]\n", file="x")
     assert found.fits
-    assert tomli.loads(found.text)["packages"]["add"] == ["odhcpd"]
+    lost = {use for each in found.advice for use in each.costs}
+    assert all(each.costs for each in found.advice)
+    assert {"dial-up by PPP", "WiFi"} & lost
+    for each in found.advice:
+        assert all(use in each.text for use in each.costs), each.text
+    by_variant = fit(situation("full"), resolved, predictor(sure=True), text=CONFIG, file="x").advice[0]
+    assert by_variant.costs[0].startswith("what programs use of ")
+    assert "python3-email" in by_variant.costs[0]
 
 
 def test_sources_are_the_first_to_go() -> None:

@@ -55,6 +55,7 @@ def test_every_fault_of_a_file_comes_at_once(library: Library, add_config: AddCo
         (7, "packages.add"),
         (8, "overlay[0].name"),
         (9, "overlay[0].nam"),
+        (10, "board.linksys-wrt1200ac"),
         (11, "board.linksys-wrt1200ac.packages.ad"),
     ]
     by_key = {key: (message, hint) for _, _, key, message, hint in faults}
@@ -99,6 +100,62 @@ def test_an_unknown_parent_names_the_nearest(library: Library, add_config: AddCo
     assert faults_of(library, "child") == [
         ("child.toml", 1, "extends", "unknown config 'ruter'", "did you mean 'router'?")
     ]
+
+
+def test_a_wrong_parent_hides_no_other_fault(library: Library, add_config: AddConfig) -> None:
+    """Nor does one that is no TOML, and the right ones beside it are looked at too."""
+    add_config("broken", "x = [\n")
+    add_config("parent", "oops = 1\n")
+    add_config(
+        "child",
+        'extends = ["ruter", "broken", "parent",\n "demp"]\nboards = ["qemu-x86-46"]\n'
+        '[packages]\nadd = "one"\n[[overlay]]\nname = "bse"\n',
+    )
+    assert [(file, line, key) for file, line, key, _, _ in faults_of(library, "child")] == [
+        ("broken.toml", 2, ""),
+        ("child.toml", 1, "extends[0]"),
+        ("child.toml", 2, "extends[3]"),
+        ("child.toml", 3, "boards[0]"),
+        ("child.toml", 5, "packages.add"),
+        ("child.toml", 7, "overlay[0].name"),
+        ("parent.toml", 1, "oops"),
+    ]
+
+
+def test_differences_for_a_board_that_the_config_is_not_for(library: Library, add_config: AddConfig) -> None:
+    """They would count for nothing. A parent may know more boards than its child, and one that --board names
+    is a board of the config's."""
+    add_config("mine", 'boards = ["qemu-x86-64"]\n\n[board.glinet-gl-ar150]\nrelease = "24.10"\n')
+    ((file, line, key, message, hint),) = faults_of(library, "mine")
+    assert (file, line, key) == ("mine.toml", 3, "board.glinet-gl-ar150")
+    assert "not for the board 'glinet-gl-ar150'" in message
+    assert hint is not None
+    assert "qemu-x86-64" in hint
+    assert load_config(library, "mine", "glinet-gl-ar150").config.release == "24.10"
+    add_config("child", 'extends = "mine"\nboards = ["qemu-x86-64"]\n')
+    assert load_config(library, "child").config.boards == ("qemu-x86-64",)
+    add_config("open", '[board.glinet-gl-ar150]\nrelease = "24.10"\n')
+    assert load_config(library, "open").config.boards == ()
+
+
+def test_what_is_taken_out_and_was_never_there(library: Library, add_config: AddConfig) -> None:
+    """A feed or a recipe of a name that no file gives, and rules for such an overlay, are faults; an overlay
+    that exists is just not there."""
+    add_config("parent", '[[feed]]\nname = "office"\nurl = "feeds/office"\n')
+    add_config(
+        "child",
+        'extends = "parent"\n[[feed]]\nname = "offce"\nremove = true\n[[overlay]]\nname = "sensor"\n'
+        'remove = true\n[[filespec]]\noverlay = "senor"\nrules = ["-|/etc/x"]\n'
+        '[[python.package]]\nname = "python3-x"\nremove = true\n',
+    )
+    found = [(line, key, message) for _, line, key, message, _ in faults_of(library, "child")]
+    assert found == [
+        (3, "feed[0].name", "there is no feed 'offce' to take out"),
+        (9, "filespec[0].overlay", "the config has no overlay 'senor'"),
+        (12, "python.package[0].name", "there is no package 'python3-x' to take out"),
+    ]
+    add_config("good", 'extends = "parent"\n[[overlay]]\nname = "sensor"\nremove = true\n')
+    assert load_config(library, "good").config.overlay == ()
 
 
 def test_unknown_names_come_with_the_nearest(library: Library) -> None:

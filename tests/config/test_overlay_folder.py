@@ -79,6 +79,15 @@ def test_every_rule_of_overlays_holds(library: Library, add_config: AddConfig) -
         staged(config, loaded(library, "mine"), library.root)
 
 
+def test_rules_name_it_as_they_do_others(library: Library, add_config: AddConfig) -> None:
+    folder(library.root)
+    text = '[[overlay]]\npath = "files"\n[[filespec]]\noverlay = "files"\nrules = ["-|/etc/rc.button"]\n'
+    overlays = loaded(library, add_config("mine", text))
+    tree = staged(load_config(library, "mine").config, overlays, library.root).tree
+    assert "/etc/rc.button" not in tree
+    assert "/etc/motd.j2" in tree
+
+
 def test_a_declared_overlay_elsewhere(library: Library, add_config: AddConfig, tmp_path: Path) -> None:
     """A folder with overlay.toml is an overlay as those in overlays/ are; a path may lead through a link."""
     other = tmp_path / "office"

@@ -200,7 +200,7 @@ def test_asking_for_a_name_means_the_package_of_that_name() -> None:
     packages = feed("dnsmasq 1", "dnsmasq-full 1; Provides: dnsmasq; Conflicts: dnsmasq")
     error = failing(["dnsmasq-full", "dnsmasq"], packages)
     assert error.message == "dnsmasq-full and dnsmasq cannot be in one image"
-    assert error.hint == "remove one of them: -dnsmasq in the packages"
+    assert error.hint == 'leave one of them out: packages.remove = ["dnsmasq"]'
     assert error.facts == ("dnsmasq", "dnsmasq-full, which conflicts with dnsmasq")
     made = package_list({"dnsmasq": "t"}, Wish.of(["dnsmasq-full"], ["dnsmasq"]))
     assert names(resolve(made, packages)) == ["dnsmasq-full"]

@@ -67,6 +67,8 @@ def test_templates_and_modes(folder: Path) -> None:
     assert tree["/etc/link"].target == "run"
     with pytest.raises(OverlayError, match="modes names /etc/nothing"):
         overlay_tree(Overlay(name="test", modes={"/etc/nothing": "0600"}), folder, {"name": "", "many": []})
+    with pytest.raises(OverlayError, match="replaces names /etc/nothing"):
+        overlay_tree(Overlay(name="test", replaces=("/etc/nothing",)), folder, {"name": "", "many": []})
 
 
 @pytest.mark.parametrize(

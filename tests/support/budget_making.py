@@ -12,6 +12,7 @@ from imagebuilder.config.board import Board
 from imagebuilder.config.library import Library
 from imagebuilder.model.budget import Amount, FlashBudget
 from imagebuilder.model.package import Dependency, Package, Selected, Wish
+from imagebuilder.packages.hardware import uses
 from imagebuilder.packages.opkg.resolve import resolve
 from imagebuilder.packages.package_list import package_list
 from imagebuilder.tree.measure import ProfileImages, SquashfsOptions
@@ -87,4 +88,12 @@ def situation(variant: str, **more: object) -> Situation:
     added = more.pop("added", frozenset())
     wish = Wish.of((*VARIANTS[variant], *sorted(added)), more.pop("removed", ()))  # type: ignore[call-overload, arg-type]
     wanted = package_list(dict.fromkeys(DEFAULTS, ""), wish)
-    return Situation(wanted, variant=variant, variants=VARIANTS, added=added, **more)  # type: ignore[arg-type]
+    hardware = uses([each.package for each in resolved(wanted)])
+    return Situation(
+        wanted,
+        variant=variant,
+        variants=VARIANTS,
+        added=added,  # type: ignore[arg-type]
+        hardware=hardware,
+        **more,  # type: ignore[arg-type]
+    )

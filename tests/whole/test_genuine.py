@@ -134,7 +134,7 @@ def test_packages_that_are_nowhere_are_named(
     genuine_tree: Path, project: Path, add_config: AddConfig, tmp_path: Path
 ) -> None:
     for name, words in (
-        ("nosuchpkg", ["no feed has nosuchpkg", "packages.add in "]),
+        ("nosuchpkg", ["no feed has 'nosuchpkg'", "mine.toml:3: packages.add[0]"]),
         ("tcpdump-mini", ["package 'libpcap' is missing", "-> tcpdump-mini needs it", "packages.add in "]),
     ):
         add_config("mine", f'extends = "router"\n[packages]\nadd = ["{name}"]\n')
@@ -181,7 +181,7 @@ def test_a_python_that_does_not_fit_is_refused_with_advice_that_helps(
     assert excess is not None, refused.stderr
     assert 4_500_000 < int(excess[1]) < 6_000_000
     assert 'python.variant = "base" in place of "full": ' in refused.stderr
-    fitted = subprocess.run([*argv, "--fit"], check=False, capture_output=True, text=True)
+    fitted = subprocess.run([*argv, "--fit", "--yes"], check=False, capture_output=True, text=True)
     assert fitted.returncode == 0, fitted.stderr
     (plan,) = json.loads(fitted.stdout)
     assert plan["budgets"]["flash"]["verdict"] == "fits"
@@ -189,7 +189,7 @@ def test_a_python_that_does_not_fit_is_refused_with_advice_that_helps(
     assert '-variant = "full"' in fitted.stderr
     after = (project / "configs/full.toml").read_text()
     assert after != before
-    again = subprocess.run([*argv, "--fit"], check=False, capture_output=True, text=True)
+    again = subprocess.run([*argv, "--fit", "--yes"], check=False, capture_output=True, text=True)
     assert (project / "configs/full.toml").read_text() == after
     assert again.returncode == 0
 

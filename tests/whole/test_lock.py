@@ -275,7 +275,7 @@ def test_the_order_of_overlays_counts_as_far_as_it_shows(asked: Request, add_con
     other = asked.library.root / "overlays/other"
     (other / "files/etc/deep").mkdir(parents=True)
     (other / "files/etc/deep/a").write_text("a\n")
-    (other / "overlay.toml").write_text('replaces = ["/etc/motd"]\n')
+    (other / "overlay.toml").write_text("")
     both = CONFIG + '[[overlay]]\nname = "other"\n'
     add_config("mine", both)
     locked(asked)
@@ -284,10 +284,12 @@ def test_the_order_of_overlays_counts_as_far_as_it_shows(asked: Request, add_con
     add_config("mine", swapped)
     assert compare_lock(asked, Log()) == ()
     (other / "files/etc/motd").write_text("of the other\n")
+    (other / "overlay.toml").write_text('replaces = ["/etc/motd"]\n')
     add_config("mine", both)
     assert compare_lock(asked, Log()) == ("overlay 'other': /etc/motd changed",)
     add_config("mine", CONFIG)
     (other / "files/etc/motd").unlink()
+    (other / "overlay.toml").write_text("")
     assert compare_lock(asked, Log()) == ("overlay 'other' is gone",)
 
 

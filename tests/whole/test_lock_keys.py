@@ -95,7 +95,7 @@ CONFIG: Document = {
     "services": {"disabled": ["cron"]},
     "overlay": [{"name": "motd", "variables": {"word": "hello"}}, {"name": "late"}],
     "filespec": [{"package": "busybox", "rules": ["-|/x"]}, {"overlay": "late", "rules": ["-|/etc/late"]}],
-    "image": {"extra_name": "office", "rootfs_partsize": 32},
+    "image": {"extra_name": "office", "rootfs_partsize": 4},
     "budget": {"flash_free": 0},
 }
 PARENT: Document = {
@@ -219,9 +219,11 @@ SAMPLES: Mapping[str, Any] = {
     "config python.package.conffiles": ["/etc/own/a"],
     "config packages": {"add": ["office-tool"], "remove": []},
     "config packages.add": ["office-tool", "tcpdump-mini"],
-    "config services": {"disabled": ["cron", "other"]},
+    "config packages.remove": ["rssileds", "ppp"],
+    "config services": {"disabled": ["cron", "log"]},
+    "config services.disabled": ["cron", "log"],
     "config services.enabled": ["telnet"],
-    "config overlay": lambda document: with_value(document, ("overlay",), document["overlay"][:1]),
+    "config overlay": _more("overlay", {"name": "plain"}),
     "config overlay.name": lambda document: with_value(document, ("overlay", 0), {"name": "plain"}),
     "config overlay.path": lambda document: with_value(
         document, ("overlay", 0), {"name": "motd", "path": "overlays/plain"}
@@ -232,7 +234,7 @@ SAMPLES: Mapping[str, Any] = {
     "config filespec.package": "dropbear",
     "config filespec.overlay": _more("filespec", {"overlay": "motd", "rules": ["-|/etc/motd.plain"]}),
     "config filespec.rules": ["-|/y"],
-    "config image": {"extra_name": "other", "rootfs_partsize": 32},
+    "config image": {"extra_name": "other", "rootfs_partsize": 4},
     "config budget": {"flash_free": "64K"},
     "board flash": "16M",
     "board layout": {"firmware": "3M"},
@@ -253,6 +255,7 @@ SAMPLES: Mapping[str, Any] = {
     "overlay packages": ["dropbear", "tcpdump-mini"],
     "overlay modes": {"/etc/folder": "0700"},
     "overlay ignore": ["motd.plain"],
+    "overlay replaces": ["/etc/motd"],
     "overlay variables": {"text": {"default": "y"}, "word": {}},
     "overlay variables.default": "y",
     "overlay variables.secret": lambda document: with_value(document, ("variables", "word", "secret"), True),
@@ -340,6 +343,7 @@ NEITHER: Mapping[str, str] = {
     "board emulation.twin": TRIED,
     "overlay name": "what it brings lies in the image, and not what it is called",
     "overlay description": WORDS,
+    "overlay hardware": "what --fit leaves alone, and a warning",
     "overlay conflicts": "which overlays are refused beside it",
     "overlay replaces": "which of two files wins shows in the file",
     "overlay variables.type": "which values are refused",
@@ -422,6 +426,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def make_project(root: Path) -> None:
     make_small_tree(root / "tree")
+    with (root / "tree/.config").open("a") as settings:
+        settings.write("CONFIG_TARGET_ROOTFS_PARTSIZE=104\n")
     packages = root / "tree/packages"
     two = FileTree({"/x": file_of(b"x"), "/y": file_of(b"y")})
     for name in ("busybox", "dropbear"):

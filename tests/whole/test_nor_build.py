@@ -4,6 +4,7 @@ advice that helps, and `--fit` changes the config to one whose image fits."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from imagebuilder.budget.budget import BudgetError
 from imagebuilder.build import build_image
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import UserError
-from imagebuilder.log import Log
+from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.budget import FlashBudget
 from imagebuilder.tree.collect import BuildError
 from tests.support import nor_tree
@@ -121,7 +122,8 @@ def test_an_image_that_cannot_fit_is_refused_before_make_with_numbers_and_advice
     assert lines[1] == "what would help:"
     assert lines[2].strip().startswith('python.variant = "light" in place of "full"')
     assert error.value.hint == (
-        f"`owrt-python plan mine --board {BOARD} --fit` makes the least change that fits"
+        f"`owrt-python plan mine --board {BOARD} --fit` looks for the least change that fits,"
+        " and asks before it writes"
     )
     assert not list(tmp_path.glob(f"out/mine/{BOARD}*log"))  # make was not called
 
@@ -205,6 +207,21 @@ def test_nothing_fits_where_all_that_is_left_is_needed(ask: Ask) -> None:
     _, found = fit_config(asked, Log())
     assert not found.fits
     assert found.diff == ""
+
+
+@pytest.mark.parametrize(("variant", "hinted"), [("none", False), ("base", True)])
+def test_another_interpreter_is_advice_where_there_is_one(
+    ask: Ask, project: Path, tree: Path, variant: str, hinted: bool
+) -> None:
+    asked = ask(f"[budget]\nflash_free = {FIRMWARE}\n", variant=variant)
+    argv = ["plan", "mine", "--imagebuilder", tree, "--project", project, "--cache", asked.cache, "--fit"]
+    words = [sys.executable, "-m", "imagebuilder", *map(str, argv)]
+    ended = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert (
+        "no change that leaves mine what its config, overlays and apps ask for makes it fit" in ended.stderr
+    )
+    assert ("--fit-any may also" in ended.stderr) is hinted
 
 
 def test_what_the_prediction_lets_through_is_measured_after_make(ask: Ask, tmp_path: Path) -> None:
@@ -291,8 +308,84 @@ def test_the_command_changes_the_file_and_says_so(ask: Ask, project: Path, tree:
 
     refused = call()
     assert (refused.returncode, "is too big by" in refused.stderr) == (2, True)
-    fitted = call("--fit")
+    before = (project / "configs/mine.toml").read_text()
+    unasked = call("--fit")
+    assert unasked.returncode == 2
+    assert "mine.toml is not changed: nobody is there to be asked\nhint: --yes changes it" in unasked.stderr
+    assert '-variant = "full"\n+variant = "light"' in unasked.stdout
+    assert "the device loses: what programs use of python3" in unasked.stdout
+    document = json.loads(call("--fit", "--json").stdout)
+    assert document["hint"] == "--yes changes it without asking"
+    assert '+variant = "light"' in document["found"]["diff"]
+    assert document["found"]["steps"][0]["costs"]
+    assert (project / "configs/mine.toml").read_text() == before
+    assert "--yes says that --fit may write" in call("--yes").stderr
+    fitted = call("--fit", "--yes")
     assert fitted.returncode == 0, fitted.stderr
     assert '-variant = "full"\n+variant = "light"' in fitted.stdout
     assert tomli.loads((project / "configs/mine.toml").read_text())["python"]["variant"] == "light"
     assert call().returncode == 0
+
+
+def test_room_that_nobody_can_tell_of_is_told(ask: Ask, project: Path) -> None:
+    path = project / f"boards/{BOARD}.toml"
+    path.write_text(path.read_text().replace('"64M"', '"unknown"').replace(f"firmware = {FIRMWARE}\n", ""))
+    told: list[str] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Warned):
+            told.append(event.text)
+
+    plan_and_budgets(ask('[budget]\nflash_free = "1K"\nram_free = "1M"\n'), Log().also(watch))
+    assert told == [
+        f"budget.flash_free is not checked: what stays free of the flash of {BOARD} is not known",
+        f"budget.ram_free is not checked: what stays free of the RAM of {BOARD} is not known",
+    ]
+
+
+@pytest.mark.parametrize("answer", ["y", "", "no"])
+def test_somebody_at_a_terminal_is_asked(ask: Ask, project: Path, tree: Path, answer: str) -> None:
+    code, variant = (0, "light") if answer == "y" else (2, "full")
+    asked = ask(variant="full")
+    argv = [sys.executable, "-m", "imagebuilder", "plan", "mine", "--board", BOARD, "--fit", "--quiet"]
+    argv += ["--imagebuilder", tree, "--project", project, "--cache", asked.cache]  # type: ignore[list-item]
+    ours, theirs = os.openpty()
+    os.write(ours, f"{answer}\n".encode())
+    ended = subprocess.run(
+        [*map(str, argv)], cwd=PROJECT, stdin=theirs, capture_output=True, text=True, check=False
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert ended.returncode == code, ended.stderr
+    assert f"change {project / 'configs/mine.toml'} so? [y/N]" in ended.stderr
+    assert ("mine.toml is not changed" in ended.stderr) is (code == 2)
+    assert tomli.loads((project / "configs/mine.toml").read_text())["python"]["variant"] == variant
+
+
+def test_fit_takes_nothing_that_somebody_asked_for(ask: Ask, tree: Path) -> None:
+    """Neither the radio's driver, which the overlay's work needs, nor a package that the config adds; a plan
+    without such a driver is told of."""
+    more = [
+        nor_tree.Content("kmod-cfg80211", 1, "kernel", "kernel"),
+        nor_tree.Content("kmod-wifi", 2, "kernel", "kernel, kmod-cfg80211"),
+        nor_tree.Content("filler", 2, "base"),
+    ]
+    nor_tree.add_packages(tree, more)
+    free = flash_of(ask()).free or 0
+    wifi = '[packages]\nadd = ["filler"]\n[[overlay]]\nname = "wifi-client"\n'
+    wifi += 'variables = { ssid = "x", key = "" }\n'
+    room = f"[budget]\nflash_free = {free}\n"
+    assert fit_config(ask(f'[packages]\nadd = ["filler"]\n{room}'), Log())[1].fits
+    for wanted in range(free - 2 * BLOCK, free + 4 * BLOCK, BLOCK):
+        _, found = fit_config(ask(f"{wifi}[budget]\nflash_free = {max(wanted, 1)}\n"), Log())
+        gone = {name for each in found.advice for name in each.gone}
+        assert not {"kmod-wifi", "kmod-cfg80211", "filler"} & gone
+    told: list[str] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Warned):
+            told.append(event.text)
+
+    without = wifi.replace("[[overlay]]", 'remove = ["kmod-wifi"]\n[[overlay]]')
+    plan_and_budgets(ask(without), Log().also(watch))
+    assert told == ["the overlay 'wifi-client' needs WiFi, and nothing in this image drives it"]

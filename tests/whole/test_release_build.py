@@ -7,7 +7,6 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -90,18 +89,3 @@ def test_a_plan_for_another_release(
     assert plan_image(other, Log()).tree.version == "23.05.5"
     with pytest.raises(UserError, match="there is no ImageBuilder"):
         plan_image(replace(other, release=None), Log())
-
-
-@pytest.mark.parametrize(
-    ("change", "release", "words"),
-    [
-        ({}, "23.5", "'23.5' is no release"),
-        ({"imagebuilder": "tree"}, "23.05.5", "name two trees"),
-        ({"locked": True}, "23.05.5", "--locked names a release already"),
-    ],
-)
-def test_another_release_that_makes_no_sense(
-    asking: Callable[..., Request], change: dict[str, Any], release: str, words: str
-) -> None:
-    with pytest.raises(UserError, match=words):
-        replace(asking(), **change).for_release(release)

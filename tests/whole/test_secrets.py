@@ -86,7 +86,7 @@ def test_a_secret_is_in_what_make_is_given_and_nowhere_else(
     assert files_with_value(tmp_path / "cache") == []
     result = json.loads((place / "result.json").read_text())
     assert result["secrets"] == ["wifi-client.key"]
-    assert result["warnings"] == []
+    assert result["warnings"] == ["the overlay 'wifi-client' needs WiFi, and nothing in this image drives it"]
 
 
 def test_a_failed_build_keeps_no_secret(

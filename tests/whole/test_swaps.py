@@ -85,7 +85,7 @@ def test_a_default_in_conflict_makes_room(request_for: Callable[[str], Request],
             "done": True,
         }
     ]
-    locked = {each.name for each in lock_image(request, Log()).packages}
+    locked = {each.name for each in lock_image(request, Log()).parts.package}
     assert {"busybox", "busybox-selinux"} & locked == {"busybox-selinux"}
     _, result = build_image(request, Log())
     assert "busybox-selinux" in [each.name for each in result.packages]

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
+from imagebuilder.called import typed
 from imagebuilder.errors import UserError
 from imagebuilder.host.limits import Watch
 from imagebuilder.host.run import clean_environment, run
@@ -135,7 +136,7 @@ def parse_facts(text: str) -> dict[str, ModuleFacts]:
     if not ended:
         raise ShakeError(
             "the Python that reads bytecode stopped before its end",
-            hint="is one of the packages damaged? Build again with --refresh",
+            hint=f"is one of the packages damaged? Fetch it again: {typed('clean --fetched')}",
         )
     close()
     return found
