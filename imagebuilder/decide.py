@@ -39,7 +39,7 @@ from imagebuilder.packages.lock import check_same, differences, lock_entry, lock
 from imagebuilder.packages.managers import manager_of
 from imagebuilder.packages.resolution import PlanError
 from imagebuilder.packages.supply import Job, Offers, Supply
-from imagebuilder.rootfs.overlay import FILES, check_processor, libraries_in
+from imagebuilder.rootfs.overlay import check_processor, libraries_in
 from imagebuilder.rootfs.tree import EMPTY, FileTree
 from imagebuilder.seen import told_board
 from imagebuilder.stage import locked_files
@@ -139,7 +139,7 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
     with log.step("tree"):
         source, job = _open(request, inputs, work, log, locked)
     with log.step("plan"):
-        check_processor([(each.overlay, each.folder) for each in inputs.overlays], job.tree.arch)
+        check_processor([(each.use.name, each.root) for each in inputs.overlays], job.tree.arch)
         known, profile = told_board(inputs.board, choose_profile(inputs.board, job.tree), job.tree)
         check_partsize(inputs.loaded, inputs.board, job.tree, log)
         supply = _supply(request, job)
@@ -179,8 +179,8 @@ def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
 def _laid(inputs: Inputs) -> FromOverlays:
     """What overlays say that matters to Python."""
     packages = tuple(name for each in inputs.overlays for name in each.overlay.packages)
-    folders = tuple(each.folder for each in inputs.overlays)
-    return FromOverlays(packages, libraries_in(folders), tuple(folder / FILES for folder in folders))
+    roots = tuple(each.root for each in inputs.overlays)
+    return FromOverlays(packages, libraries_in(roots), roots)
 
 
 def _names(inputs: Inputs, job: Job, supply: Supply, own: Own, profile: str) -> Names:

@@ -17,7 +17,7 @@ from imagebuilder.model.filespec import FilespecRecord, overlay_rules
 from imagebuilder.model.package import Selected
 from imagebuilder.rootfs.files import entry_digest
 from imagebuilder.rootfs.lint import Flaw, Known, lint
-from imagebuilder.rootfs.overlay import FILES, OverlayFiles, combined, overlay_tree
+from imagebuilder.rootfs.overlay import OverlayFiles, combined, overlay_tree
 from imagebuilder.rootfs.tree import Entry, FileTree
 from imagebuilder.rootfs.trim import trim
 
@@ -46,7 +46,15 @@ def staged(
 
     def laid(each: LoadedOverlay) -> OverlayFiles:
         values, secret = each.values(project, once), each.hidden().keys()
-        return overlay_tree(each.overlay, each.folder, values, secret=secret, there=there)
+        return overlay_tree(
+            each.overlay,
+            each.folder,
+            values,
+            secret=secret,
+            there=there,
+            files=each.files,
+            templates=each.declared,
+        )
 
     return _staged(config, overlays, laid)
 
@@ -100,7 +108,7 @@ def _checked(
     flaws: list[Flaw] = []
     for each in overlays:
         known = Known(
-            root=each.folder / FILES,
+            root=each.root,
             python=(int(python[1]), int(python[2])) if python else None,
             image=image,
             secrets=secrets,
@@ -116,7 +124,10 @@ def _checked(
 
 def _without_secrets(each: LoadedOverlay) -> OverlayFiles:
     hidden = {name: json.dumps(shown, sort_keys=True) for name, shown in each.hidden().items()}
-    return overlay_tree(each.overlay, each.folder, each.open_values(), hidden=hidden)
+    values = each.open_values()
+    return overlay_tree(
+        each.overlay, each.folder, values, hidden=hidden, files=each.files, templates=each.declared
+    )
 
 
 def _staged(

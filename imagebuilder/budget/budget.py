@@ -231,10 +231,10 @@ def overlay_files(overlays: Iterable[LoadedOverlay]) -> dict[str, Path]:
     """The overlays' files by their paths in the image, templates as they stand."""
     found: dict[str, Path] = {}
     for each in overlays:
-        top = each.folder / "files"
-        for item in () if real_folder(each.folder, "files") is None else walk(top, bounded=True):
+        for item in () if real_folder(each.folder, each.files) is None else walk(each.root, bounded=True):
             if item.is_file and not each.overlay.ignores(item.path):
-                found[f"/{item.path}".removesuffix(".j2")] = top / item.path
+                place = f"/{item.path}"
+                found[place.removesuffix(".j2") if each.declared else place] = each.root / item.path
     return found
 
 

@@ -15,11 +15,12 @@ from typer.core import TyperGroup
 from imagebuilder import __version__
 from imagebuilder.called import COMMAND, called, typed
 from imagebuilder.cli.boards import boards_app
+from imagebuilder.cli.bring import bring_along
 from imagebuilder.cli.completion import completion
 from imagebuilder.cli.firmware import cat, diff, extract, formats, inspect, ls, verify
 from imagebuilder.cli.guard import USER_FAULT, NotTriedError, guarded
 from imagebuilder.cli.images import build, fetch, lock, outdated, plan
-from imagebuilder.cli.init import init
+from imagebuilder.cli.init import init, new
 from imagebuilder.cli.interpreters import interpreters
 from imagebuilder.cli.options import (
     AskedServer,
@@ -63,6 +64,7 @@ app = typer.Typer(
 )
 
 for command in (
+    new,
     init,
     build,
     plan,
@@ -99,6 +101,7 @@ def _whole(
     """Builds OpenWrt firmware with the Python that fits: boards and configs in TOML, images out."""
 
 
+app.command(name="import")(bring_along)
 app.add_typer(boards_app, name="boards")
 app.add_typer(packages_app, name="packages")
 

@@ -1,33 +1,95 @@
-"""`build.py init`: a config from a few questions, each of them also an option."""
+"""`new`: a project; `init`: a config from a few questions, each of them also an option."""
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
 from imagebuilder.called import typed
 from imagebuilder.cli.guard import guarded
-from imagebuilder.cli.options import NewBoard, Root, Told, open_library
+from imagebuilder.cli.options import ConfigsBoard, NewBoard, Root, Shown, Told, open_library
+from imagebuilder.cli.terminal import harmless
+
+if TYPE_CHECKING:
+    from imagebuilder.config.library import Library
+    from imagebuilder.errors import UserError
 
 VARIANTS = ("none", "micropython", "base", "light", "full")  # of all, those that a new config may want
 Wifi = Literal["none", "client", "ap"]
 
 
-def _ask(question: str, given: str | None, default: str, choices: tuple[str, ...] = ()) -> str:
-    """The option's value, or on a terminal the answer, or the default."""
-    if given is not None:
-        return given
-    if not sys.stdin.isatty():
-        return default
+Check = Callable[[str], object]  # raises UserError for an answer that is none
+
+
+def _ask(
+    question: str, given: str | None, default: str, check: Check, *, choices: tuple[str, ...] = ()
+) -> str:
+    """The option's value, or on a terminal the answer, or the default. On a terminal what is no answer is
+    told, and asked for again; UserError elsewhere."""
+    from imagebuilder.errors import UserError
+
+    if given is not None or not sys.stdin.isatty():
+        answer = default if given is None else given
+        check(answer)
+        return answer
     shown = f"{question} ({', '.join(choices)})" if choices else question
     while True:
         answer = str(typer.prompt(shown, default=default, show_default=bool(default))).strip()
-        if not choices or answer in choices:
+        try:
+            check(answer)
+        except UserError as error:
+            _tell(error)
+        else:
             return answer
-        print(f"one of: {', '.join(choices)}", file=sys.stderr)
+
+
+def _tell(error: UserError) -> None:
+    hint = f" ({error.hint})" if error.hint else ""
+    print(harmless(f"{error.message}{hint}"), file=sys.stderr)
+
+
+def _one_of(choices: tuple[str, ...]) -> Check:
+    from imagebuilder.config.faults import nearest
+    from imagebuilder.errors import UserError
+
+    def check(answer: str) -> None:
+        if answer not in choices:
+            raise UserError(
+                f"'{answer}' is no answer; one of: {', '.join(choices)}", hint=nearest(answer, choices)
+            )
+
+    return check
+
+
+def _ask_key(library: Library, overlay: str) -> str:
+    """The network's key, asked for on a terminal where there is none yet, and written into secrets.toml; a
+    line on it. SecretError for one that is there already and cannot be used."""
+    from imagebuilder.config.init import WIFI_SECRET, check_answer, has_secret, keep_secret
+    from imagebuilder.errors import UserError
+
+    if has_secret(library, overlay, "key"):
+        return f"the network's key: the secret {WIFI_SECRET}, which is there already"
+    while sys.stdin.isatty():
+        key = str(
+            typer.prompt(
+                "Network key (is not shown; empty: later)", default="", hide_input=True, show_default=False
+            )
+        )
+        if not key:
+            break
+        try:
+            check_answer(library, overlay, "key", key)
+        except UserError as error:
+            _tell(error)
+        else:
+            return f"wrote {keep_secret(library, key)}: keep it out of git"
+    return f"the network's key: set the environment variable {WIFI_SECRET}, or write it into secrets.toml"
 
 
 @guarded
@@ -46,40 +108,72 @@ def init(
     project: Root = None,
 ) -> None:
     """Ask a few questions and write a config. Without a terminal, what no option says keeps its default."""
-    from imagebuilder.config.faults import nearest
-    from imagebuilder.config.init import WIFI_SECRET, Answers, read_public_key, write_config
+    from imagebuilder.config.init import Answers, check_answer, check_new, read_public_key, write_config
     from imagebuilder.errors import UserError
     from imagebuilder.host.fs import expand_home
 
     library = open_library(project, quiet=told.quiet, verbose=told.verbose)
+    check_new(library, name)
     if board is None and not sys.stdin.isatty():
         raise UserError("which board?", hint=f"--board; {typed('boards')} lists them")
-    board = _ask("Board", board, "qemu-x86-64", tuple(library.board_names()))
-    library.board(board)
-    python = _ask("Python", python, "light", VARIANTS)
-    hostname = _ask("Host name", hostname, "OpenWrt")
-    chosen = _ask("Wi-Fi", wifi, "none", get_args(Wifi))
-    if chosen not in get_args(Wifi) or python not in VARIANTS:
-        wrong, known = (chosen, get_args(Wifi)) if chosen not in get_args(Wifi) else (python, VARIANTS)
-        raise UserError(f"'{wrong}' is no answer", hint=nearest(wrong, known))
-    ssid = _ask("Network name (SSID)", ssid, "") if chosen != "none" else ""
+
+    def read_key(file: str) -> str:
+        key = read_public_key(Path(file)) if file else ""
+        if key:
+            check_answer(library, "ssh-keys", "keys", [key])
+        return key
+
+    board = _ask("Board", board, "qemu-x86-64", library.board)
+    python = _ask("Python", python, "light", _one_of(VARIANTS), choices=VARIANTS)
+    hostname = _ask("Host name", hostname, "OpenWrt", partial(check_answer, library, "base", "hostname"))
+    chosen = _ask("Wi-Fi", wifi, "none", _one_of(get_args(Wifi)), choices=get_args(Wifi))
+    said = ""
+    if chosen != "none":
+        overlay = f"wifi-{chosen}"
+        ssid = _ask("Network name (SSID)", ssid, "", partial(check_answer, library, overlay, "ssid"))
+        said = _ask_key(library, overlay)
     usual = Path("~/.ssh/id_ed25519.pub")
-    key_file = _ask(
-        "ssh public key file (empty: none)", ssh_key, str(usual) if expand_home(usual).is_file() else ""
-    )
+    known = str(usual) if expand_home(usual).is_file() else ""
+    key_file = _ask("ssh public key file (empty: none)", ssh_key, known, read_key)
     answers = Answers(
         board=board,
         python=python,
         hostname=hostname,
         wifi=chosen,  # type: ignore[arg-type]  # checked above
-        ssid=ssid,
-        ssh_key=read_public_key(Path(key_file)) if key_file else "",
+        ssid=ssid or "",
+        ssh_key=read_key(key_file),
     )
     path = write_config(library, name, answers)
     print(f"wrote {path}")
-    if chosen != "none":
-        print(f"the network's key: set the environment variable {WIFI_SECRET}, or write it into secrets.toml")
+    if said:
+        print(said)
     if told.quiet:
         return
     given = "" if library.board(board).profiles_for("embedded") else " --imagebuilder PATH"
     print(f"next: {typed(f'build {name}{given}')}")
+
+
+@guarded
+def new(
+    shown: Shown,
+    folder: Annotated[Path, typer.Argument(help="The project's folder; what lies in it stays.")],
+    board: ConfigsBoard = "qemu-x86-64",
+) -> None:
+    """Make a project: firmware.toml, a config, an app, .gitignore, a nightly workflow."""
+    from imagebuilder.cli import show
+    from imagebuilder.config.new_project import CONFIG, new_project
+
+    made = new_project(folder, board)
+    if shown.as_json:
+        show.as_json(made)
+        return
+    for name in made.written:
+        print(f"wrote {made.folder / name}")
+    for name in made.kept:
+        print(f"left as it is: {made.folder / name}")
+    if made.ignore:
+        print(f"add to .gitignore: {', '.join(made.ignore)}")
+    if shown.quiet:
+        return
+    words = typed(f"plan {CONFIG}")
+    print(f"next: cd {shlex.quote(str(made.folder))} && {words}")

@@ -108,6 +108,9 @@ BoardsToCheck = Annotated[
 FlashedBoard = Annotated[
     str, typer.Option("--board", "-b", help="The board that it should be flashed on.", autocompletion=_boards)
 ]
+ConfigsBoard = Annotated[
+    str, typer.Option("--board", "-b", help="For which board its config is.", autocompletion=_boards)
+]
 NewBoard = Annotated[
     str | None, typer.Option("--board", "-b", help="For which board.", autocompletion=_boards)
 ]

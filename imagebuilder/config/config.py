@@ -5,7 +5,7 @@ Later files win, and lists are added to and taken from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from imagebuilder.config.faults import nearest, validate
 from imagebuilder.config.library import Library
-from imagebuilder.config.model_config import Config, ConfigFile, OverlayUse
-from imagebuilder.config.overlay import load_overlay, load_overlays
+from imagebuilder.config.model_config import Config, ConfigFile, OverlayUse, overlay_name
+from imagebuilder.config.overlay import OverlayError, load_overlays, load_use
 from imagebuilder.config.requirement import shown_requirement
 from imagebuilder.config.toml import KeyPath, TomlFile, dotted
 from imagebuilder.errors import Fault, FaultsError, UserError
@@ -62,7 +62,9 @@ def load_config(library: Library, name: str, board: str | None = None) -> Loaded
             validate(ConfigFile, file)
         except FaultsError as error:
             faults += error.faults
-        faults += _reference_faults(library, file)
+    folders = _folders(files)
+    for file in files:
+        faults += _reference_faults(library, file, folders)
     faults += _board_faults(files, board)
     faults += _named_nowhere(files)
     if faults:
@@ -89,8 +91,12 @@ def load_config(library: Library, name: str, board: str | None = None) -> Loaded
 
 
 def _placed(library: Library, file: TomlFile, values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a file says (already valid) with the paths of apps that come with this program as they are: such a
-    path counts from the project's folder only where the project has something there."""
+    """What a file says (already valid) with a name for each overlay that only its folder names, and with the
+    paths of apps that come with this program as they are: such a path counts from the project's folder only
+    where the project has something there."""
+    if "overlay" in values:
+        named = [{"name": overlay_name(use.get("path", "")), **use} for use in values["overlay"]]
+        values = {**values, "overlay": named}
     apps = _table(values.get("python")).get("apps")
     if not apps or not library.comes_along(file.path):
         return values
@@ -170,7 +176,7 @@ def _named_nowhere(files: Sequence[TomlFile]) -> Iterable[Fault]:
     for _, _, values in places:
         for table in _NAMED:
             given[table] |= {
-                name for use in _uses(values, table) if not use.get("remove") and (name := _name(use))
+                name for use in _uses(values, table) if not use.get("remove") and (name := _name_of(use))
             }
     for file, place, values in places:
         for table in _NAMED[1:]:  # an overlay is known by its folder
@@ -207,7 +213,27 @@ def _name(use: Mapping[str, Any], key: str = "name") -> str:
     return name if isinstance(name, str) else ""
 
 
-def _reference_faults(library: Library, file: TomlFile) -> Iterable[Fault]:
+def _overlay_uses(file: TomlFile) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
+    """The overlays that a file names, for every board and for one, each with its place in the file."""
+    for place, values in _tables(file):
+        for index, use in enumerate(_uses(values, ("overlay",))):
+            yield (*place, "overlay", index), use
+
+
+def _name_of(use: Mapping[str, Any]) -> str | None:
+    """The overlay's name, its own or its folder's; None where it is of a wrong type."""
+    path = use.get("path")
+    name = use.get("name", overlay_name(path) if isinstance(path, str) else None)
+    return name if isinstance(name, str) else None
+
+
+def _folders(files: Iterable[TomlFile]) -> dict[str, str]:
+    """The folders of overlays that a config's files give by paths, by name; what is given last."""
+    uses = [use for file in files for _, use in _overlay_uses(file)]
+    return {str(_name_of(use)): use["path"] for use in uses if isinstance(use.get("path"), str)}
+
+
+def _reference_faults(library: Library, file: TomlFile, folders: Mapping[str, str]) -> Iterable[Fault]:
     """Boards and overlays that a file names and that do not exist, and values that an overlay's variables
     cannot have. What is of a wrong type is passed over: it is a fault already."""
     boards = library.board_names()
@@ -222,27 +248,40 @@ def _reference_faults(library: Library, file: TomlFile) -> Iterable[Fault]:
             yield file.fault(key, f"board '{name}' cannot be built for: {reasons[name]}")
         elif isinstance(name, str) and name not in boards:
             yield file.fault(key, f"unknown board '{name}'", nearest(name, boards))
-    for place, values in _tables(file):
-        for index, use in enumerate(_uses(values, ("overlay",))):
-            yield from _overlay_faults(library, file, (*place, "overlay", index), use)
+    for key, values in _overlay_uses(file):
+        yield from _overlay_faults(library, file, key, values, folders)
 
 
 def _overlay_faults(
-    library: Library, file: TomlFile, key: KeyPath, values: Mapping[str, Any]
+    library: Library,
+    file: TomlFile,
+    key: KeyPath,
+    values: Mapping[str, Any],
+    folders: Mapping[str, str],
 ) -> Iterable[Fault]:
-    name, known = values.get("name"), library.overlay_names()
-    if not isinstance(name, str):
+    try:
+        use = OverlayUse.model_validate(dict(values))
+    except ValidationError:
         return
-    if name not in known:
-        yield file.fault((*key, "name"), f"unknown overlay '{name}'", nearest(name, known))
+    name, known = use.name, library.overlay_names()
+    if "name" not in values and (folders[name] != use.path or name in known):
+        message = f"this overlay and another one are both called '{name}'"
+        yield file.fault((*key, "path"), message, 'give it a name of its own: name = "NAME"')
+        return
+    if use.path is None and name in folders:
+        use = use.model_copy(update={"path": folders[name]})
+    if use.path is None and name not in known:
+        yield file.fault((*key, "name"), f"unknown overlay '{name}'", nearest(name, (*known, *folders)))
         return
     try:
-        overlay = load_overlay(library, name)[0]
-        use = OverlayUse.model_validate(dict(values))
+        overlay = load_use(library, use).overlay
     except FaultsError as error:
         yield from error.faults
         return
-    except ValidationError:
+    except OverlayError as error:
+        if "path" not in values:
+            raise
+        yield file.fault((*key, "path"), error.message, error.hint)
         return
     for variable in use.variables:
         if variable not in overlay.variables:
@@ -256,7 +295,7 @@ def _overlay_faults(
 def _missing_variables(library: Library, config: Config, files: tuple[TomlFile, ...]) -> Iterable[Fault]:
     """Variables without a default that no file gives: a fault of the last file that uses the overlay."""
     for use in config.overlay:
-        overlay = load_overlay(library, use.name)[0]
+        overlay = load_use(library, use).overlay
         for variable, problem in overlay.problems(use):
             if variable:
                 continue
@@ -264,7 +303,7 @@ def _missing_variables(library: Library, config: Config, files: tuple[TomlFile, 
                 (file, index)
                 for file in files
                 for index, each in enumerate(_list(file.values.get("overlay")))
-                if _table(each).get("name") == use.name
+                if _name_of(_table(each)) == use.name
             ]
             if uses:
                 file, index = uses[-1]
@@ -388,7 +427,8 @@ def shown_config(library: Library, config: Config) -> Config:
 def replaced_files(library: Library, loaded: LoadedConfig) -> dict[Path, Path]:
     """What of the project's a config uses in place of what comes with this program: files of configs, and
     folders of overlays."""
-    folders = [library.overlay_folder(use.name) for use in loaded.config.overlay]
+    uses = (use for use in loaded.config.overlay if use.path is None)
+    folders = [library.overlay_folder(use.name) for use in uses]
     pairs = ((path, library.replaced(path)) for path in (*(file.path for file in loaded.files), *folders))
     return {path: other for path, other in pairs if other is not None}
 

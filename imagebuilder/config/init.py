@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,11 +13,13 @@ import tomlkit
 
 from imagebuilder.config.board import Board
 from imagebuilder.config.config import load_config
-from imagebuilder.config.library import Library
+from imagebuilder.config.library import SECRETS, Library
+from imagebuilder.config.overlay import Variable, find_secret, load_overlay
+from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.files import PlainFileError, read_plain_text
 from imagebuilder.host.fs import expand_home
-from imagebuilder.host.handover import write_new
+from imagebuilder.host.handover import write_new, write_whole
 from imagebuilder.model.release import EMBEDDED
 
 MAX_KEY_BYTES = 1 << 16  # of an ssh public key; the largest has some 3 KiB
@@ -62,26 +67,69 @@ def read_public_key(path: Path) -> str:
     return line
 
 
+def check_answer(library: Library, overlay: str, variable: str, value: str | list[str]) -> None:
+    """UserError where an overlay's variable cannot have this value, which is not shown if it is a secret."""
+    declared = load_overlay(library, overlay)[0].variables.get(variable)
+    problem = declared.problem(value) if declared is not None else None
+    if problem is not None:
+        raise UserError(problem)
+
+
+def has_secret(library: Library, overlay: str, variable: str) -> bool:
+    """Whether the network's key can be had already. SecretError where what there is cannot be used."""
+    declared = load_overlay(library, overlay)[0].variables.get(variable, Variable(secret=True))
+    path = library.root / SECRETS
+    names = read_toml(path).values if os.path.lexists(path) else {}
+    if not os.environ.get(WIFI_SECRET) and WIFI_SECRET not in names:
+        return False
+    find_secret(library.root, WIFI_SECRET, declared)
+    return True
+
+
+def keep_secret(library: Library, value: str) -> Path:
+    """Write the network's key into secrets.toml, which only its owner may read if it is new; where that is.
+    FaultsError for a secrets.toml that is none; UserError where it cannot be added to."""
+    path = library.root / SECRETS
+    if not os.path.lexists(path):
+        write_new(path, tomlkit.dumps({WIFI_SECRET: value}).encode(), 0o600)
+        return path
+    text = tomlkit.dumps({WIFI_SECRET: value}) + read_toml(path).text  # before any table
+    write_whole(path, text.encode())
+    return path
+
+
+def check_new(library: Library, name: str) -> Path:
+    """Where a new config of that name would stand. UserError for what is no name, and if there is one."""
+    path = library.root / "configs" / f"{name}.toml"
+    if not re.fullmatch("[A-Za-z0-9_-]+", name):
+        raise UserError(f"'{name}' cannot be a config's name", hint="letters, digits, - and _")
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists already", hint="choose another name, or remove it")
+    return path
+
+
+def new_config(library: Library, name: str, text: str, check: Callable[[], object]) -> Path:
+    """Write `configs/NAME.toml`; where it was written. check: raises UserError for a config that is no good,
+    and then nothing is left. UserError as check_new()."""
+    path = check_new(library, name)
+    try:
+        write_new(path, text.encode())
+    except FileExistsError as error:
+        raise UserError(f"{path} exists already", hint="choose another name, or remove it") from error
+    try:
+        check()
+    except UserError:
+        path.unlink()
+        raise
+    return path
+
+
 def write_config(library: Library, name: str, answers: Answers) -> Path:
     """Write `configs/NAME.toml`, and load it to see that it is good; where it was written.
 
     UserError if there is one already, or an answer is no good (nothing is left then).
     """
-    path = library.root / "configs" / f"{name}.toml"
-    if not name.replace("-", "a").replace("_", "a").isalnum():
-        raise UserError(f"'{name}' cannot be a config's name", hint="letters, digits, - and _")
-    exists = UserError(f"{path} exists already", hint="choose another name, or remove it")
-    if path.exists():
-        raise exists
     values = config_values(answers, library.board(answers.board))
     schema = "#:schema ../schemas/config.schema.json\n\n" if library.has_schema("config") else ""
-    try:
-        write_new(path, (schema + tomlkit.dumps(values)).encode())
-    except FileExistsError as error:
-        raise exists from error
-    try:
-        load_config(library, name, answers.board)
-    except UserError:
-        path.unlink()
-        raise
-    return path
+    text = schema + tomlkit.dumps(values)
+    return new_config(library, name, text, lambda: load_config(library, name, answers.board))

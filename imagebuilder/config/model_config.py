@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from imagebuilder.config.app import AppUse, Optimize, PythonPackageUse, RequirementUse
 from imagebuilder.model.base import Many, Model, PackageName, ServiceName, VariableName, Word
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Variant = Literal[
     "none", "micropython", "base", "light", "full", "auto", "python2-base", "python2-light", "python2-full"
 ]
+_NO_WORD = re.compile(r"[^A-Za-z0-9._+-]")
 ModulePattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.*?]+$")]
 MOST_PARTSIZE = 1 << 20  # MiB
 VariableValue = str | int | float | bool | list[str]
@@ -165,10 +167,28 @@ class Services(Model):
     )
 
 
+def overlay_name(path: str) -> str:
+    """The name of an overlay that is given by its folder alone: `router-files` of `../router/files/`; the
+    empty text where nothing of the path can be in a name."""
+    parts = [part for part in path.split("/") if part not in ("", ".", "..", "~")]
+    return _NO_WORD.sub("-", "-".join(parts)).lstrip("._+-")
+
+
 class OverlayUse(Model):
     """An overlay, and the values of its variables."""
 
-    name: Word = Field(description="The overlay's name, that of its folder in `overlays/`: `wifi-client`.")
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.pop("required", None))
+
+    name: Word = Field(
+        description="The overlay's name, that of its folder in `overlays/`: `wifi-client`. Left out: `path`"
+        " names the overlay, and what is before its last `/` becomes part of its name: `router-files`.",
+    )
+    path: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="The overlay's folder, its path counted from the project's folder: `files`. What lies in"
+        " it is laid over the root file system as it is, as ImageBuilder's FILES is; if it holds an"
+        " overlay.toml, it is laid out as the folders in `overlays/` are. Left out: `overlays/NAME`.",
+    )
     variables: dict[VariableName, Secret | VariableValue] = Field(
         default_factory=dict,
         description='Values of the variables that the overlay declares: `{ ssid = "office", key = { secret ='
@@ -179,6 +199,16 @@ class OverlayUse(Model):
         default=False,
         description="Whether this takes out an overlay that an extended config put in. Left out: false.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        """A use that names a folder alone has that folder's name."""
+        if not isinstance(values, dict) or "name" in values:
+            return values
+        path = values.get("path")
+        name = overlay_name(path) if isinstance(path, str) else ""
+        return {**values, "name": name} if name else values
 
 
 class ImageOptions(Model):

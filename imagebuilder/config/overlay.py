@@ -27,6 +27,8 @@ from imagebuilder.host.walk import walk
 from imagebuilder.log import Log
 from imagebuilder.model.base import Many, Mode, Model, PackageName, TargetPath, VariableName, Word
 
+DECLARATION = "overlay.toml"
+FILES = "files"
 MAX_OVERLAY_BYTES = 2 << 30
 MAX_TEXT = 65536  # characters; a shell and a terminal cope with that
 
@@ -91,6 +93,12 @@ class Variable(Model):
         ' "[0-9]{1,3}". Left out: any text will do.',
     )
 
+    max_bytes: Annotated[int, Field(gt=0)] | None = Field(
+        default=None,
+        description="How long a text, or each text of a list, may be at most, in bytes of UTF-8: `32` for the"
+        " name of a wireless network. Left out: 65,536 characters.",
+    )
+
     def problem(self, value: VariableValue) -> str | None:
         """What is wrong with a value, in words that do not hold it if it is secret; None if nothing is."""
         wanted = _TYPES[self.type]
@@ -102,6 +110,8 @@ class Variable(Model):
                 continue
             if _CONTROL.search(text) or len(text) > MAX_TEXT:
                 return f"{shown[:80]} holds a control character or more than {MAX_TEXT} characters"
+            if self.max_bytes is not None and len(text.encode("utf-8", "replace")) > self.max_bytes:
+                return f"{shown[:80]} has more than {self.max_bytes} bytes"
             if self.pattern is not None and not re.fullmatch(self.pattern, text):
                 about = f": {self.description}" if self.description else ""
                 return f"{shown[:200]} does not match {self.pattern}{about}"
@@ -191,11 +201,19 @@ class Overlay(Model):
 
 @dataclass(frozen=True)
 class LoadedOverlay:
-    """An overlay as one config uses it."""
+    """An overlay as one config uses it. files: the name of the folder in its folder whose content is laid.
+    declared: whether overlay.toml declares it; else its files are laid as they are: none is a template."""
 
     overlay: Overlay
     folder: Path
     use: OverlayUse
+    files: str = FILES
+    declared: bool = True
+
+    @property
+    def root(self) -> Path:
+        """The folder whose content is laid over the root file system."""
+        return self.folder / self.files
 
     def values(self, project: Path, once: Once | None = None) -> dict[str, VariableValue]:
         """A value for each variable: the config's, the secret's, or the default. once: where secrets are that
@@ -266,17 +284,38 @@ def load_overlay(library: Library, name: str) -> tuple[Overlay, Path]:
     folder = library.overlay_folder(name)
     layer = library.shipped if library.comes_along(folder) else library.root
     real_folder(layer.resolve(), str(folder.relative_to(layer)))
-    _check_size(name, folder)
-    file = library.read(folder / "overlay.toml")
-    return validate(Overlay, file, {"name": name, **file.values}), folder
+    return _declared(library, name, folder), folder
 
 
-def _check_size(name: str, folder: Path) -> None:
+def _declared(library: Library, name: str, folder: Path) -> Overlay:
+    _check_size(name, folder, FILES)
+    file = library.read(folder / DECLARATION)
+    return validate(Overlay, file, {"name": name, **file.values})
+
+
+def load_use(library: Library, use: OverlayUse) -> LoadedOverlay:
+    """The overlay that a config uses, by its name or by its folder, which may be a link: it is the config's
+    own word. Raises as load_overlay() does; OverlayError for a path that is no folder."""
+    if use.path is None:
+        return LoadedOverlay(*load_overlay(library, use.name), use)
+    folder = library.path(use.path)
+    if not os.path.isdir(folder):  # noqa: PTH112 - raises nothing
+        raise OverlayError(f"{folder} is no folder", hint="path names a folder, counted from the project's")
+    folder = Path(os.path.realpath(folder))
+    if os.path.lexists(folder / DECLARATION):
+        return LoadedOverlay(_declared(library, use.name, folder), folder, use)
+    if folder == folder.parent:
+        raise OverlayError(f"{use.path} is this machine's own root file system", hint="name a folder in it")
+    _check_size(use.name, folder.parent, folder.name)
+    return LoadedOverlay(Overlay(name=use.name), folder.parent, use, folder.name, declared=False)
+
+
+def _check_size(name: str, folder: Path, files: str) -> None:
     """OverlayError for more bytes of files than a root file system takes: a sparse file has any number."""
-    if real_folder(folder, "files") is None:
+    if real_folder(folder, files) is None:
         return
     size = 0
-    for item in walk(folder, "files", bounded=True):
+    for item in walk(folder, files, bounded=True):
         size += item.status.st_size if item.is_file else 0
         if size > MAX_OVERLAY_BYTES:
             raise OverlayError(
@@ -288,7 +327,7 @@ def _check_size(name: str, folder: Path) -> None:
 
 def load_overlays(library: Library, config: Config) -> tuple[LoadedOverlay, ...]:
     """All overlays of a config, in their order. Raises as load_overlay() does."""
-    return tuple(LoadedOverlay(*load_overlay(library, use.name), use) for use in config.overlay)
+    return tuple(load_use(library, use) for use in config.overlay)
 
 
 class SecretError(UserError):

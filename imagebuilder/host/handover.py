@@ -264,13 +264,13 @@ def write_whole(place: Path, data: bytes, work: Path | None = None) -> None:
         new.write_bytes(data)
 
 
-def write_new(place: Path, data: bytes) -> None:
+def write_new(place: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file so that its name shows all of the data or nothing. FileExistsError where there is
     something, which stays as it is; OSError."""
     with _new_file(place, None) as new:
         with naming(place):
             new.write_bytes(data)
-        new.chmod(0o644)
+        new.chmod(mode)
         appear(new, place)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagebuilder.config.model_config import VariableValue
-from imagebuilder.config.overlay import Overlay, OverlayError
+from imagebuilder.config.overlay import FILES, Overlay, OverlayError
 from imagebuilder.host.beneath import real_folder
 from imagebuilder.host.elf import ELF_MAGIC, is_elf
 from imagebuilder.rootfs.files import content, read_tree
@@ -18,7 +18,6 @@ from imagebuilder.rootfs.tree import EMPTY, Entry, FileTree, FileTreeError, file
 if TYPE_CHECKING:
     from imagebuilder.host.processor import MachineCode
 
-FILES = "files"
 TEMPLATE_ENDING = ".j2"
 # tmpfs on the device: what an image holds there is hidden or lost (OpenWrt links /var to /tmp)
 VOLATILE = ("/var", "/tmp", "/proc", "/sys", "/dev")  # noqa: S108 - places in the image
@@ -43,6 +42,8 @@ def overlay_tree(
     secret: Collection[str] = (),
     hidden: Mapping[str, str] = NOTHING_HIDDEN,
     there: Mapping[str, int] | None = None,
+    files: str = FILES,
+    templates: bool = True,
 ) -> OverlayFiles:
     """The overlay's files with its templates rendered, in modes that do not depend on the host (modes.py).
 
@@ -50,14 +51,15 @@ def overlay_tree(
     declares; secret: the names of those whose values are secrets. hidden: what stands for secrets whose
     values are not given: a template that names one is not rendered, and the file holds what tells it from
     others, but for these values. there: kinds and modes of what packages bring, by path, as stat(2) has them.
+    files: another name of the folder with the files; templates: whether files that end in .j2 are ones.
 
     OverlayError for a template that does not render (naming file and line), a file below a folder that is
     volatile on the device, a link that leaves the root file system, and a mode for nothing, or one that lets
     all read a secret; BeneathError where `files` itself is a link, which could bring any folder of this
     machine into an image.
     """
-    root = folder / FILES
-    source = EMPTY if real_folder(folder, FILES) is None else read_tree(root)
+    root = folder / files
+    source = EMPTY if real_folder(folder, files) is None else read_tree(root)
     source = source.without(path for path in source if overlay.ignores(path))
     source = _with_links(overlay, folder, source)
     for path, entry in sorted(source.items(), key=lambda item: item[1].kind == "dir"):
@@ -68,7 +70,7 @@ def overlay_tree(
     strict = bool(source) and open_to_all(root.stat().st_mode)
     for path, entry in source.items():
         place, made = path, entry
-        if entry.kind == "file" and path.endswith(TEMPLATE_ENDING):
+        if templates and entry.kind == "file" and path.endswith(TEMPLATE_ENDING):
             place = path.removesuffix(TEMPLATE_ENDING)
             if place in source:
                 raise OverlayError(f"overlay '{overlay.name}' holds both {place} and {path}")
@@ -142,10 +144,10 @@ def _filled(
 _LIBRARIES = ("lib", "usr/lib", "lib64", "usr/lib64")  # where packages/contents.py looks for them
 
 
-def check_processor(overlays: Sequence[tuple[Overlay, Path]], arch: str) -> None:
+def check_processor(overlays: Sequence[tuple[str, Path]], arch: str) -> None:
     """OverlayError names every program, library and kernel module of overlays that is for another processor
     than packages of this architecture. An architecture whose processor is not known passes all. overlays:
-    each with its folder. BeneathError as overlay_tree()."""
+    the name of each, and the folder with its files. BeneathError as overlay_tree()."""
     if not overlays:
         return
     from imagebuilder.host.processor import is_foreign, processor_of  # noqa: PLC0415 - for overlays alone
@@ -154,13 +156,12 @@ def check_processor(overlays: Sequence[tuple[Overlay, Path]], arch: str) -> None
     if processor is None:
         return
     wrong = []
-    for overlay, folder in overlays:
-        root = folder / FILES
-        files = EMPTY if real_folder(folder, FILES) is None else read_tree(root)
+    for name, root in overlays:
+        files = EMPTY if real_folder(root.parent, root.name) is None else read_tree(root)
         for path, entry in files.items():
             code = _code(entry.source, path) if entry.source is not None else None
             if code is not None and is_foreign(path, code, processor):
-                wrong.append(f"overlay '{overlay.name}': {root}{path} is for another processor, {code}")
+                wrong.append(f"overlay '{name}': {root}{path} is for another processor, {code}")
     if wrong:
         raise OverlayError(
             "\n".join([*wrong, f"the image's processor is {processor} ({arch})"]),
@@ -168,10 +169,10 @@ def check_processor(overlays: Sequence[tuple[Overlay, Path]], arch: str) -> None
         )
 
 
-def libraries_in(folders: Iterable[Path]) -> frozenset[str]:
-    """The names of shared libraries that overlays bring. folders: of the overlays. BeneathError as
+def libraries_in(roots: Iterable[Path]) -> frozenset[str]:
+    """The names of shared libraries that overlays bring. roots: the folders with their files. BeneathError as
     overlay_tree()."""
-    places = (real_folder(folder, f"{FILES}/{place}") for folder in folders for place in _LIBRARIES)
+    places = (real_folder(root.parent, f"{root.name}/{place}") for root in roots for place in _LIBRARIES)
     files = (file for place in places if place is not None for file in place.iterdir())
     return frozenset(file.name for file in files if ".so" in file.name)
 
@@ -204,7 +205,8 @@ def combined(overlays: Sequence[tuple[Overlay, FileTree]]) -> FileTree:
             if path in owners and path not in overlay.replaces:
                 raise OverlayError(
                     f"the overlays '{owners[path]}' and '{overlay.name}' both bring {path}",
-                    hint=f'if it should win, say replaces = ["{path}"] in the later one\'s overlay.toml',
+                    hint=f"take it out of one of them, or, if the later one should win, say"
+                    f' replaces = ["{path}"] in its overlay.toml, beside its folder files/',
                 )
             owners[path] = overlay.name
         whole = whole.merged(tree)

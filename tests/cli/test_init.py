@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +16,13 @@ from pathlib import Path
 import pytest
 import tomli
 
+from imagebuilder import __version__
 from imagebuilder.config.config import load_config
-from imagebuilder.config.init import Answers, read_public_key, write_config
+from imagebuilder.config.init import Answers, has_secret, keep_secret, read_public_key, write_config
 from imagebuilder.config.library import Library
+from imagebuilder.config.new_project import new_project
+from imagebuilder.config.overlay import SecretError
+from imagebuilder.config.project import open_project
 from imagebuilder.config.schema import KINDS, schema_of
 from imagebuilder.errors import FaultsError, UserError
 
@@ -33,6 +39,18 @@ def call(project: Path, *argv: str, **environment: str) -> subprocess.CompletedP
         check=False,
         stdin=subprocess.DEVNULL,
         env={**os.environ, **environment},
+    )
+
+
+def run_in(folder: Path, *argv: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """The program, run in a folder that is a project or becomes one."""
+    return subprocess.run(
+        [sys.executable, "-m", "imagebuilder", *argv],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        input=given,
     )
 
 
@@ -100,8 +118,17 @@ def test_init_by_options(project: Path, tmp_path: Path) -> None:
         assert words in ended.stderr
 
 
-def test_init_asks_on_a_terminal(project: Path) -> None:
-    """Each question is answered when it is asked; one answer is wrong and asked for again."""
+def read_some(terminal: int, until: float) -> str:
+    """What a program writes, once it does. until: on the monotonic clock."""
+    ready, _, _ = select.select([terminal], [], [], max(0.0, until - time.monotonic()))
+    assert ready, "the program asks nothing more"
+    return os.read(terminal, 4096).decode()
+
+
+def test_init_asks_on_a_terminal(project: Path, tmp_path: Path) -> None:
+    """Each answer is checked when it is given; a wrong one is told, and asked for again."""
+    (tmp_path / "good.pub").write_text(f"{KEY}\n")
+    (tmp_path / "bad.pub").write_text("ssh-odd AAAA\n")
     ours, theirs = pty.openpty()
     program = subprocess.Popen(
         [sys.executable, "-m", "imagebuilder", "init", "asked", "--project", str(project)],
@@ -109,32 +136,187 @@ def test_init_asks_on_a_terminal(project: Path) -> None:
         stdout=theirs,
         stderr=theirs,
         env={**os.environ, "HOME": "/nonexistent", "TERM": "dumb"},
+        start_new_session=True,  # no terminal of its own: the key is read where the other answers are
     )
     os.close(theirs)
     answers = [
-        ("Board", "qemu-x86-64"),
+        ("Board", "qemu-x86"),
+        ("did you mean 'qemu-x86-64'?", "qemu-x86-64"),
         ("Python", "lite"),
         ("one of: none", "light"),
-        ("Host name", "my-router"),
+        ("Host name", "my router"),
+        ("'my router' does not match", "my-router"),
         ("Wi-Fi", "client"),
-        ("SSID", "home"),
-        ("public key", ""),
+        ("SSID", "x" * 33),
+        ("has more than 32 bytes", "home"),
+        ("Network key", "seven77"),
+        ("Network key", "hunter2hunter2"),
+        ("public key", str(tmp_path / "none.pub")),
+        ("cannot read a public key", str(tmp_path / "bad.pub")),
+        ("'ssh-odd AAAA' does not match", str(tmp_path / "good.pub")),
     ]
+    everything = ""
     seen = ""
     until = time.monotonic() + 30
     for question, answer in answers:
         while question not in seen:
             assert time.monotonic() < until, seen
-            seen += os.read(ours, 4096).decode()
+            seen += (read := read_some(ours, until))
+            everything += read
         seen = seen.partition(question)[2]
+        hidden = question == "Network key"  # what is typed before the echo ends is dropped
+        while hidden and termios.tcgetattr(ours)[3] & termios.ECHO:
+            assert time.monotonic() < until, everything
+            time.sleep(0.01)
         os.write(ours, f"{answer}\n".encode())
     while "next: " not in seen:
         assert time.monotonic() < until, seen
-        seen += os.read(ours, 4096).decode()
+        seen += read_some(ours, until)
     assert program.wait(10) == 0
     os.close(ours)
     config = load_config(Library(project), "asked").config
     assert (config.python.variant, config.overlay[0].variables) == ("light", {"hostname": "my-router"})
+    assert config.overlay[1].variables == {"keys": [KEY]}
+    assert "(not shown) does not match" in everything
+    assert "hunter2" not in everything
+    assert "seven77" not in everything
+    assert tomli.loads((project / "secrets.toml").read_text()) == {"WIFI_KEY": "hunter2hunter2"}
+    assert (project / "secrets.toml").stat().st_mode & 0o777 == 0o600
+
+
+def test_init_refuses_what_an_option_says(project: Path, tmp_path: Path) -> None:
+    """At once, and in the order of the questions: nothing is written."""
+    common = ("init", "x", "--board", "qemu-x86-64", "--wifi", "ap")
+    (tmp_path / "bad.pub").write_text("ssh-odd AAAA\n")
+    for argv, words in (
+        ((*common, "--hostname", "no blanks", "--ssid", "y" * 40), "'no blanks' does not match"),
+        ((*common, "--ssid", "y" * 40), "has more than 32 bytes"),
+        (common, "does not match"),
+        (
+            (*common, "--ssid", "home", "--ssh-key", str(tmp_path / "bad.pub")),
+            "'ssh-odd AAAA' does not match",
+        ),
+        (("init", "demo/x", "--board", "nosuch"), "cannot be a config's name"),
+        (("init", "demo", "--board", "nosuch"), "demo.toml exists already"),
+    ):
+        ended = call(project, *argv)
+        assert (ended.returncode, words in ended.stderr) == (2, True), ended.stderr
+    ended = call(project, *common, "--ssid", "home", WIFI_KEY="short")
+    assert (ended.returncode, "the secret 'WIFI_KEY' (not shown) does not match" in ended.stderr) == (2, True)
+    assert not (project / "configs/x.toml").exists()
+    assert not (project / "secrets.toml").exists()
+
+
+def test_a_secret_joins_those_that_are_there(library: Library) -> None:
+    path = library.root / "secrets.toml"
+    path.write_text('# mine\nOTHER = "x"\n[TOKEN]\ncommand = ["pass"]\n')
+    path.chmod(0o640)
+    assert not has_secret(library, "wifi-ap", "key")
+    assert keep_secret(library, 'a"b\\cdefgh') == path
+    assert tomli.loads(path.read_text()) == {
+        "WIFI_KEY": 'a"b\\cdefgh',
+        "OTHER": "x",
+        "TOKEN": {"command": ["pass"]},
+    }
+    assert "# mine\n" in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert has_secret(library, "wifi-ap", "key")
+    path.write_text('WIFI_KEY = "short"\n')
+    with pytest.raises(SecretError, match="does not match"):
+        has_secret(library, "wifi-ap", "key")
+
+
+# --- a project of one's own
+
+
+def test_a_new_project(tmp_path: Path) -> None:
+    folder = tmp_path / "a b/mine"
+    ended = run_in(tmp_path, "new", str(folder))
+    assert ended.returncode == 0, ended.stderr
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {
+        "firmware.toml",
+        "configs/home.toml",
+        "apps/hello.py",
+        ".gitignore",
+        ".github/workflows/nightly.yml",
+        "README.md",
+    }
+    assert {"/secrets.toml", "/out/"} <= set((folder / ".gitignore").read_text().splitlines())
+    library, found = open_project(folder)
+    assert found.root == folder
+    config = load_config(library, "home").config
+    assert (config.release, config.boards, config.python.apps[0].path) == (
+        "embedded",
+        ("qemu-x86-64",),
+        "apps/hello.py",
+    )
+    said = subprocess.run([sys.executable, folder / "apps/hello.py"], capture_output=True, check=True).stdout
+    assert said.startswith(b"hello from Python 3.")
+    workflow = (folder / ".github/workflows/nightly.yml").read_text()
+    assert f"pipx install openwrt-python-imagebuilder=={__version__}\n" in workflow
+    assert "key: cache-${{ github.run_id }}\n" in workflow
+    words = [line.split("- run: ")[1] for line in workflow.splitlines() if "- run: owrt-python" in line]
+    assert words == ["owrt-python build home"]
+    assert run_in(folder, "show", "home").returncode == 0
+    ended = run_in(folder, "init", "next", "--board", "qemu-x86-64")
+    assert ended.returncode == 0, ended.stderr
+    assert (folder / "configs/next.toml").is_file()
+    ended = run_in(folder, "new", ".")
+    assert (ended.returncode, "is a project already" in ended.stderr) == (2, True)
+
+
+def test_a_new_project_leaves_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("secrets.toml\n*.o\n")
+    (tmp_path / "README.md").write_text("mine\n")
+    made = new_project(tmp_path, "tplink-tl-wr740n-v4")
+    assert (made.kept, made.ignore) == ((".gitignore", "README.md"), ("out/",))
+    assert (tmp_path / "README.md").read_text() == "mine\n"
+    assert load_config(Library(tmp_path), "home").config.release is None
+    for place, board, words in (
+        (tmp_path / "README.md", "qemu-x86-64", "is no folder"),
+        (tmp_path / "new", "nosuch", "unknown board 'nosuch'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            new_project(place, board)
+    assert not (tmp_path / "new").exists()
+
+
+def test_import_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "firmware.toml").write_text("")
+    (tmp_path / "files/etc").mkdir(parents=True)
+    (tmp_path / "build.sh").write_text('make image PROFILE=$1 PACKAGES="luci -ppp" FILES=files\n')
+    ended = run_in(tmp_path, "import", "build.sh", "--set", "1=tl-wr740n-v4")
+    assert ended.returncode == 0, ended.stderr
+    written = tomli.loads((tmp_path / "configs/build.toml").read_text())
+    assert written == {
+        "extends": "base",
+        "boards": ["tplink-tl-wr740n-v4"],
+        "packages": {"add": ["luci"], "remove": ["ppp"]},
+        "overlay": [{"path": "files"}],
+    }
+    assert f"next: {sys.executable} -m imagebuilder plan build --imagebuilder PATH\n" in ended.stdout
+    line = ("make", "image", "PROFILE=tl-wr740n-v4", "PACKAGES=a -b", "EXTRA_IMAGE_NAME=x")
+    ended = run_in(tmp_path, "import", "--name", "typed", "--json", "--", *line)
+    assert json.loads(ended.stdout)["boards"] == ["tplink-tl-wr740n-v4"]
+    assert tomli.loads((tmp_path / "configs/typed.toml").read_text())["packages"] == {
+        "add": ["a"],
+        "remove": ["b"],
+    }
+    ended = run_in(
+        tmp_path, "import", "-", "--name", "router", "--board", "x86-64", given="luci - 1\nlibc - 1\n"
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert tomli.loads((tmp_path / "configs/router.toml").read_text())["packages"] == {"add": ["luci"]}
+    for argv, words in (
+        (("import", "build.sh"), "build.toml exists already"),
+        (("import", "none.sh"), "cannot be read"),
+        (("import", "a", "b"), "a is followed by more than a file"),
+        (("import", "build.sh", "--set", "x"), "--set 'x' sets nothing"),
+        (("import", "build.sh", "--board", "nosuch"), "unknown board 'nosuch'"),
+    ):
+        ended = run_in(tmp_path, *argv)
+        assert (ended.returncode, words in ended.stderr) == (2, True), ended.stderr
 
 
 # --- what editors and shells use

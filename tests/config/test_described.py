@@ -59,7 +59,7 @@ def test_quantities_name_their_unit() -> None:
     numbers = {name for name, types in kinds.items() if types & {"integer", "number"}} - unitless
     assert {"AppUse.respawn_seconds", "ImageOptions.rootfs_partsize"} <= numbers
     for name in numbers:
-        assert re.search(r"\bin (seconds|MiB)\b", KEYS[name][0]["description"]), name
+        assert re.search(r"\bin (bytes|seconds|MiB)\b", KEYS[name][0]["description"]), name
 
 
 def test_the_committed_reference_is_the_models() -> None:

@@ -497,3 +497,30 @@ def test_a_zone_that_is_none_is_refused(variable: str, value: str) -> None:
     ((name, problem),) = overlay.problems(OverlayUse(name="base", variables={variable: value}))
     assert name == variable
     assert value in problem
+
+
+@pytest.mark.parametrize("name", ["wifi-client", "wifi-ap"])
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("ssid", "x" * 32, None),
+        ("ssid", "\u00fc" * 16, None),
+        ("ssid", "\u00fc" * 17, "has more than 32 bytes"),
+        ("ssid", "", "does not match"),
+        ("key", "12345678", None),
+        ("key", "\u00fc" * 31, None),
+        ("key", "x" * 63, None),
+        ("key", "0aF" * 21 + "0", None),
+        ("key", "x" * 64, "does not match"),
+        ("key", "0" * 65, "has more than 64 bytes"),
+        ("key", "1234567", "does not match"),
+        ("key", "s:abcde", None),
+        ("key", "", None),  # encryption = "none"
+    ],
+)
+def test_names_and_keys_of_networks(name: str, variable: str, value: str, problem: str | None) -> None:
+    """IEEE 802.11-2020, 9.4.2.2 (an SSID has 32 octets) and J.4.1 (a passphrase has 8 to 63 characters)."""
+    found = load_overlay(SHIPPED, name)[0].variables[variable].problem(value)
+    assert (problem or "") in (found or "")
+    assert (found is None) == (problem is None)
+    assert variable == "ssid" or value == "" or value not in (found or "")

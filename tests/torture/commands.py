@@ -138,8 +138,11 @@ def _served(world: World, _victim: Victim) -> None:
         (archive,) = (server.root / variant).rglob("*.tar.xz")
         feed = server.root / f"feed-{variant}"
         facts = [Package(f"hello{number}", "1") for number in range(3)]
-        files = FileTree({"/usr/bin/hello": file_of(variant.encode())})
-        write_index(feed, [write_ipk(feed, each, files, epoch=1).package for each in facts])
+        laid = [
+            write_ipk(feed, each, FileTree({f"/usr/bin/{each.name}": file_of(variant.encode())}), epoch=1)
+            for each in facts
+        ]
+        write_index(feed, [each.package for each in laid])
         (feed / "Packages.sig").write_bytes(SIGNER.sign((feed / "Packages").read_bytes()))
         add_config(
             world,

@@ -225,6 +225,9 @@ SAMPLES: Mapping[str, Any] = {
     "config services.enabled": ["telnet"],
     "config overlay": _more("overlay", {"name": "plain"}),
     "config overlay.name": lambda document: with_value(document, ("overlay", 0), {"name": "plain"}),
+    "config overlay.path": lambda document: with_value(
+        document, ("overlay", 0), {"name": "motd", "path": "overlays/plain"}
+    ),
     "config overlay.variables": {"word": "bye"},
     "config overlay.remove": _more("overlay", {"name": "spare", "remove": True}),
     "config filespec": lambda document: with_value(document, ("filespec",), document["filespec"][1:]),
@@ -346,6 +349,7 @@ NEITHER: Mapping[str, str] = {
     "overlay variables.type": "which values are refused",
     "overlay variables.description": WORDS,
     "overlay variables.pattern": "which values are refused",
+    "overlay variables.max_bytes": "the same",
 }
 
 

@@ -178,7 +178,7 @@ def test_plan_and_make_command(
             "taken",
             "install",
         ),
-        *("shaken", "back", "swaps", "disabled_services", "overlays", "make", "unchecked"),
+        *("trimmed", "shaken", "back", "swaps", "disabled_services", "overlays", "make", "unchecked"),
     ]
     assert shown["packages"] == ["python3-base", "tcpdump-mini", "-ppp"]
     assert (shown["wanted"], shown["reasons"]) == (list(plan.wanted.add), plan.wanted.add)
