@@ -184,7 +184,8 @@ def _stage(
         log.warn(line)
     for each in inputs.overlays:
         for name in each.secrets_in_clear():
-            log.warn(f"the secret {name} stands in a config file in clear: give it by name, see the README")
+            better = f'{name} = {{ secret = "NAME" }} names one that stands elsewhere'
+            log.warn(f"the secret {name} stands in a config file in clear: {better}")
     if inputs.overlays:
         write_tree(found.tree, work / "files")
         (work / "files").chmod(0o755)  # make gives the mode of this folder to /
