@@ -511,6 +511,11 @@ SETUP = """
 import os, pathlib, sys
 import helper  # of build_requires
 assert helper.__file__.startswith("/"), helper
+# as zeroconf's build starts its setup.py once more
+import subprocess
+child = "import helper; print(helper.__file__)"
+said = subprocess.run([sys.executable, "-c", child], stdout=subprocess.PIPE, text=True, check=True).stdout
+assert said.strip() == helper.__file__, said
 options = dict(word[2:].partition("=")[::2] for word in sys.argv if word.startswith("--"))
 root = pathlib.Path(options["root"])
 def put(place, text):

@@ -11,10 +11,11 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,13 @@ import os, runpy, site, sys
 place, *sys.argv = sys.argv[1:]
 site.addsitedir(place)
 sys.path[:0] = [os.path.dirname(os.path.abspath(sys.argv[0])), place]
+"""
+# what Python runs as it starts: programs of the build that start it once more get the same
+_CHILD = """
+import os, site, sys
+place = {site!r}
+site.addsitedir(place)
+sys.path.insert(0, place)
 """
 _RUN = 'runpy.run_path(sys.argv[0], run_name="__main__")'
 # setuptools asks this before it builds extensions, and before it tells a wheel's tags
@@ -180,6 +188,9 @@ class _Job:
             self.variables = lay_compiler(bench.compiler, self.work / "files", base_python())
             readable.append(bench.compiler.zig.program.parent)
         _without_marks(source / options.folder)
+        (self.work / "files" / "start").mkdir()
+        child = "".join((_CHILD.format(site=str(self.site)), *self.changes()))
+        (self.work / "files" / "start" / "sitecustomize.py").write_text(child, "utf-8")
         self.prefix = shut_in(source, self.work, readable=readable)
 
     def install(self, requires: Sequence[str]) -> None:
@@ -241,6 +252,8 @@ class _Job:
         python = ("env", "--chdir", folder, base_python(), "-S", "-c", self.start())
         argv = [*self.prefix, *python, str(self.site), script, *arguments]
         env = {**self.environment(), **variables}
+        places = (str(bubblewrap.WORK / "files" / "start"), env.get("PYTHONPATH", ""))
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, places))
         watch = Watch(f"building {self.source.name}", self.bench.scratch)
         done = run(argv, env=env, check=False, log=self.log, timeout=BUILD_SECONDS, watch=watch)
         if done.code != 0:
@@ -260,12 +273,14 @@ class _Job:
 
     def start(self) -> str:
         """The text that runs a script."""
-        texts = [_WITH_SITE]
+        return "".join((_WITH_SITE, *self.changes(), _RUN))
+
+    def changes(self) -> Iterator[str]:
+        """Texts that change what Python and setuptools say of this machine."""
         if self.bench.compiler is not None:
-            texts.append(_FOR_MACHINE.format(machine=self.bench.compiler.machine))
+            yield _FOR_MACHINE.format(machine=self.bench.compiler.machine)
         if not self.bench.extensions:
-            texts.append(_WITHOUT_EXTENSIONS)
-        return "".join((*texts, _RUN))
+            yield _WITHOUT_EXTENSIONS
 
     def failed(self, done: Completed, why: str = "") -> HostBuildError:
         """why: what it says by another way than its output."""
