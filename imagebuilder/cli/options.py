@@ -96,7 +96,9 @@ BoardNames = Annotated[
 ]
 Everything = Annotated[
     bool,
-    typer.Option("--all", help="All boards that the configs name; without a config, those of all configs."),
+    typer.Option(
+        "--all", help="All boards that the configs name; without a config, those of all of the project."
+    ),
 ]
 FailFast = Annotated[
     bool, typer.Option("--fail-fast", help="Stop at the first board that fails, and leave out the rest.")

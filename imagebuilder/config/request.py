@@ -148,8 +148,9 @@ def _boards_of(library: Library, config: str) -> Sequence[str]:
 
 
 def _with_boards(library: Library) -> list[str]:
-    """The configs that name boards, and those with faults that keep it from being told."""
-    return [name for name in library.config_names() if _may_name_boards(library, name)]
+    """The project's own configs that name boards, and those with faults that keep it from being told."""
+    own = (name for name in library.config_names() if not library.comes_along(library.config_path(name)))
+    return [name for name in own if _may_name_boards(library, name)]
 
 
 def _may_name_boards(library: Library, name: str) -> bool:
