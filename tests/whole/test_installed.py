@@ -161,7 +161,7 @@ def test_the_same_boards_and_configs(installed: Installed) -> None:
 def test_messages_name_the_command(installed: Installed) -> None:
     refused = installed("plan", "router", "--board", BOARD, "--locked", "--imagebuilder", "x", code=2)
     assert refused.stderr.splitlines()[-1] == f"hint: {COMMAND} lock router writes it"
-    assert f"Usage: {COMMAND} plan [OPTIONS] " in installed("plan", code=2).stderr
+    assert f"Usage: {COMMAND} why [OPTIONS] " in installed("why", code=2).stderr
     refused = installed("test", code=2)
     assert "error: the tests are not installed" in refused.stderr
 
