@@ -176,9 +176,9 @@ def test_a_board_from_what_a_tree_says(boards: Cli, project: Path, telling_tree:
     assert facts == {
         "board": "tplink-tl-wr741nd-v4",
         "file": str(path),
-        "fill_in": [{"line": 9, "wanted": 'the memory, "32M"'}],
+        "fill_in": [{"line": 7, "wanted": 'the memory, "32M"'}],
     }
-    assert path.read_text().splitlines()[8].startswith('ram   = "unknown"')
+    assert path.read_text().splitlines()[6].startswith('ram   = "unknown"')
     board = Library(project).board("tplink-tl-wr741nd-v4")
     assert (board.name, board.soc, board.ram, board.flash) == (
         "TP-Link TL-WR741ND v4",

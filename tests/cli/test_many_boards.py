@@ -91,7 +91,7 @@ def test_one_that_fails_does_not_stop_the_rest(
     named = [word for board in (*BOARDS, "glinet-gl-ar150") for word in ("--board", board)]
     code, said, told = call("build", "fleet", *named, "--imagebuilder", small_tree)
     assert code == 2
-    made = sorted(path.name for path in (tmp_path / "out/fleet").iterdir() if path.is_dir())
+    made = sorted(path.name for path in (tmp_path / "project/out/fleet").iterdir() if path.is_dir())
     assert made == ["one", "three"]
     table = [line.split() for line in said.splitlines()[-5:]]
     assert [line[:2] for line in table] == [
@@ -117,7 +117,7 @@ def test_json_is_one_document_with_the_state_of_every_board(
     assert good[0] == 0, good[2]
     entries = json.loads(good[1])
     assert states(entries) == {f"fleet/{board}": "built" for board in BOARDS}
-    assert entries[1]["folder"] == str(tmp_path / "out/fleet/two")
+    assert entries[1]["folder"] == str(tmp_path / "project/out/fleet/two")
     assert {image["type"] for image in entries[1]["images"]} == {"sysupgrade", "factory"}
     break_two(project)
     code, said, told = call("build", "fleet", "--imagebuilder", small_tree, "--json")
@@ -133,7 +133,7 @@ def test_json_is_one_document_with_the_state_of_every_board(
     assert failed["exit_code"] == 2
     assert "two: error: " in told
     # the result of the earlier build stays, as it does where one board is built
-    assert (tmp_path / "out/fleet/two/result.json").is_file()
+    assert (tmp_path / "project/out/fleet/two/result.json").is_file()
 
 
 @pytest.mark.usefixtures("boards")
@@ -143,7 +143,7 @@ def test_fail_fast(call: Call, project: Path, small_tree: Path, tmp_path: Path) 
     document = json.loads(said)
     assert (code, document["error"]) == (2, "1 of 3 failed: two; 1 not run, because of --fail-fast")
     assert list(states(document["found"]).values()) == ["built", "failed", "not run"]
-    assert not (tmp_path / "out/fleet/three").exists()
+    assert not (tmp_path / "project/out/fleet/three").exists()
 
 
 @pytest.mark.usefixtures("boards")
@@ -216,7 +216,7 @@ def test_what_was_finished_before_an_interruption_stays(
         text=True,
     )
     until = time.monotonic() + 120
-    while not list(tmp_path.glob("out/fleet/.work-*/*/make-runs")):
+    while not list(tmp_path.glob("project/out/fleet/.work-*/*/make-runs")):
         assert time.monotonic() < until, "make does not run"
         time.sleep(0.05)
     program.send_signal(number)
@@ -226,8 +226,8 @@ def test_what_was_finished_before_an_interruption_stays(
     assert [each["state"] for each in document["found"]] == ["built", "interrupted", "not run"]
     word = "interrupted" if code == 130 else "terminated"
     assert document["error"] == f"{word}: 1 of 3 built, 2 not run"
-    assert [path.name for path in (tmp_path / "out/fleet").iterdir()] == ["one"]
-    assert (tmp_path / "out/fleet/one/result.json").is_file()
+    assert [path.name for path in (tmp_path / "project/out/fleet").iterdir()] == ["one"]
+    assert (tmp_path / "project/out/fleet/one/result.json").is_file()
 
 
 def packed(tree: Path, place: Path) -> Path:

@@ -78,7 +78,7 @@ def test_options_before_the_command_are_not_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [("--help",), ("build", "--help"), ("boards", "--help"), ("build",), ("bild",)]
+    "argv", [("--help",), ("build", "--help"), ("boards", "--help"), ("why",), ("bild",)]
 )
 def test_a_workflow_gets_no_escape_codes(argv: tuple[str, ...]) -> None:
     ended = run(*argv, GITHUB_ACTIONS="true")

@@ -146,7 +146,7 @@ def test_the_command_without_an_index_has_tried_nothing(
     monkeypatch.setenv("PIP_INDEX_URL", UNREACHABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("imagebuilder.host.tools.missing_tools", lambda _uses: [])
-    monkeypatch.setattr("imagebuilder.cli.app.PROJECT", mine)
+    monkeypatch.setattr("imagebuilder.config.library.checkout", lambda: mine)
     done = CliRunner().invoke(app, ["test", "--lowest"])
     assert done.exit_code == 75
     assert "the network cannot be reached" in done.output

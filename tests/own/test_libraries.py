@@ -96,7 +96,7 @@ def test_the_feeds_library_goes_in_and_the_plan_says_why(asked: Asked) -> None:
     assert zlib.why == ("needed by numbers (libz.so.1)", "zlib")
     (made,) = (each.package for each in plan.install if each.name == "python3-numbers")
     assert "zlib" in {name.name for alternatives in made.depends for name in alternatives}
-    assert why(request, "zlib", Log())[0] == ("needed by numbers (libz.so.1)", "zlib")
+    assert why(request, "zlib", Log()).chains[0] == ("needed by numbers (libz.so.1)", "zlib")
 
 
 def test_who_asks_for_the_package_stays_its_reason(asked: Asked, project: Path) -> None:
