@@ -123,8 +123,10 @@ def test_what_is_pinned_cannot_be_removed_and_the_plan_says_so(world: World) -> 
 
 
 def test_what_apk_refuses_is_said_in_its_words(world: World) -> None:
+    world.feed.add("needy", depends=["nosuch"])
+    world.feed.make_index()
     with pytest.raises(ApkRefusalError, match="no such package"):
-        plan_image(world.ask('[packages]\nadd = ["nosuch"]\n'), Log())
+        plan_image(world.ask('[packages]\nadd = ["needy"]\n'), Log())
 
 
 def test_two_builds_are_equal(world: World) -> None:
