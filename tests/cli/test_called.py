@@ -33,7 +33,7 @@ def test_usage_lines() -> None:
 
 
 # pages that are written in a checkout, and what is to be done in one
-ABOUT_A_CHECKOUT = {"called.py", "cli/app.py", "config/schema.py", "report/firmware.py"}
+ABOUT_A_CHECKOUT = {"called.py", "cli/app.py", "cli/manual.py", "config/schema.py", "report/firmware.py"}
 
 
 def test_no_message_names_the_program_by_itself() -> None:
