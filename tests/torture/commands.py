@@ -93,6 +93,15 @@ def _init(world: World, variant: str) -> list[str]:
     return ["init", "fresh", *answers, "--project", str(world.project)]
 
 
+def _new(world: World, variant: str) -> list[str]:
+    return ["new", str(world.project / "made"), "--board", BOARD if variant == "a" else "qemu-x86-64"]
+
+
+def _import(world: World, variant: str) -> list[str]:
+    call = ["make", "image", "PROFILE=tplink_tl-wr740n-v4", f"EXTRA_IMAGE_NAME={variant}"]
+    return ["import", "--name", "brought", "--project", str(world.project), "--", *call]
+
+
 def _add(world: World, variant: str) -> list[str]:
     facts = ["--name", "added", "--ram", "32M" if variant == "a" else "64M", "--force"]
     tree = ["--imagebuilder", str(world.tree(variant))]
@@ -213,6 +222,19 @@ COMMANDS = (
         _init,
         lambda world: content([world.project / "configs/fresh.toml"]),
         lambda world, _: (world.project / "configs/fresh.toml").unlink(missing_ok=True),
+        once=True,
+    ),
+    Command(
+        "new",
+        _new,
+        lambda world: content([world.project / "made/configs/home.toml"]),
+        lambda world, _: _remove(world.project / "made"),
+    ),
+    Command(
+        "import",
+        _import,
+        lambda world: content([world.project / "configs/brought.toml"]),
+        lambda world, _: (world.project / "configs/brought.toml").unlink(missing_ok=True),
         once=True,
     ),
     Command("boards add", _add, lambda world: content([world.project / "boards/added.toml"])),
