@@ -229,6 +229,7 @@ COMMANDS = (
         _new,
         lambda world: content([world.project / "made/configs/home.toml"]),
         lambda world, _: _remove(world.project / "made"),
+        once=True,
     ),
     Command(
         "import",
