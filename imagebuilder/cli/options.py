@@ -27,8 +27,9 @@ def _in_project(context: typer.Context) -> Library | None:
     from imagebuilder.config.project import open_project
     from imagebuilder.errors import UserError
 
+    given = context.params.get("project")  # a text where typer has made no path of it yet
     try:
-        return open_project(context.params.get("project"))[0]
+        return open_project(None if given is None else Path(given))[0]
     except UserError:
         return None
 
