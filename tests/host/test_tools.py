@@ -28,6 +28,7 @@ def add_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AddProgram:
     folder.mkdir()
     monkeypatch.setattr(tools, "CLEAN_PATH", str(folder))
     tools._version.cache_clear()
+    tools._succeeds.cache_clear()
 
     def add(name: str, script: str) -> Path:
         place = folder / name
@@ -91,6 +92,17 @@ def test_busybox_stands_in_for_simple_programs_only(add_program: AddProgram) -> 
     assert tool().lack() == "only busybox's is here"
     assert tool(simple_will_do=True).lack() is None
     assert tool("no-such-program").lack() == "not here"
+
+
+def test_a_program_without_all_that_belongs_to_it(add_program: AddProgram) -> None:
+    """As perl of Debian's perl-base, without the modules that OpenWrt's scripts load."""
+    place = add_program("perl", 'test "$*" != "-MFindBin -e 0" || test -e "$0.modules"')
+    whole = tool("perl", trial=("-MFindBin", "-e", "0"))
+    assert whole.lack() == "only a part of it is here"
+    assert tool("perl", trial=("-MOther", "-e", "0")).lack() is None
+    place.with_name("perl.modules").touch()
+    tools._succeeds.cache_clear()
+    assert whole.lack() is None
 
 
 def test_what_is_missing_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
