@@ -245,9 +245,11 @@ TOOLS = (
 )
 
 
-def possible_uses() -> tuple[Use, ...]:
-    """The uses that this machine has at all: where x86-64 programs do not run, no kit is made."""
-    return tuple(use for use in USES if use != "kit" or runs_x86_64())
+def possible_uses(*, tests: bool = True) -> tuple[Use, ...]:
+    """The uses that this machine has at all: where x86-64 programs do not run, no kit is made. tests: whether
+    the tests are here, which only a checkout has."""
+    there = {"kit": runs_x86_64(), "tests": tests}
+    return tuple(use for use in USES if there.get(use, True))
 
 
 def missing_tools(uses: Iterable[Use]) -> list[Tool]:

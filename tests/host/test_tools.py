@@ -325,6 +325,13 @@ def test_a_diagnosis_has_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.dumps(found.manager)
 
 
+def test_programs_of_the_tests_are_asked_for_where_tests_are() -> None:
+    """A wheel brings none."""
+    mine = {each.name for each in tools.TOOLS if each.uses == ("tests",)}
+    assert mine < {each.name for each in diagnose().tools}
+    assert {each.name for each in diagnose(tests=False).tools} == {each.name for each in tools.TOOLS} - mine
+
+
 def test_an_arm_machine_is_not_asked_for_the_kits_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     found = diagnose()
