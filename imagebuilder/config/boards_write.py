@@ -15,7 +15,7 @@ from imagebuilder.config.library import UNSUPPORTED, Library
 from imagebuilder.config.toml import parse_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.handover import write_new, write_whole
-from imagebuilder.model.release import SNAPSHOT, Release
+from imagebuilder.model.release import EMBEDDED, SNAPSHOT, Release, is_embedded
 from imagebuilder.model.size import format_size, parse_size
 
 FILL_IN = "FILL IN"
@@ -298,7 +298,9 @@ def _emulation(arch: str, boards: Collection[str]) -> Iterator[str]:
 
 
 def _releases(version: str) -> str:
-    """`17.01.7` is of the series 17.01."""
+    """`17.01.7` is of the series 17.01; `embedded` are all editions of the kit."""
+    if is_embedded(version):
+        return EMBEDDED
     release = Release(version)
     if not release.numbered and version != SNAPSHOT:
         raise UserError(
