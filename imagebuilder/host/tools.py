@@ -89,7 +89,6 @@ class Tool:
         return self.packages.of(manager.name if manager else "apt")
 
 
-@cache
 def _succeeds(place: str, arguments: tuple[str, ...]) -> bool:
     return run([place, *arguments], timeout=VERSION_SECONDS, check=False).code == 0
 
@@ -318,6 +317,7 @@ def install(
     if packages:
         log.note(f"installing {', '.join(packages)}")
         install_packages(manager, packages, log)
+        _version.cache_clear()
     _version.cache_clear()
     still = [f"{tool.name} ({lack})" for tool in tools if (lack := tool.lack())]
     if still:

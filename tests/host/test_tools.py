@@ -28,7 +28,6 @@ def add_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AddProgram:
     folder.mkdir()
     monkeypatch.setattr(tools, "CLEAN_PATH", str(folder))
     tools._version.cache_clear()
-    tools._succeeds.cache_clear()
 
     def add(name: str, script: str) -> Path:
         place = folder / name
@@ -101,7 +100,6 @@ def test_a_program_without_all_that_belongs_to_it(add_program: AddProgram) -> No
     assert whole.lack() == "only a part of it is here"
     assert tool("perl", trial=("-MOther", "-e", "0")).lack() is None
     place.with_name("perl.modules").touch()
-    tools._succeeds.cache_clear()
     assert whole.lack() is None
 
 
@@ -129,6 +127,24 @@ def test_the_one_command_of_each_manager() -> None:
         == zypper
     )
     assert tools.install_command(wanted, None).endswith("what Debian calls: p-apt")
+
+
+def test_what_was_installed_is_looked_at_anew(
+    add_program: AddProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever way it lacked before."""
+    place = add_program("perl", 'test "$1" = --version && cat $0.installed || test -e $0.installed')
+    Path(f"{place}.installed").write_text("5.1")
+    old, part = tool("perl", at_least=(5, 2)), tool("perl", trial=("-e",))
+    assert (old.lack(), part.lack()) == ("version 5.1 is here, 5.2 is needed", None)
+    Path(f"{place}.installed").unlink()
+    assert part.lack() == "only a part of it is here"
+    manager = package_manager.HostPackageManager(
+        "apt", str(add_program("fake", f"echo 5.3 > {place}.installed")), (), ("install",), (), ()
+    )
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    tools.install([old, part], Log(), manager)
+    assert (old.lack(), part.lack()) == (None, None)
 
 
 # --- which package manager
