@@ -266,6 +266,11 @@ def test_a_board_with_a_disk(library: Library) -> None:
     assert board.emulation.twin == "qemu-armsr-armv8"
 
 
+def test_comments_stand_apart_from_long_values() -> None:
+    text = board_text(FACTS.model_copy(update={"boardname": "x" * 40}), [])
+    assert f'boardname = "{"x" * 40}" # board= of' in text
+
+
 def test_a_tree_whose_release_has_no_name(library: Library) -> None:
     for version in ("19.02-PandoraBox", "r10969"):
         if version[0].isdigit():
