@@ -25,7 +25,6 @@ from imagebuilder.host.cache import cache_disk_errors
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.sandbox import open_view
-from imagebuilder.host.tools import require
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets
 from imagebuilder.model.package import Package, Selected, Swap, Wish
@@ -224,8 +223,6 @@ def _open(
 ) -> tuple[TreeSource, Job]:
     """The tree, and what is needed to work with it."""
     config = inputs.loaded.config
-    if request.sandbox:
-        require(["sandbox"])
     if locked is not None and config.release:
         config = config.model_copy(update={"release": locked.parts.tree.version})
     source = find_tree(request, config, inputs.board, log)

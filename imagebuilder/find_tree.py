@@ -10,7 +10,7 @@ from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import Config
 from imagebuilder.config.request import Request
 from imagebuilder.host.fs import expand_home, sha256_of
-from imagebuilder.host.tools import require
+from imagebuilder.host.tools import Use, require
 from imagebuilder.log import Log
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.tree import TreeError
@@ -36,12 +36,17 @@ class TreeSource:
     sha256: str = ""
 
 
+def _uses(request: Request, tree: Use) -> tuple[Use, ...]:
+    """What a build with a tree of this kind takes of the host. All that lacks is named at once."""
+    return ("build", "sandbox", tree) if request.sandbox else ("build", tree)
+
+
 def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeSource:
     """The tree to build with, which requests of one command that want the same share. TreeError if the config
     names none; what obtain_tree() and prepare_kit() raise."""
     given = request.tree_given(config)
     if given is not None and "://" in given:
-        require(["build", "genuine"])
+        require(_uses(request, "genuine"))
         key = (given, config.trust, request.trusted_keys(config))
         return request.shared.get(
             "tree at an address", key, lambda log: _fetched(given, request, config, log), log
@@ -51,13 +56,13 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
             "trust in a tree", (given, config.trust), lambda log: _local_trust(given, config, log), log
         )
         folder = request.shared.get("given tree", given, lambda log: _given(given, request.cache, log), log)
-        require(["build", "genuine"])
+        require(_uses(request, "genuine"))
         return TreeSource(folder, given, trust)
     edition = EDITIONS.get(config.release or "")
     if edition is not None:
         from imagebuilder.kit.prepare import kit_digest, prepare_kit  # noqa: PLC0415 - it takes a while to load
 
-        require(["build", "kit"])
+        require(_uses(request, "kit"))
         kit = request.shared.get(
             "kit",
             edition,
@@ -71,7 +76,7 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
             f"config '{config.name}' names no release, and no ImageBuilder was given",
             hint='give one with --imagebuilder PATH, or say release = "24.10", or "embedded" for the kit',
         )
-    require(["build", "genuine"])
+    require(_uses(request, "genuine"))
     # what speaks to servers is loaded only where one is spoken to: it takes a fifth of a second
     from imagebuilder.host.cache import Cache  # noqa: PLC0415
     from imagebuilder.server.mirror import parse_mirrors  # noqa: PLC0415

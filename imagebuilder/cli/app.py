@@ -200,13 +200,15 @@ def doctor(
 ) -> None:
     """Say what this machine lacks, what for, and the one command that helps."""
     from imagebuilder.cli import show
+    from imagebuilder.config.library import checkout
     from imagebuilder.host.diagnosis import diagnose
     from imagebuilder.host.tools import install, missing_tools, possible_uses
 
+    tests = checkout() is not None
     if fix:
         with shown.reporter() as log:
-            install(missing_tools(possible_uses()), log, partly=True)
-    found = diagnose()
+            install(missing_tools(possible_uses(tests=tests)), log, partly=True)
+    found = diagnose(tests=tests)
     (show.as_json if shown.as_json else show.doctor)(found)
     if not found.healthy:
         sys.exit(USER_FAULT)

@@ -176,4 +176,5 @@ def new(
     if shown.quiet:
         return
     words = typed(f"plan {CONFIG}")
-    print(f"next: cd {shlex.quote(str(made.folder))} && {words}")
+    here = made.folder.resolve() == Path.cwd()
+    print(f"next: {words}" if here else f"next: cd {shlex.quote(str(made.folder))} && {words}")

@@ -15,7 +15,7 @@ from imagebuilder.config.library import UNSUPPORTED, Library
 from imagebuilder.config.toml import parse_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.handover import write_new, write_whole
-from imagebuilder.model.release import SNAPSHOT, Release
+from imagebuilder.model.release import EMBEDDED, SNAPSHOT, Release, is_embedded
 from imagebuilder.model.size import format_size, parse_size
 
 FILL_IN = "FILL IN"
@@ -23,7 +23,7 @@ UNCHECKED = "until then build wants --accept-unchecked"
 SCHEMA = "#:schema ../schemas/board.schema.json"
 
 _DISKS = {"sd-card", "bios-disk", "efi-disk"}
-_COLUMN = 36  # where comments begin
+_WIDTH = 35  # of what stands before a comment
 # package architectures, by their beginnings, the longer ones first: QEMU's names for the processor, and the
 # board that stands in. A processor of QEMU's that runs all that the compiler may use; sources: the targets'
 # CPU_TYPE and CPU_SUBTYPE, include/target.mk, and `qemu-BINARY -cpu help` of QEMU 7.2
@@ -209,7 +209,7 @@ def _flash_line(facts: DeviceFacts, flash: int | str | None) -> str:
         return f"flash = {given}"
     if facts.flash is not None:
         whence = f"flash layout {facts.tplink.flash_layout}" if facts.tplink else "where its partitions end"
-        return f"{f'flash = {_size(facts.flash)}':<{_COLUMN}}# {whence}"
+        return f"{f'flash = {_size(facts.flash)}':<{_WIDTH}} # {whence}"
     return _line(f"flash = {_text(UNKNOWN)}", 'the flash, "8M", or "removable" for cards and disks')
 
 
@@ -228,13 +228,13 @@ def _layout(facts: DeviceFacts, *, disk: bool) -> Iterator[str]:
         return
     yield "[layout]"
     if facts.image_size is not None:
-        yield f"{f'firmware = {_size(facts.image_size)}':<{_COLUMN}}# IMAGE_SIZE"
+        yield f"{f'firmware = {_size(facts.image_size)}':<{_WIDTH}} # IMAGE_SIZE"
     else:
         yield f'# firmware = "16000K"               # {FILL_IN}: the partition that a sysupgrade fills'
     if facts.kernel_size is not None:
-        yield f"{f'kernel = {_size(facts.kernel_size)}':<{_COLUMN}}# KERNEL_SIZE"
+        yield f"{f'kernel = {_size(facts.kernel_size)}':<{_WIDTH}} # KERNEL_SIZE"
     if facts.kernel_and_rootfs is not None:
-        yield f"{f'kernel_and_rootfs = {facts.kernel_and_rootfs}':<{_COLUMN}}# what mktplinkfw accepts"
+        yield f"{f'kernel_and_rootfs = {facts.kernel_and_rootfs}':<{_WIDTH}} # what mktplinkfw accepts"
     if facts.partitions:
         yield "partitions = [                      # MTDPARTS"
         for part in facts.partitions:
@@ -251,7 +251,7 @@ def _profile(facts: DeviceFacts) -> Iterator[str]:
     releases = _releases(facts.version)
     if facts.listed and releases != SNAPSHOT:
         releases = f">={facts.version}"
-    yield f"{f'releases = {_text(releases)}':<{_COLUMN}}# widen it if others call it the same"
+    yield f"{f'releases = {_text(releases)}':<{_WIDTH}} # widen it if others call it the same"
     yield f"target   = {_text(facts.target)}"
     yield f"name     = {_text(facts.profile)}"
     yield f"arch     = {_text(facts.arch)}"
@@ -260,7 +260,7 @@ def _profile(facts: DeviceFacts) -> Iterator[str]:
     elif facts.supported_devices:
         yield f"supported_devices = [{', '.join(map(_text, facts.supported_devices))}]"
     if facts.boardname:
-        yield f"{f'boardname = {_text(facts.boardname)}':<{_COLUMN}}# board= of the kernel's command line"
+        yield f"{f'boardname = {_text(facts.boardname)}':<{_WIDTH}} # board= of the kernel's command line"
     if facts.compat_version is None and facts.listed:
         yield f'# compat_version = "1.0"             # {FILL_IN}: DEVICE_COMPAT_VERSION, if it is another one'
     elif facts.compat_version not in (None, "1.0"):
@@ -283,7 +283,7 @@ def _images(facts: DeviceFacts) -> Iterator[str]:
         if image.format == UNKNOWN:
             yield _line(line, f"{name}.format, see docs/formats.md; {UNCHECKED}")
         else:
-            yield f"{line:<{_COLUMN}}# {' | '.join(image.by)}" if image.by else line
+            yield f"{line:<{_WIDTH}} # {' | '.join(image.by)}" if image.by else line
 
 
 def _emulation(arch: str, boards: Collection[str]) -> Iterator[str]:
@@ -298,7 +298,9 @@ def _emulation(arch: str, boards: Collection[str]) -> Iterator[str]:
 
 
 def _releases(version: str) -> str:
-    """`17.01.7` is of the series 17.01."""
+    """`17.01.7` is of the series 17.01; `embedded` are all editions of the kit."""
+    if is_embedded(version):
+        return EMBEDDED
     release = Release(version)
     if not release.numbered and version != SNAPSHOT:
         raise UserError(
@@ -309,7 +311,7 @@ def _releases(version: str) -> str:
 
 
 def _line(text: str, wanted: str | None) -> str:
-    return text if wanted is None else f"{text:<{_COLUMN}}# {FILL_IN}: {wanted}"
+    return text if wanted is None else f"{text:<{_WIDTH}} # {FILL_IN}: {wanted}"
 
 
 def _size(size: int | None) -> str:

@@ -56,8 +56,15 @@ def check_present() -> None:
 
 
 def own_python() -> tuple[Path, ...]:
-    """Where the Python that runs now lies, with its libraries, and this project's package."""
+    """Where the Python that runs now lies, with its libraries, and this project's package.
+
+    A folder of sys.path counts as libraries if something is installed there. It may lie beside the
+    environment: pipx's environments have a common one, which a .pth file names, and pip finds there what it
+    does not install again. A folder with sources alone, as the current one may be, is not shown.
+    """
     places = [Path(sys.prefix), Path(sys.base_prefix)]
+    folders = [folder for folder in map(Path, sys.path) if folder.is_absolute()]
+    places += [folder for folder in folders if any(folder.glob("*.dist-info"))]
     program = Path(sys.executable)
     while program.is_symlink():  # a virtualenv's python, then perhaps another one, until the real program
         places.append(program.parent)

@@ -51,10 +51,11 @@ class Diagnosis:
         return self.install is None and self.sandbox is None
 
 
-def diagnose() -> Diagnosis:
-    """Look at the programs of this machine, at what its kernel allows, and at its processor."""
+def diagnose(*, tests: bool = True) -> Diagnosis:
+    """Look at the programs of this machine, at what its kernel allows, and at its processor. tests: as for
+    possible_uses()."""
     manager = find_manager()
-    uses = set(possible_uses())
+    uses = set(possible_uses(tests=tests))
     tools = [tool for tool in TOOLS if uses.intersection(tool.uses)]
     lacks = {tool.name: tool.lack() for tool in tools}
     missing = [tool for tool in tools if lacks[tool.name]]

@@ -54,7 +54,8 @@ class ToolPackages:
 @dataclass(frozen=True)
 class Tool:
     """A program. at_least: the oldest version with what we ask of it, which `version_option` makes it print.
-    simple_will_do: BusyBox's is enough. found: how it is looked for, where that is not by PATH."""
+    simple_will_do: BusyBox's is enough. trial: arguments with which it ends well if all that belongs to it
+    is here. found: how it is looked for, where that is not by PATH."""
 
     name: str
     packages: ToolPackages
@@ -63,6 +64,7 @@ class Tool:
     at_least: tuple[int, ...] = ()
     version_option: str = "--version"
     simple_will_do: bool = False
+    trial: tuple[str, ...] = ()
     found: Callable[[], bool] | None = None
 
     def lack(self) -> str | None:
@@ -75,6 +77,8 @@ class Tool:
         stand_in = Path(place).resolve().name
         if stand_in in _STAND_INS and not self.simple_will_do:
             return f"only {stand_in}'s is here"
+        if self.trial and not _succeeds(place, self.trial):
+            return "only a part of it is here"
         version = _version(place, self.version_option) if self.at_least else ()
         if version and version < self.at_least:  # one that does not say its version is taken as it is
             return f"version {_dotted(version)} is here, {_dotted(self.at_least)} is needed"
@@ -83,6 +87,10 @@ class Tool:
     def package(self, manager: HostPackageManager | None) -> str:
         """What a manager calls its package, or Debian; "" where that manager's distributions have none."""
         return self.packages.of(manager.name if manager else "apt")
+
+
+def _succeeds(place: str, arguments: tuple[str, ...]) -> bool:
+    return run([place, *arguments], timeout=VERSION_SECONDS, check=False).code == 0
 
 
 @cache
@@ -139,7 +147,14 @@ TOOLS = (
     Tool("bwrap", _called("bubblewrap"), "shuts make and package scripts in", ("sandbox",), (0, 5)),
     Tool("prlimit", _UTIL_LINUX, "bounds what is started in the sandbox", ("sandbox",)),
     Tool("gawk", _called("gawk"), "reads package and target metadata", ("genuine",)),
-    Tool("perl", _called("perl"), "reads package and target metadata", ("genuine",)),
+    # Debian's perl-base, which is all that its smallest systems have, lacks the modules that scripts load
+    Tool(
+        "perl",
+        _called("perl"),
+        "reads package and target metadata",
+        ("genuine",),
+        trial=("-MFindBin", "-MFile::stat", "-MGetopt::Std", "-e", "0"),
+    ),
     Tool("python3", _called("python3", pacman="python"), "writes profiles.json", ("genuine",)),
     Tool("find", _called("findutils"), "lists a tree's files, for its scripts", ("genuine",)),
     Tool("grep", _called("grep"), "reads text, for the tree's scripts", ("genuine",)),
@@ -229,9 +244,11 @@ TOOLS = (
 )
 
 
-def possible_uses() -> tuple[Use, ...]:
-    """The uses that this machine has at all: where x86-64 programs do not run, no kit is made."""
-    return tuple(use for use in USES if use != "kit" or runs_x86_64())
+def possible_uses(*, tests: bool = True) -> tuple[Use, ...]:
+    """The uses that this machine has at all: where x86-64 programs do not run, no kit is made. tests: whether
+    the tests are here, which only a checkout has."""
+    there = {"kit": runs_x86_64(), "tests": tests}
+    return tuple(use for use in USES if there.get(use, True))
 
 
 def missing_tools(uses: Iterable[Use]) -> list[Tool]:
@@ -300,6 +317,7 @@ def install(
     if packages:
         log.note(f"installing {', '.join(packages)}")
         install_packages(manager, packages, log)
+        _version.cache_clear()
     _version.cache_clear()
     still = [f"{tool.name} ({lack})" for tool in tools if (lack := tool.lack())]
     if still:

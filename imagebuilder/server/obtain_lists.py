@@ -9,12 +9,12 @@ from typing import Literal
 
 from imagebuilder.called import typed
 from imagebuilder.config.device import DeviceFacts, ImageFacts
-from imagebuilder.config.releases import ReleaseList, resolve_release, shipped_releases
+from imagebuilder.config.releases import ReleaseError, ReleaseList, resolve_release, shipped_releases
 from imagebuilder.host.cache import Cache
 from imagebuilder.host.download import Downloads
 from imagebuilder.host.transfer import Patience
 from imagebuilder.log import Log
-from imagebuilder.model.release import SNAPSHOT, Release
+from imagebuilder.model.release import SNAPSHOT, Release, is_embedded
 from imagebuilder.model.tree import ProfileError, nearest_profiles
 from imagebuilder.server.devices import (
     PROFILES_FILE,
@@ -23,7 +23,7 @@ from imagebuilder.server.devices import (
     TargetDevices,
     parse_profiles,
 )
-from imagebuilder.server.mirror import TargetPlace, parse_mirrors
+from imagebuilder.server.mirror import Mirror, TargetPlace, parse_mirrors
 from imagebuilder.server.obtain import parse_pin, releases_for, trusted_keys
 from imagebuilder.server.obtain_sums import (
     MAX_LIST_BYTES,
@@ -120,9 +120,19 @@ def search_devices(release: str, words: Sequence[str], asking: Asking) -> FoundD
     """
     mirrors = parse_mirrors(asking.mirrors)
     with asking.downloads() as downloads:
-        version = resolve_release(release, releases_for(release, downloads, mirrors), asking.log)
+        version = _listed_release(release, downloads, mirrors, asking.log)
         listed = release_devices(downloads, mirrors, version)
     return FoundDevices(version, tuple(device for device in listed if device.matches(words)))
+
+
+def _listed_release(release: str, downloads: Downloads, mirrors: Sequence[Mirror], log: Log) -> str:
+    """A release as a server calls it. ReleaseError for the kit, and as resolve_release()."""
+    if is_embedded(release):
+        raise ReleaseError(
+            f"{release} is no release of a server's: the kit is made here",
+            hint=f"what it builds for has a board: {typed('boards')}",
+        )
+    return resolve_release(release, releases_for(release, downloads, mirrors), log)
 
 
 def listed_facts(
@@ -144,7 +154,7 @@ def listed_facts(
     pinned = parse_pin(trust) if trust is not None else None
     mirrors, trusted = parse_mirrors(asking.mirrors), trusted_keys(keys)
     with asking.downloads() as downloads:
-        version = resolve_release(release, releases_for(release, downloads, mirrors), asking.log)
+        version = _listed_release(release, downloads, mirrors, asking.log)
         if target is None:
             target = _target_of(profile, version, release_devices(downloads, mirrors, version))
         place = TargetPlace(version, target)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,11 +43,12 @@ _MARK = "imagebuilder-variable "
 # $(info …) writes by itself: the shell is not asked
 _NAMES = " ".join((*VARIABLES, _READ))
 _EVAL = f"{_GOAL}: ; @: $(foreach name,{_NAMES},$(info {_MARK}$(name)=$(strip $($(name)))))"
-_FORM = 2  # of what is kept; another number asks all trees anew
+_FORM = 3  # of what is kept; another number asks all trees anew
 _KEPT = "indexes"  # the cache's folder for small things that can be had again (host.cache)
 # what `make info` reads besides makefiles: its scripts, and what they read
 _ALSO_READ = (".targetinfo", ".packageinfo", ".config", "version", "version.date", "Makefile")
 _SCRIPTS = "scripts"
+PROFILE_LINE = re.compile(r"^(\S+):$", re.MULTILINE)  # of what `make info` prints
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def _below(top: str, name: str) -> str:
 def ask_make(folder: Path, view: PrivateView, cache: Path, log: Log) -> MakeAnswer:
     """Ask the tree in `folder`, in its view, or take what it said last time if nothing that it read changed.
 
-    ProgramError if make fails, IncompleteTreeError if it cannot work; neither is kept.
+    ProgramError if make fails, IncompleteTreeError if it cannot work; neither is kept, nor an answer without
+    profiles: make may succeed although a program of the host was not there, which the next time it may be.
     """
     kept = cache / _KEPT / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()}.make"
     answer = _kept_answer(kept, folder)
@@ -88,6 +91,8 @@ def ask_make(folder: Path, view: PrivateView, cache: Path, log: Log) -> MakeAnsw
         watch=view.watch("make info"),
     )
     answer, read = parse_answer(done.stdout, done.stderr)
+    if PROFILE_LINE.search(answer.info) is None:
+        return answer
     state = _state(folder, _read_files(read, answer.variables.get(TOP, "")))
     facts = {"form": _FORM, "state": state, "answer": [answer.info, answer.complaints, answer.variables]}
     with disk_errors_explained(cache):

@@ -25,7 +25,7 @@ from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.release import SNAPSHOT, Release, is_embedded
 from imagebuilder.model.tree import Places, ProfileError, Tree, TreeError, TreeProfile
-from imagebuilder.tree.ask_make import MakeAnswer, ask_make
+from imagebuilder.tree.ask_make import PROFILE_LINE, MakeAnswer, ask_make
 
 # not packages/: from 21.02 on make does without, and git keeps no empty folder
 _NEEDED = ("Makefile", ".config", ".targetinfo")
@@ -147,8 +147,8 @@ def parse_info(text: str) -> tuple[tuple[str, ...], dict[str, TreeProfile]]:
     for line in text.splitlines():
         if line.startswith("Default Packages:"):
             defaults = tuple(line.partition(":")[2].split())
-        elif re.fullmatch(r"\S+:", line):
-            name = line[:-1]
+        elif found := PROFILE_LINE.fullmatch(line):
+            name = found[1]
             profiles[name] = TreeProfile(name=name, title=name)
         elif line.startswith("    ") and name:
             key, colon, value = line.strip().partition(":")

@@ -266,14 +266,20 @@ def test_a_board_with_a_disk(library: Library) -> None:
     assert board.emulation.twin == "qemu-armsr-armv8"
 
 
+def test_comments_stand_apart_from_long_values() -> None:
+    text = board_text(FACTS.model_copy(update={"boardname": "x" * 40}), [])
+    assert f'boardname = "{"x" * 40}" # board= of' in text
+
+
 def test_a_tree_whose_release_has_no_name(library: Library) -> None:
-    for version in ("19.02-PandoraBox", "r10969", "embedded"):
+    for version in ("19.02-PandoraBox", "r10969"):
         if version[0].isdigit():
             assert 'releases = "19.02"' in board_text(FACTS.model_copy(update={"version": version}), [])
             continue
         with pytest.raises(UserError, match="which no board file can name"):
             write_board(library, FACTS.model_copy(update={"version": version}))
-    assert 'releases = "snapshot"' in board_text(FACTS.model_copy(update={"version": "snapshot"}), [])
+    for version in ("snapshot", "embedded"):
+        assert f'releases = "{version}"' in board_text(FACTS.model_copy(update={"version": version}), [])
 
 
 texts = st.text(max_size=12)

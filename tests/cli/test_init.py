@@ -266,6 +266,12 @@ def test_a_new_project(tmp_path: Path) -> None:
     assert (ended.returncode, "is a project already" in ended.stderr) == (2, True)
 
 
+def test_a_new_project_in_the_current_folder(tmp_path: Path) -> None:
+    """There is no way to go then."""
+    said = run_in(tmp_path, "new", ".").stdout.splitlines()[-1]
+    assert said == f"next: {sys.executable} -m imagebuilder plan home"
+
+
 def test_a_new_project_leaves_what_is_there(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("secrets.toml\n*.o\n")
     (tmp_path / "README.md").write_text("mine\n")

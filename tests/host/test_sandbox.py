@@ -90,6 +90,22 @@ def test_nothing_can_be_undone_from_inside(view: PrivateView) -> None:
     assert len(shell(view, "echo /proc/[0-9]*").split()) <= 5  # no process of this machine
 
 
+def test_the_kit_sees_libraries_that_lie_beside_its_environment(
+    tree: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, sources = tmp_path / "shared", tmp_path / "sources"  # as pipx and a .pth file have them
+    (shared / "far-1.dist-info").mkdir(parents=True)
+    (shared / "far.py").write_text("print('far away')\n")
+    sources.mkdir()
+    (sources / "secrets.toml").write_text("KEY = 'nobody sees it'\n")
+    for folder in (shared, sources):
+        monkeypatch.syspath_prepend(folder)
+    script = f"cd {shared}; {sys.executable} -c 'import far'; cat {sources}/secrets.toml"
+    with (tree / "Makefile").open("a") as makefile:
+        makefile.write("# python3 -m imagebuilder.kit\n")
+    assert shell(open_view(tree, work, Log()), script) == "far away\n"
+
+
 @contextmanager
 def listening() -> Iterator[tuple[int, list[bytes]]]:
     """A server on loopback, outside of the sandbox: its port, and what was sent to it."""

@@ -93,6 +93,16 @@ def test_busybox_stands_in_for_simple_programs_only(add_program: AddProgram) -> 
     assert tool("no-such-program").lack() == "not here"
 
 
+def test_a_program_without_all_that_belongs_to_it(add_program: AddProgram) -> None:
+    """As perl of Debian's perl-base, without the modules that OpenWrt's scripts load."""
+    place = add_program("perl", 'test "$*" != "-MFindBin -e 0" || test -e "$0.modules"')
+    whole = tool("perl", trial=("-MFindBin", "-e", "0"))
+    assert whole.lack() == "only a part of it is here"
+    assert tool("perl", trial=("-MOther", "-e", "0")).lack() is None
+    place.with_name("perl.modules").touch()
+    assert whole.lack() is None
+
+
 def test_what_is_missing_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools, "find_manager", lambda: DNF)
     lacking = (tool("no-such-1"), tool("no-such-2", found=lambda: False), tool("sh"))
@@ -117,6 +127,24 @@ def test_the_one_command_of_each_manager() -> None:
         == zypper
     )
     assert tools.install_command(wanted, None).endswith("what Debian calls: p-apt")
+
+
+def test_what_was_installed_is_looked_at_anew(
+    add_program: AddProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever way it lacked before."""
+    place = add_program("perl", 'test "$1" = --version && cat $0.installed || test -e $0.installed')
+    Path(f"{place}.installed").write_text("5.1")
+    old, part = tool("perl", at_least=(5, 2)), tool("perl", trial=("-e",))
+    assert (old.lack(), part.lack()) == ("version 5.1 is here, 5.2 is needed", None)
+    Path(f"{place}.installed").unlink()
+    assert part.lack() == "only a part of it is here"
+    manager = package_manager.HostPackageManager(
+        "apt", str(add_program("fake", f"echo 5.3 > {place}.installed")), (), ("install",), (), ()
+    )
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    tools.install([old, part], Log(), manager)
+    assert (old.lack(), part.lack()) == (None, None)
 
 
 # --- which package manager
@@ -311,6 +339,13 @@ def test_a_diagnosis_has_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not found.healthy
     assert "p-" in (found.install or "")
     assert json.dumps(found.manager)
+
+
+def test_programs_of_the_tests_are_asked_for_where_tests_are() -> None:
+    """A wheel brings none."""
+    mine = {each.name for each in tools.TOOLS if each.uses == ("tests",)}
+    assert mine < {each.name for each in diagnose().tools}
+    assert {each.name for each in diagnose(tests=False).tools} == {each.name for each in tools.TOOLS} - mine
 
 
 def test_an_arm_machine_is_not_asked_for_the_kits_programs(monkeypatch: pytest.MonkeyPatch) -> None:

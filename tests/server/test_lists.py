@@ -13,7 +13,7 @@ import pytest
 
 from imagebuilder.config.device import ImageFacts
 from imagebuilder.config.library import Library
-from imagebuilder.config.releases import shipped_releases
+from imagebuilder.config.releases import ReleaseError, shipped_releases
 from imagebuilder.host.cache import Cache, OfflineError
 from imagebuilder.host.transfer_part import DownloadError
 from imagebuilder.model.tree import ProfileError
@@ -309,6 +309,15 @@ def test_a_profile_that_is_meant_is_named(ask: Ask, lists: Site, own_keys: Path)
         assert error.value.hint.startswith("its nearest profiles: acme_two")
     with pytest.raises(ProfileError, match="for x86/64 has no profile 'acme_two'"):  # although listed
         listed_facts("acme_two", RELEASE, ask(), keys=own_keys)
+
+
+def test_the_kit_is_on_no_server(ask: Ask) -> None:
+    for release in ("embedded", "embedded-3.13"):
+        with pytest.raises(ReleaseError, match=f"{release} is no release of a server's") as error:
+            listed_facts("qemu-x86-64", release, ask())
+        assert error.value.hint == "what it builds for has a board: owrt-python boards"
+        with pytest.raises(ReleaseError, match="the kit is made here"):
+            search_devices(release, ["qemu"], ask())
 
 
 def test_add_on_the_command_line(cli: Cli, lists: Site, own_keys: Path, project: Path) -> None:

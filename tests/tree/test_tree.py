@@ -385,7 +385,17 @@ def test_make_is_asked_once_until_something_that_it_read_changes(
     assert len(asked) == 2
 
 
-@pytest.mark.parametrize("kept", [b"", b"{", b"[]", b'{"form": 2}', b'{"form": 2, "state": {}, "answer": 1}'])
+def test_an_answer_that_the_host_spoiled_is_asked_again(small_tree: Path, tmp_path: Path) -> None:
+    """make succeeds without profiles where the tree's scripts lack something of the host's, as perl."""
+    asked: list[str] = []
+    (small_tree / "Makefile").write_text("info:\n\t@echo 'cannot locate FindBin.pm' >&2\n")
+    assert "FindBin" in answer_of(small_tree, tmp_path / "1", tmp_path / "cache", asked).complaints
+    assert len(asked) == 1
+    spoiled = answer_of(small_tree, tmp_path / "2", tmp_path / "cache", asked)
+    assert (spoiled.info, len(asked)) == ("", 2)
+
+
+@pytest.mark.parametrize("kept", [b"", b"{", b"[]", b'{"form": 3}', b'{"form": 3, "state": {}, "answer": 1}'])
 def test_what_is_damaged_in_the_cache_is_asked_again(small_tree: Path, tmp_path: Path, kept: bytes) -> None:
     asked: list[str] = []
     first = answer_of(small_tree, tmp_path / "1", tmp_path / "cache", asked)

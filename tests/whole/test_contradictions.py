@@ -14,7 +14,7 @@ from imagebuilder.config.board import Board
 from imagebuilder.config.library import Library
 from imagebuilder.config.request import Request, requests
 from imagebuilder.contradictions import is_of
-from imagebuilder.errors import FaultsError, UserError
+from imagebuilder.errors import FaultsError, HostError, UserError
 from imagebuilder.host.fs import sha256_of
 from imagebuilder.log import Event, Log, Note, Warned
 from imagebuilder.model.package import Package
@@ -49,6 +49,17 @@ def test_a_release_beside_a_tree_of_another(ask: Ask, small_tree: Path, release:
     assert f"{small_tree} is OpenWrt 23.05.5" in caught.value.message
     assert "--release 23.05.5 builds with this one" in (caught.value.hint or "")
     assert plan_image(asked.for_release("23.05.5"), Log()).tree.version == "23.05.5"
+
+
+def test_all_that_the_host_lacks_is_named_at_once(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sandbox's programs with those of the tree."""
+    asked = ask("")
+    monkeypatch.setattr("imagebuilder.host.tools.CLEAN_PATH", "/nonexistent")
+    with pytest.raises(HostError, match=r"^this machine lacks: make .* bwrap .* gawk "):
+        plan_image(asked, Log())
+    with pytest.raises(HostError, match=r"^this machine lacks: make ") as caught:
+        plan_image(replace(asked, sandbox=False), Log())
+    assert "bwrap" not in caught.value.message
 
 
 @pytest.mark.parametrize("release", ["23.05", "23.05.5"])
