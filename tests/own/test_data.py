@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree.plan import Plan
 from tests.support.planning import plan_image
-from tests.support.wheel_maker import make_index, make_wheel
+from tests.support.wheel_maker import make_wheel, only_index
 
 BOARD = "tplink-tl-wr740n-v4"
 PYTHON = ("light", "codecs", "openssl", "urllib", "email", "logging", "decimal")
@@ -33,11 +32,8 @@ def told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Told:
     """Plans an image with an app; the plan, and what it warns of."""
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     wheel = make_wheel(tmp_path / "files", "tzdata", "2025.2", files={"tzdata/__init__.py": b""})
-    monkeypatch.setenv("PIP_INDEX_URL", make_index(tmp_path / "index", [wheel]))
+    only_index(monkeypatch, tmp_path / "index", [wheel])
 
     def plan(
         app: str, *, packages: Iterable[str] = (), variant: str = "auto", python: str = "", text: str = ""

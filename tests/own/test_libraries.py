@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from imagebuilder.python.wheels.tree import NativeCodeError
 from imagebuilder.rootfs.tree import EMPTY, FileTree, file_of, symlink
 from imagebuilder.tree.plan import Plan
 from tests.support.planning import plan_image
-from tests.support.wheel_maker import make_elf, make_index, make_wheel
+from tests.support.wheel_maker import make_elf, make_wheel, only_index
 
 BOARD = "tplink-tl-wr740n-v4"
 TAG = "cp311-cp311-openwrt_mips_24kc"
@@ -61,16 +60,13 @@ def asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Asked:
     """A config that requires `numbers`, a wheel for the tree's processor whose module wants libraries."""
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     packages = small_tree / "packages"
     write_ipk(packages, Package("python3-base", "3.11.7-1", "mips_24kc"), EMPTY, epoch=1)
 
     def ask(*needed: str, has: dict[str, FileTree] | None = None, text: str = "", **facts: str) -> Request:
         files = {"numbers/__init__.py": b"", "numbers/_core.so": mips(*needed)}
         wheel = make_wheel(tmp_path / "files", "numbers", "2.1", files=files, tag=TAG, pure=False)
-        monkeypatch.setenv("PIP_INDEX_URL", make_index(tmp_path / "index", [wheel]))
+        only_index(monkeypatch, tmp_path / "index", [wheel])
         for name, tree in (has or {}).items():
             package = Package(name, "1.0-1", "mips_24kc", abi_version=facts.get("abi", ""))
             write_ipk(packages, package, tree, epoch=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from tests.support.native_maker import (
     mips_module,
 )
 from tests.support.planning import plan_image
-from tests.support.wheel_maker import make_elf, make_index
+from tests.support.wheel_maker import make_elf, make_index, only_index
 
 BOARD = "tplink-tl-wr740n-v4"
 INCLUDE = "/usr/include/python3.11"
@@ -57,11 +56,8 @@ def asked(
     add_config: Callable[[str, str], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> AskedPlan:
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     sdist = make_native_sdist(tmp_path / "files", files={"setup.py": b"ext_modules = []\n"})
-    monkeypatch.setenv("PIP_INDEX_URL", make_index(tmp_path / "index", [sdist]))
+    only_index(monkeypatch, tmp_path / "index", [sdist])
     monkeypatch.setattr(native, "find_zig", lambda: fake_zig(tmp_path / "zig"))
     packages = small_tree / "packages"
     for old in packages.glob("libc_*"):

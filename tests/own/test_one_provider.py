@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree.plan import Plan
 from tests.support.planning import plan_image
-from tests.support.wheel_maker import make_index, make_wheel
+from tests.support.wheel_maker import make_wheel, only_index
 
 BOARD = "tplink-tl-wr740n-v4"
 Asked = Callable[..., tuple[Plan, list[str]]]
@@ -31,14 +30,11 @@ def asked(
     add_config: Callable[[str, str], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Asked:
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
 
     def ask(
         wheels: Iterable[Path], packages: Iterable[Package], requirements: list[str], add: Iterable[str] = ()
     ) -> tuple[Plan, list[str]]:
-        monkeypatch.setenv("PIP_INDEX_URL", make_index(tmp_path / "index", wheels))
+        only_index(monkeypatch, tmp_path / "index", wheels)
         for package in packages:
             write_ipk(small_tree / "packages", package, EMPTY, epoch=1)
         words = f'[python]\nvariant = "base"\nrequirements = {requirements!r}\n'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from imagebuilder.log import Log
 from imagebuilder.packages.lock import LockError
 from imagebuilder.tree.plan import Plan
 from tests.support.planning import plan_image
-from tests.support.wheel_maker import make_index, make_project, make_wheel
+from tests.support.wheel_maker import make_project, make_wheel, only_index
 
 BOARD = "tplink-tl-wr740n-v4"
 
@@ -31,11 +30,8 @@ def asked(
     add_config: Callable[[str, str], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Request]:
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     files = [make_wheel(tmp_path / "files", "needed", "1.0")]
-    monkeypatch.setenv("PIP_INDEX_URL", make_index(tmp_path / "index", files))
+    only_index(monkeypatch, tmp_path / "index", files)
 
     def ask(requirements: str, **more: object) -> Request:
         words = f'[python]\nvariant = "base"\nrequirements = [{requirements}]\n'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import random
 import sys
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from imagebuilder.python.bytecode.bytecode import Interpreter
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree.plan import Plan
 from tests.support.planning import plan_image
-from tests.support.wheel_maker import make_index, make_wheel
+from tests.support.wheel_maker import make_wheel, only_index
 
 BOARD = "tplink-tl-wr740n-v4"
 FILES = {
@@ -45,14 +44,11 @@ def write(
     add_config: Callable[[str, str], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Write:
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     wheels = [
         make_wheel(tmp_path / "files", files=FILES),
         make_wheel(tmp_path / "files", "other", files={"other.py": b"import demo\n"}, requires=["demo"]),
     ]
-    monkeypatch.setenv("PIP_INDEX_URL", make_index(tmp_path / "index", wheels))
+    only_index(monkeypatch, tmp_path / "index", wheels)
     write_ipk(small_tree / "packages", Package("python3-sqlite3", "3.11.7"), EMPTY, epoch=1)
 
     def written(requirements: str, more: str = "") -> Request:

@@ -28,7 +28,7 @@ from imagebuilder.python.requirements.requirements import (
 )
 from imagebuilder.python.requirements.requirements_file import Stated
 from imagebuilder.python.wheels.target import wheel_target
-from tests.support.wheel_maker import make_index, make_project, make_sdist, make_wheel
+from tests.support.wheel_maker import make_project, make_sdist, make_wheel, only_index
 
 TARGET = wheel_target("3.11.7", "mips_24kc", "23.05")
 GIT = {
@@ -58,11 +58,8 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackageIndex:
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     files = [make_wheel(tmp_path / "files", "needed", version) for version in ("1.0", "2.0")]
-    monkeypatch.setenv("PIP_INDEX_URL", make_index(tmp_path / "index", files))
+    only_index(monkeypatch, tmp_path / "index", files)
     return PackageIndex(Cache(tmp_path / "cache"), Log())
 
 

@@ -58,7 +58,7 @@ from tests.support.native_maker import (
     make_toolchain,
     mips_module,
 )
-from tests.support.wheel_maker import make_index, make_sdist, make_wheel
+from tests.support.wheel_maker import make_sdist, make_wheel, only_index
 
 MIPS = wheel_target("3.11.7", "mips_24kc", "23.05")
 OLD_MIPS = wheel_target("3.11.7", "mips_24kc", "21.02")
@@ -75,10 +75,7 @@ def use_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UseIndex:
     """Makes these files the only package index there is."""
 
     def use(files: Iterable[Path], compiler: Compiler = no_compiler) -> PackageIndex:
-        for name in [name for name in os.environ if name.startswith("PIP_")]:
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-        monkeypatch.setenv("PIP_INDEX_URL", make_index(tmp_path / "index", files))
+        only_index(monkeypatch, tmp_path / "index", files)
         return PackageIndex(Cache(tmp_path / "cache"), Log(), compiler=compiler)
 
     return use

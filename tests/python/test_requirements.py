@@ -29,7 +29,7 @@ from imagebuilder.python.requirements.requirements import (
 )
 from imagebuilder.python.wheels.target import wheel_target
 from imagebuilder.python.wheels.wheels import read_wheel
-from tests.support.wheel_maker import BACKEND, make_elf, make_index, make_project, make_sdist, make_wheel
+from tests.support.wheel_maker import BACKEND, make_elf, make_project, make_sdist, make_wheel, only_index
 
 MUSL = wheel_target("3.9.18", "x86_64", "21.02")
 MIPS = wheel_target("3.11.7", "mips_24kc", "23.05")
@@ -41,10 +41,7 @@ def use_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UseIndex:
     """Makes these files the only package index there is."""
 
     def use(files: Iterable[Path]) -> PackageIndex:
-        for name in [name for name in os.environ if name.startswith("PIP_")]:
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-        monkeypatch.setenv("PIP_INDEX_URL", make_index(tmp_path / "index", files))
+        only_index(monkeypatch, tmp_path / "index", files)
         return PackageIndex(Cache(tmp_path / "cache"), Log())
 
     return use

@@ -5,12 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 import shutil
 import struct
 import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def record_line(name: str, data: bytes) -> str:
@@ -218,6 +223,14 @@ def make_elf(
     headers = program(1, 0, at + len(dynamic)) + program(2, at, len(dynamic))
     headers += program(0x70000003, places[3], len(abiflags)) if abiflags else b""
     return ident + rest + headers + b"".join(parts) + dynamic
+
+
+def only_index(monkeypatch: pytest.MonkeyPatch, folder: Path, files: Iterable[Path]) -> None:
+    """Make these files the only package index there is, whatever pip is told on this machine."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", make_index(folder, files))
 
 
 def make_index(folder: Path, files: Iterable[Path]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from imagebuilder.ask import fetch_image
 from imagebuilder.build import build_image
 from imagebuilder.config.overlay import OverlayError
-from imagebuilder.config.request import Request, requests
+from imagebuilder.config.request import Request
 from imagebuilder.log import Event, Log, Note, Warned
 from imagebuilder.model.control import parse_depends, parse_names
 from imagebuilder.model.package import Package
@@ -19,7 +19,7 @@ from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.packages.resolution import PlanError
 from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage, file_of, symlink
-from tests.support.planning import plan_image
+from tests.support.planning import plan_image, tree_request
 from tests.support.wheel_maker import make_elf
 
 AddConfig = Callable[[str, str], str]
@@ -36,15 +36,7 @@ def request_for(
     says so by failing."""
 
     def make(text: str) -> Request:
-        (asked,) = requests(
-            project,
-            add_config("mine", text),
-            board=BOARD,
-            imagebuilder=str(small_tree),
-            output=tmp_path / "out",
-            cache=tmp_path / "cache",
-        )
-        return asked
+        return tree_request(project, add_config("mine", text), small_tree, tmp_path)
 
     return make
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from imagebuilder.host.fs import user_cache
 from imagebuilder.log import Log
 from imagebuilder.trial.machine import boot
 from tests.support.planning import plan_image
-from tests.support.wheel_maker import make_index, make_wheel
+from tests.support.wheel_maker import make_wheel, only_index
 
 pytestmark = pytest.mark.kit
 
@@ -46,11 +45,8 @@ SAID = {"name": "Zähler", "answer": 42, "words": ["a", "b"], "file": "/usr/lib/
 @pytest.fixture
 def ask(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Request]:
     """Writes the config `mine`; a request for it. The only package index has one wheel."""
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
     wheel = make_wheel(tmp_path / "files", "imagebuilder-words", "1.5")
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_INDEX_URL", make_index(tmp_path / "index", [wheel]))
+    only_index(monkeypatch, tmp_path / "index", [wheel])
     folder = project / "apps/My Flat"
     folder.mkdir(parents=True)
     (folder / "main.py").write_text(MAIN)

@@ -10,8 +10,9 @@ import pytest
 from imagebuilder.ask import plan_and_budgets
 from imagebuilder.build import build_image
 from imagebuilder.config.overlay import OverlayError
-from imagebuilder.config.request import Request, requests
+from imagebuilder.config.request import Request
 from imagebuilder.log import Event, Log, Warned
+from tests.support.planning import tree_request
 
 AddConfig = Callable[[str, str], str]
 SECRET = """
@@ -34,15 +35,9 @@ def request_for(
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, newline="")
         (folder / "overlay.toml").write_text(f'name = "mine"\ndescription = "of a test"\n{declared}')
-        (asked,) = requests(
-            project,
-            add_config("mine", f'[[overlay]]\nname = "mine"\n{given}'),
-            board="tplink-tl-wr740n-v4",
-            imagebuilder=str(small_tree),
-            output=tmp_path / "out",
-            cache=tmp_path / "cache",
+        return tree_request(
+            project, add_config("mine", f'[[overlay]]\nname = "mine"\n{given}'), small_tree, tmp_path
         )
-        return asked
 
     return make
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from imagebuilder.ask import lock_image
 from imagebuilder.build import build_image
 from imagebuilder.cli.app import app
-from imagebuilder.config.request import Request, requests
+from imagebuilder.config.request import Request
 from imagebuilder.log import Event, Log, Warned
 from imagebuilder.model.control import parse_names
 from imagebuilder.model.package import Package
@@ -20,7 +20,7 @@ from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.resolution import PlanError
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree.plan import Plan
-from tests.support.planning import plan_image
+from tests.support.planning import plan_image, tree_request
 
 AddConfig = Callable[[str, str], str]
 BOARD = "tplink-tl-wr740n-v4"
@@ -45,15 +45,7 @@ def tree(small_tree: Path) -> Path:
 @pytest.fixture
 def request_for(project: Path, tree: Path, tmp_path: Path, add_config: AddConfig) -> Callable[[str], Request]:
     def make(text: str) -> Request:
-        (asked,) = requests(
-            project,
-            add_config("mine", text),
-            board=BOARD,
-            imagebuilder=str(tree),
-            output=tmp_path / "out",
-            cache=tmp_path / "cache",
-        )
-        return asked
+        return tree_request(project, add_config("mine", text), tree, tmp_path)
 
     return make
 
