@@ -20,7 +20,7 @@ from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.host.handover import alone, temporary_folder, write_whole
 from imagebuilder.host.once import Once
 from imagebuilder.host.own_folders import ready_cache
-from imagebuilder.host.sandbox import open_view
+from imagebuilder.host.sandbox import opening_view
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets, Fit
 from imagebuilder.model.package import Package
@@ -205,5 +205,9 @@ def look_at_tree(given: str, cache: Path, log: Log) -> Tree:
     ready_cache(cache)
     folder = given_tree(given, cache, log)
     check_tree(folder)
-    with cache_disk_errors(cache), temporary_folder("look", cache) as work:
-        return read_tree(folder, open_view(folder, work, log), cache, log)
+    with (
+        cache_disk_errors(cache),
+        temporary_folder("look", cache) as work,
+        opening_view(folder, work, log) as opened,
+    ):
+        return read_tree(folder, opened, cache, log)

@@ -21,8 +21,6 @@ from imagebuilder.own.local import (
 from imagebuilder.own.own import Own
 from imagebuilder.own.remade import remake, remakes_python
 from imagebuilder.packages.feed import Finder, in_folder, lay_files
-from imagebuilder.packages.lock import locked_versions, only_locked
-from imagebuilder.packages.repack import repack
 from imagebuilder.packages.resolution import Resolution
 from imagebuilder.packages.supply import Job, Offers, Supply
 from imagebuilder.rootfs.files import write_tree
@@ -61,9 +59,17 @@ class _Choosing:
         made = made_here(self.own, originals, remade or NOTHING_REMADE, self.job.manager)
         pins = {}
         if self.locked is not None:
+            from imagebuilder.packages.lock import locked_versions  # noqa: PLC0415 - for `--locked` alone
+
             pins = locked_versions(self.locked, made, original=remade is None)
         offers = self.offers.with_made(made, pins)
         return self.job.manager.resolve(self.job, wanted, self.supply, offers), offers
+
+
+def choose_first(job: Job, wanted: Wish, supply: Supply, own: Own) -> Sequence[Selected]:
+    """The packages of the image as the feeds have them, before any gets another form. PlanError."""
+    choosing = _Choosing(job, supply, own, supply.offers.without(own.instead), None)
+    return choosing.resolve(wanted, {})[0].selected
 
 
 def choose_packages(
@@ -76,6 +82,8 @@ def choose_packages(
     """
     offers = supply.offers
     if locked is not None:
+        from imagebuilder.packages.lock import only_locked  # noqa: PLC0415 - for `--locked` alone
+
         offers = only_locked(offers, locked, supply.indexes())
     offers = offers.without(own.instead)
     choosing = _Choosing(job, supply, own, offers, locked)
@@ -103,6 +111,8 @@ def _contents(
     """What is in selected packages that others made, and in those that are repacked, which a filespec leaves
     as they will be; they are fetched for it. FeedError names all that is missing or damaged, and what wants
     it."""
+    from imagebuilder.packages.repack import repack  # noqa: PLC0415 - few configs have filespecs
+
     why = ("python.shake, python.compile or a filespec",)
     wanted = [each for each in selected if each.feed != LOCAL]
     wanted += [Selected(each.package, why) for each in originals.values()]

@@ -73,20 +73,33 @@ def check_partsize(loaded: LoadedConfig, board: Board, tree: Tree, log: Log) -> 
     size = loaded.config.image.rootfs_partsize
     if size is None:
         return
+    found = partsize_fault(size, board, tree)
+    if found is None:
+        return
     file, key = list(_places(loaded, board.id, ("image", "rootfs_partsize")))[-1]
-    settings = settings_of(Path(tree.folder))
-    if not (is_disk(board) or "TARGET_ROOTFS_PARTSIZE" in settings):
+    what, hint = found
+    if not _has_partition(board, tree) and len(loaded.config.boards) > 1 and key[0] != "board":
+        log.note(str(file.fault(key, f"does not count here: {what}")))
+        return
+    raise FaultsError([file.fault(key, what, hint)])
+
+
+def partsize_fault(size: int, board: Board, tree: Tree) -> tuple[str, str] | None:
+    """What is wrong with so many MiB for the root file system's partition, and what to do; None for a size
+    that the board's images can have."""
+    if not _has_partition(board, tree):
         what = f"the images of {board.id} are for no disk and no card, and have no partition of a size"
-        if len(loaded.config.boards) > 1 and key[0] != "board":
-            log.note(str(file.fault(key, f"does not count here: {what}")))
-            return
-        raise FaultsError([file.fault(key, what, "leave it out")])
-    kernel = int(settings.get("TARGET_KERNEL_PARTSIZE") or 0)
+        return what, "leave it out"
+    kernel = int(settings_of(Path(tree.folder)).get("TARGET_KERNEL_PARTSIZE") or 0)
     if isinstance(board.flash, int) and (size + kernel) * _MEBIBYTE > board.flash:
         beside = f", beside {kernel} MiB for the kernel" if kernel else ""
         what = f"{size} MiB{beside} are more than the {human_size(board.flash)} that {board.id} has"
-        most = board.flash // _MEBIBYTE - kernel
-        raise FaultsError([file.fault(key, what, f"less than {most} can fit")])
+        return what, f"less than {board.flash // _MEBIBYTE - kernel} can fit"
+    return None
+
+
+def _has_partition(board: Board, tree: Tree) -> bool:
+    return is_disk(board) or "TARGET_ROOTFS_PARTSIZE" in settings_of(Path(tree.folder))
 
 
 def _places(loaded: LoadedConfig, board: str, key: KeyPath) -> Iterator[tuple[TomlFile, KeyPath]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,24 +11,33 @@ from types import MappingProxyType
 
 from imagebuilder import __version__
 from imagebuilder.budget.budget import Budgeting, budgets, open_budgeting, overlay_files, unchecked
-from imagebuilder.choose import ChosenPackages, choose_packages
+from imagebuilder.called import typed
+from imagebuilder.choose import ChosenPackages, choose_first, choose_packages
 from imagebuilder.config.board import UNKNOWN, Board, Profile
 from imagebuilder.config.config import LoadedConfig, load_config
 from imagebuilder.config.lock import locked_board
 from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.config.overlay import LoadedOverlay, load_overlays
+from imagebuilder.config.python_form import with_form
 from imagebuilder.config.request import Request
+from imagebuilder.config.toml import TomlFile
 from imagebuilder.contradictions import check_partsize, check_release, check_starts
-from imagebuilder.errors import UserError
+from imagebuilder.errors import Fault, FaultsError, UserError
 from imagebuilder.find_tree import TreeSource, find_tree, tree_digest
-from imagebuilder.host.cache import cache_disk_errors
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.own_folders import ready_cache
-from imagebuilder.host.sandbox import open_view
+from imagebuilder.host.sandbox import opening_view
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets
 from imagebuilder.model.package import Package, Selected, Swap, Wish
-from imagebuilder.names import Names, check_packages, check_scripts, check_services, init_scripts
+from imagebuilder.names import (
+    Names,
+    check_scripts,
+    init_scripts,
+    package_faults,
+    service_faults,
+    unknown_overlays,
+)
 from imagebuilder.own.local import Local
 from imagebuilder.own.own import FromOverlays, Own, needing, open_own
 from imagebuilder.packages.at_hand import paths_at_hand
@@ -50,11 +59,12 @@ from imagebuilder.wish import swapped, whole_wish, wish_of
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the user's files say, loaded and checked."""
+    """What the user's files say, loaded and checked. files: all that were read for it."""
 
     loaded: LoadedConfig
     overlays: tuple[LoadedOverlay, ...]
     board: Board
+    files: tuple[TomlFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,7 @@ def check_known(plan: Plan, board: Board, *, accepted: bool) -> None:
     if plan.unchecked and not accepted:
         raise UserError(
             "\n".join(not_known(board, image) for image in plan.unchecked),
-            hint="take the format from docs/formats.md, or the image out of the board's file;"
+            hint=f"take a format that `{typed('formats')}` lists, or the image out of the board's file;"
             " build --accept-unchecked hands it over unchecked",
         )
 
@@ -124,55 +134,72 @@ def load_inputs(request: Request) -> Inputs:
     if request.release is not None:
         other = {"release": request.release, "imagebuilder": request.imagebuilder}
         loaded = replace(loaded, config=loaded.config.model_copy(update=other))
+    if request.python is not None:
+        loaded = replace(loaded, config=with_form(loaded.config, request.python))
     overlays = load_overlays(library, loaded.config)
-    return Inputs(loaded, overlays, library.board(request.board))
+    board = library.board(request.board)
+    return Inputs(loaded, overlays, board, tuple((library.kept or {}).values()))
 
 
-def decide(request: Request, inputs: Inputs, work: Path, log: Log) -> Decided:
-    """Find the tree and choose what goes in. work: a folder for what is temporary.
+def decide(
+    request: Request, inputs: Inputs, work: Path, log: Log, *, in_memory: Path | None = None
+) -> Decided:
+    """Find the tree and choose what goes in. work: a folder for what is temporary; in_memory: one for what
+    make changes, else that is in `work`.
 
-    UserError and its kinds: the tree cannot be had or does not fit the board, packages cannot be had.
+    UserError and its kinds: the tree cannot be had or does not fit the board, packages cannot be had, or make
+    cannot be shut in here, which is found out while the rest is.
     """
     config = inputs.loaded.config
     locked = locked_board(request.library, config.name, inputs.board.id) if request.locked else None
-    with log.step("tree"):
-        source, job = _open(request, inputs, work, log, locked)
-    with log.step("plan"):
-        check_processor([(each.use.name, each.root) for each in inputs.overlays], job.tree.arch)
-        known, profile = told_board(inputs.board, choose_profile(inputs.board, job.tree), job.tree)
-        check_partsize(inputs.loaded, inputs.board, job.tree, log)
-        supply = _supply(request, job)
-        supply.note_unusable(log)
-        own = open_own(job, supply, locked.requirements if locked else None, _laid(inputs))
-        for warning in own.python.warnings:
-            log.warn(warning)
-        names = _names(inputs, job, supply, own, profile.name)
-        if locked is None:  # else the lock says what is new
-            check_packages(names, log)
-        wish = wish_of(inputs.loaded, [each.overlay for each in inputs.overlays], own)
-        wish, swaps = swapped(wish, job, supply.offers, profile.name)
-        wanted = whole_wish(wish, job.tree, profile.name)
-        with _lock_blamed(locked, wish, config.name):
-            chosen = choose_packages(job, wanted, supply, own, locked=locked)
-        check_starts(wish, job.tree, chosen.found.selected)
-        check_services(
-            names, chosen.found.selected, _own_services(inputs, own), partial(_scripts, job, supply), log
-        )
-        plan = _plan(inputs, job, known, profile, wish=wish, chosen=chosen, own=own, swaps=swaps)
-        _warn(plan, known, own, log)
-        _warn_of_hardware(inputs, plan, log)
-        for line in _lacking_data(job, plan, chosen, _laid(inputs)):
-            log.warn(line)
-        budgeting = open_budgeting(plan, config, inputs.board, inputs.overlays, chosen.local.known())
-        found = budgets(
-            plan, config, inputs.board, found=budgeting, manager=job.manager, offers=chosen.offers
-        )
-        for line in unchecked(config, inputs.board.id, found):
-            log.warn(line)
-        offers, local = chosen.offers, chosen.local
-        decided = Decided(source, known, job, supply, offers, local, plan, budgeting, found, locked)
-        check_locked(inputs, decided)
-        return decided
+    with ExitStack() as ended:
+        with log.step("tree"):
+            source, job = _open(request, inputs, work, log, locked, ended=ended, in_memory=in_memory)
+        with log.step("plan"):
+            decided = _decided(request, inputs, source, job, locked)
+            job.opened()
+            return decided
+
+
+def _decided(
+    request: Request, inputs: Inputs, source: TreeSource, job: Job, locked: LockedBoard | None
+) -> Decided:
+    config, log = inputs.loaded.config, job.log
+    check_processor([(each.use.name, each.root) for each in inputs.overlays], job.tree.arch)
+    known, profile = told_board(inputs.board, choose_profile(inputs.board, job.tree), job.tree)
+    check_partsize(inputs.loaded, inputs.board, job.tree, log)
+    supply = _supply(request, job)
+    supply.note_unusable(log)
+    own = open_own(job, supply, locked.requirements if locked else None, _laid(inputs))
+    for warning in own.python.warnings:
+        log.warn(warning)
+    names = _names(inputs, job, supply, own, profile.name)
+    services = partial(service_faults, names, _own_services(inputs, own), partial(_scripts, job, supply), log)
+    wish = wish_of(inputs.loaded, [each.overlay for each in inputs.overlays], own)
+    if locked is None:  # else the lock says what is new
+        choice = partial(_first_choice, job, supply, own, profile.name)
+        _check_packages(names, wish, choice, services, log)
+    wish, swaps = swapped(wish, job, supply.offers, profile.name)
+    wanted = whole_wish(wish, job.tree, profile.name)
+    with _lock_blamed(locked, wish, config.name):
+        chosen = choose_packages(job, wanted, supply, own, locked=locked)
+    check_starts(wish, job.tree, chosen.found.selected)
+    if faults := services(chosen.found.selected):
+        raise FaultsError(faults)
+    plan = _plan(inputs, job, known, profile, wish=wish, chosen=chosen, own=own, swaps=swaps)
+    _warn(plan, known, own, log)
+    _warn_of_overlays(inputs, plan, request.library.overlay_names(), log)
+    for line in _lacking_data(job, plan, chosen, _laid(inputs)):
+        log.warn(line)
+    contents = chosen.local.known()
+    budgeting = open_budgeting(plan, config, inputs.board, inputs.overlays, contents, cache=request.cache)
+    found = budgets(plan, config, inputs.board, found=budgeting, manager=job.manager, offers=chosen.offers)
+    for line in unchecked(config, inputs.board.id, found):
+        log.warn(line)
+    offers, local = chosen.offers, chosen.local
+    decided = Decided(source, known, job, supply, offers, local, plan, budgeting, found, locked)
+    check_locked(inputs, decided)
+    return decided
 
 
 def _laid(inputs: Inputs) -> FromOverlays:
@@ -191,6 +218,28 @@ def _scripts(job: Job, supply: Supply, package: Package) -> set[str] | None:
     """The init scripts of a package whose file is on this machine."""
     paths = paths_at_hand(job, supply, package)
     return None if paths is None else init_scripts(paths)
+
+
+def _check_packages(
+    names: Names,
+    wish: Wish,
+    choice: Callable[[Wish], Sequence[Selected]],
+    services: Callable[[Sequence[Selected]], list[Fault]],
+    log: Log,
+) -> None:
+    """FaultsError for names of packages that nothing has; with them the services that nothing is called in
+    the image without those packages, as far as it can be told. choice: the packages for a wish."""
+    faults = package_faults(names, log)
+    if not faults:
+        return
+    with suppress(PlanError):  # told when the names are put right, and the services then too
+        faults += services(choice(wish.without(names.unknown)))
+    raise FaultsError(faults)
+
+
+def _first_choice(job: Job, supply: Supply, own: Own, profile: str, wish: Wish) -> Sequence[Selected]:
+    wish, _ = swapped(wish, job, supply.offers, profile)
+    return choose_first(job, whole_wish(wish, job.tree, profile), supply, own)
 
 
 def _own_services(inputs: Inputs, own: Own) -> set[str]:
@@ -219,18 +268,27 @@ def check_services_laid(
 
 
 def _open(
-    request: Request, inputs: Inputs, work: Path, log: Log, locked: LockedBoard | None
+    request: Request,
+    inputs: Inputs,
+    work: Path,
+    log: Log,
+    locked: LockedBoard | None,
+    *,
+    ended: ExitStack,
+    in_memory: Path | None,
 ) -> tuple[TreeSource, Job]:
-    """The tree, and what is needed to work with it."""
+    """The tree, and what is needed to work with it. ended: until when its view is being opened; in_memory: as
+    decide() has it."""
     config = inputs.loaded.config
     if locked is not None and config.release:
         config = config.model_copy(update={"release": locked.parts.tree.version})
     source = find_tree(request, config, inputs.board, log)
-    view = open_view(source.folder, work, log, sandbox=request.sandbox)
+    view = opening_view(source.folder, work, log, sandbox=request.sandbox, in_memory=in_memory)
+    opened = ended.enter_context(view)
     tree = request.shared.get(
         "facts of a tree",
         (source.folder, config.series),
-        lambda log: read_tree(source.folder, view, request.cache, log, series=config.series),
+        lambda log: read_tree(source.folder, opened, request.cache, log, series=config.series),
         log,
     )
     if request.imagebuilder or config.imagebuilder:
@@ -243,7 +301,7 @@ def _open(
         manager=manager_of(tree),
         root=request.library.root,
         cache=request.cache,
-        view=view,
+        opened=opened,
         work=work,
         log=log,
         offline=request.offline,
@@ -339,8 +397,11 @@ def _lacking_data(job: Job, plan: Plan, chosen: ChosenPackages, laid: FromOverla
     yield from lacking_data(own.uses, there, {each.name for each in chosen.offers.packages})
 
 
-def _warn_of_hardware(inputs: Inputs, plan: Plan, log: Log) -> None:
-    """Which overlays have work that needs hardware, and nothing in the image drives it."""
+def _warn_of_overlays(inputs: Inputs, plan: Plan, there: Sequence[str], log: Log) -> None:
+    """Which overlays have work that needs hardware, and nothing in the image drives it; and what they
+    conflict with that is not there."""
+    for fault in unknown_overlays(inputs.overlays, there):
+        log.warn(str(fault))
     packages = [each.package for each in plan.install]
     for each in inputs.overlays:
         for kind in each.overlay.hardware:
@@ -350,17 +411,22 @@ def _warn_of_hardware(inputs: Inputs, plan: Plan, log: Log) -> None:
 
 
 def entry_of(
-    inputs: Inputs, decided: Decided, made: Mapping[str, Package] = MappingProxyType({})
+    inputs: Inputs,
+    decided: Decided,
+    made: Mapping[str, Package] = MappingProxyType({}),
+    *,
+    tree_sha256: str | None = None,
 ) -> LockedBoard:
     """What a lock says of this image. made: the packages that are made here, once they are; without them it
-    says of these what the plan does. What locked_files() raises."""
+    says of these what the plan does. tree_sha256: of the tree, by default as a lock has it. What
+    locked_files() raises."""
     plan, config = decided.plan, inputs.loaded.config
     parts = locked_parts(
         plan,
         decided.board,
         builder=__version__,
         release=config.release or "",
-        sha256=decided.tree_sha256,
+        sha256=tree_sha256 or decided.tree_sha256,
         hooks=hooks_text(plan, Path("/work"), hermetic=True),  # where that is decides nothing
         overlays=locked_files(config, inputs.overlays),
         made=made,
@@ -401,6 +467,8 @@ def _lock_blamed(locked: LockedBoard | None, asked: Wish, config: str) -> Iterat
 @contextmanager
 def decided(request: Request, log: Log) -> Iterator[tuple[Inputs, Decided]]:
     """The decision with a folder of its own for what is temporary, for those who only ask."""
+    from imagebuilder.host.cache import cache_disk_errors  # noqa: PLC0415 - builds have their work elsewhere
+
     inputs = load_inputs(request)
     ready_cache(request.cache)
     with cache_disk_errors(request.cache), temporary_folder("asking", request.cache) as folder:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+REPORT = "this is a fault of the builder, not yours: please report it with the lines above"
+
 
 class UserError(Exception):
     """Something the user can put right; the command line exits with 2.
@@ -47,3 +49,18 @@ class FaultsError(UserError):
 
 class HostError(UserError):
     """This machine lacks something: a program, a right, or room on its disk."""
+
+
+class FoundError(UserError):
+    """What was found is an error. found: the facts, which are told in any case."""
+
+    def __init__(self, error: UserError, found: object) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.found = found
+        self.faults = error.faults if isinstance(error, FaultsError) else ()
+        for note in getattr(error, "__notes__", ()):
+            self.add_note(note)
+
+
+class TerminatedError(BaseException):
+    """SIGTERM arrived: unwind, so that programs are stopped and folders removed."""

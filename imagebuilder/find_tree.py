@@ -28,12 +28,19 @@ AS_GIVEN = "a local tree, as given"
 @dataclass(frozen=True)
 class TreeSource:
     """The ImageBuilder, where it is from, and why it is trusted. sha256: of its archive, or of what the kit
-    is made of and by, which does not say where it was made; "" where it was given as a folder."""
+    is made of and by, which does not say where it was made; "" where it was given as a folder. local: whether
+    `given` is a path of this machine."""
 
     folder: Path
     given: str
     trust: str
     sha256: str = ""
+    local: bool = False
+
+    @property
+    def told(self) -> str:
+        """`given` for everybody's eyes: of a path its last name; the others tell whose machine it is."""
+        return expand_home(self.given).absolute().name if self.local else self.given
 
 
 def _uses(request: Request, tree: Use) -> tuple[Use, ...]:
@@ -57,7 +64,7 @@ def find_tree(request: Request, config: Config, board: Board, log: Log) -> TreeS
         )
         folder = request.shared.get("given tree", given, lambda log: _given(given, request.cache, log), log)
         require(_uses(request, "genuine"))
-        return TreeSource(folder, given, trust)
+        return TreeSource(folder, given, trust, local=True)
     edition = EDITIONS.get(config.release or "")
     if edition is not None:
         from imagebuilder.kit.prepare import kit_digest, prepare_kit  # noqa: PLC0415 - it takes a while to load

@@ -6,17 +6,18 @@ A module of its own, so that it can be loaded while make runs (see build.py).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imagebuilder import __version__
 from imagebuilder.budget.budget import check_budget, real_budget
 from imagebuilder.config.board import NOT_OPENED, UNKNOWN
+from imagebuilder.config.request import Request
 from imagebuilder.decide import Decided, Inputs
 from imagebuilder.find_tree import TreeSource
 from imagebuilder.firmware.sign import Signed, sign_images
 from imagebuilder.firmware.verify import (
-    SeenRoot,
+    Ahead,
     UnsafeImageError,
     Verified,
     check_flashable,
@@ -27,17 +28,16 @@ from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.model.budget import Budgets, FlashBudget
 from imagebuilder.model.filespec import FilespecRecord
-from imagebuilder.model.package import LOCAL
 from imagebuilder.model.result import (
     ImageFile,
     InstalledPackage,
-    LoadedBytecode,
+    ProfileFacts,
     Result,
-    Start,
     StepTime,
     TreeFacts,
 )
 from imagebuilder.python.bytecode.bytecode import uncompiled
+from imagebuilder.report.files import MANIFEST
 from imagebuilder.rootfs.files import read_tree
 from imagebuilder.rootfs.modes import open_to_all
 from imagebuilder.tree.collect import (
@@ -55,8 +55,10 @@ from imagebuilder.tree.collect import (
     sizes_by_package,
 )
 from imagebuilder.tree.plan import Plan
+from imagebuilder.tree.profiles_json import profile_facts
 from imagebuilder.tree.tree import settings_of
-from imagebuilder.trial.start_check import loaded, tried
+from imagebuilder.trial.module_check import Owners
+from imagebuilder.trial.trial import TrialAsked, TrialFailedError, TrialFound, not_tried, try_root
 from imagebuilder.trust.signing_key import signs_images, user_keys, user_pair
 from imagebuilder.workspace import Workspace
 
@@ -66,17 +68,17 @@ class Made:
     """What was found of a build. verified: of each image, by its file; unchecked: files of those of which
     nothing but the size could be checked. uncompiled: paths of Python sources
     that the device would compile at each start. signed: files of images that the user's key signed, and its
-    number."""
+    number. trial: None before it."""
 
     images: tuple[ImageFile, ...]
     packages: tuple[InstalledPackage, ...]
     verified: Mapping[str, Verified]
     unchecked: tuple[str, ...]
-    starts: tuple[Start, ...]
-    bytecode: LoadedBytecode | None
     flash: FlashBudget | None
     uncompiled: tuple[str, ...]
     signed: Mapping[str, str]
+    device: ProfileFacts
+    trial: TrialFound | None = None
 
 
 def check_made(
@@ -86,14 +88,14 @@ def check_made(
     workspace: Workspace,
     *,
     secrets: Collection[str],
-    ahead: Mapping[bytes, SeenRoot],
+    ahead: Ahead,
 ) -> Made:
     """Everything that can be checked before images are handed over; they are moved to the result, and signed
     when all has passed. secrets: paths of overlays' files that not everybody on the device may read; ahead:
-    root file systems that were looked through while make ran.
+    what was looked at while make ran.
 
     BuildError, BudgetError and UnsafeImageError for what is missing, does not fit or must not be flashed;
-    ProofError where Python does not run; KeyFileError for a damaged signing key.
+    KeyFileError for a damaged signing key.
     """
     board, plan, view = decided.board, decided.plan, decided.job.view
     log = decided.job.log
@@ -109,14 +111,20 @@ def check_made(
         for image in images
         if image.type in unread and (formats[image.type] == UNKNOWN or verified[image.file].root is None)
     )
-    starts, bytecode = _tried(inputs, decided)
     flash = _check_flash(decided)
     for service in sorted(set(plan.disabled_services) - services(view.changed, plan.tree.places)):
         log.warn(f"services.disabled names '{service}', which this image does not have")
     sources = _uncompiled(plan, view, log)
     signed = _sign(inputs, decided, images, report, workspace)
     return Made(
-        signed.images, packages, verified, unchecked, starts, bytecode, flash, sources, dict(signed.keys)
+        signed.images,
+        packages,
+        verified,
+        unchecked,
+        flash,
+        sources,
+        dict(signed.keys),
+        profile_facts(workspace.work / "bin", plan, inputs.board.name, log),
     )
 
 
@@ -146,13 +154,14 @@ def result_of(
 ) -> Result:
     """All that is known of a build."""
     plan, view = decided.plan, decided.job.view
+    trial = made.trial or not_tried("the build left it out")
     return Result(
         builder=__version__,
         config=plan.config,
         board=plan.board,
         profile=plan.profile.name,
         python=plan.python,
-        tree=_tree_facts(decided.source, plan),
+        tree=tree_facts(decided.source, plan),
         feeds=decided.supply.trust(),
         view=view.kind,
         sandboxed=view.sandboxed,
@@ -168,14 +177,16 @@ def result_of(
         filespecs=filespecs,
         trimmed=plan.trimmed,
         shaken=plan.shaken,
-        starts=made.starts,
-        bytecode=made.bytecode,
+        starts=trial.starts,
+        bytecode=trial.bytecode,
+        trial=trial.report,
         uncompiled=made.uncompiled,
         signed=dict(made.signed),
         secrets=tuple(name for each in inputs.overlays for name in each.secrets()),
         disabled_services=plan.disabled_services,
         warnings=warnings,
         steps=steps,
+        device=made.device,
     )
 
 
@@ -209,7 +220,7 @@ def _verify(
     check_manifest(plan, packages)
     for image in images:
         (bin_dir / image.file).rename(workspace.result / image.file)
-    manifest.rename(workspace.result / "manifest")
+    manifest.rename(workspace.result / MANIFEST)
     return images, packages
 
 
@@ -250,18 +261,30 @@ def _sign(
     return signed
 
 
-def _tried(inputs: Inputs, decided: Decided) -> tuple[tuple[Start, ...], LoadedBytecode | None]:
-    """The root file system that make has built: its bytecode loaded, its interpreter and the config's
-    commands run."""
-    job, root = decided.job, find_rootfs(decided.job.view.changed, decided.plan.tree.places)
-    if root is None:
-        return (), None
-    work, made = job.work / "trying", [each.name for each in decided.plan.install if each.feed == LOCAL]
-    native = package_files(root, decided.local.own.declared)
-    bytecode = loaded(root, inputs.board, package_files(root, made), work, job.log, native=native)
-    commands, dropped = inputs.loaded.config.python.trace, decided.local.remade.dropped
-    starts = tried(root, inputs.board, work, job.log, commands=commands, dropped=dropped)
-    return starts, bytecode
+def try_made(request: Request, inputs: Inputs, decided: Decided, made: Made) -> Made:
+    """The same, with what a trial of the root file system says that make has built: see trial.try_root().
+    TrialFailedError where it does not stand it."""
+    root = find_rootfs(decided.job.view.changed, decided.plan.tree.places)
+    why = "--no-trial" if not request.trial else "make left no root file system" if root is None else ""
+    if root is None or why:
+        decided.job.log.note(f"the image was not tried: {why}")
+        return replace(made, trial=not_tried(why))
+    facts = next((each.root for each in made.verified.values() if each.root is not None), None)
+    names = [each.name for each in decided.plan.install]
+    owners = {path: name for name in names for path in package_files(root, [name])}
+    config = inputs.loaded.config
+    asked = TrialAsked(
+        trials=config.trial,
+        traces=config.python.trace,
+        dropped=decided.local.remade.dropped,
+        owners=Owners(facts.owners if facts is not None else owners, decided.local.own.declared),
+        versions={each.name: each.version for each in decided.plan.install},
+    )
+    board = decided.board.for_profile(decided.plan.profile)
+    found = try_root(root, board, asked, decided.job.work / "trying", decided.job.log)
+    if found.report.failed:
+        raise TrialFailedError(found.report)
+    return replace(made, trial=found)
 
 
 def _check_flash(decided: Decided) -> FlashBudget | None:
@@ -273,10 +296,11 @@ def _check_flash(decided: Decided) -> FlashBudget | None:
     return flash
 
 
-def _tree_facts(source: TreeSource, plan: Plan) -> TreeFacts:
+def tree_facts(source: TreeSource, plan: Plan) -> TreeFacts:
+    """What a result says of the ImageBuilder."""
     tree = plan.tree
     return TreeFacts(
-        source=source.given,
+        source=source.told,
         distribution=tree.distribution,
         version=tree.version,
         target=tree.target,

@@ -48,17 +48,24 @@ class Names:
         plain = (each.plain_name for each in self.universe.packages if each.abi_version)
         return frozenset((*self.universe.names, *self.universe.unusable, *self.made, *plain))
 
+    @cached_property
+    def unknown(self) -> frozenset[str]:
+        """Names of packages that config or overlays add, and that nothing has."""
+        asked = (
+            *self.loaded.config.packages.add,
+            *(n for each in self.overlays for n in each.overlay.packages),
+        )
+        return frozenset(asked) - self.known
 
-def check_packages(names: Names, log: Log) -> None:
-    """FaultsError with every name of a package that config or overlays add and no feed has, and every one
-    that the config removes and that nothing is called. A driver of another target is only told of."""
-    faults = [*_added(names), *_removed(names, log)]
-    if faults:
-        raise FaultsError(faults)
+
+def package_faults(names: Names, log: Log) -> list[Fault]:
+    """Every name of a package that config or overlays add and no feed has, and every one that the config
+    removes and that nothing is called. A driver of another target is only told of."""
+    return [*_added(names), *_removed(names, log)]
 
 
 def _added(names: Names) -> Iterator[Fault]:
-    wanted = {*names.loaded.config.packages.add} - names.known
+    wanted = names.unknown.intersection(names.loaded.config.packages.add)
     for name, file, key in names.places("packages", "add"):
         if name in wanted:
             yield file.fault(key, f"no feed has '{name}'", _meant(name, names))
@@ -102,11 +109,11 @@ def init_scripts(paths: Iterable[str]) -> set[str]:
     return {path.removeprefix(_INIT) for path in paths if path.startswith(_INIT)}
 
 
-def check_services(
-    names: Names, selected: Sequence[Selected], own: Collection[str], scripts: Scripts, log: Log
-) -> None:
-    """FaultsError with every service that the config names and that nothing is called. Where packages that
-    are not fetched yet could bring it, and it looks like no other, that is only told of.
+def service_faults(
+    names: Names, own: Collection[str], scripts: Scripts, log: Log, selected: Sequence[Selected]
+) -> list[Fault]:
+    """Every service that the config names and that nothing is called. Where packages that are not fetched yet
+    could bring it, and it looks like no other, that is only told of.
 
     selected: all packages of the image; own: services that apps and overlays bring.
     """
@@ -114,7 +121,7 @@ def check_services(
     known = {*known_services(), *names_of_any_release(), *own, *names.known}
     unknown = {*services.disabled, *services.enabled} - known
     if not unknown:
-        return
+        return []
     found = [scripts(each.package) for each in selected if each.name not in names.made]
     here = {name for each in found for name in each or ()}
     likely = {*known_services(), *own, *here, *(each.name for each in selected)}
@@ -127,13 +134,27 @@ def check_services(
             log.warn(str(file.fault(key, f"whether there is a service '{name}' shows when all is fetched")))
             continue
         faults.append(file.fault(key, f"there is no service '{name}'", _meant_service(near, here)))
-    if faults:
-        raise FaultsError(faults)
+    return faults
+
+
+def unknown_overlays(overlays: Sequence[LoadedOverlay], there: Collection[str]) -> Iterator[Fault]:
+    """The overlays that one of the image's conflicts with, and that cannot be had here. It is no error: an
+    overlay is used in several projects, and the other one may be in another. there: the names of all."""
+    known = {*there, *(each.overlay.name for each in overlays)}
+    for each in overlays:
+        if known.issuperset(each.overlay.conflicts):
+            continue
+        file = read_toml(each.folder / "overlay.toml")
+        for index, name in enumerate(each.overlay.conflicts):
+            if name not in known:
+                near = much_like(name, known)
+                hint = f"did you mean '{near}'?" if near else None
+                yield file.fault(("conflicts", index), f"there is no overlay '{name}' here", hint)
 
 
 def check_scripts(names: Names, selected: Sequence[Selected], scripts: Collection[str]) -> None:
-    """As check_services(), when all packages are there. scripts: all that the image has. What other images
-    have is no fault, but for the name of a package that is there without one."""
+    """FaultsError with what service_faults() gives, when all packages are there. scripts: all that the image
+    has. What other images have is no fault, but for the name of a package that is there without one."""
     there = {each.name for each in selected}
     elsewhere = {*known_services(), *((names.known | names_of_any_release()) - there)}
     faults = [

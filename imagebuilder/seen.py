@@ -1,4 +1,5 @@
-"""What a tree knows of a device's images: by its recipes, else by an image that lies in it."""
+"""What a tree knows of a device's images: by its recipes, else by an image that lies in it; of the kit's,
+what the kit makes."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import get_args
 from imagebuilder.config.board import UNKNOWN, Board, Image, ImageFormat, Profile
 from imagebuilder.config.device import DeviceFacts, ImageFacts
 from imagebuilder.errors import UserError
+from imagebuilder.kit.layout import IMAGE_TYPE, MANIFEST_OF_KIT
 from imagebuilder.model.firmware import Part
 from imagebuilder.model.tree import Tree
 from imagebuilder.tree.collect import named_image
@@ -29,6 +31,8 @@ def known_facts(tree: Tree, profile: str) -> DeviceFacts:
     """What the tree says of a profile. An image that no recipe tells is told by what lies in the tree's own
     bin/ under its name, if it was built with. Raises as device_facts() does."""
     facts = device_facts(tree, profile)
+    if (Path(tree.folder) / MANIFEST_OF_KIT).is_file():
+        return facts.model_copy(update={"images": {IMAGE_TYPE: ImageFacts(format="efi-disk")}})
     folder = Path(tree.folder) / (tree.places.bin or f"bin/targets/{tree.target}")
     if not folder.is_dir() or (facts.images and UNKNOWN not in _formats(facts)):
         return facts
@@ -49,11 +53,12 @@ def known_facts(tree: Tree, profile: str) -> DeviceFacts:
 
 def told_board(board: Board, profile: Profile, tree: Tree) -> tuple[Board, Profile]:
     """A board and its profile with what the tree knows of the images whose format the board's file leaves
-    open. Raises as device_facts() does."""
+    open, and of the header that these have. Raises as device_facts() does."""
     stated = board.for_profile(profile).images
     if all(image.format != UNKNOWN for image in stated.values()):
         return board, profile
-    known = known_facts(tree, profile.name).images
+    facts = known_facts(tree, profile.name)
+    known = facts.images
     images = {
         kind: image.model_copy(update={"format": known[kind].format, "tail": known[kind].tail or image.tail})
         if image.format == UNKNOWN and kind in known
@@ -62,7 +67,8 @@ def told_board(board: Board, profile: Profile, tree: Tree) -> tuple[Board, Profi
     }
     told = profile.model_copy(update={"images": images})
     others = tuple(told if one is profile else one for one in board.profile)
-    return board.model_copy(update={"profile": others}), told
+    header = board.tplink or facts.tplink  # which no list of the server's has
+    return board.model_copy(update={"profile": others, "tplink": header}), told
 
 
 def looks_like(image: Path, target: str) -> ImageFormat:

@@ -16,10 +16,8 @@ from imagebuilder.host.once import Once
 from imagebuilder.model.filespec import FilespecRecord, overlay_rules
 from imagebuilder.model.package import Selected
 from imagebuilder.rootfs.files import entry_digest
-from imagebuilder.rootfs.lint import Flaw, Known, lint
 from imagebuilder.rootfs.overlay import OverlayFiles, combined, overlay_tree
 from imagebuilder.rootfs.tree import Entry, FileTree
-from imagebuilder.rootfs.trim import trim
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,10 @@ def _checked(
     image: Collection[str] | None,
     secrets: Collection[str] = (),
 ) -> Iterator[str]:
+    if not overlays:
+        return
+    from imagebuilder.rootfs.lint import Flaw, Known, lint  # noqa: PLC0415 - where there is something to look at
+
     version = next((each.package.version for each in packages if each.name == "python3-base"), "")
     python = re.match(r"(\d+)\.(\d+)", version)
     flaws: list[Flaw] = []
@@ -141,6 +143,8 @@ def _staged(
         laid = laid_by(each)
         tree = laid.tree
         if each.overlay.name in rules:
+            from imagebuilder.rootfs.trim import trim  # noqa: PLC0415 - few configs have filespecs
+
             trimmed = trim(tree, rules[each.overlay.name], f"overlay {each.overlay.name}")
             tree = trimmed.tree
             records.append(trimmed.record)

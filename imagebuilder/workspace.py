@@ -9,17 +9,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagebuilder.config.places import FAILED_LOG
 from imagebuilder.host.fs import disk_errors_explained
 from imagebuilder.host.handover import (
     is_temporary,
+    names,
     remove_abandoned,
     remove_if_abandoned,
     replace_folder,
     temporary_folder,
 )
+from imagebuilder.host.memory import folder_in_memory
 from imagebuilder.host.own_folders import OwnFolder
+from imagebuilder.report.files import BUILD_LOG, RESULT
 
-_FAILED = ".failed.log"
 _EARLIER_LOCKS = ".*.lock"  # beside each result, in versions that took one there
 
 
@@ -27,12 +30,15 @@ _EARLIER_LOCKS = ".*.lock"  # beside each result, in versions that took one ther
 class Workspace:
     """The folders of one build.
 
-    work: everything temporary, on the same file system as the results. result: what is to be handed over.
+    work: everything temporary, on the same file system as the results. in_memory: what make changes in its
+    tree, where there is plenty of memory for that, else that is in `work`: the thousands of small files that
+    make writes and removes take longer on a disk. result: what is to be handed over.
     place: where the result will appear. output: where all results are; own: whether that is a folder of this
     program's.
     """
 
     work: Path
+    in_memory: Path | None
     result: Path
     place: Path
     output: Path
@@ -41,7 +47,7 @@ class Workspace:
     @property
     def failure_log(self) -> Path:
         """`out/CONFIG/BOARD.failed.log`."""
-        return self.place.with_name(f"{self.place.name}{_FAILED}")
+        return self.place.with_name(f"{self.place.name}{FAILED_LOG}")
 
     def hand_over(self) -> None:
         """Put the result in its place; an older result goes. Of two builds of one image the last's stays."""
@@ -51,7 +57,7 @@ class Workspace:
 
     def keep_failure_log(self) -> Path | None:
         """Move build.log to where the user finds it although there is no result; None if there is none."""
-        log = self.result / "build.log"
+        log = self.result / BUILD_LOG
         if not log.exists():
             return None
         self._mark_output()
@@ -64,45 +70,59 @@ class Workspace:
 
 
 @contextmanager
-def open_workspace(output: Path, config: str, board: str) -> Iterator[Workspace]:
+def open_workspace(
+    output: Path, config: str, board: str, most_changed: int | None = None
+) -> Iterator[Workspace]:
     """A workspace below `output`, removed at the end whatever happens, and with it the folders that were made
-    for it and hold nothing. What builds that were killed left there is removed first."""
+    for it and hold nothing. What builds that were killed left there is removed first. most_changed: bytes of
+    what make changes, at most, where that is known."""
     folder = output / config
     with no_empty_folder_left(folder), disk_errors_explained(output):
         own = OUTPUT.stranger(output) is None
         _remove_left_behind(output, folder, own=own)
-        with temporary_folder("work", folder) as work:
+        with (
+            temporary_folder("work", folder) as work,
+            folder_in_memory(most_changed) as in_memory,
+        ):
             (work / "result").mkdir()
-            yield Workspace(work, work / "result", folder / board, output, own)
+            yield Workspace(work, in_memory, work / "result", folder / board, output, own)
+
+
+def remove_left_behind(output: Path, config: str) -> None:
+    """Remove what builds that were killed left. OSError."""
+    if output.is_dir():
+        _remove_left_behind(output, output / config, own=OUTPUT.stranger(output) is None)
 
 
 def _remove_left_behind(output: Path, folder: Path, *, own: bool) -> None:
     """own: all that is in the folder of the results is ours. Elsewhere only this config's folder is."""
-    folders = [place for place in output.glob("*") if place.is_dir()] if own else [folder]
+    folders = [output / name for name in names(output)] if own else [folder]
     for place in (output, *folders):
         remove_abandoned(place)
-    for lock in folder.glob(_EARLIER_LOCKS):
+    for lock in (folder / name for name in names(folder)):
         if _is_earlier_lock(lock):
             remove_if_abandoned(lock)
 
 
 def _is_earlier_lock(place: Path) -> bool:
-    return place.match(_EARLIER_LOCKS) and place.is_file() and place.stat().st_size == 0
+    with suppress(FileNotFoundError):  # another build removes it just now
+        return place.match(_EARLIER_LOCKS) and place.is_file() and place.stat().st_size == 0
+    return False
 
 
 def _is_ours(place: Path) -> bool:
     """Whether something that lies in the folder of results holds results, failed builds' logs and what is
     temporary, no more."""
-    return place.is_dir() and not place.is_symlink() and all(map(_is_known, place.iterdir()))
+    return place.is_dir() and not place.is_symlink() and all(_is_known(place / name) for name in names(place))
 
 
 def _is_known(place: Path) -> bool:
     if is_temporary(place.name) or _is_earlier_lock(place):
         return True
     if place.is_symlink() or not place.is_dir():
-        return place.is_file() and place.name.endswith(_FAILED)
+        return place.is_file() and place.name.endswith(FAILED_LOG)
     try:
-        said = json.loads((place / "result.json").read_bytes())
+        said = json.loads((place / RESULT).read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
     named = (said.get("config"), said.get("board")) if isinstance(said, dict) else ()

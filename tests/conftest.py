@@ -18,7 +18,12 @@ from tests.support import firmware_writers as writers
 
 PROJECT = Path(__file__).resolve().parents[1]
 
-pytest_plugins = ["tests.support.server_fixtures", "tests.support.kit_fixtures", "tests.support.shake_kit"]
+pytest_plugins = [
+    "tests.support.browser",
+    "tests.support.kit_fixtures",
+    "tests.support.server_fixtures",
+    "tests.support.shake_kit",
+]
 
 settings.register_profile("here", deadline=None)  # no test is timed: CI's machine is slow now and then
 settings.load_profile("here")
@@ -146,14 +151,14 @@ def add_config(project: Path) -> Callable[[str, str], str]:
 
 
 @cache
-def small_images(baud: int = 115200) -> dict[str, bytes]:
+def small_images(baud: int = 115200, release: str = "23.05.5") -> dict[str, bytes]:
     """Images that may be flashed on the board of the small tree, by their names in it; another baud rate of
     the kernel's console makes others."""
-    root = writers.squashfs(release="23.05.5", target="ath79/tiny")
+    root = writers.squashfs(release=release, target="ath79/tiny")
     kernel = writers.kernel(f"console=ttyATH0,{baud}")
     version = {
         "dist": "OpenWrt",
-        "version": "23.05.5",
+        "version": release,
         "target": "ath79/tiny",
         "board": "tplink_tl-wr740n-v4",
     }
@@ -165,21 +170,21 @@ def small_images(baud: int = 115200) -> dict[str, bytes]:
     }
 
 
-def make_small_tree(tree: Path, baud: int = 115200) -> None:
-    """A tree that looks like a 23.05.5 ImageBuilder for ath79/tiny, in a folder that is made. baud: of
+def make_small_tree(tree: Path, baud: int = 115200, release: str = "23.05.5") -> None:
+    """A tree that looks like an ImageBuilder for ath79/tiny, in a folder that is made. baud: of
     small_images()."""
     (tree / "include").mkdir(parents=True)
     (tree / "packages").mkdir()
-    (tree / "Makefile").write_text(SMALL_MAKEFILE)
+    (tree / "Makefile").write_text(SMALL_MAKEFILE.replace("23.05.5", release))
     (tree / ".config").write_text(
         'CONFIG_TARGET_BOARD="ath79"\nCONFIG_TARGET_SUBTARGET="tiny"\n'
         'CONFIG_TARGET_ARCH_PACKAGES="mips_24kc"\nCONFIG_VERSION_DIST="OpenWrt"\n'
-        'CONFIG_VERSION_NUMBER="23.05.5"\n'
+        f'CONFIG_VERSION_NUMBER="{release}"\n'
     )
     (tree / ".targetinfo").write_text("Target: ath79/tiny\n")
     (tree / "include/version.mk").write_text("VERSION_NUMBER:=$(call qstrip,$(CONFIG_VERSION_NUMBER))\n")
     (tree / "repositories.conf").write_text("src imagebuilder file:packages\n")
-    for name, data in small_images(baud).items():
+    for name, data in small_images(baud, release).items():
         (tree / name).write_bytes(data)
     for name, version in SMALL_PACKAGES.items():
         write_ipk(tree / "packages", Package(name, version), EMPTY, epoch=1_700_000_000)

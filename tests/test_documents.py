@@ -3,22 +3,30 @@ the program reads the files, and each line of the README's way to an own router 
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 import tomli
+import zstandard
 
 from imagebuilder.config.config import load_config
 from imagebuilder.config.library import Library
+from imagebuilder.config.model_config import ConfigFile
+from imagebuilder.config.model_project import ProjectFile
 from imagebuilder.config.project import open_project
+from imagebuilder.config.releases import shipped_releases
 from tests.cli.test_boards_add import IMAGE_MAKEFILE
 from tests.cli.test_hints import UsageError, cli, parsed
+from tests.conftest import make_small_tree
+from tests.support.download_server import TARGET, Server, Site
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = PROJECT / "README.md"
@@ -116,13 +124,14 @@ def commands_of(path: Path) -> list[str]:
     shown += [" ".join(code.split()) for _, code in CODE.findall(without_blocks(path))]
     if path.name == "commands.md":
         shown = []  # usage lines, which are made of the commands
-    calls = []
-    for line in shown:
-        for part in re.split(r" && | \| ", line.replace("\\|", "|")):
-            match = re.match(rf"(?:[A-Z_]+=\S+ )?{NAMES} (?=[a-z-])(.+)", part.strip())
-            if match:
-                calls.append(match[1])
-    return calls
+    return [call for line in shown for call in calls_in(line)]
+
+
+def calls_in(line: str) -> list[str]:
+    """The calls of this program in a line for a shell, without its name."""
+    parts = re.split(r" && | \| ", line.replace("\\|", "|"))
+    found = (re.match(rf"(?:[A-Z_]+=\S+ )?{NAMES} (?=[a-z-])(.+)", part.strip()) for part in parts)
+    return [match[1] for match in found if match]
 
 
 def words_of(call: str) -> list[str]:
@@ -184,9 +193,11 @@ def test_a_file_that_is_shown_is_read(name: str, text: str, tmp_path: Path) -> N
     if name == "secrets.md":
         assert all(isinstance(value, str) or "command" in value for value in shown.values())
         return
-    if "output" in shown:
+    if shown.keys() & (ProjectFile.model_fields.keys() - ConfigFile.model_fields.keys()):
         (tmp_path / "firmware.toml").write_text(text)
-        assert open_project(tmp_path)[0].root == tmp_path
+        library, found = open_project(tmp_path)
+        assert found.root == tmp_path
+        assert library.settings() != ProjectFile()
         return
     (tmp_path / "configs").mkdir()
     (tmp_path / "boards").mkdir()
@@ -200,20 +211,27 @@ def test_a_file_that_is_shown_is_read(name: str, text: str, tmp_path: Path) -> N
 
 
 FIVE_MINUTES = "Five minutes to your own router"
+ROUTER = "tl-wr1043nd-v2"
+DEVICES = {"supported_devices": ["tplink,tl-wr740n-v4", "tl-wr741nd-v4"]}  # of the small tree's images
+
+
+def play_readmes_tree(tree: Path) -> None:
+    """Have a small tree make images of the README's router."""
+    for path, text in (
+        (tree / "Makefile", (tree / "Makefile").read_text()),
+        (tree / "target/linux/ath79/image/Makefile", IMAGE_MAKEFILE),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("tplink_tl-wr740n-v4", ROUTER))
+    kernel = tree / f"build_dir/target-x/linux-ath79_tiny/{ROUTER}-kernel.bin"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_bytes(b"kernel" * 100_000)
 
 
 @pytest.fixture
 def home(tmp_path: Path, small_tree: Path) -> Path:
     """A home with the README's ImageBuilder in it, played by the small tree, and the program on the PATH."""
-    for path, text in (
-        (small_tree / "Makefile", (small_tree / "Makefile").read_text()),
-        (small_tree / "target/linux/ath79/image/Makefile", IMAGE_MAKEFILE),
-    ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text.replace("tplink_tl-wr740n-v4", "tl-wr1043nd-v2"))
-    kernel = small_tree / "build_dir/target-x/linux-ath79_tiny/tl-wr1043nd-v2-kernel.bin"
-    kernel.parent.mkdir(parents=True)
-    kernel.write_bytes(b"kernel" * 100_000)
+    play_readmes_tree(small_tree)
     place = tmp_path / "home"
     (place / "bin").mkdir(parents=True)
     (place / "ib").symlink_to(small_tree)
@@ -227,6 +245,42 @@ def test_the_way_to_an_own_router(home: Path, tmp_path: Path) -> None:
     """Each line of the README, one after the other, from an empty folder."""
     lines = lines_of(README, below=FIVE_MINUTES)
     assert [line.split()[1] for line in lines] == ["new", "boards", "init", "plan", "build", "verify"]
+    made = run_lines(lines, home, tmp_path)
+    assert {"manifest", "result.json", "sha256sums", "build.log"} < made
+
+
+def test_the_way_with_a_release(
+    home: Path, tmp_path: Path, server: Server, site: Site, own_keys: Path
+) -> None:
+    """`--release 24.10` in place of `--imagebuilder ~/ib`, as the README says, from a server of our own."""
+    assert "`--release 24.10` in place of `--imagebuilder ~/ib`" in README.read_text()
+    newest = next(name for name in shipped_releases().versions if name.startswith("24.10."))
+    (home / "ib").unlink()
+    tree = tmp_path / "release"
+    make_small_tree(tree, release=newest)
+    play_readmes_tree(tree)
+    told = {"target": TARGET, "version_number": newest, "arch_packages": "mips_24kc"}
+    profiles = {ROUTER: {"titles": [{"title": "A router"}], "images": [{"type": "sysupgrade"}], **DEVICES}}
+    listed = json.dumps({**told, "profiles": profiles}).encode()
+    name, _ = site.add_target(newest, **{"profiles.json": listed})
+    with tarfile.open(tmp_path / "archive.tar", "w") as tar:
+        tar.add(tree, name.removesuffix(".tar.zst"))
+    packed = zstandard.ZstdCompressor(level=1).compress((tmp_path / "archive.tar").read_bytes())
+    (site.folder(newest) / name).write_bytes(packed)
+    site.sign(newest)
+    devices = [{"id": ROUTER, "target": TARGET, **profiles[ROUTER]}]
+    (site.root / f"releases/{newest}/.overview.json").write_text(json.dumps({"profiles": devices}))
+    first, *others = lines_of(README, below=FIVE_MINUTES)
+    mirror = f'printf \'[mirror]\\nurls = ["{server.url}"]\\nkeys = "{own_keys}"\\n\' >> firmware.toml'
+    lines = [first, mirror, *(line.replace("--imagebuilder ~/ib", "--release 24.10") for line in others)]
+    lines[-1] += " || test $? = 3"  # the server's list does not say which formats the images have
+    run_lines(lines, home, tmp_path)
+    result = json.loads((tmp_path / "empty/my-routers/out/kitchen/my-router/result.json").read_text())
+    assert result["tree"]["version"] == newest
+
+
+def run_lines(lines: list[str], home: Path, tmp_path: Path) -> set[str]:
+    """Run lines of the README in an empty folder; the names of what lies beside the images at the end."""
     empty = tmp_path / "empty"
     empty.mkdir()
     ended = subprocess.run(
@@ -246,5 +300,4 @@ def test_the_way_to_an_own_router(home: Path, tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert [path.name for path in empty.iterdir()] == ["my-routers"]
-    made = {path.name for path in (empty / "my-routers/out/kitchen/my-router").iterdir()}
-    assert {"manifest", "result.json", "sha256sums", "build.log"} < made
+    return {path.name for path in (empty / "my-routers/out/kitchen/my-router").iterdir()}

@@ -9,14 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from imagebuilder.host.run import clean_environment, run
+from imagebuilder.made_of import BuildInputs
 from imagebuilder.model.result import Result
 
 PROJECT = Path(__file__).resolve().parents[1]
 MODULES = sorted((PROJECT / "imagebuilder").rglob("*.py"))
 MAKE_CALLS = {PROJECT / "imagebuilder/kit/__main__.py"}
-A_CHILD_ENDS = {PROJECT / "imagebuilder/host/confined.py"}  # a copy of the process, which goes no further
+# a copy of the process, which goes no further
+A_CHILD_ENDS = {PROJECT / "imagebuilder/host" / name for name in ("children.py", "confined.py")}
+A_CHILD_ENDS |= {PROJECT / "imagebuilder/python/apps/python_launcher.py"}
 
 
 def python_tool(*argv: str) -> str:
@@ -118,9 +122,12 @@ def test_rooms_are_not_too_large(path: Path) -> None:
             assert (node.end_lineno or 0) - node.lineno < 60, f"{path}:{node.lineno} {node.name}"
 
 
-def test_the_documented_schema_of_results_is_the_models() -> None:
-    documented = json.loads((PROJECT / "imagebuilder/report/result.schema.json").read_text())
-    assert documented == Result.model_json_schema(mode="serialization")
+@pytest.mark.parametrize(("name", "model"), [("result", Result), ("inputs", BuildInputs)])
+def test_the_documented_schemas_of_what_lies_beside_images_are_the_models(
+    name: str, model: type[BaseModel]
+) -> None:
+    documented = json.loads((PROJECT / f"imagebuilder/report/{name}.schema.json").read_text())
+    assert documented == model.model_json_schema(mode="serialization")
 
 
 SECURITY = (PROJECT / "SECURITY.md").read_text()

@@ -16,13 +16,18 @@ from typing import Any
 import pytest
 import yaml
 
+from imagebuilder.config.library import shipped_folder
 from imagebuilder.config.new_project import new_project
+from imagebuilder.config.request import requests
+from imagebuilder.fleet.job import jobs_of
+from imagebuilder.fleet.matrix import TEMPLATE, ci_jobs, matrix_text
 from tests.test_documents import commands_of, parsed, words_of
 
 PROJECT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
 FORMS = sorted((PROJECT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
 ACTION = yaml.safe_load((PROJECT / "action.yml").read_text())
+GUIDE = PROJECT / "docs/many-boards.md"
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 by_name = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 
@@ -38,7 +43,7 @@ def check_shape(found: dict[str, Any]) -> Iterator[str]:
     assert set(found) <= {"name", "on", "permissions", "jobs", "concurrency"}
     assert found["permissions"] == {"contents": "read"}
     for job in found["jobs"].values():
-        assert set(job) <= {"runs-on", "container", "strategy", "steps", "needs", "env"}
+        assert set(job) <= {"runs-on", "container", "strategy", "steps", "needs", "env", "outputs"}
         assert job["runs-on"]
         for step in job["steps"]:
             assert set(step) <= {"name", "id", "uses", "with", "run", "env", "shell", "if"}
@@ -69,7 +74,101 @@ def test_the_workflow_of_a_new_project(tmp_path: Path) -> None:
     new_project(tmp_path / "mine", "qemu-x86-64")
     (path,) = (tmp_path / "mine/.github/workflows").iterdir()
     commands = list(check_shape(workflow(path.read_text())))
-    assert any(" build home" in command for command in commands)
+    assert any(" matrix --all --format github" in command for command in commands)
+    assert any(" build -j auto" in command for command in commands)
+
+
+def test_the_steps_of_a_new_projects_workflow(runner: dict[str, str], tmp_path: Path) -> None:
+    """What the first job gives, the second takes, as GitHub passes it on: a job for each tree, which writes
+    the page's summary."""
+    new_project(tmp_path / "new", "qemu-x86-64")
+    (path,) = (tmp_path / "new/.github/workflows").iterdir()
+    jobs = workflow(path.read_text())["jobs"]
+    (step,) = [each for each in jobs["trees"]["steps"] if each.get("id") == "matrix"]
+    script(step["run"], runner, tmp_path / "mine")
+    (line,) = outputs(runner)["matrix"]
+    rows = json.loads(line)["include"]
+    assert [row["name"] for row in rows] == ["small-tree"]
+    assert jobs["trees"]["outputs"]["matrix"] == "${{ steps.matrix.outputs.matrix }}"
+    assert jobs["build"]["needs"] == "trees"
+    assert jobs["build"]["strategy"]["matrix"] == "${{ fromJSON(needs.trees.outputs.matrix) }}"
+    (step,) = [each for each in jobs["build"]["steps"] if " build " in each.get("run", "")]
+    assert step["env"]["ARGUMENTS"] == "${{ matrix.arguments }}"
+    summary = tmp_path / "summary.md"
+    more = {"ARGUMENTS": rows[0]["arguments"], "GITHUB_STEP_SUMMARY": str(summary)}
+    ended = script(step["run"], {**runner, **more}, tmp_path / "mine", code=123)  # xargs's word for it
+    assert "beaglebone-black: error: " in ended.stderr
+    assert (tmp_path / "mine/out/home/tplink-tl-wr740n-v4/result.json").is_file()
+    assert "1 built, 1 failed" in summary.read_text()
+    assert "<testsuites" in (tmp_path / "mine/out/junit.xml").read_text()
+    words = " ".join(str(each.get("with", {})) for each in jobs["build"]["steps"])
+    for name in re.findall(r"matrix\.(\w+)", words):
+        assert name in rows[0]
+
+
+def recipes(tmp_path: Path) -> Iterator[str]:
+    """The lines that give `build` what a matrix says."""
+    new_project(tmp_path / "new", "qemu-x86-64")
+    (path,) = (tmp_path / "new/.github/workflows").iterdir()
+    steps = workflow(path.read_text())["jobs"]["build"]["steps"]
+    (step,) = [each for each in steps if " build " in each.get("run", "")]
+    yield step["run"]
+    (block,) = re.findall(r"```yaml\n(# \.gitlab/firmware\.yml\n.*?)```", GUIDE.read_text(), re.DOTALL)
+    (line,) = yaml.safe_load(block)[".firmware"]["script"]
+    yield line
+
+
+ODD = [
+    "my home",
+    "it's",
+    '"quoted"',
+    "a*b",
+    "$(touch ran)",
+    "`touch ran`",
+    "back\\slash",
+    "a;b&c|d",
+    "~",
+    "é",
+]
+
+
+@pytest.mark.parametrize("words", [["home", "--board", "a/b"], ODD])
+def test_what_a_matrix_says_is_what_build_gets(
+    runner: dict[str, str], tmp_path: Path, words: list[str]
+) -> None:
+    """Whatever a config is called, and of it nothing is run."""
+    (tmp_path / "bin/owrt-python").write_text('#!/bin/sh\nprintf "%s\\0" "$@" >> "$RUNNER_TEMP/got"\n')
+    lines = list(recipes(tmp_path))
+    assert len(lines) == 2
+    for line in lines:
+        given = {"ARGUMENTS": shlex.join(words), "GITHUB_STEP_SUMMARY": "summary.md"}
+        script(line, {**runner, **given}, tmp_path)
+        got = (tmp_path / "got").read_text().split("\0")[:-1]
+        (tmp_path / "got").unlink()
+        assert got[0] == "build"
+        assert got[-len(words) :] == words
+        assert not (tmp_path / "ran").exists()
+
+
+def test_a_config_with_an_odd_name_is_built_by_the_recipe(runner: dict[str, str], tmp_path: Path) -> None:
+    text = (tmp_path / "mine/configs/home.toml").read_text().replace(', "beaglebone-black"', "")
+    (tmp_path / "mine/configs/it's my home.toml").write_text(text)
+    (line, _) = recipes(tmp_path)
+    ended = script('owrt-python matrix "it\'s my home" --format json', runner, tmp_path / "mine")
+    (job,) = json.loads(ended.stdout)
+    given = {"ARGUMENTS": job["arguments"], "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+    script(line, {**runner, **given}, tmp_path / "mine")
+    assert (tmp_path / "mine/out/it's my home/tplink-tl-wr740n-v4/result.json").is_file()
+
+
+def script(
+    text: str, runner: dict[str, str], folder: Path, code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run a step as GitHub does."""
+    argv = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text]
+    ended = subprocess.run(argv, cwd=folder, env=runner, capture_output=True, text=True, check=False)
+    assert ended.returncode == code, ended.stderr
+    return ended
 
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)
@@ -113,6 +212,17 @@ def test_the_site_has_every_page() -> None:
     assert any("mkdocs" in each for each in PYPROJECT["project"]["optional-dependencies"]["docs"])
 
 
+def test_the_site_asks_no_other_host() -> None:
+    """What the theme would fetch where somebody reads: its fonts, and the program that draws diagrams."""
+    site = yaml.load((PROJECT / "mkdocs.yml").read_text(), _Loader)
+    assert site["theme"]["font"] is False
+    given = [*site.get("extra_css", []), *site.get("extra_javascript", [])]
+    assert given
+    assert all((PROJECT / "docs" / each).is_file() for each in given)
+    pages = [*(PROJECT / "docs").glob("*.md"), *PROJECT.glob("*.md")]
+    assert [page.name for page in pages if "```mermaid" in page.read_text("utf-8")] == []
+
+
 def test_the_container_copies_what_the_wheel_is_made_of() -> None:
     ignored = (PROJECT / ".containerignore").read_text().split()
     wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
@@ -127,7 +237,7 @@ def test_the_container_copies_what_the_wheel_is_made_of() -> None:
 
 def test_the_action_takes_what_its_guide_says() -> None:
     guide = PROJECT / "docs/many-boards.md"
-    (shown,) = re.findall(r"```yaml\n(.*?)```", guide.read_text(), re.DOTALL)
+    shown, *_ = re.findall(r"```yaml\n(.*?)```", guide.read_text(), re.DOTALL)
     (step,) = [each for each in yaml.safe_load(shown) if "with" in each]
     assert set(step["with"]) <= set(ACTION["inputs"])
     for name in (*ACTION["inputs"], *ACTION["outputs"]):
@@ -136,6 +246,22 @@ def test_the_action_takes_what_its_guide_says() -> None:
         assert "uses" in step or step["shell"] == "bash"
         assert "${{" not in step.get("run", "")
     assert any("build" in call for call in commands_of(guide))
+
+
+def test_the_guides_child_pipeline_has_the_job_that_the_matrix_extends() -> None:
+    guide = (PROJECT / "docs/many-boards.md").read_text()
+    _, pipeline, template = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL))
+    (line,) = pipeline["matrix"]["script"]
+    assert " matrix --all --format gitlab > matrix.yml" in line
+    assert pipeline["firmware"]["trigger"]["include"] == [{"artifact": "matrix.yml", "job": "matrix"}]
+    (job,) = ci_jobs(jobs_of(requests(shipped_folder(), "demo")))
+    child = yaml.safe_load(matrix_text([job], "gitlab"))
+    assert child["include"] == [{"local": TEMPLATE}]
+    assert f"# {TEMPLATE}" in guide
+    (used,) = [each for key, each in child.items() if key != "include"]
+    assert [used["extends"]] == list(template)
+    words = f"{template['.firmware']['script']} {template['.firmware']['cache']}"
+    assert set(re.findall(r"\$([A-Z]+)", words)) == set(used["variables"])
 
 
 @pytest.fixture

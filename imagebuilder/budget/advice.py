@@ -141,7 +141,7 @@ class Tried:
         return self.budget.rootfs.bytes
 
 
-class Trial:
+class Trying:
     """Tries moves on one situation."""
 
     def __init__(self, situation: Situation, resolve: Resolve, predict: Predict) -> None:
@@ -285,14 +285,14 @@ _LEAST_GAIN = 2 << 10  # less is no help
 def advise(situation: Situation, resolve: Resolve, predict: Predict) -> tuple[Advice, ...]:
     """Ranked: first what alone is enough, the least missed first, then the rest by what it gains.
 
-    resolve, predict: of Trial. Nothing that an app imports is ever advised away; another family of
+    resolve, predict: of Trying. Nothing that an app imports is ever advised away; another family of
     interpreter is marked (changes_interpreter). Raises what resolve() raises for the plan as it is.
     """
-    trial = Trial(situation, resolve, predict)
+    trial = Trying(situation, resolve, predict)
     return advice_of(trial, trial.start)
 
 
-def advice_of(trial: Trial, start: Tried) -> tuple[Advice, ...]:
+def advice_of(trial: Trying, start: Tried) -> tuple[Advice, ...]:
     """Advice from a point that some moves have led to, ranked as advise() ranks it."""
     asked = set(start.wish.add)
     ranked: list[tuple[tuple[bool, int, int], Advice]] = []

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from imagebuilder.budget.advice import Situation, advise
-from imagebuilder.budget.fit import fit
 from imagebuilder.budget.flash import (
     FlashFacts,
     Rootfs,
@@ -20,7 +19,7 @@ from imagebuilder.budget.flash import (
     place_of,
     predict_rootfs,
 )
-from imagebuilder.budget.flash_known import compressed_files, known_bytes
+from imagebuilder.budget.flash_known import compressed_files, known_bytes, known_key
 from imagebuilder.budget.ram import ram_budget, ram_needs
 from imagebuilder.called import typed
 from imagebuilder.config.board import Board
@@ -29,6 +28,7 @@ from imagebuilder.config.overlay import LoadedOverlay
 from imagebuilder.config.releases import shipped_releases
 from imagebuilder.errors import UserError
 from imagebuilder.host.beneath import head_beneath, is_plain, real_folder
+from imagebuilder.host.kept_sizes import kept_sizes
 from imagebuilder.host.walk import walk
 from imagebuilder.model.budget import Advice, Budgets, Fit, FlashBudget
 from imagebuilder.model.package import Package
@@ -41,6 +41,9 @@ from imagebuilder.python.catalogue.variants import available_variants, catalogue
 from imagebuilder.rootfs.tree import FileTree
 from imagebuilder.tree.measure import MeasureError, check_kernel, image_facts, squashfs_options
 from imagebuilder.tree.plan import Plan
+
+if TYPE_CHECKING:
+    from imagebuilder.budget.advice import Situation
 
 ADVICE_SHOWN = 6
 _PYTHON = ("python", "libpython", "micropython")
@@ -55,7 +58,7 @@ class BudgetError(UserError):
 @dataclass(frozen=True)
 class Budgeting:
     """What budgets of one plan are made from. board: as the tree's releases know it; contents: of packages
-    whose files are known, by their names."""
+    whose files are known, by their names. cache: where what these take is kept, if it is."""
 
     plan: Plan
     config: Config
@@ -63,13 +66,16 @@ class Budgeting:
     overlays: tuple[LoadedOverlay, ...]
     said: FlashFacts
     contents: Mapping[str, FileTree] = field(default_factory=dict)
+    cache: Path | None = None
 
     @cached_property
     def _known_bytes(self) -> dict[str, int]:
         planned = {each.name for each in self.plan.install}
-        return known_bytes(
-            {name: tree for name, tree in self.contents.items() if name in planned}, self.said.squashfs
-        )
+        trees = {name: tree for name, tree in self.contents.items() if name in planned}
+        how = self.said.squashfs
+        if not trees:
+            return {}
+        return kept_sizes(self.cache, known_key(trees, how), lambda: known_bytes(trees, how))
 
     @cached_property
     def _files_bytes(self) -> int:
@@ -112,9 +118,11 @@ def open_budgeting(
     board: Board,
     overlays: Sequence[LoadedOverlay],
     contents: Mapping[str, FileTree],
+    *,
+    cache: Path | None = None,
 ) -> Budgeting | str:
     """What is needed to budget a plan; or, in words, why the tree does not say how large its images are.
-    contents: of packages whose files are known at plan time."""
+    contents: of packages whose files are known at plan time; cache: as Budgeting has it."""
     tree, places = Path(plan.tree.folder), plan.tree.places
     board = board.for_profile(plan.profile)
     try:
@@ -123,7 +131,7 @@ def open_budgeting(
         said = FlashFacts(squashfs_options(tree, places), plan.tree.arch, plan.tree.release, images)
     except MeasureError as error:
         return error.message
-    return Budgeting(plan, config, board, tuple(overlays), said, contents)
+    return Budgeting(plan, config, board, tuple(overlays), said, contents, cache)
 
 
 def budgets(
@@ -150,6 +158,8 @@ def _advice(
 ) -> tuple[Advice, ...]:
     if flash.verdict not in ("too big", "too little left"):
         return ()
+    from imagebuilder.budget.advice import advise  # noqa: PLC0415 - most images fit
+
     return advise(
         situation(found),
         lambda wish: manager.foresee(wish, offers, found.plan.tree.release).selected,
@@ -168,6 +178,8 @@ def fitted(
     any_interpreter: bool,
 ) -> Fit:
     """The least change to the config's text that makes the image fit, counting all of the uncertainty."""
+    from imagebuilder.budget.fit import fit  # noqa: PLC0415 - for `--fit` alone
+
     return fit(
         situation(found),
         lambda wish: manager.foresee(wish, offers, found.plan.tree.release).selected,
@@ -181,6 +193,8 @@ def fitted(
 
 def situation(found: Budgeting) -> Situation:
     """What the config asks for, and what else it could ask for."""
+    from imagebuilder.budget.advice import Situation  # noqa: PLC0415 - most images fit
+
     plan, config = found.plan, found.config
     series = catalogue_series(plan.tree.release)
     python = config.python

@@ -14,8 +14,8 @@ from imagebuilder.budget.advice import (
     Predict,
     Resolve,
     Situation,
-    Trial,
     Tried,
+    Trying,
     advise,
     moves,
     told_advice,
@@ -47,7 +47,7 @@ def fit(
     family of the interpreter may change too. A plan that fits gives an empty diff, and one that nothing makes
     fit too, with fits=False. Raises what resolve() raises for the plan as it is.
     """
-    trial = Trial(replace(situation, keep=situation.keep | _meant(situation)), resolve, predict)
+    trial = Trying(replace(situation, keep=situation.keep | _meant(situation)), resolve, predict)
     best = _least(trial, any_interpreter=any_interpreter)
     done = best if best is not None else trial.start
     new = changed_text(text, situation, done.moves, board)
@@ -70,7 +70,7 @@ def _meant(situation: Situation) -> frozenset[str]:
     return situation.added | whole
 
 
-def _least(trial: Trial, *, any_interpreter: bool) -> Tried | None:
+def _least(trial: Trying, *, any_interpreter: bool) -> Tried | None:
     """Of what fits, that which is missed least; then the fewest moves, then the fewest bytes that go."""
     if trial.start.fits:
         return trial.start
@@ -86,7 +86,7 @@ def _harm(tried: Tried) -> int:
     return sum(move.harm for move in tried.moves)
 
 
-def _enough(trial: Trial, start: Tried, others: Sequence[Move]) -> Tried | None:
+def _enough(trial: Trying, start: Tried, others: Sequence[Move]) -> Tried | None:
     """Moves are added, the one that gains most for its harm first, until it fits; then those that were not
     needed after all are taken back."""
     here = start
@@ -109,7 +109,7 @@ def _enough(trial: Trial, start: Tried, others: Sequence[Move]) -> Tried | None:
     return _without_needless(trial, here, keep=len(start.moves))
 
 
-def _without_needless(trial: Trial, tried: Tried, *, keep: int) -> Tried:
+def _without_needless(trial: Trying, tried: Tried, *, keep: int) -> Tried:
     """Take back moves, the most missed first, as long as it still fits."""
     for move in sorted(tried.moves[keep:], key=lambda move: -move.harm):
         rest = [each for each in tried.moves if each is not move]
@@ -121,7 +121,7 @@ def _without_needless(trial: Trial, tried: Tried, *, keep: int) -> Tried:
     return tried
 
 
-def _told(trial: Trial, done: Tried) -> tuple[Advice, ...]:
+def _told(trial: Trying, done: Tried) -> tuple[Advice, ...]:
     """Each move with what it gained where it stands."""
     told: list[Advice] = []
     here = trial.start

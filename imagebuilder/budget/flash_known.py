@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagebuilder.host.elf import ELF_MAGIC
-from imagebuilder.rootfs.files import content
+from imagebuilder.rootfs.files import content, digest
 from imagebuilder.rootfs.tree import FileTree
 from imagebuilder.tree.measure import SquashfsOptions
 
@@ -98,6 +98,14 @@ def known_bytes(trees: Mapping[str, FileTree], how: SquashfsOptions) -> dict[str
     for name, tree in trees.items():
         sizes[name] = sizes.get(name, 0) + FILE_BYTES * len(tree)
     return sizes
+
+
+def known_key(trees: Mapping[str, FileTree], how: SquashfsOptions) -> bytes:
+    """All that known_bytes() depends on, in one digest."""
+    whole = hashlib.sha256(repr(how).encode())
+    for name, tree in sorted(trees.items()):
+        whole.update(f"{name} {digest(tree)}\n".encode())
+    return whole.digest()
 
 
 def packed_bytes_of(files: Iterable[tuple[str, bytes]], how: SquashfsOptions) -> dict[str, int]:

@@ -7,21 +7,26 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from imagebuilder import __version__
 from imagebuilder.called import COMMAND, called, typed
+from imagebuilder.cli.bench import bench
 from imagebuilder.cli.boards import boards_app
+from imagebuilder.cli.boot import boot
 from imagebuilder.cli.bring import bring_along
+from imagebuilder.cli.compare import compare
 from imagebuilder.cli.completion import completion
 from imagebuilder.cli.firmware import cat, diff, extract, formats, inspect, ls, verify
 from imagebuilder.cli.guard import USER_FAULT, NotTriedError, guarded
+from imagebuilder.cli.help import HELP_COLUMNS, Commands
 from imagebuilder.cli.images import build, fetch, lock, outdated, plan
 from imagebuilder.cli.init import init, new
 from imagebuilder.cli.interpreters import interpreters
+from imagebuilder.cli.matrix import matrix
 from imagebuilder.cli.options import (
     AskedServer,
     BoardName,
@@ -35,6 +40,11 @@ from imagebuilder.cli.options import (
     open_library,
 )
 from imagebuilder.cli.packages import packages_app, why
+from imagebuilder.cli.publish import publish
+from imagebuilder.cli.screen import columns
+from imagebuilder.cli.serve import serve
+from imagebuilder.cli.trial import trial
+from imagebuilder.cli.worker import worker
 
 # the tests that take a minute or two together: without the kit, guests, whole builds, the bytes of firmware,
 # and what looks at the sources and not at what they do
@@ -46,7 +56,14 @@ AS_USER = (*_WITHOUT, *(f"--ignore={each}" for each in _NO_BUILDS), "-p", "no:ca
 
 
 class _Started(typer.Context):
-    """Usage lines name the program as it was started."""
+    """Usage lines name the program as it was started, and fit the terminal that output goes to: what typer
+    asks is the standard output that Python began with."""
+
+    def __init__(self, *given: Any, **settings: Any) -> None:
+        super().__init__(*given, **settings)
+        width = columns()
+        if width is not None:
+            self.terminal_width = min(width, HELP_COLUMNS) - 2
 
     @property
     def command_path(self) -> str:
@@ -57,7 +74,7 @@ class _Commands(TyperGroup):
     context_class = _Started
 
 
-app = typer.Typer(
+app = Commands(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -71,6 +88,9 @@ for command in (
     fetch,
     lock,
     outdated,
+    matrix,
+    compare,
+    bench,
     why,
     interpreters,
     inspect,
@@ -80,6 +100,11 @@ for command in (
     cat,
     diff,
     formats,
+    trial,
+    boot,
+    worker,
+    publish,
+    serve,
     completion,
 ):
     app.command()(command)
@@ -161,7 +186,7 @@ def schema(
         typer.Argument(help="Which kind of file."),
     ] = None,
     reference: Annotated[
-        bool, typer.Option("--reference", help="Print docs/reference.md instead: every key of every kind.")
+        bool, typer.Option("--reference", help="Print every key of every kind instead, a page of Markdown.")
     ] = False,
 ) -> None:
     """Print the JSON schema of board, config, overlay, lock or project files, for editors."""
@@ -235,7 +260,7 @@ def demo(
     """Build the demo image, boot it in QEMU with 128 MB, and let its Python answer."""
     from imagebuilder.build import run_demo
     from imagebuilder.cli import show
-    from imagebuilder.config.library import shipped_folder
+    from imagebuilder.config.places import shipped_folder
     from imagebuilder.config.request import requests
     from imagebuilder.host.tools import install, missing_tools
     from imagebuilder.kit.prepare import check_kit, prepare_kit
@@ -347,7 +372,7 @@ def _test_as_user(sources: Path, arguments: Sequence[str]) -> NoReturn:
 def clean(
     output: Output = None,
     fetched: Annotated[
-        bool, typer.Option("--fetched", help="In place of results: downloads, unpacked trees, indexes.")
+        bool, typer.Option("--fetched", help="In place of results: downloads, trees, indexes, kept results.")
     ] = False,
     keep: Annotated[
         str | None,

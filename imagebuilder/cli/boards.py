@@ -10,6 +10,7 @@ import typer
 
 from imagebuilder.called import typed
 from imagebuilder.cli.guard import USER_FAULT, guarded
+from imagebuilder.cli.help import Commands
 from imagebuilder.cli.options import (
     AskedServer,
     BoardsToCheck,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from imagebuilder.config.library import BoardFilter
     from imagebuilder.model.tree import Tree
 
-boards_app = typer.Typer(help="List the boards; search, add and check them.")
+boards_app = Commands(help="List the boards; search, add and check them.")
 
 FlashBound = Annotated[str | None, typer.Option("--flash", help="Flash to have, such as '>=8M'.")]
 RamBound = Annotated[str | None, typer.Option("--ram", help="RAM to have, such as '>=64M'.")]

@@ -12,7 +12,6 @@ import typer
 from imagebuilder.called import typed
 from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import BoardName, Root, Shown, open_library
-from imagebuilder.cli.terminal import harmless
 
 if TYPE_CHECKING:
     from imagebuilder.config.bring import BroughtImage, CallChoice
@@ -52,7 +51,7 @@ def bring_along(
     """Write a config that asks for what a call of ImageBuilder's make, a script with one, a list of packages
     (opkg list-installed, apk info -v, a manifest) or a request to the build server asks for. Scripts are read
     and never run."""
-    from imagebuilder.cli import show
+    from imagebuilder.cli import screen, show
     from imagebuilder.config.bring import CallChoice
     from imagebuilder.config.bring_write import name_for, write_brought
     from imagebuilder.config.init import check_new
@@ -70,14 +69,14 @@ def bring_along(
         facts = {"file": written.path, "boards": written.boards, "release": found.release}
         show.as_json({**facts, "notes": written.notes})
         return
-    print(f"wrote {written.path}")
+    screen.say_lines(f"wrote {written.path}")
     for note in written.notes:
-        print(harmless(f"not carried over: {note}"))
+        screen.say_lines(f"not carried over: {note}")
     if shown.quiet:
         return
     which = "" if written.boards else " --board BOARD"
     tree = "" if found.release is not None else " --imagebuilder PATH"
-    print(f"next: {typed(f'plan {wanted}{which}{tree}')}")
+    screen.command("next:", typed(f"plan {wanted}{which}{tree}"))
 
 
 def _read(words: list[str], file: Path | None, choice: CallChoice) -> BroughtImage:

@@ -9,13 +9,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from imagebuilder.cli.options import expanded, gathered
+from imagebuilder.cli.groups import expanded, gathered
 from imagebuilder.cli.output import UnprintableError, give_up, unprintable
 from imagebuilder.cli.terminal import harmless
-from imagebuilder.errors import FaultsError, UserError
+from imagebuilder.errors import REPORT, FaultsError, FoundError, TerminatedError, UserError
 
 USER_FAULT = 2
 OUR_FAULT = 1
@@ -25,31 +24,21 @@ NOT_TRIED = 75
 INTERRUPTED = 130
 TERMINATED = 143
 NOBODY_READS = 141  # as a program that SIGPIPE ends, `| head` for one
-T = TypeVar("T")
-_OUR_FAULT = "this is a fault of the builder, not yours: please report it with the lines above"
 
 
-class RefusedError(UserError):
-    """What a command found is an error. found: the facts that it prints in any case, which --json puts into
-    the error's own document, so that there is one. code: what the process ends with; kind: the word before
-    the message."""
+class RefusedError(FoundError):
+    """What a command found is an error; --json puts the facts into the error's own document, so that there is
+    one. code: what the process ends with; kind: the word before the message."""
 
     def __init__(
         self, error: UserError, found: Any, *, code: int = USER_FAULT, kind: str = "error: "
     ) -> None:
-        super().__init__(error.message, hint=error.hint)
-        self.found, self.code, self.kind = found, code, kind
-        self.faults = error.faults if isinstance(error, FaultsError) else ()
-        for note in getattr(error, "__notes__", ()):
-            self.add_note(note)
+        super().__init__(error, found)
+        self.code, self.kind = code, kind
 
 
 class NotTriedError(UserError):
     """What a command was to try cannot be tried here, or could not be fetched: nothing is said of it."""
-
-
-class TerminatedError(BaseException):
-    """SIGTERM arrived: unwind, so that programs are stopped and folders removed."""
 
 
 def guarded(command: Callable[..., None], *, passes_on: bool = False) -> Callable[..., None]:
@@ -88,7 +77,7 @@ def guarded(command: Callable[..., None], *, passes_on: bool = False) -> Callabl
             traceback.print_exc()
             if as_json:
                 _print_document(_our_fault(error))
-            _say(_OUR_FAULT)
+            _say(REPORT)
             sys.exit(OUR_FAULT)
 
     wrapper.__signature__ = signature  # type: ignore[attr-defined]
@@ -96,41 +85,8 @@ def guarded(command: Callable[..., None], *, passes_on: bool = False) -> Callabl
     return wrapper
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why one of several images was not made, and the exit code that this alone would give. trace: where in
-    the builder, of a fault of its own."""
-
-    error: UserError
-    code: int
-    trace: str = ""
-
-    def facts(self) -> dict[str, object]:
-        """What `--json` says of it."""
-        return {**error_facts(self.error), "exit_code": self.code}
-
-
-def attempted(work: Callable[[], T]) -> T | Failure:
-    """What the work gives, or why it gives nothing; of that nothing of the work is kept."""
-    try:
-        return work()
-    except UserError as error:
-        return Failure(_alone(error), USER_FAULT)
-    except Exception as error:  # noqa: BLE001 - as above: a bug that one image meets costs no other
-        told = _not_ours(error)
-        if told is not None:
-            return Failure(_alone(told), USER_FAULT)
-        return Failure(_our_fault(error), OUR_FAULT, traceback.format_exc())
-
-
-def _alone(error: UserError) -> UserError:
-    """The error without the frames in which it was raised, and all that those hold: trees, packages."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
-
-
 def _our_fault(error: Exception) -> UserError:
-    return UserError(f"{type(error).__name__}: {error}", hint=_OUR_FAULT)
+    return UserError(f"{type(error).__name__}: {error}", hint=REPORT)
 
 
 def _not_ours(error: Exception) -> UserError | None:
@@ -165,7 +121,7 @@ def _terminate(_number: int, _frame: object) -> None:
 
 def error_facts(error: UserError) -> dict[str, object]:
     """An error for machines."""
-    faults = error.faults if isinstance(error, FaultsError | RefusedError) else ()
+    faults = error.faults if isinstance(error, FaultsError | FoundError) else ()
     notes = getattr(error, "__notes__", [])
     return {"error": error.message, "hint": error.hint, "notes": notes, "faults": faults}
 
@@ -195,4 +151,9 @@ def report(error: UserError, *, as_json: bool = False, kind: str = "error: ") ->
 
 def _say(text: str) -> None:
     with suppress(OSError):  # nobody can be told
-        print(harmless(text), file=sys.stderr)
+        lines = [harmless(text)]
+        if sys.stderr.isatty():
+            from imagebuilder.cli.screen import complaint
+
+            lines = complaint(text)
+        print("\n".join(lines), file=sys.stderr)

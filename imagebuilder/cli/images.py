@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from imagebuilder.cli.guard import USER_FAULT, Failure, RefusedError, guarded
+from imagebuilder.cli.guard import USER_FAULT, RefusedError, guarded
 from imagebuilder.cli.many import of_each, show_each
 from imagebuilder.cli.options import AskedImages, BuiltImages, DecidedImages, FetchedImages
 from imagebuilder.errors import UserError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from imagebuilder.config.request import Request
     from imagebuilder.config.toml import TomlFile
+    from imagebuilder.fleet.job import HandedOver
     from imagebuilder.log import Log
     from imagebuilder.model.budget import Budgets, Fit
-    from imagebuilder.model.result import Result
     from imagebuilder.tree.plan import Plan
+
+NotChanged = dict[str, object]  # of a config that --fit would change: its file, the change, and its steps
 
 
 @guarded
@@ -29,22 +32,37 @@ def build(
     check_reproducible: Annotated[
         bool, typer.Option("--check-reproducible", help="Build twice; the images must be the same.")
     ] = False,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", "--force", help="Build also what is up to date, or kept in the cache."),
+    ] = False,
 ) -> None:
-    """Build the images of configs, for each of their boards."""
-    from imagebuilder.build import build_image, build_twice
+    """Build the images of configs, for each of their boards; those that are up to date stay as they are."""
+    began = time.monotonic()
+    from imagebuilder.cli import show_built
+
+    if not (check_reproducible or rebuild or images.against or images.reports):
+        standings = images.all_up_to_date()
+        if standings and show_built.up_to_date(standings, as_json=images.as_json, began=began):
+            return
     from imagebuilder.cli import show
+    from imagebuilder.cli.at_once import build_all, write_reports
+    from imagebuilder.report.files import read_result
 
-    def text(built: list[tuple[Path, Result]]) -> None:
+    def text(built: list[HandedOver]) -> None:
         for each in built:
-            show.result(*each)
+            show.result(each.folder, read_result(each.folder), each.state)
 
-    work = build_twice if check_reproducible else build_image
+    outcomes = build_all(images, twice=check_reproducible, rebuild=rebuild or images.against is not None)
+    write_reports(images, outcomes)
     show_each(
         images,
-        of_each(images, images.requests(), work, "built"),
-        facts=lambda built: {"folder": built[0], **built[1].model_dump(mode="json")},
+        outcomes,
+        facts=lambda built: show_built.facts(
+            built.folder, read_result(built.folder).model_dump(mode="json"), built.state, built.rebuilt
+        ),
         text=text,
-        detail=lambda built: str(built[0]),
+        detail=lambda built: str(built.folder),
     )
 
 
@@ -69,26 +87,55 @@ def plan(
     """
     from imagebuilder.cli import show, show_plan
 
-    def text(planned: list[tuple[Plan, Budgets]]) -> None:
-        for number, each in enumerate(planned):
+    def text(planned: list[tuple[Plan, Budgets] | NotChanged]) -> None:
+        plans = [each for each in planned if not isinstance(each, dict)]
+        for number, each in enumerate(plans):
             print("\n" * bool(number), end="")
             show_plan.plan(*each, packages=packages, sources=images.verbose)
 
     if yes and not (fit or fit_any):
         raise UserError("--yes says that --fit may write", hint="give it with --fit or --fit-any")
     asked = images.requests()
-    for request in asked if fit or fit_any else ():
-        with images.reporter() as log:
-            file, found = _fitting(request, log, any_interpreter=fit_any)
-        if found.diff:
-            _change(file, found, yes=yes, to=sys.stderr if images.as_json else sys.stdout)
+    refused = _fit_each(images, asked, any_interpreter=fit_any, yes=yes) if fit or fit_any else {}
+
+    def work(request: Request, log: Log) -> tuple[Plan, Budgets] | NotChanged:
+        error = refused.get((request.config_name(), request.board))
+        if error is not None:
+            raise error
+        return _plan(request, log)
+
     show_each(
         images,
-        of_each(images, asked, _plan, "planned"),
-        facts=lambda planned: show.plan_facts(*planned),
+        of_each(images, asked, work, "planned"),
+        facts=lambda found: found if isinstance(found, dict) else show.plan_facts(*found),
         text=text,
-        detail=lambda found: _free(found[1]),
+        detail=lambda found: "" if isinstance(found, dict) else _free(found[1]),
     )
+
+
+def _fit_each(
+    images: DecidedImages, asked: Sequence[Request], *, any_interpreter: bool, yes: bool
+) -> dict[tuple[str, str], UserError]:
+    """Change the configs so that the images fit. Of several, one that cannot be fitted, or is not to be
+    changed, does not keep the others from it, unless images.fail_fast; the reason, by config and board."""
+    refused: dict[tuple[str, str], UserError] = {}
+    to = sys.stderr if images.as_json else sys.stdout
+    for request in asked:
+        name = (request.config_name(), request.board)
+        try:
+            with images.reporter() as log:
+                file, found = _fitting(request, log, any_interpreter=any_interpreter)
+            if found.diff:
+                if len(asked) > 1:
+                    print(f"{' for '.join(name)}:", file=to)
+                _change(file, found, yes=yes, to=to)
+        except UserError as error:
+            if len(asked) == 1:
+                raise
+            refused[name] = error
+            if images.fail_fast:
+                break
+    return refused
 
 
 def _free(budgets: Budgets) -> str:
@@ -191,7 +238,9 @@ def lock(
 ) -> None:
     """Write down exactly what configs' images are made of, in locks/CONFIG.lock."""
     from imagebuilder.ask import lock_image
+    from imagebuilder.cli import screen
     from imagebuilder.config.lock import write_lock
+    from imagebuilder.fleet.job import JobFailure
 
     if check:
         if any(_compare(images)):
@@ -199,17 +248,19 @@ def lock(
         return
     asked = images.requests()
     outcomes = of_each(images, asked, lock_image, "locked")
-    for name in dict.fromkeys(each.config for each in outcomes.all):
-        entries = {each.board: each.found for each in outcomes.all if each.config == name and each.found}
+    for name in dict.fromkeys(each.job.config for each in outcomes.all):
+        entries = {
+            each.job.board: each.found for each in outcomes.all if each.job.config == name and each.found
+        }
         if not entries:
             continue
         try:
             written = write_lock(asked[0].library, name, entries)
         except UserError as error:
-            outcomes = outcomes.failed(name, Failure(error, USER_FAULT))
+            outcomes = outcomes.lost(name, JobFailure.of(error))
         else:
             if not images.as_json:
-                print(f"wrote {written}")
+                screen.say_lines(f"wrote {written}")
     show_each(
         images,
         outcomes,
@@ -228,6 +279,7 @@ def outdated(images: AskedImages) -> None:
 def _compare(images: AskedImages) -> list[str]:
     """Show what a fresh lock would change, and give all of it."""
     from imagebuilder.ask import compare_lock
+    from imagebuilder.cli import screen
 
     outcomes = of_each(images, images.requests(), compare_lock, "compared")
 
@@ -236,7 +288,7 @@ def _compare(images: AskedImages) -> list[str]:
             if each.found is not None:
                 print(f"{outcomes.name(each)}: {'' if each.found else 'nothing would change'}".rstrip())
                 for line in each.found:
-                    print(f"  {line}")
+                    screen.say_lines(f"  {line}")
 
     show_each(
         images,

@@ -15,12 +15,12 @@ from imagebuilder.called import typed
 from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.options import ConfigsBoard, NewBoard, Root, Shown, Told, open_library
 from imagebuilder.cli.terminal import harmless
+from imagebuilder.model.variant import VARIANTS
 
 if TYPE_CHECKING:
     from imagebuilder.config.library import Library
     from imagebuilder.errors import UserError
 
-VARIANTS = ("none", "micropython", "base", "light", "full")  # of all, those that a new config may want
 Wifi = Literal["none", "client", "ap"]
 
 
@@ -108,6 +108,7 @@ def init(
     project: Root = None,
 ) -> None:
     """Ask a few questions and write a config. Without a terminal, what no option says keeps its default."""
+    from imagebuilder.cli import screen
     from imagebuilder.config.init import Answers, check_answer, check_new, read_public_key, write_config
     from imagebuilder.errors import UserError
     from imagebuilder.host.fs import expand_home
@@ -144,13 +145,13 @@ def init(
         ssh_key=read_key(key_file),
     )
     path = write_config(library, name, answers)
-    print(f"wrote {path}")
+    screen.say_lines(f"wrote {path}")
     if said:
-        print(said)
+        screen.say_lines(said)
     if told.quiet:
         return
     given = "" if library.board(board).profiles_for("embedded") else " --imagebuilder PATH"
-    print(f"next: {typed(f'build {name}{given}')}")
+    screen.command("next:", typed(f"build {name}{given}"))
 
 
 @guarded
@@ -160,7 +161,7 @@ def new(
     board: ConfigsBoard = "qemu-x86-64",
 ) -> None:
     """Make a project: firmware.toml, a config, an app, .gitignore, a nightly workflow."""
-    from imagebuilder.cli import show
+    from imagebuilder.cli import screen, show
     from imagebuilder.config.new_project import CONFIG, new_project
 
     made = new_project(folder, board)
@@ -168,13 +169,13 @@ def new(
         show.as_json(made)
         return
     for name in made.written:
-        print(f"wrote {made.folder / name}")
+        screen.say_lines(f"wrote {made.folder / name}")
     for name in made.kept:
-        print(f"left as it is: {made.folder / name}")
+        screen.say_lines(f"left as it is: {made.folder / name}")
     if made.ignore:
-        print(f"add to .gitignore: {', '.join(made.ignore)}")
+        screen.say_lines(f"add to .gitignore: {', '.join(made.ignore)}")
     if shown.quiet:
         return
     words = typed(f"plan {CONFIG}")
     here = made.folder.resolve() == Path.cwd()
-    print(f"next: {words}" if here else f"next: cd {shlex.quote(str(made.folder))} && {words}")
+    screen.command("next:", words if here else f"cd {shlex.quote(str(made.folder))} && {words}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from imagebuilder.config.request import Request
     from imagebuilder.log import Log
     from imagebuilder.server.obtain_lists import Asking
+    from imagebuilder.unchanged import Standing
 
 
 def _in_project(context: typer.Context) -> Library | None:
@@ -34,7 +34,8 @@ def _in_project(context: typer.Context) -> Library | None:
         return None
 
 
-def _configs(context: typer.Context) -> list[str]:
+def complete_configs(context: typer.Context) -> list[str]:
+    """The names of configs, for completion."""
     library = _in_project(context)
     return [] if library is None else library.config_names()
 
@@ -58,7 +59,7 @@ def open_library(given: Path | None, *, quiet: bool = False, verbose: bool = Fal
 
 
 def _boards_and_configs(context: typer.Context) -> list[str]:
-    return [*_boards(context), *_configs(context)]
+    return [*_boards(context), *complete_configs(context)]
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
@@ -78,7 +79,9 @@ Cache = Annotated[Path | None, typer.Option("--cache", help="Where downloads, tr
 ConfigName = Annotated[
     str,
     typer.Argument(
-        metavar="CONFIG|PATH", help="A config's name, or the path of its file.", autocompletion=_configs
+        metavar="CONFIG|PATH",
+        help="A config's name, or the path of its file.",
+        autocompletion=complete_configs,
     ),
 ]
 ConfigNames = Annotated[
@@ -86,13 +89,16 @@ ConfigNames = Annotated[
     typer.Argument(
         metavar="CONFIG|PATH...",
         help="Configs by their names, or the paths of their files.",
-        autocompletion=_configs,
+        autocompletion=complete_configs,
     ),
 ]
 BoardNames = Annotated[
     list[str] | None,
     typer.Option(
-        "--board", "-b", help="For this board only; several, each with --board.", autocompletion=_boards
+        "--board",
+        "-b",
+        help="For this board only, or as CONFIG/BOARD for that config; several, each with --board.",
+        autocompletion=_boards,
     ),
 ]
 Everything = Annotated[
@@ -109,7 +115,13 @@ BoardsToCheck = Annotated[
     list[str] | None, typer.Argument(help="Boards; by default all.", autocompletion=_boards)
 ]
 FlashedBoard = Annotated[
-    str, typer.Option("--board", "-b", help="The board that it should be flashed on.", autocompletion=_boards)
+    str | None,
+    typer.Option(
+        "--board",
+        "-b",
+        help="The board that it should be flashed on; of a result's folder by default the result's.",
+        autocompletion=_boards,
+    ),
 ]
 ConfigsBoard = Annotated[
     str, typer.Option("--board", "-b", help="For which board its config is.", autocompletion=_boards)
@@ -149,6 +161,8 @@ Locked = Annotated[bool, typer.Option("--locked", help="Exactly what locks/CONFI
 NoSandbox = Annotated[
     bool, typer.Option("--no-sandbox", help="Let make see the host and its network, without limits.")
 ]
+
+_MOST_AT_ONCE = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,59 +305,160 @@ class DecidedImages(AskedImages):
         return [replace(each, locked=self.locked, sandbox=not self.no_sandbox) for each in asked]
 
 
+def _places(given: str | int) -> int:
+    """How many at once `-j` says, or its default. typer's own error for what is no such number."""
+    import os
+
+    text = str(given)
+    if text == "auto":
+        return len(os.sched_getaffinity(0))
+    if text.isascii() and text.isdecimal() and 0 < int(text) <= _MOST_AT_ONCE:
+        return int(text)
+    raise typer.BadParameter(f"'{text}' is no number from 1 to {_MOST_AT_ONCE}, nor `auto`")
+
+
+_AT_ONCE = "So many at once, as there is room; auto: one a processor."
+AtOnce = Annotated[int, typer.Option("--jobs", "-j", parser=_places, metavar="N|auto", help=_AT_ONCE)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedImages(AskedConfig):
+    """The images of one config for one board that differ in their Python. One that fails costs no other."""
+
+    no_sandbox: NoSandbox = False
+    at_once: AtOnce = 1
+    fail_fast: ClassVar[bool] = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuiltImages(DecidedImages):
     """Images that are built."""
 
     output: Output = None
+    at_once: AtOnce = 1
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Have the workers of a Dask cluster build: tls://HOST:PORT, tcp://HOST:PORT.",
+        ),
+    ] = None
+    only_failed: Annotated[
+        bool,
+        typer.Option("--only-failed", help="Only those that failed or were not run when last asked for."),
+    ] = False
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            "--summary", metavar="FILE", help="Write there in Markdown what became of each, for CI's page."
+        ),
+    ] = None
+    junit: Annotated[
+        Path | None,
+        typer.Option("--junit", metavar="FILE", help="Write there as JUnit XML each step, check and trial."),
+    ] = None
     accept_unchecked: Annotated[
         bool,
         typer.Option("--accept-unchecked", help="Hand over images too of which nobody knows what they are."),
     ] = False
+    no_trial: Annotated[
+        bool,
+        typer.Option("--no-trial", help="Do not run what was built before it is handed over."),
+    ] = False
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            help="The report compares with the result there, or in its CONFIG/BOARD; else the last.",
+        ),
+    ] = None
 
     def requests(self) -> list[Request]:
-        """A request for each board, with these options."""
+        """A request for each board, with these options. UserError where -j is given with a cluster."""
+        from imagebuilder.errors import UserError
+
+        if self.scheduler is not None and self.at_once != 1:
+            raise UserError(
+                "-j says how many boards at once this machine builds, and --scheduler has others build",
+                hint="leave -j out: each worker of the cluster is started with its own",
+            )
         asked = DecidedImages.requests(self)
         return [
-            replace(each, output=each.library.output(self.output), accept_unchecked=self.accept_unchecked)
+            replace(
+                each,
+                output=each.library.output(self.output),
+                accept_unchecked=self.accept_unchecked,
+                trial=not self.no_trial,
+                against=self.against,
+            )
             for each in asked
         ]
 
+    @property
+    def reports(self) -> bool:
+        """Whether more is wanted than the results and what is said of them."""
+        return self.only_failed or self.summary is not None or self.junit is not None
 
-UNUSED = "its own"  # the name under which a command that takes no group has its options
+    def all_up_to_date(self) -> list[Standing] | None:
+        """The standings of all of these images where each is up to date, as far as that can be told without
+        loading the configs; else None."""
+        from imagebuilder.config.places import located
+        from imagebuilder.unchanged import Options, all_up_to_date
+
+        if self.everything or self.verbose:
+            return None
+        found = located(self.project)
+        if found.refused:
+            return None  # open_library() tells of it
+        options = Options(
+            output=self.output,
+            cache=self.cache,
+            imagebuilder=self.imagebuilder,
+            mirrors=tuple(self.mirror or ()),
+            offline=self.offline,
+            sandbox=not self.no_sandbox,
+            locked=self.locked,
+            release=self.release,
+            accept_unchecked=self.accept_unchecked,
+            trial=not self.no_trial,
+        )
+        return all_up_to_date(found.root, self.config or (), self.board or (), options)
 
 
-def expanded(
-    command: Callable[..., None], *, passes_on: bool = False
-) -> tuple[inspect.Signature, dict[str, type[Told]]]:
-    """A command's signature with the options of its groups in place of the groups, and the groups by the
-    command's names for them. passes_on: another program gets what the command does not know, --quiet and
-    --verbose too."""
-    signature = inspect.signature(command, eval_str=True)
-    groups: dict[str, type[Told]] = {}
-    parameters: list[inspect.Parameter] = []
-    last = [field.name for field in fields(Shown)]
-    for parameter in signature.parameters.values():
-        group = parameter.annotation
-        if isinstance(group, type) and issubclass(group, Told):
-            groups[parameter.name] = group
-            parameters += _options(group)
-        else:
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-    if not groups and not passes_on:
-        groups[UNUSED] = Told
-        parameters += _options(Told)
-    parameters.sort(key=lambda parameter: parameter.name in last)  # what all commands have, help shows last
-    return signature.replace(parameters=parameters), groups
+@dataclass(frozen=True, kw_only=True)
+class Builder(Shown):
+    """What a build server builds, and where it keeps it."""
 
+    config: Annotated[
+        list[str] | None,
+        typer.Option("--config", help="With --builder: what is built, in place of what firmware.toml says."),
+    ] = None
+    board: BoardNames = None
+    imagebuilder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--imagebuilder",
+            metavar="PATH",
+            help="An ImageBuilder's folder or archive, in place of the configs' own. Several are possible.",
+        ),
+    ] = None
+    mirror: Mirrors = None
+    offline: Offline = False
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, max=64, help="So many builds at once, as there is room.")
+    ] = 1
+    host: Annotated[
+        str, typer.Option("--host", help="The address at which it listens; 0.0.0.0: all of this machine.")
+    ] = "127.0.0.1"
+    state: Annotated[
+        Path | None,
+        typer.Option("--state", help="Where requests and results stay; by default server/ in the project."),
+    ] = None
+    project: Root = None
+    cache: Cache = None
 
-def _options(group: type[Told]) -> list[inspect.Parameter]:
-    return list(inspect.signature(group, eval_str=True).parameters.values())
-
-
-def gathered(groups: Mapping[str, type[Told]], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, those of groups as a group."""
-    left = dict(options)
-    for name, group in groups.items():
-        left[name] = group(**{field.name: left.pop(field.name) for field in fields(group)})
-    return {name: value for name, value in left.items() if name != UNUSED}
+    @property
+    def asks_for_more(self) -> bool:
+        """Whether something is given that counts for a build server alone."""
+        return self != Builder(verbose=self.verbose, quiet=self.quiet, as_json=self.as_json)

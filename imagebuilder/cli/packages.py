@@ -9,12 +9,13 @@ import typer
 
 from imagebuilder.called import typed
 from imagebuilder.cli.guard import guarded
+from imagebuilder.cli.help import Commands
 from imagebuilder.cli.options import AskedConfig
 
 if TYPE_CHECKING:
     from imagebuilder.ask import Offered
 
-packages_app = typer.Typer(help="Search the packages that a config's boards can have, and show one.")
+packages_app = Commands(help="Search the packages that a config's boards can have, and show one.")
 SHORTEST = 3  # chains that `why` shows
 PackageName = Annotated[str, typer.Argument(help="A package's name.")]
 
@@ -40,7 +41,7 @@ def why(
         show.as_json({name: ways.chains for name, ways in found.items()})
         return
     for name, ways in found.items():
-        print(f"{name}:")
+        screen.say_lines(f"{name}:")
         shown = ways.chains if whole else ways.chains[:SHORTEST]
         for chain in shown:
             screen.prose("  ", screen.near(" -> ".join(chain)))
@@ -125,10 +126,16 @@ def show_package(images: AskedConfig, package: PackageName) -> None:
         show.as_json(facts)
         return
     for each in facts:
-        screen.facts(
-            (key, ", ".join(value) if isinstance(value, list) else str(value)) for key, value in each.items()
-        )
+        screen.facts((key, _shown(key, value)) for key, value in each.items() if value not in ("", []))
         print()
+
+
+def _shown(key: str, value: str | int | bool | list[str]) -> str:
+    if isinstance(value, list):
+        return ", ".join(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value} bytes" if key == "installed" else str(value)
 
 
 def _facts(board: str, found: Offered) -> dict[str, str | int | bool | list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, TextIO
 from pydantic_core import to_jsonable_python
 
 from imagebuilder.called import typed
-from imagebuilder.cli.screen import facts, near, say, table
+from imagebuilder.cli import show_built
+from imagebuilder.cli.screen import columns, command, facts, hanging, near, prose, say, say_lines, table
 from imagebuilder.cli.terminal import harmless
 from imagebuilder.model.size import format_size, human_size
 from imagebuilder.report.flash_bar import flash_picture
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from imagebuilder.config.boards_write import WrittenBoard
     from imagebuilder.config.config import Explained
     from imagebuilder.config.model_config import Config
-    from imagebuilder.config.project import FoundProject
+    from imagebuilder.config.places import FoundProject
     from imagebuilder.host.cache import Cleaned
     from imagebuilder.host.diagnosis import Diagnosis
     from imagebuilder.model.budget import Budgets, Fit
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from imagebuilder.server.obtain_lists import FoundDevices, ShownReleases
     from imagebuilder.tree.device_facts import Comparison
     from imagebuilder.tree.plan import Plan
+    from imagebuilder.unchanged import State
 
 BoardNames = Mapping[tuple[str, str], str]
+_SHOWN = ("config", "board", "packages", "images", "unchecked", "trial")  # of a result
 
 
 def as_json(facts: object) -> None:
@@ -60,7 +64,8 @@ def config(name: str, values: Sequence[Explained]) -> None:
 
 def project(found: FoundProject, replaced: Mapping[Path, Path]) -> None:
     """Which folder is the project and why, and what of it stands in place of what comes with this program."""
-    facts([("\nproject", found.text()), *(("", line) for line in (*found.refused, *found.passed_over))])
+    say("")
+    facts([("project", found.text()), *(("", line) for line in (*found.refused, *found.passed_over))])
     facts(("in place", f"{path}, of {other}") for path, other in replaced.items())
 
 
@@ -73,20 +78,16 @@ def plan_facts(found: Plan, budgets: Budgets) -> dict[str, object]:
 def fit(found: Fit, to: TextIO) -> None:
     """The steps of the least change that fits, what each costs, and the change as a diff."""
     for number, step in enumerate(found.advice, 1):
-        print(f"{number}. {harmless(step.text)}", file=to)
-        for use in step.costs:
-            print(f"   the device loses: {harmless(use)}", file=to)
+        told = [(f"{number}. ", step.text), *(("   the device loses: ", use) for use in step.costs)]
+        for first, text in told:
+            for line in hanging(first, harmless(text), columns() if to is sys.stdout else None):
+                print(line, file=to)
     print(found.diff, end="", file=to, flush=True)
 
 
-def result(place: Path, found: Result) -> None:
-    """What was handed over."""
-    rows = ((image.type, image.file, human_size(image.size), image.sha256[:16]) for image in found.images)
-    title = f"{found.config} for {found.board}: {len(found.packages)} packages, in {place}"
-    say(title)
-    table(("image", "file", "size", "sha256"), rows)
-    for file in found.unchecked:
-        print(f"UNCHECKED: nothing but the size of {file} could be checked")
+def result(place: Path, found: Result, state: State = "built") -> None:
+    """What was handed over. state: what had to be done for it."""
+    show_built.built(place, found.model_dump(mode="json", include=set(_SHOWN)), state)
 
 
 def releases(found: ShownReleases) -> None:
@@ -96,7 +97,7 @@ def releases(found: ShownReleases) -> None:
     )
     table(("release", "series", "state of the series", ""), rows)
     whence = "" if found.asked else "no server gave a list; "
-    say(f"{whence}from {found.origin}")
+    say_lines(f"{whence}from {found.origin}")
 
 
 def doctor(found: Diagnosis) -> None:
@@ -109,25 +110,27 @@ def doctor(found: Diagnosis) -> None:
     table(("", "program", "package", "for"), lines)
     for trouble in (found.architecture, found.sandbox):
         if trouble is not None:
-            print(f"{trouble.message}\nhint: {trouble.hint}")
+            say_lines(f"{trouble.message}\nhint: {trouble.hint}")
     if found.install is not None:
-        print(f"to install what is missing: {typed('doctor --fix')}, or: {found.install}")
+        command("to install what is missing:", typed("doctor --fix"))
+        command("or:", found.install)
 
 
 def cleaned(removed: Sequence[Path], in_use: Sequence[Path], folder: Path, found: Cleaned | None) -> None:
     """What was removed: folders, and of the cache in `folder`. in_use: folders in which something stays."""
     for place in removed:
-        print(f"removed {place}")
+        say_lines(f"removed {place}")
     for place in in_use:
-        print(f"removed what was in {place}, but what is in use at this moment")
+        say_lines(f"removed what was in {place}, but what is in use at this moment")
     if found is not None:
         counts = (
             _count(found.downloads, "download"),
             _count(found.trees, "unpacked tree"),
             _count(found.indexes, "index", "es"),
+            _count(found.builds, "kept result"),
         )
         left = f"{human_size(found.left)} of such things are left in {folder}"
-        print(f"removed {', '.join(counts)}: {human_size(found.size)}; {left}")
+        say_lines(f"removed {', '.join(counts)}: {human_size(found.size)}; {left}")
     elif not (removed or in_use):
         print("there was nothing to remove")
 
@@ -152,24 +155,24 @@ def board_facts(boards: Iterable[Board], unsupported: Iterable[UnsupportedDevice
 def boards(found: Sequence[Board], unsupported: Sequence[UnsupportedDevice]) -> None:
     """A line a board; below, what is not supported and why."""
     if not found and not unsupported:
-        new = f"{typed('boards add PROFILE --imagebuilder PATH')}, or --release R"
-        print(f"no board is like that; a new one: {new}")
+        new = typed("boards add PROFILE --imagebuilder PATH")
+        command("no board is like that; a new one (or --release R in place of --imagebuilder):", new)
     if found:
         rows = (
             (board.id, board.name, _size(board.flash), _size(board.ram), _targets(board)) for board in found
         )
         table(("board", "name", "flash", "RAM", "targets"), rows)
     if unsupported:
-        print(
-            "\nnot supported, because no ImageBuilder makes images for them:" if found else "not supported:"
-        )
+        say("")
+        prose("", "not supported, because no ImageBuilder makes images for them:")
         table(("device", "name", "why"), ((each.id, each.name, each.reason) for each in unsupported))
 
 
 def search_hint(words: Sequence[str]) -> None:
     """How to find what has no board file yet."""
     given = shlex.join(words)
-    print(f"\nwhat has no board file yet: {typed(f'boards search {given} --release latest')}")
+    say("")
+    command("what has no board file yet:", typed(f"boards search {given} --release latest"))
 
 
 def device_facts(found: FoundDevices, names: BoardNames) -> list[dict[str, object]]:
@@ -200,7 +203,7 @@ def devices(found: FoundDevices, names: BoardNames, *, advice: bool) -> None:
     table(("profile", "title", "target", "board"), rows)
     fresh = next((each.id for each in found.devices if (each.target, each.id) not in names), None)
     if advice and fresh is not None:
-        print(f"a board file for one: {typed(f'boards add {fresh} --release {release}')}")
+        command("a board file for one:", typed(f"boards add {fresh} --release {release}"))
 
 
 def _targets(board: Board) -> str:
@@ -222,7 +225,7 @@ def board(found: Board, path: Path, replaced: Path | None) -> None:
             ("soc", found.soc),
             ("RAM", _size(found.ram)),
             ("flash", _size(found.flash)),
-            ("limits", ", ".join(f"{name} {size} bytes" for name, size in limits.items()) or "none known"),
+            ("limits", _listed(f"{name} {size} bytes" for name, size in limits.items()) or "none known"),
             *_ids(found),
             *_emulation(found.emulation),
         ]
@@ -235,6 +238,12 @@ def board(found: Board, path: Path, replaced: Path | None) -> None:
     _profiles(found)
     print()
     table(("image", "format", "", "limit", "for"), _images(found))
+
+
+def _listed(items: Iterable[str]) -> list[str]:
+    """Items to be folded between, with a comma behind each but the last."""
+    *others, last = list(items) or [""]
+    return [*(f"{each}," for each in others), *filter(None, [last])]
 
 
 def _ids(found: Board) -> Iterator[tuple[str, str]]:
@@ -270,7 +279,7 @@ def _profiles(found: Board) -> None:
     table(("releases", "target", "profile", "packages for", "compat", "sysupgrade accepts it on"), rows)
     for each in found.profile:
         if each.note:
-            print(f"{each.releases} ({each.target}): {each.note}")
+            prose("", f"{each.releases} ({each.target}): {each.note}")
 
 
 def _images(found: Board) -> Iterator[tuple[str, ...]]:
@@ -293,17 +302,18 @@ def _image_rows(images: dict[str, Image], releases: str) -> Iterator[tuple[str, 
 def written(place: WrittenBoard, release: str | None = None, *, advice: bool) -> None:
     """Where a new board stands, and what is still to be filled in. release: whose list it is from, if any;
     advice: say what is next."""
-    print(f"wrote {place.path}")
+    say_lines(f"wrote {place.path}")
     if place.fill_in:
         whose = "the tree" if release is None else "the release's list"
-        print(f"it can be used as it is; what {whose} does not know is for you to fill in:")
+        say_lines(f"it can be used as it is; what {whose} does not know is for you to fill in:")
         for line, wanted in place.fill_in:
-            print(f"  {place.path}:{line}: {wanted}")
+            say_lines(f"  {place.path}:{line}: {wanted}")
     if not advice:
         return
     name = place.path.stem
     where = "--imagebuilder PATH" if release is None else f'(the config says release = "{release}")'
-    print(f"next: {typed(f'show {name}')}, and {typed(f'build CONFIG --board {name} {where}')}")
+    command("next:", typed(f"show {name}"))
+    command("then:", typed(f"build CONFIG --board {name} {where}"))
 
 
 def comparisons(found: Sequence[Comparison], not_covered: Sequence[str]) -> None:
@@ -318,4 +328,4 @@ def comparisons(found: Sequence[Comparison], not_covered: Sequence[str]) -> None
     boards = len({each.board for each in found})
     print(f"{boards} boards, {len(found)} facts compared, {different} differ")
     if not_covered:
-        print(f"not built by this tree: {', '.join(not_covered)}")
+        say_lines(f"not built by this tree: {', '.join(not_covered)}")

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from imagebuilder.cli.screen import fold, near, prose, prose_columns, say, table
+from imagebuilder.cli.screen import fold, folded, near, prose, prose_columns, say, table
 from imagebuilder.model.package import Selected, shown_way
 from imagebuilder.model.size import human_size
 from imagebuilder.report.flash_bar import (
@@ -133,9 +133,9 @@ def _groups(found: Plan, budgets: Budgets) -> None:
         needed = sorted(each.name for each in those if each.by is not None)
         prose("    ", " ".join(asked))
         if needed:
-            prose(
-                "    and what they need: " if len(asked) > 1 else "    and what it needs: ", " ".join(needed)
-            )
+            what = "what they need" if len(asked) > 1 else "what it needs"
+            for line in folded(f"    and {what}: {' '.join(needed)}", prose_columns()):
+                say(line)
 
 
 def _cost(names: Iterable[str], costs: Mapping[str, int]) -> str:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from imagebuilder.model.base import Many, Model, Word
+from imagebuilder.model.base import Many, Model, Size, Word
 from imagebuilder.model.release import ReleaseRange, covers, lower_bound
-from imagebuilder.model.size import Size, parse_size
+from imagebuilder.model.size import parse_size
 
 UNKNOWN = "unknown"
 REMOVABLE = "removable"
@@ -206,12 +206,12 @@ class Emulation(Model):
     )
     system: SystemEmulation | None = Field(
         default=None,
-        description="The machine of QEMU that the board is, for the data sheet. Left out: it is none.",
+        description="The machine of QEMU that the board is, in which its images boot. Left out: it is none.",
     )
     twin: Word | None = Field(
         default=None,
-        description="The board, a `qemu-*` one with the same packages, whose image is booted in this one's"
-        " place, for the data sheet: `qemu-malta-be`. Left out: there is none.",
+        description="The board, a `qemu-*` one with the same packages, that is built and booted in this"
+        " one's place, with this one's RAM: `qemu-malta-be`. Left out: there is none.",
     )
 
 

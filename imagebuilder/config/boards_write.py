@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.config.board import REMOVABLE, UNKNOWN
-from imagebuilder.config.device import DeviceFacts
+from imagebuilder.config.board import REMOVABLE, UNKNOWN, Board, Profile
+from imagebuilder.config.device import DeviceFacts, ImageFacts
 from imagebuilder.config.library import UNSUPPORTED, Library
 from imagebuilder.config.toml import parse_toml
 from imagebuilder.errors import UserError
@@ -97,11 +97,13 @@ def write_board(
 ) -> WrittenBoard:
     """Write boards/NAME.toml; it is loaded first, so that what is written is known to load.
 
-    ram, flash: bytes that somebody gave (flash: or "removable"), before what the tree says. UserError if
-    there is such a board, or another one for this profile, and force is not set; FaultsError for figures that
-    cannot be.
+    name: that somebody chose; then there may be another board for this profile, which that one stands
+    beside. ram, flash: bytes that somebody gave (flash: or "removable"), before what the tree says. Where
+    that says nothing of images, those of a board for this profile are taken. UserError if there is such a
+    board, or nobody chose a name and there is another one for this profile, and force is not set; FaultsError
+    for figures that cannot be.
     """
-    name = board_id(facts.profile) if name is None else name
+    given, name = name, board_id(facts.profile) if name is None else name
     if not re.fullmatch(r"[a-z0-9][a-z0-9._+-]*", name) or name == UNSUPPORTED:
         raise UserError(f"'{name}' cannot be a board's name", hint="small letters, digits, and - inside")
     path, there = library.root / "boards" / f"{name}.toml", library.board_path(name)
@@ -112,8 +114,13 @@ def write_board(
     )
     if there.exists() and not force:
         raise exists
-    if not force:
-        _refuse_twice(library, facts)
+    like = _board_for(library, facts)
+    if like is not None and given is None and not force:
+        raise UserError(
+            f"profile '{facts.profile}' of {facts.target} is the board '{like[0].id}' already",
+            hint=f"use --board {like[0].id}, or give a second file for it a name with --name",
+        )
+    facts = facts if facts.images or like is None else _with_images(facts, *like)
     text = board_text(facts, library.board_names(), ram=ram, flash=flash)
     text = text if library.has_schema("board") else text.removeprefix(f"{SCHEMA}\n\n")
     library.checked_board(name, parse_toml(text.encode(), path))
@@ -124,14 +131,30 @@ def write_board(
     return WrittenBoard(path, places_to_fill_in(text))
 
 
-def _refuse_twice(library: Library, facts: DeviceFacts) -> None:
-    for board in library.boards():
-        for profile in board.profiles_for(facts.version):
-            if (profile.target, profile.name) == (facts.target, facts.profile):
-                raise UserError(
-                    f"profile '{facts.profile}' of {facts.target} is the board '{board.id}' already",
-                    hint=f"use --board {board.id}, or write a second file for it with --force",
-                )
+def _board_for(library: Library, facts: DeviceFacts) -> tuple[Board, Profile] | None:
+    """A board for this profile that there is, those that come along first."""
+    boards = sorted(library.boards(), key=lambda board: not library.comes_along(library.board_path(board.id)))
+    return next(
+        (
+            (board, profile)
+            for board in boards
+            for profile in board.profiles_for(facts.version)
+            if (profile.target, profile.name) == (facts.target, facts.profile)
+        ),
+        None,
+    )
+
+
+def _with_images(facts: DeviceFacts, board: Board, profile: Profile) -> DeviceFacts:
+    """The facts with the images that a board's file states for the same profile: recipes of x86 before 21.02,
+    for one, name their images in no way that is read."""
+    by = (f"as in boards/{board.id}.toml",)
+    images = {
+        name: ImageFacts(format=image.format, file=image.file or "", tail=image.tail or "", by=by)
+        for name, image in board.for_profile(profile).images.items()
+        if image.required and image.format != UNKNOWN
+    }
+    return facts.model_copy(update={"images": images})
 
 
 def places_to_fill_in(text: str) -> tuple[tuple[int, str], ...]:
@@ -281,7 +304,7 @@ def _images(facts: DeviceFacts) -> Iterator[str]:
         keys += [f"tail = {_text(image.tail)}"] if image.tail else []
         line = f"{name} = {{ {', '.join(keys)} }}"
         if image.format == UNKNOWN:
-            yield _line(line, f"{name}.format, see docs/formats.md; {UNCHECKED}")
+            yield _line(line, f"{name}.format, of those that `formats` lists; {UNCHECKED}")
         else:
             yield f"{line:<{_WIDTH}} # {' | '.join(image.by)}" if image.by else line
 

@@ -44,7 +44,8 @@ def name_for(found: BroughtImage, file: Path | None) -> str:
 
 
 def boards_for(library: Library, found: BroughtImage) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The boards that the profiles are, and a note for each profile that no board is. FaultsError."""
+    """The boards that the profiles are, the project's own before one that comes along, and a note for each
+    profile that no board is. FaultsError."""
     boards: list[str] = []
     notes: list[str] = []
     for name in found.profiles:
@@ -59,8 +60,9 @@ def boards_for(library: Library, found: BroughtImage) -> tuple[tuple[str, ...], 
                 for profile in board.profile
             )
         ]
-        if len(fitting) == 1:
-            boards += fitting
+        own = [one for one in fitting if not library.comes_along(library.board_path(one))]
+        if len(own or fitting) == 1:
+            boards += own or fitting
         elif fitting:
             notes.append(f"boards: the profile {name} is that of several boards: {', '.join(fitting)}")
         else:

@@ -28,7 +28,8 @@ Origins = dict[str, tuple[str, ...]]
 _PAIRS = (("packages", "add", "remove"), ("services", "disabled", "enabled"))
 # lists of tables that are told apart by their names
 _NAMED: tuple[tuple[str, ...], ...] = (("overlay",), ("feed",), ("python", "package"))
-_GROWING = (("filespec",), ("python", "apps"), ("python", "requirements"))  # lists that are added to
+# lists that are added to
+_GROWING = (("filespec",), ("trial",), ("python", "apps"), ("python", "requirements"))
 
 
 @dataclass(frozen=True)
@@ -333,7 +334,7 @@ def merge(
     Tables merge key by key and values replace. `packages` and `services` are pairs of lists: a name that a
     later file puts into one leaves the other. Overlays, feeds and recipes are told apart by name: one that is
     named again keeps its place and gets the later values, and `remove = true` takes it out. Apps,
-    requirements and filespecs are added to those of earlier files.
+    requirements, filespecs and trials are added to those of earlier files.
     """
     for key, value in values.items():
         place = (*path, key)

@@ -13,8 +13,9 @@ import tomlkit
 
 from imagebuilder.config.board import Board
 from imagebuilder.config.config import load_config
-from imagebuilder.config.library import SECRETS, Library
+from imagebuilder.config.library import Library
 from imagebuilder.config.overlay import Variable, find_secret, load_overlay
+from imagebuilder.config.places import SECRETS
 from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.files import PlainFileError, read_plain_text

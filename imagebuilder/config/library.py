@@ -8,22 +8,19 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
-import imagebuilder
 from imagebuilder.called import typed
 from imagebuilder.config.board import REMOVABLE, Board, UnsupportedDevice, UnsupportedFile
 from imagebuilder.config.faults import nearest, validate
 from imagebuilder.config.model_project import ProjectFile
+from imagebuilder.config.places import PROJECT_FILE, cache_folder, results_folder, shipped_folder
 from imagebuilder.config.toml import TomlFile, read_toml
 from imagebuilder.errors import Fault, FaultsError, UserError
-from imagebuilder.host.fs import expand_home, user_cache
+from imagebuilder.host.fs import expand_home
 from imagebuilder.model.size import parse_size
 
-PROJECT_FILE = "firmware.toml"
-SECRETS = "secrets.toml"
-OUTPUT = "out"  # where results go, unless somebody says something else
 _FOLDERS = ("boards", "configs", "overlays", "apps")
 UNSUPPORTED = "unsupported"
 _COMPARE: Mapping[str, Callable[[int, int], bool]] = {
@@ -34,14 +31,6 @@ _COMPARE: Mapping[str, Callable[[int, int], bool]] = {
     "=": operator.eq,
 }
 _BOUND = re.compile(r"\s*(>=|<=|=|>|<)\s*(\S+)\s*")
-
-
-@cache
-def shipped_folder() -> Path:
-    """Where the boards, configs, overlays, apps and schemas lie that come with this program: inside the
-    package where it was installed from a wheel, else beside it, in the checkout that it runs from."""
-    package = Path(imagebuilder.__file__).resolve().parent
-    return package / "shipped" if (package / "shipped").is_dir() else package.parent
 
 
 def checkout() -> Path | None:
@@ -134,14 +123,11 @@ class Library:
 
     def output(self, given: Path | None = None) -> Path:
         """The absolute path of the folder for results. given: by --output. FaultsError."""
-        return (given or self.path(self.settings().output or OUTPUT)).absolute()
+        return results_folder(self.root, self.settings().output) if given is None else given.absolute()
 
     def cache(self, given: Path | None = None) -> Path:
         """The folder of the cache. given: by --cache. FaultsError; HostError for a user without a home."""
-        if given is not None:
-            return given
-        said = self.settings().cache
-        return user_cache() if said is None else self.path(said).absolute()
+        return cache_folder(self.root, self.settings().cache) if given is None else given
 
     def once(self) -> Library:
         """The same folder as it is now: each file of it is read when it is first asked for, and then kept.
@@ -232,9 +218,11 @@ class Library:
             if not os.path.lexists(path):
                 raise UserError(f"there is no config file '{name}'", hint=f"looked for: {path.absolute()}")
             return path
-        if name not in self.config_names():
-            raise UserError(f"unknown config '{name}'", hint=nearest(name, self.config_names()))
         path = self.find(f"configs/{name}.toml")
+        # of a thousand boards each asks: all names are looked through where something is wrong with one
+        is_plain = bool(name) and "/" not in name and path.is_file()
+        if not is_plain and name not in self.config_names():
+            raise UserError(f"unknown config '{name}'", hint=nearest(name, self.config_names()))
         return (self.replaced(path) or path) if path == asker else path
 
     def overlay_folder(self, name: str) -> Path:

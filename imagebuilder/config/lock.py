@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from imagebuilder.called import COMMAND, typed
@@ -62,15 +63,24 @@ def locked_board(library: Library, config: str, board: str) -> LockedBoard:
 def write_lock(library: Library, config: str, boards: dict[str, LockedBoard]) -> Path:
     """Write a config's lock; the file. Entries of other boards in it stay; OldLockError where they are of the
     former form, and would be lost."""
-    import tomlkit  # noqa: PLC0415 (every build loads this module, only `lock` writes)
-
     path = lock_path(library, config)
     with disk_errors_explained(path.parent), alone(path.parent):
         entries = {**_others(library, config, boards), **boards}
-        lock = Lock(lock_schema=2, config=config, board=dict(sorted(entries.items())))
-        text = _HEAD + tomlkit.dumps(lock.model_dump(mode="json"))
-        write_whole(path, text.encode())
+        write_whole(path, lock_text(config, entries).encode())
     return path
+
+
+def lock_text(config: str, boards: Mapping[str, LockedBoard]) -> str:
+    """A lock file of these entries."""
+    import tomlkit  # noqa: PLC0415 (every build loads this module, and writes one while make runs)
+
+    lock = Lock(lock_schema=2, config=config, board=dict(sorted(boards.items())))
+    return _HEAD + tomlkit.dumps(lock.model_dump(mode="json"))
+
+
+def read_lock_file(path: Path) -> Lock:
+    """A lock file, wherever it lies. FaultsError for a file that is none."""
+    return validate(Lock, read_toml(path))
 
 
 def _others(library: Library, config: str, boards: dict[str, LockedBoard]) -> dict[str, LockedBoard]:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from imagebuilder.config.app import AppUse, Optimize, PythonPackageUse, RequirementUse
-from imagebuilder.model.base import Many, Model, PackageName, ServiceName, VariableName, Word
+from imagebuilder.model.base import Many, Model, PackageName, ServiceName, Size, VariableName, Word
 from imagebuilder.model.filespec import FilespecUse
 from imagebuilder.model.release import ReleaseName
-from imagebuilder.model.size import Size
+from imagebuilder.model.variant import Variant
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
     from pydantic_core import CoreSchema
 
-Variant = Literal[
-    "none", "micropython", "base", "light", "full", "auto", "python2-base", "python2-light", "python2-full"
-]
 _NO_WORD = re.compile(r"[^A-Za-z0-9._+-]")
 ModulePattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.*?]+$")]
 MOST_PARTSIZE = 1 << 20  # MiB
+MOST_TRIAL_SECONDS = 3600
 VariableValue = str | int | float | bool | list[str]
 
 
@@ -104,8 +103,8 @@ class Python(Model):
     )
     package: Many[PythonPackageUse] = Field(
         default=(),
-        description="Recipes of your own Python packages, each in a table `[[python.package]]`, as"
-        " docs/python-packages.md tells. A later file changes the recipe of the same name. Left out: none.",
+        description="Recipes of your own Python packages, each in a table `[[python.package]]`."
+        " A later file changes the recipe of the same name. Left out: none.",
     )
     shake: bool = Field(
         default=False,
@@ -297,6 +296,44 @@ class Budget(Model):
     )
 
 
+def _check_command(command: str) -> str:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f"cannot be split into words: {str(error).lower()}") from error
+    if not words or "\0" in command:
+        raise ValueError("names no program")
+    return command
+
+
+def _check_expected(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return pattern
+
+
+class Trial(Model):
+    """A command that the image has to answer before it is handed over."""
+
+    run: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_check_command)] = Field(
+        description='What is run in the image, with its arguments and without a shell: `"meter --check"`.'
+        " It has to end by itself, with 0."
+    )
+    expect: Annotated[str, Field(max_length=1000), AfterValidator(_check_expected)] | None = Field(
+        default=None,
+        description="A regular expression (Python's) that is searched in what it says, on standard output and"
+        ' standard error: `"^ready, [0-9]+ sensors$"`, where ^ and $ are the ends of lines. Left out: it may'
+        " say anything.",
+    )
+    timeout: Annotated[int, Field(gt=0, le=MOST_TRIAL_SECONDS)] = Field(
+        default=60,
+        description="How long it may take, in seconds, on the building machine or in an emulated one, which"
+        " are slower than some devices and faster than others. Left out: 60.",
+    )
+
+
 class Differences(Model):
     """What can be said for all boards, and again for one board."""
 
@@ -359,6 +396,11 @@ class Differences(Model):
         default=ImageOptions(),
         description="How images are named, and how the root file system may fill them. Left out: as the tree"
         " has it.",
+    )
+    trial: Many[Trial] = Field(
+        default=(),
+        description="Commands that the image has to answer before it is handed over, each in a table"
+        " `[[trial]]`, after those of extended configs. Left out: none but `--help` of each app.",
     )
     budget: Budget = Field(
         default=Budget(), description="What must stay free of flash and RAM. Left out: nothing need."

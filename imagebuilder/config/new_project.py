@@ -12,13 +12,14 @@ import tomlkit
 from imagebuilder import __version__
 from imagebuilder.called import COMMAND, COMMANDS
 from imagebuilder.config.config import load_config
-from imagebuilder.config.library import OUTPUT, PROJECT_FILE, SECRETS, Library, shipped_folder
+from imagebuilder.config.library import Library
+from imagebuilder.config.places import OUTPUT, PROJECT_FILE, SECRETS, shipped_folder
 from imagebuilder.errors import UserError
 from imagebuilder.host.handover import write_new
 from imagebuilder.model.release import EMBEDDED
 
 CONFIG = "home"
-_IGNORED = (SECRETS, f"{OUTPUT}/")
+_IGNORED = (SECRETS, f"{OUTPUT}/", "server/")  # the last one is where a build server keeps what it has
 _PROJECT = f"""\
 # What is common to all configs of this project. `{COMMAND} schema project` says what can stand here.
 
@@ -49,7 +50,25 @@ on:
 permissions:
   contents: read
 jobs:
+  trees:                          # which boards are built with one tree: a job for each
+    runs-on: ubuntu-22.04
+    outputs:
+      matrix: ${{{{ steps.matrix.outputs.matrix }}}}
+    steps:
+      - uses: actions/checkout@v4
+      - uses: actions/setup-python@v5
+        with:
+          python-version: "3.13"
+      - run: pipx install {COMMANDS[-1]}=={__version__}
+      - id: matrix
+        run: |
+          matrix=$({COMMAND} matrix --all --format github)
+          echo "matrix=$matrix" >> "$GITHUB_OUTPUT"
   build:
+    needs: trees
+    strategy:
+      fail-fast: false
+      matrix: ${{{{ fromJSON(needs.trees.outputs.matrix) }}}}
     runs-on: ubuntu-22.04         # later ones keep ordinary users from the sandbox's namespaces
     steps:
       - uses: actions/checkout@v4
@@ -59,16 +78,20 @@ jobs:
       - uses: actions/cache@v4    # downloads, trees and kits
         with:
           path: ~/.cache/openwrt-python-imagebuilder
-          key: cache-${{{{ github.run_id }}}}
-          restore-keys: cache-
+          key: cache-${{{{ matrix.key }}}}-${{{{ github.run_id }}}}
+          restore-keys: cache-${{{{ matrix.key }}}}-
       - run: pipx install {COMMANDS[-1]}=={__version__}
       - run: sudo "$(command -v {COMMAND})" doctor --fix
-      - run: {COMMAND} build {CONFIG}
-        # env:                    # secrets that configs name
-        #   WIFI_KEY: ${{{{ secrets.WIFI_KEY }}}}
+      - run: |                    # xargs reads the quotes of what `matrix` wrote, and expands nothing
+          printf %s "$ARGUMENTS" |
+            xargs {COMMAND} build -j auto --summary "$GITHUB_STEP_SUMMARY" --junit {OUTPUT}/junit.xml
+        env:
+          ARGUMENTS: ${{{{ matrix.arguments }}}}
+          # WIFI_KEY: ${{{{ secrets.WIFI_KEY }}}}   # secrets that configs name
       - uses: actions/upload-artifact@v4
+        if: always()              # what was built, also where a board failed
         with:
-          name: images
+          name: images-${{{{ matrix.key }}}}
           path: {OUTPUT}/
 """
 _README = f"""\

@@ -15,8 +15,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, RootModel
 
 from imagebuilder.config.faults import validate
-from imagebuilder.config.library import SECRETS, Library
+from imagebuilder.config.library import Library
 from imagebuilder.config.model_config import Config, OverlayUse, Secret, VariableValue
+from imagebuilder.config.places import SECRETS
 from imagebuilder.config.toml import read_toml
 from imagebuilder.errors import UserError
 from imagebuilder.host.beneath import real_folder

@@ -10,6 +10,7 @@ from pathlib import Path
 from imagebuilder.config.config import load_config
 from imagebuilder.config.library import Library
 from imagebuilder.config.model_config import Config
+from imagebuilder.config.python_form import PythonForm
 from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.host.once import Once
 from imagebuilder.model.release import check_release
@@ -19,9 +20,12 @@ from imagebuilder.model.release import check_release
 class Request:
     """What somebody asked for. imagebuilder: a tree's folder or archive, in place of the config's. mirrors:
     asked before the config's. offline: nothing is fetched. sandbox: make is shut in. locked: exactly what the
-    config's lock says. release: in place of the config's release, and of its ImageBuilder.
-    accept_unchecked: images that nobody can check are handed over too. once: where what it shares with others
-    is kept, see sharing(); by default each use of a request looks at everything anew."""
+    config's lock says. release: in place of the config's release, and of its ImageBuilder. python: in place
+    of the config's. accept_unchecked: images that nobody can check are handed over too. against: the folder
+    of a result, or of many, that the report compares with, in place of the result that was there before.
+    private: what is laid into the image is for nobody else to read, and so is what the cache keeps of it.
+    trial: what was built is tried. once: where what it shares with others is kept, see sharing(); by default
+    each use of a request looks at everything anew."""
 
     library: Library
     config: str
@@ -35,6 +39,10 @@ class Request:
     locked: bool = False
     release: str | None = None
     accept_unchecked: bool = False
+    against: Path | None = None
+    private: bool = False
+    python: PythonForm | None = None
+    trial: bool = True
     once: Once | None = field(default=None, compare=False, repr=False)
 
     def config_name(self) -> str:
@@ -82,8 +90,9 @@ def requests(
     mirrors: Sequence[str] = (),
 ) -> list[Request]:
     """One request for each board, those that are named or all that the config names; of several configs, for
-    each config and board. everything: where no config is named, all of the project that name boards. project:
-    its folder. output, cache: in place of those that the project says.
+    each config and board, where a board is not named as CONFIG/BOARD, for that config alone. everything:
+    where no config is named, all of the project that name boards. project: its folder. output, cache: in
+    place of those that the project says.
 
     One without a board stands for each of several configs whose faults keep its boards from being told:
     whoever works on it meets them. FaultsError where it is the only one; UserError for no config, an unknown
@@ -109,7 +118,7 @@ def requests(
     found: list[Request] = []
     for name in configs:
         try:
-            named = boards or _boards_of(library, name)
+            named = _boards_for(library, name, boards) if boards else _boards_of(library, name)
         except FaultsError:
             if len(configs) == 1:
                 raise
@@ -123,6 +132,19 @@ def sharing(asked: Sequence[Request]) -> list[Request]:
     changes meanwhile is not seen."""
     once = Once()
     return [replace(each, once=once) for each in asked]
+
+
+def _boards_for(library: Library, config: str, boards: Sequence[str]) -> list[str]:
+    """Those of the boards that are named which are for a config. UserError where none is."""
+    own = library.config_path(config).stem
+    parts = [board.rpartition("/") for board in boards]
+    named = [board for config_of, _, board in parts if config_of in ("", own)]
+    if not named:
+        raise UserError(
+            f"no --board is for config '{own}': {', '.join(boards)}",
+            hint="leave the config out, or name a board for it",
+        )
+    return named
 
 
 def _once_each(library: Library, configs: Sequence[str]) -> list[str]:

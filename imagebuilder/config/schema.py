@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagebuilder.config.board import Board
-from imagebuilder.config.library import PROJECT_FILE
 from imagebuilder.config.model_config import ConfigFile
 from imagebuilder.config.model_lock import Lock
 from imagebuilder.config.model_project import ProjectFile
 from imagebuilder.config.overlay import Overlay
+from imagebuilder.config.places import PROJECT_FILE
 from imagebuilder.model.base import Model
 
 # keys of a model that its file need not hold: the file's own name says them

@@ -102,6 +102,15 @@ def extract(path: Path, into: Path) -> Extracted:
     return Extracted(tuple(written), () if root is None else tuple(_not_kept(root.index.files)))
 
 
+def extract_root(path: Path, into: Path) -> None:
+    """Write an image's root file system alone into a folder, which must not be there yet, as extract() does.
+    Raises as list_files() does."""
+    _, root = _root_of(path)
+    with disk_errors_explained(into):
+        for _ in _write_root(root, into):
+            pass
+
+
 def _not_empty(into: Path) -> UserError:
     return UserError(f"{into} is not empty", hint="name a folder that does not exist yet")
 

@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar, cast
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.files import opened_plain
@@ -27,6 +27,7 @@ MAX_IMAGE_BYTES = 8 << 30
 MOST_UNPACKED = 1 << 30
 DEEPEST = 8
 IN_MEMORY = 32 << 20
+MOST_KEPT = 64 << 20  # bytes of unpacked kernels
 _SHORTEST_HOLE = 1 << 16
 _ROOMY = Path("/var/tmp")  # noqa: S108 (for what is large: /tmp is memory on many systems)
 Zeros = tuple[tuple[int, int], ...]
@@ -34,6 +35,7 @@ _CHUNK = 1 << 16
 _PIECE = 1 << 22
 _ZEROS = memoryview(bytes(_CHUNK))
 _UNPRINTABLE = re.compile(r"[^ -~]")
+T = TypeVar("T")
 
 
 class ImageFormatError(UserError):
@@ -94,7 +96,7 @@ class View:
 
     def has(self, magic: bytes, offset: int = 0) -> bool:
         """Whether these bytes stand there; False also where the view ends before."""
-        return offset >= 0 and self._data[offset : offset + len(magic)] == magic
+        return offset >= 0 and bytes(self._data[offset : offset + len(magic)]) == magic
 
     def u8(self, offset: int) -> int:
         """One byte."""
@@ -199,13 +201,52 @@ def open_view(path: Path) -> View:
         raise ImageFormatError(f"{path} is empty") from error
 
 
-class Reading:
-    """The reading of one image. unpack_left: bytes that may still be unpacked from it, all together."""
+class Kernels:
+    """Kernels that were unpacked: the images of one device hold the same, which is unpacked once then. Each
+    is known by all of its compressed bytes. Threads may share this."""
 
-    def __init__(self, formats: Sequence[Format], *, most_unpacked: int = MOST_UNPACKED) -> None:
+    def __init__(self) -> None:
+        self._kept: list[tuple[str, bytes, memoryview]] = []
+        self._told: dict[tuple[int, Callable[[memoryview], object]], object] = {}
+
+    def find(self, kind: str, view: View, most: int) -> tuple[memoryview, int] | None:
+        """What the beginning of a view unpacks to, and how many bytes that beginning has; None where no such
+        kernel was kept, or it has more than `most` bytes. kind: the format's."""
+        for kept, packed, data in tuple(self._kept):
+            if kept == kind and len(data) <= most and view.has(packed[:_CHUNK]) and view.has(packed):
+                return data, len(packed)
+        return None
+
+    def keep(self, kind: str, packed: View, data: memoryview) -> None:
+        """Keep one, as long as all of them do not take too much memory."""
+        if len(data) + sum(len(each) for _, _, each in self._kept) <= MOST_KEPT:
+            self._kept.append((kind, bytes(packed.raw), data))
+
+    def told(self, code: memoryview, look: Callable[[memoryview], T]) -> T:
+        """What a look at code tells; each look at a kernel that was kept is taken once."""
+        for number, (_, _, data) in enumerate(tuple(self._kept)):
+            if data.obj is code.obj and len(data) == len(code):
+                if (number, look) not in self._told:
+                    self._told[number, look] = look(code)
+                return cast(T, self._told[number, look])
+        return look(code)
+
+
+class Reading:
+    """The reading of one image. unpack_left: bytes that may still be unpacked from it, all together. kernels:
+    those of other images, which it may share."""
+
+    def __init__(
+        self,
+        formats: Sequence[Format],
+        *,
+        most_unpacked: int = MOST_UNPACKED,
+        kernels: Kernels | None = None,
+    ) -> None:
         self._formats = formats
         self._depth = 0
         self.unpack_left = most_unpacked
+        self.kernels = Kernels() if kernels is None else kernels
 
     @property
     def outermost(self) -> bool:

@@ -205,19 +205,28 @@ def _opkg_owners(root: RootFs, unpacked: Path) -> dict[str, str]:
     return owners
 
 
+def owners_of(
+    files: Iterable[RootFile], packages: Mapping[str, str], listed: Mapping[str, str]
+) -> dict[str, str]:
+    """Whose each path is; opkg's own files of a package are its too. listed: what packages say they have."""
+    owners = dict(listed)
+    for file in files:
+        if file.path.startswith(f"{OPKG}/info/") and file.path not in owners:
+            base = file.path.rpartition("/")[2].rpartition(".")[0]
+            if base in packages:
+                owners[file.path] = base
+    return owners
+
+
 def shares(
     files: Iterable[RootFile], packages: Mapping[str, str], owners: Mapping[str, str]
 ) -> tuple[PackageShare, ...]:
-    """What each package takes, the largest first; opkg's own files of a package count for it."""
+    """What each package takes, the largest first."""
     sums: dict[str, list[int]] = {}
     for file in files:
         if file.kind == "folder" and file.stored == 0:
             continue
-        name = owners.get(file.path)
-        if name is None and file.path.startswith(f"{OPKG}/info/"):
-            base = file.path.rpartition("/")[2].rpartition(".")[0]
-            name = base if base in packages else None
-        total = sums.setdefault(name or "", [0, 0, 0])
+        total = sums.setdefault(owners.get(file.path, ""), [0, 0, 0])
         total[0] += file.stored
         total[1] += file.size
         total[2] += 1
@@ -252,7 +261,7 @@ def root_facts(root: RootFs, unpacked: Path) -> RootFacts:
 
     apk_packages, apk_owners = parse_apk(text(APK_INSTALLED))
     packages = {**apk_packages, **parse_status(text(f"{OPKG}/status"))}
-    owners = {**apk_owners, **_opkg_owners(root, unpacked)}
+    owners = owners_of(root.index.files, packages, {**apk_owners, **_opkg_owners(root, unpacked)})
     return RootFacts(
         parse_release(text(RELEASE)),
         dict(sorted(packages.items())),
@@ -261,6 +270,7 @@ def root_facts(root: RootFs, unpacked: Path) -> RootFacts:
         root.index.files,
         root.index.tables,
         root.index.stored,
+        {file.path: owners[file.path] for file in root.index.files if file.path in owners},
     )
 
 

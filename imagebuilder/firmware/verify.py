@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 from imagebuilder.config.board import Board, Profile
 from imagebuilder.errors import UserError
 from imagebuilder.firmware.checks import holds
-from imagebuilder.firmware.formats.formats import CONTAINERS, Read, UnknownFormatError, read_image
+from imagebuilder.firmware.formats.formats import (
+    CONTAINERS,
+    FORMATS,
+    Read,
+    UnknownFormatError,
+    read_image,
+)
 from imagebuilder.firmware.inspection import root_part, view_of
-from imagebuilder.firmware.reader import ImageFormatError, View, open_view
+from imagebuilder.firmware.reader import ImageFormatError, Kernels, Reading, View, open_view
 from imagebuilder.firmware.rootfs import NO_RULES, RootFs, SystemRules, read_rules, root_facts
 from imagebuilder.firmware.squashfs.squashfs import MAGIC
 from imagebuilder.firmware.subject import (
@@ -48,8 +54,9 @@ from imagebuilder.firmware.verify_layout import (
     required_checks,
     size_checks,
 )
-from imagebuilder.firmware.verify_machine import machine_checks
+from imagebuilder.firmware.verify_machine import kernel_machine, machine_checks
 from imagebuilder.host.beneath import BeneathError, head_beneath, read_beneath
+from imagebuilder.host.files import read_plain
 from imagebuilder.host.walk import Item, listed
 from imagebuilder.log import Log
 from imagebuilder.model.firmware import Check, Level, Outcome, Part, RootFacts, outcome_of
@@ -88,13 +95,14 @@ def verify_all(
     board: Board,
     *,
     release: str = "",
-    ahead: Mapping[bytes, SeenRoot] = MappingProxyType({}),
+    ahead: Ahead | None = None,
 ) -> tuple[Verified, ...]:
     """As verify(), for several images of one build, by their files: what each is, in that order. A root file
-    system that several of them hold is unpacked and looked through once. ahead: those that were before, by
-    the SHA-256 of their squashfs."""
+    system that several of them hold is unpacked and looked through once, and so is a kernel. ahead: those
+    that were before."""
+    before = Ahead() if ahead is None else ahead
     with ThreadPoolExecutor() as pool:  # most of it is unpacking
-        reads = list(pool.map(_read, images))
+        reads = list(pool.map(partial(_read, kernels=before.kernels), images))
     claims = {
         path: _Claim(read, board, path.name, image, release)
         for (path, image), read in zip(images.items(), reads, strict=True)
@@ -106,7 +114,7 @@ def verify_all(
         part = root_part(claim.read)
         contents[path] = b"" if part is None or part.data is None else hashlib.sha256(part.data).digest()
         if contents[path] not in roots:
-            roots[contents[path]] = _looked(contents[path], part, ahead)
+            roots[contents[path]] = _looked(contents[path], part, before.roots)
     found = []
     for (path, image), read in zip(images.items(), reads, strict=True):
         if isinstance(read, ImageFormatError):
@@ -131,10 +139,10 @@ def verify_all(
     return tuple(found)
 
 
-def _read(path: Path) -> Read | ImageFormatError:
+def _read(path: Path, kernels: Kernels) -> Read | ImageFormatError:
     view = open_view(path)
     try:
-        return read_image(view)
+        return read_image(view, kernels)
     except ImageFormatError as error:
         return error
 
@@ -184,6 +192,14 @@ class SeenRoot:
     checks: tuple[Check, ...] = ()
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """What was looked at while make ran. roots: file systems, by the SHA-256 of their squashfs."""
+
+    roots: Mapping[bytes, SeenRoot] = field(default_factory=dict)
+    kernels: Kernels = field(default_factory=Kernels)
+
+
 def look_through(root: RootFs) -> SeenRoot:
     """Unpack a root file system and read it. ImageFormatError where it is damaged, HostError without
     squashfs-tools or space."""
@@ -196,6 +212,17 @@ def look_through(root: RootFs) -> SeenRoot:
             read_shell(root, unpacked),
             (readable, *required_checks(root)),
         )
+
+
+def known_kernels(files: Iterable[Path]) -> Kernels:
+    """The kernels in files that images are made of, where they are there and whole."""
+    kernels = Kernels()
+    for file in files:
+        with suppress(UserError):
+            reading = Reading(FORMATS, kernels=kernels)
+            for part in reading.inside(View(read_plain(file, _MOST_AHEAD)), "kernel").walk():
+                kernel_machine(part, kernels)
+    return kernels
 
 
 def look_ahead(tree: Path, folder: str, ended: threading.Event) -> dict[bytes, SeenRoot]:
@@ -286,7 +313,7 @@ def check_flashable(
     log: Log,
     *,
     unread: Collection[str] = (),
-    ahead: Mapping[bytes, SeenRoot] = MappingProxyType({}),
+    ahead: Ahead | None = None,
 ) -> dict[str, Verified]:
     """What was found of each image, by its file. UnsafeImageError, a line each, for what speaks against
     flashing one of them; HostError without squashfs-tools. An image of which no check could be made is a

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from imagebuilder.firmware.checks import equal, holds
 from imagebuilder.firmware.formats.uimage import KERNEL_TYPE
+from imagebuilder.firmware.reader import Kernels
 from imagebuilder.firmware.subject import Subject, in_image, of_kind, on_boot_partition
 from imagebuilder.host.processor import processor_of
 from imagebuilder.model.firmware import Check, Part
@@ -58,8 +59,9 @@ def code_machine(code: bytes | memoryview) -> Machine | None:
     return most if count >= max(_LEAST_RETURNS, _CLEARLY_MORE * next_count) else None
 
 
-def kernel_machine(part: Part) -> Machine | None:
-    """The processor that a kernel's part is for; None where it is no kernel or does not tell."""
+def kernel_machine(part: Part, kernels: Kernels) -> Machine | None:
+    """The processor that a kernel's part is for; None where it is no kernel or does not tell. kernels: with
+    which its image was read."""
     if part.kind == "zimage":  # its magic is read in this order
         return Machine("arm", "little endian")
     if part.kind == "arm64-image":
@@ -73,7 +75,7 @@ def kernel_machine(part: Part) -> Machine | None:
         flags = int.from_bytes(part.data[_BZIMAGE_FLAGS : _BZIMAGE_FLAGS + 2], "little")
         wide = protocol >= _FLAGS_SINCE and flags & _KERNEL_64
         return Machine("x86_64" if wide else "x86", "little endian")
-    return code_machine(part.data) if part.kind == "kernel" else None
+    return kernels.told(part.data, code_machine) if part.kind == "kernel" else None
 
 
 def machine_checks(subject: Subject) -> Iterator[Check]:
@@ -100,11 +102,11 @@ def _header_checks(subject: Subject, machine: str) -> Iterator[Check]:
 
 def _kernel_checks(subject: Subject, machine: Machine) -> Iterator[Check]:
     for part in in_image(subject.part, *_KERNELS):
-        found = kernel_machine(part)
+        found = kernel_machine(part, subject.read.kernels)
         if found is not None:
             yield _is_for(f"processor of the {part.name}", machine, (found,))
     # a boot partition may have a kernel for each of several processors; the loader takes its own
-    told = [kernel_machine(part) for part in on_boot_partition(subject.part, *_KERNELS)]
+    told = [kernel_machine(part, subject.read.kernels) for part in on_boot_partition(subject.part, *_KERNELS)]
     kernels = tuple(dict.fromkeys(found for found in told if found is not None))
     if kernels:
         yield _is_for("processor of the kernel on the boot partition", machine, kernels)

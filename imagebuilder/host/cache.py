@@ -2,7 +2,8 @@
 
 `blobs/ab/abcd…` a file by its SHA-256; `names/` which blobs are the files of one signed set; `partial/` what
 is being fetched; `trees/` unpacked ImageBuilders; `indexes/` of trees' own packages (packages.index_cache);
-`locks/`. A name in blobs/, trees/ or indexes/ shows a whole thing or nothing.
+`builds/` finished results (host.kept_builds); `locks/`. A name in blobs/, trees/, indexes/ or builds/ shows a
+whole thing or nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from filelock import FileLock, Timeout
 from imagebuilder.called import typed
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.fs import disk_errors_explained, sha256_of
-from imagebuilder.host.handover import clear, remove_abandoned, remove_whole, write_whole
+from imagebuilder.host.handover import clear, names, remove_abandoned, remove_whole, write_whole
 from imagebuilder.host.own_folders import ready_cache
+from imagebuilder.host.stamps import BUILDS
 from imagebuilder.host.walk import walk
 from imagebuilder.log import Log
 
@@ -88,19 +90,20 @@ def cache_disk_errors(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What was removed: so many downloads, trees and indexes, of so many bytes together; left: bytes that
-    stay."""
+    """What was removed: so many downloads, trees, indexes and results, of so many bytes together; left: bytes
+    that stay."""
 
     downloads: int
     trees: int
     indexes: int
+    builds: int
     size: int
     left: int
 
     @property
     def entries(self) -> int:
         """How many were removed in all."""
-        return self.downloads + self.trees + self.indexes
+        return self.downloads + self.trees + self.indexes + self.builds
 
 
 @dataclass(frozen=True)
@@ -239,9 +242,22 @@ class Cache:
                 f"the cache was over its limit: {cleaned.entries} files, {cleaned.size >> 20} MiB removed"
             )
 
+    def builds_size(self) -> int:
+        """Bytes of all kept results."""
+        return sum(entry.size for entry in self._builds())
+
+    def shrink_builds(self, limit: int, log: Log) -> int:
+        """Remove the results that were not used for longest, until the others fit a limit in bytes; how many
+        were removed."""
+        with cache_disk_errors(self.folder):
+            cleaned = self._shrink(self._builds(), limit, 0.0)
+        if cleaned.builds:
+            log.note(f"the cache keeps fewer results: {cleaned.builds}, {cleaned.size >> 20} MiB removed")
+        return cleaned.builds
+
     def clean(self, limit: int = 0) -> Cleaned:
-        """Remove downloads, unpacked trees and indexes, the longest unused first, until at most `limit` bytes
-        are left. No build that uses this cache should be running.
+        """Remove downloads, unpacked trees, indexes and kept results, the longest unused first, until at most
+        `limit` bytes are left. No build that uses this cache should be running.
 
         What the builder remembers of feeds it has seen (trust.signature_seen) stays.
         """
@@ -249,15 +265,16 @@ class Cache:
             if limit == 0:
                 for name in ("partial", "unpacking", "names"):
                     clear(self.folder / name)
-                remove_abandoned(self.folder / "trees")
+                for name in ("trees", BUILDS):
+                    remove_abandoned(self.folder / name)
             return self._shrink(self._everything(), limit, 0.0)
 
     def size(self) -> int:
-        """Bytes of all downloads, unpacked trees and indexes."""
+        """Bytes of all downloads, unpacked trees, indexes and kept results."""
         return sum(entry.size for entry in self._everything())
 
     def _everything(self) -> list[_Entry]:
-        return [*self._blobs(), *self._trees(), *self._files("indexes", "*")]
+        return [*self._blobs(), *self._trees(), *self._files("indexes"), *self._builds()]
 
     def _shrink(self, entries: list[_Entry], limit: int, spare_seconds: float) -> Cleaned:
         left, removed, freed = sum(entry.size for entry in entries), Counter[str](), 0
@@ -270,22 +287,33 @@ class Cache:
             remove_whole(entry.path)
             removed[entry.kind] += 1
             left, freed = left - entry.size, freed + entry.size
-        return Cleaned(removed["blobs"], removed["trees"], removed["indexes"], freed, left)
+        downloads, trees, indexes = removed["blobs"], removed["trees"], removed["indexes"]
+        return Cleaned(downloads, trees, indexes, removed[BUILDS], freed, left)
 
     def _blobs(self) -> list[_Entry]:
-        return self._files("blobs", "??/*")
+        return [entry for name in names(self.folder / "blobs") for entry in self._files("blobs", name)]
 
-    def _files(self, kind: str, pattern: str) -> list[_Entry]:
-        found = []
-        for path in (self.folder / kind).glob(pattern):
+    def _files(self, kind: str, name: str = "") -> list[_Entry]:
+        found, folder = [], self.folder / kind / name
+        for path in (folder / each for each in names(folder)):
             with suppress(FileNotFoundError):  # another process evicts too
                 status = path.stat()
                 found.append(_Entry(kind, path, status.st_size, status.st_mtime))
         return found
 
     def _trees(self) -> list[_Entry]:
-        trees = [path for path in (self.folder / "trees").glob("*") if is_sha256(path.name)]
-        return [_Entry("trees", tree, _size_of(tree), self._tree_used(tree)) for tree in trees]
+        return self._folders("trees", self._tree_used)
+
+    def _builds(self) -> list[_Entry]:
+        return self._folders(BUILDS, lambda place: place.stat().st_mtime)
+
+    def _folders(self, kind: str, used: Callable[[Path], float]) -> list[_Entry]:
+        found = []
+        for place in (self.folder / kind / name for name in names(self.folder / kind)):
+            with suppress(FileNotFoundError):  # another process evicts too
+                if is_sha256(place.name):
+                    found.append(_Entry(kind, place, _size_of(place), used(place)))
+        return found
 
     def _tree_used(self, tree: Path) -> float:
         mark = self._tree_mark(tree)

@@ -10,6 +10,7 @@ written anew. So a pipe (`/dev/stdin`, a shell's `<(...)`) is refused too: it ca
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -35,16 +36,19 @@ class PlainFileError(UserError):
 
 
 @contextmanager
-def opened_plain(path: Path, limit: int = MAX_FILE_BYTES) -> Iterator[BufferedReader]:
-    """A plain file's content as a stream. limit: bytes that it may have at most.
+def opened_plain(path: Path, limit: int = MAX_FILE_BYTES, *, follow: bool = True) -> Iterator[BufferedReader]:
+    """A plain file's content as a stream. limit: bytes that it may have at most; follow: whether the path may
+    be a symbolic link to it.
 
     PlainFileError where it cannot be opened, is something else, or has more.
     """
     try:
-        handle = os.open(path, _FLAGS)
+        handle = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
     except ValueError as error:  # a zero byte in the path
         raise PlainFileError(path, f"cannot be read: {error}") from error
     except OSError as error:  # ENXIO for a socket
+        if not follow and error.errno == errno.ELOOP:
+            raise PlainFileError(path, "is a link, where a file is expected") from error
         raise PlainFileError(path, f"cannot be read: {error.strerror}") from error
     status = os.fstat(handle)
     if not stat.S_ISREG(status.st_mode):
@@ -57,9 +61,9 @@ def opened_plain(path: Path, limit: int = MAX_FILE_BYTES) -> Iterator[BufferedRe
         yield stream
 
 
-def read_plain(path: Path, limit: int = MAX_TEXT_BYTES) -> bytes:
+def read_plain(path: Path, limit: int = MAX_TEXT_BYTES, *, follow: bool = True) -> bytes:
     """A plain file's whole content. PlainFileError as opened_plain(), and where reading fails."""
-    with opened_plain(path, limit) as stream:
+    with opened_plain(path, limit, follow=follow) as stream:
         try:
             data = stream.read(limit + 1)
         except OSError as error:

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import platformdirs
 
@@ -157,8 +158,16 @@ def copy_file(file: Path, place: Path) -> None:
 
     Source: ioctl_ficlonerange(2).
     """
-    try:
-        with file.open("rb") as source, place.open("wb") as copy:
+    with file.open("rb") as source:
+        copy_opened(source, place)
+
+
+def copy_opened(source: BinaryIO, place: Path) -> None:
+    """The same of a file that is open, at its beginning: what is copied is what was opened."""
+    with place.open("wb") as copy:
+        try:
             fcntl.ioctl(copy.fileno(), _FICLONE, source.fileno())
-    except OSError:  # another file system, or one that shares no blocks; what else is wrong shows here too
-        shutil.copyfile(file, place)
+        except (
+            OSError
+        ):  # another file system, or one that shares no blocks; what else is wrong shows here too
+            shutil.copyfileobj(source, copy, CHUNK_BYTES)

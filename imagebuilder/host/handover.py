@@ -14,6 +14,7 @@ its owner died before the new one was in its place, it is given its name back.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import errno
 import fcntl
@@ -39,7 +40,8 @@ _TEMPORARY = re.compile(
     rf"\.(?:{'|'.join(_KINDS)})-[a-z0-9_]{{8}}"
     r"|\.(?P<name>.+)\.(?:(?:new|gone|(?P<old>old))-[a-z0-9_]{8}|(?P<earlier>old)-\d+)"
 )
-_SHARED = "openwrt-imagebuilder-"  # in the system's folder for temporary things, where others' are too
+_SHARED = "openwrt-imagebuilder-"  # in folders for everybody's temporary things
+IN_MEMORY = Path("/dev/shm")  # noqa: S108 - where everybody's files in memory are (tmpfs(5), shm_overview(7))
 
 # <linux/fs.h>, <fcntl.h>
 _NOREPLACE, _EXCHANGE = 1, 2
@@ -53,6 +55,7 @@ _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EOPNOTS
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 _MOST_NAME = 220  # bytes of a name of 255 that are left beside what is added
 _PATIENCE = 5.0  # seconds for a dead owner's programs, which die with it, to write nothing any more
+_HELD: dict[Path, list[tuple[Path, int]]] = {}  # shared folders and their handles, by who holds them
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -62,19 +65,64 @@ def temporary_folder(kind: Kind, parent: Path | None = None) -> Iterator[Path]:
     it go first.
 
     parent: where it lies, made if it is not there; by default the system's folder for temporary things.
-    OSError where it cannot be written to.
+    There, and IN_MEMORY, its name says whose it is. OSError where it cannot be written to.
     """
-    shared = parent is None
+    shared = parent in (None, IN_MEMORY)
     folder = Path(tempfile.gettempdir()) if parent is None else parent
     prefix = f"{_SHARED}{kind}-" if shared else f".{kind}-"
-    for name in _names(folder):
+    for name in names(folder):
         if re.fullmatch(rf"{_SHARED}\w+-[a-z0-9_]{{8}}", name) if shared else is_temporary(name):
             remove_if_abandoned(folder / name)
     with ExitStack() as stack:
         place, handle = _held_folder(folder, prefix)
         stack.callback(os.close, handle)
+        _HELD[place] = []
+        stack.callback(_release, place)
         stack.callback(_remove, place)
         yield place
+
+
+def shared_folder(place: Path, until: Path) -> bool:
+    """Make an empty folder for this user alone, which several processes may have at once and which has the
+    same name for all of them; the last one removes it. False for what is somebody else's or no folder, which
+    stays as it is.
+
+    until: a temporary_folder(), or a place in one: it is held until that ends, elsewhere until this process
+    does. OSError.
+    """
+    while True:
+        with suppress(FileExistsError):
+            place.mkdir(mode=0o700)
+        try:
+            handle = os.open(place, _OPEN | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # its last user has just removed it
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EACCES):
+                return False
+            raise
+        if os.fstat(handle).st_uid != os.geteuid():
+            os.close(handle)
+            return False
+        _lock(handle, wait=True, shared=True)
+        if _is_at(place, handle):
+            break
+        os.close(handle)
+    owner = next((folder for folder in (until, *until.parents) if folder in _HELD), None)
+    if owner is None:
+        owner = until
+        atexit.register(_release, owner)
+    _HELD.setdefault(owner, []).append((place, handle))
+    return True
+
+
+def _release(owner: Path) -> None:
+    """Remove the shared folders that were held for a temporary one, but those that others have too."""
+    for place, handle in _HELD.pop(owner, ()):
+        if _lock(handle) and _is_at(place, handle):
+            with suppress(OSError):  # somebody put something there
+                place.rmdir()
+        os.close(handle)
 
 
 def is_temporary(name: str) -> bool:
@@ -85,7 +133,7 @@ def is_temporary(name: str) -> bool:
 def remove_abandoned(folder: Path) -> None:
     """Remove all in a folder that has a temporary name and no living owner; what waited to be replaced and
     has not been gets its name back. OSError for what cannot be removed."""
-    for name in filter(is_temporary, _names(folder)):
+    for name in filter(is_temporary, names(folder)):
         remove_if_abandoned(folder / name)
 
 
@@ -128,7 +176,7 @@ def clear(folder: Path, depth: int = 1, keep: str = "") -> bool:
     """Remove all that is in a folder, or in those in it down to `depth`, but what is temporary and has a
     living owner, and the folders that this lies in; whether nothing is left. What goes disappears whole.
     keep: a name in it that stays and does not count. OSError."""
-    for name in _names(folder):
+    for name in names(folder):
         if name == keep:
             continue
         place = folder / name
@@ -140,7 +188,7 @@ def clear(folder: Path, depth: int = 1, keep: str = "") -> bool:
                     place.rmdir()
         else:
             remove_whole(place)
-    return not {*_names(folder)} - {keep}
+    return not {*names(folder)} - {keep}
 
 
 def remove_whole(place: Path) -> None:
@@ -264,6 +312,22 @@ def write_whole(place: Path, data: bytes, work: Path | None = None) -> None:
         new.write_bytes(data)
 
 
+def write_durable(place: Path, data: bytes) -> None:
+    """As write_whole(), for this user alone (0600), and on the disk when it returns: a machine that loses its
+    power then still has it. OSError."""
+    with _new_file(place, None) as new:
+        with naming(place), new.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(place)
+    folder = os.open(place.parent, _OPEN | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # the name too
+    finally:
+        os.close(folder)
+
+
 def write_new(place: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file so that its name shows all of the data or nothing. FileExistsError where there is
     something, which stays as it is; OSError."""
@@ -274,13 +338,25 @@ def write_new(place: Path, data: bytes, mode: int = 0o644) -> None:
         appear(new, place)
 
 
+def lead(place: Path, target: str) -> None:
+    """Have a symbolic link in that place lead to target: at any moment it leads there, or where it did
+    before. OSError."""
+    new = place.with_name(f".{_shortened(place.name)}.new-{secrets.token_hex(4)}")
+    new.symlink_to(target)
+    try:
+        new.replace(place)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+
+
 @contextmanager
 def _new_file(place: Path, work: Path | None) -> Iterator[Path]:
     """An empty file that is ours, gone at the end if it still has its temporary name."""
     folder, name = work or place.parent, _shortened(place.name)
     folder.mkdir(parents=True, exist_ok=True)
     place.parent.mkdir(parents=True, exist_ok=True)
-    for left in _names(folder):
+    for left in names(folder):
         if left.startswith(f".{name}.new-") and is_temporary(left):
             remove_if_abandoned(folder / left)
     with ExitStack() as stack:
@@ -340,12 +416,13 @@ def _opened(place: Path) -> int:
         return os.open(place, _OPEN)
 
 
-def _lock(handle: int, *, wait: bool = False, otherwise: bool = False) -> bool:
+def _lock(handle: int, *, wait: bool = False, otherwise: bool = False, shared: bool = False) -> bool:
     """Whether the lock of an open file or folder could be had; it ends with the descriptor. wait: until it
     can. otherwise: what counts where the file system knows no locks: a maker goes on, who removes does not.
+    shared: with all who want it so.
     """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError as error:
@@ -368,7 +445,9 @@ def _is_folder(place: Path) -> bool:
     return place.is_dir() and not place.is_symlink()
 
 
-def _names(folder: Path) -> list[str]:
+def names(folder: Path) -> list[str]:
+    """What lies in a folder, sorted; nothing where there is no folder, or no more, since others
+    remove theirs at any moment. OSError where it cannot be read."""
     try:
         return sorted(place.name for place in folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):

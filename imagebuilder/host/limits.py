@@ -122,13 +122,21 @@ class Watch:
     """Holds one program to its limits; each is for one run of one program.
 
     doing: what the program is run for, in words that begin a sentence: "make image". folder: what it writes
-    to, whose disk must not run full.
+    to, whose disk must not run full. in_memory: what it writes to as well, in memory (host/memory.py).
     """
 
-    def __init__(self, doing: str, folder: Path, limits: SandboxLimits = LIMITS) -> None:
+    def __init__(
+        self,
+        doing: str,
+        folder: Path,
+        limits: SandboxLimits = LIMITS,
+        *,
+        in_memory: Path | None = None,
+    ) -> None:
         self.doing = doing
         self.folder = folder
         self.limits = limits
+        self._folders = (folder,) if in_memory is None else (folder, in_memory)
         self.step = ""  # what it was at last, if it says so
         self._ended = threading.Event()
         self._error: UserError | None = None
@@ -201,15 +209,17 @@ class Watch:
         return self._broken(f"it did not end within {self.limits.seconds:g} s")
 
     def _full_disk(self) -> UserError | None:
-        free = _free(self.folder)
-        if free >= min(self.limits.free, _disk_size(self.folder) // _SMALL_DISK):
-            return None
-        return self._no_space(f"which was stopped when {_size(free)} were left")
+        for folder in self._folders:
+            free = _free(folder)
+            if free < min(self.limits.free, _disk_size(folder) // _SMALL_DISK):
+                return self._no_space(f"which was stopped when {_size(free)} were left", folder)
+        return None
 
-    def _no_space(self, what: str) -> UserError:
+    def _no_space(self, what: str, folder: Path | None = None) -> UserError:
+        folder = folder or min(self._folders, key=_free)
         return HostError(
-            f"no space left on the disk of {self.folder} for {self._who()}, {what}",
-            hint=f"{_size(_free(self.folder))} are free now; free some space, or choose another place with"
+            f"no space left on the disk of {folder} for {self._who()}, {what}",
+            hint=f"{_size(_free(folder))} are free now; free some space, or choose another place with"
             " --output; if it took all there was, look at what it runs",
         )
 
@@ -292,6 +302,9 @@ class _Sandbox:
         return None
 
     def is_ready(self) -> bool:
+        """The shell around bubblewrap has a process namespace too, and may have its /proc, but our files."""
+        if self._proc.parent.samefile("/"):
+            return False
         return self._proc.stat().st_dev != Path("/proc").stat().st_dev and (self._proc / "1").exists()
 
     def kill(self) -> None:

@@ -39,7 +39,7 @@ def lowest_versions(pyproject: str) -> tuple[str, ...]:
     its pyproject.toml. UserError for a dependency without one lower bound."""
     project = tomllib.loads(pyproject)["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    return tuple(f"{each.name}=={_lowest(each)}" for each in map(Requirement, wanted))
+    return tuple(dict.fromkeys(f"{each.name}=={_lowest(each)}" for each in map(Requirement, wanted)))
 
 
 def _lowest(requirement: Requirement) -> str:

@@ -13,7 +13,14 @@ from pathlib import Path
 
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.fs import disk_errors_explained
-from imagebuilder.host.handover import clear, is_temporary, remove_abandoned, remove_if_abandoned, write_whole
+from imagebuilder.host.handover import (
+    clear,
+    is_temporary,
+    names,
+    remove_abandoned,
+    remove_if_abandoned,
+    write_whole,
+)
 
 _SAID = "openwrt-python-imagebuilder made this folder, and its command `clean` removes all that is in it"
 
@@ -33,7 +40,7 @@ class OwnFolder:
             return folder if os.path.lexists(folder) and not folder.is_symlink() else None
         if self._is_marked(folder):
             return None
-        return next((place for place in sorted(folder.iterdir()) if not self._is_known(place)), None)
+        return next((folder / name for name in names(folder) if not self._is_known(folder / name)), None)
 
     def _is_known(self, place: Path) -> bool:
         return is_temporary(place.name) or self.made(place)
@@ -84,7 +91,7 @@ class OwnFolder:
 _IN_CACHE = frozenset(
     {
         *("blobs", "names", "partial", "trees", "unpacking", "indexes", "locks", "kits", "wheels"),
-        *("build-requires", "lowest", "seen", "debian"),
+        *("build-requires", "lowest", "seen", "debian", "builds", "digests.key"),
     }
 )
 # temporary things of versions before handover.py had its rule

@@ -109,10 +109,15 @@ class MachineCode:
         return self.linked and told and self.hard_float != processor.hard_float
 
 
+def is_data(path: str) -> bool:
+    """Whether what lies there is data for the device, whatever it looks like. path: in the image."""
+    return path.startswith(_DATA)
+
+
 def is_foreign(path: str, code: MachineCode, processor: Processor) -> bool:
     """Whether a file of an image is a program, a library or a kernel module that its processor cannot run,
     and nothing that lies there for another one. path: in the image."""
-    return not path.startswith(_DATA) and code.stranger_to(processor)
+    return not is_data(path) and code.stranger_to(processor)
 
 
 def read_code(data: bytes | memoryview, name: str) -> MachineCode | None:

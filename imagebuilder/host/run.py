@@ -95,11 +95,13 @@ class ProgramOutputError(UserError):
 
 
 class ProgramTimeoutError(UserError):
-    """A program did not end within its time and was killed."""
+    """A program did not end within its time and was killed. said: what it said until then, where that is
+    kept."""
 
     def __init__(self, argv: Sequence[str], seconds: float) -> None:
         super().__init__(f"{argv[0]} did not end within {seconds:g} s and was stopped")
         self.argv = tuple(argv)
+        self.said = ""
 
 
 class _Lines:
@@ -315,6 +317,9 @@ def run(
         finally:
             output.started()
         code = _ended(process, argv, timeout, lambda: output.read(argv, MAX_RESULT_BYTES), watch)
+    except ProgramTimeoutError as error:
+        error.said = (stdout + stderr).decode("utf-8", "replace")
+        raise
     finally:
         output.close()
     completed = Completed(

@@ -16,17 +16,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from imagebuilder.errors import HostError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.files import PlainFileError, read_plain
-from imagebuilder.host.handover import temporary_folder
+from imagebuilder.host.handover import shared_folder, temporary_folder
 from imagebuilder.host.limits import LIMITS, SandboxLimits, Watch, bounded_argv
 from imagebuilder.host.run import CLEAN_PATH, ProgramError, ProgramTimeoutError, find_program, run
 from imagebuilder.host.tree_kinds import PROBE, knows_every_user, some_of, top_names, tree_kinds
@@ -45,18 +46,26 @@ while read -r key value; do case $key in PPid:) above=$value;; esac; done < "/pr
 test "$above" = "$1" || test "$between" = "$1"
 shift
 """
+# in a process namespace: bubblewrap looks its child up in /proc by the number that it has in there, which may
+# be nobody's outside (bubblewrap.c: namespace_ids_read). Where the kernel allows no proc here (user
+# namespaces in containers) it may still be somebody's
+_OWN_PROC = """
+if [ $$ = 1 ]; then mount -t proc proc /proc || :; fi
+"""
 # mount(8) splits options at commas and make splits words at blanks: in the namespace every path is a plain
-# one, whatever the user's folders are called. $1: mount point, $2: tree, $3: work folder, rest: the program
+# one, whatever the user's folders are called. $1: mount point, $2: tree, $3: work folder, $4: the folder of
+# what changes, rest: the program
 _MOUNT = """
 mount -t tmpfs -o mode=0755 tmpfs "$1"
-mkdir "$1/lower" "$1/tree" "$1/work"
+mkdir "$1/lower" "$1/tree" "$1/work" "$1/changes"
 mount --bind "$2" "$1/lower"
 mount --bind "$3" "$1/work"
+mount --bind "$4" "$1/changes"
 mount -t overlay overlay \
-    -o "userxattr,lowerdir=$1/lower,upperdir=$1/work/upper,workdir=$1/work/overlay" "$1/tree"
+    -o "userxattr,lowerdir=$1/lower,upperdir=$1/changes/upper,workdir=$1/changes/overlay" "$1/tree"
 cd "$1/tree"
 unset OLDPWD
-shift 3
+shift 4
 """
 # the shell stays: the kernel keeps from the first process of a process namespace what asks it to end
 _PROGRAM = """
@@ -98,11 +107,14 @@ class PrivateView:
     _prefix: tuple[str, ...] = ()
     _folder: Path | None = None
     _limits: SandboxLimits = LIMITS
+    _in_memory: Path | None = None
 
     def watch(self, doing: str) -> Watch | None:
         """What holds one run of a program in the view to its limits; None outside the sandbox, where there
         are none. doing: what is done, in words that begin a sentence."""
-        return Watch(doing, self._folder or self.changed, self._limits) if self.sandboxed else None
+        if not self.sandboxed:
+            return None
+        return Watch(doing, self._folder or self.changed, self._limits, in_memory=self._in_memory)
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The argv that runs a program in the view, with the tree as its working folder."""
@@ -117,39 +129,83 @@ def open_view(
     sandbox: shut programs into bubblewrap. limits: what each program there may take. HostError where that
     does not work, and where neither an overlay nor a copy can be had.
     """
+    with opening_view(tree, work, log, sandbox=sandbox, limits=limits) as opened:
+        return opened()
+
+
+@contextmanager
+def opening_view(
+    tree: Path,
+    work: Path,
+    log: Log,
+    *,
+    sandbox: bool = True,
+    limits: SandboxLimits = LIMITS,
+    in_memory: Path | None = None,
+) -> Iterator[Callable[[], PrivateView]]:
+    """As open_view(), for who has other work meanwhile: what gives the view, as often as it is asked, and
+    raises what open_view() does. Nothing of it goes on any more when the block has ended.
+
+    in_memory: a folder_in_memory(), for what changes, which lies in `work` otherwise."""
     if sandbox:
         bubblewrap.check_present()
         bubblewrap.write_settings(work)
-    for name in _OVERLAY:
-        (work / name).mkdir()
-    mount_point = _mount_point()
+    places = (work,) if in_memory is None else (in_memory, work)
+    for place in places:
+        _empty_overlay(place)
     kinds = None if os.geteuid() == 0 and knows_every_user() else tree_kinds(tree)
     probe = _PROBE if kinds is None else ("sh", "-c", PROBE, "probe", *kinds.examples)
-    refusals: list[str] = []
+    ways = [
+        (place, view)
+        for place in places
+        for view in _overlay_views(tree, work, limits, sandbox=sandbox, place=place)
+    ]
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(_refusal, ways[0][1].command(probe))
+
+        @cache
+        def opened() -> PrivateView:
+            refusals: list[str] = []
+            for place, view in ways:
+                refusal = first.result() if view is ways[0][1] else _refusal(view.command(probe))
+                if kinds is not None:
+                    _empty_overlay(place)
+                if refusal is None:
+                    return view
+                refusals.append(
+                    f"{kinds.foreign}; {refusal}" if kinds is not None and kinds.foreign else refusal
+                )
+            copied = _sandboxed_copy if sandbox else _copied_view
+            return copied(tree, work, refusals[-1], log, limits)
+
+        yield opened
+
+
+def _overlay_views(
+    tree: Path, work: Path, limits: SandboxLimits, *, sandbox: bool, place: Path
+) -> tuple[PrivateView, ...]:
+    """The views that an overlay mount gives, where one can be had: the best first. place: where what changes
+    is kept."""
+    mount_point = _mount_point(work)
+    views = []
     for namespace in _candidates():
         prefix = (
             *_around(namespace, _MOUNT),
-            *(str(mount_point), str(tree.resolve()), str(work.resolve())),
+            *(str(mount_point), str(tree.resolve()), str(work.resolve()), str(place.resolve())),
         )
         inside = mount_point / "tree", mount_point / "work"
         if sandbox:
             shut = bubblewrap.argv(inside[0], work.resolve(), readable=_own_python(tree))
             prefix = (*prefix, *shut, *bounded_argv(limits))
             inside = bubblewrap.TREE, bubblewrap.WORK
-        refusal = _refusal((*prefix, *probe))
-        if kinds is not None:
-            _empty_overlay(work)
-        if refusal is None:
-            return PrivateView("overlay", *inside, work / "upper", sandbox, prefix, work, limits)
-        refusals.append(f"{kinds.foreign}; {refusal}" if kinds is not None and kinds.foreign else refusal)
-    if sandbox:
-        return _sandboxed_copy(tree, work, refusals[-1], log, limits)
-    return _copied_view(tree, work, refusals[-1], log)
+        own = None if place == work else place
+        views.append(PrivateView("overlay", *inside, place / "upper", sandbox, prefix, work, limits, own))
+    return tuple(views)
 
 
 def _around(namespace: Sequence[str], script: str = "") -> tuple[str, ...]:
     """The argv of a shell in namespaces, up to the script's own arguments and the program's."""
-    script = f"{_STILL_ABOVE}{script}{_PROGRAM}"
+    script = f"{_STILL_ABOVE}{_OWN_PROC}{script}{_PROGRAM}"
     return (*_TIED_TO_US, *namespace, "--", "sh", "-c", script, "around", str(os.getpid()))
 
 
@@ -230,7 +286,7 @@ def _namespaces(folder: Path, work: Path) -> tuple[Sequence[str], Sequence[str]]
     namespace, unless it works without one (for root, or where bubblewrap is setuid); for root a process
     namespace around it, where that can be had."""
     user = bubblewrap.USER_NAMESPACE
-    alone = _around(("unshare", *_PROCESSES))
+    alone = _around((*_MOUNTS, *_PROCESSES))
     ways: Sequence[tuple[Sequence[str], Sequence[str]]] = (
         ((_TIED_TO_US, user), (_TIED_TO_US, ()))
         if os.geteuid()
@@ -254,7 +310,7 @@ def _sandboxed_copy(tree: Path, work: Path, refusal: str, log: Log, limits: Sand
     return PrivateView("copy", *inside, copy, True, prefix, work, limits)
 
 
-def _copied_view(tree: Path, work: Path, refusal: str, log: Log) -> PrivateView:
+def _copied_view(tree: Path, work: Path, refusal: str, log: Log, _limits: SandboxLimits) -> PrivateView:
     if any(character.isspace() for character in str(work.resolve())):
         raise HostError(
             f"OpenWrt's make cannot work in a folder with blanks in its name: {work.resolve()}",
@@ -264,16 +320,14 @@ def _copied_view(tree: Path, work: Path, refusal: str, log: Log) -> PrivateView:
     return PrivateView("copy", copy, work.resolve(), copy, _prefix=("env", "--chdir", str(copy)))
 
 
-def _mount_point(place: Path = Path("/tmp")) -> Path:  # noqa: S108 - owner and mode are checked
-    """An empty folder of this user's, the same for every build where nobody else has it: what is mounted on
-    it shows in one program's namespace only. Somebody else has it where this user is root of a user
-    namespace, and the machine's own root builds too, or where it was laid to be in the way."""
-    name = f"openwrt-imagebuilder-{os.geteuid()}"
+def _mount_point(work: Path, place: Path = Path("/tmp")) -> Path:  # noqa: S108 - its owner is checked
+    """An empty folder of this user's, the same for every build where nobody else has it, gone with the last
+    of them: what is mounted on it shows in one program's namespace only. Somebody else has it where this user
+    is root of a user namespace, and the machine's own root builds too, or where it was laid to be in the way.
+    """
+    name = f"openwrt-imagebuilder-view-{os.geteuid()}"  # another one than versions had that held no lock
     for path in (place / name, *(place / f"{name}-{number}" for number in _OTHER_NAMES)):
-        with suppress(FileExistsError):
-            path.mkdir(mode=0o700)
-        status = path.lstat()
-        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+        if shared_folder(path, work):
             return path
     raise HostError(f"{path} and those before it belong to somebody else", hint="have them removed")
 

@@ -255,9 +255,11 @@ def missing_tools(uses: Iterable[Use]) -> list[Tool]:
     """The tools for these uses that are not on this machine, or too old."""
     wanted = set(uses)
     asked = [tool for tool in TOOLS if wanted.intersection(tool.uses)]
-    with ThreadPoolExecutor() as pool:  # some are asked for their version
-        lacks = list(pool.map(Tool.lack, asked))
-    return [tool for tool, lack in zip(asked, lacks, strict=True) if lack is not None]
+    with ThreadPoolExecutor() as pool:  # those that are run at once; to look for the others takes no time
+        running = {tool: pool.submit(tool.lack) for tool in asked if tool.at_least or tool.trial}
+        lacks = {tool: tool.lack() for tool in asked if tool not in running}
+    lacks.update((tool, lack.result()) for tool, lack in running.items())
+    return [tool for tool in asked if lacks[tool] is not None]
 
 
 def require(uses: Iterable[Use]) -> None:

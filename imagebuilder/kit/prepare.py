@@ -109,9 +109,18 @@ def _remove_unused(kits: Path, kept: Path) -> None:
     """Remove kits that nobody used for a week."""
     oldest = time.time() - UNUSED_SECONDS
     for kit in kits.iterdir():
-        stamp = kit / layout.MANIFEST_OF_KIT
-        if kit != kept and stamp.is_file() and stamp.stat().st_mtime < oldest:
-            remove_whole(kit)
+        manifest, mark = kit / layout.MANIFEST_OF_KIT, _mark(kit)
+        if kit != kept and manifest.is_file():
+            used = (mark if mark.is_file() else manifest).stat().st_mtime
+            if used < oldest:
+                mark.unlink(missing_ok=True)
+                remove_whole(kit)
+
+
+def _mark(kit: Path) -> Path:
+    """The file that says when a kit was last used. It is beside the kit: a build that finds its tree changed
+    at its end says so, and another that takes the same kit meanwhile changes nothing in it."""
+    return kit.with_name(f".{kit.name}.used")
 
 
 def _place(cache: Path, recipe_hash: str) -> Path:
@@ -163,7 +172,8 @@ def prepare_kit(
         ):
             if is_wanted():
                 _make_in_place(edition, Cache(cache), place, recipe_hash, log)
-    os.utime(place / layout.MANIFEST_OF_KIT)
+    with disk_errors_explained(kits):
+        _mark(place).touch()
     return place
 
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+from imagebuilder.model.size import SIZE, parse_size
 
 T = TypeVar("T")
 Many = Annotated[tuple[T, ...], Field(strict=False)]  # TOML has lists, frozen models hold tuples
@@ -28,3 +38,8 @@ VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 TargetPath = Annotated[str, AfterValidator(_check_place)]
 Mode = Annotated[str, StringConstraints(pattern=r"^0?[0-7]{3}$")]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^{SIZE.pattern}$", "minimum": 0}),
+]

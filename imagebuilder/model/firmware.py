@@ -160,7 +160,7 @@ class PackageShare:
 class RootFacts:
     """What a root file system says of itself. release: /etc/openwrt_release, without DISTRIB_; packages:
     names to versions. tables: bytes that no file takes; with the stored bytes of all packages they sum to
-    `stored`."""
+    `stored`. owners: the packages of files, by their paths."""
 
     release: Mapping[str, str]
     packages: Mapping[str, str]
@@ -169,6 +169,7 @@ class RootFacts:
     files: tuple[RootFile, ...]
     tables: int
     stored: int
+    owners: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from imagebuilder.model.base import Many, Model
 from imagebuilder.model.budget import FlashBudget, RamBudget
 from imagebuilder.model.filespec import FilespecRecord
+from imagebuilder.model.trial import TrialReport
 
 RESULT_SCHEMA = 1
 
@@ -59,8 +60,8 @@ class Start(Model):
 
 class LoadedBytecode(Model):
     """Bytecode of an image that was loaded before the image was handed over. files: all that it holds, each
-    unmarshalled; modules: those of packages made here that were imported too; by: which interpreter did it;
-    lacking: modules that need one that is not in the image."""
+    unmarshalled; modules: those that were imported too; by: which interpreter did it; lacking: modules of
+    packages made here that need one that is not in the image."""
 
     files: int
     modules: int
@@ -69,7 +70,8 @@ class LoadedBytecode(Model):
 
 
 class TreeFacts(Model):
-    """The ImageBuilder that made the images. source: what was given. trust: why it was trusted."""
+    """The ImageBuilder that made the images. source: what was given, of a path of the machine that built its
+    last name. trust: why it was trusted."""
 
     source: str
     distribution: str
@@ -78,6 +80,33 @@ class TreeFacts(Model):
     arch: str
     package_manager: str
     trust: str
+
+
+class DeviceTitle(Model):
+    """What a device is called: in parts, or as one text where nobody says which part is what."""
+
+    vendor: str = ""
+    model: str = ""
+    variant: str = ""
+    title: str = ""
+
+
+class ProfileFacts(Model):
+    """What download servers tell of a device beside its images, as make's profiles.json has it (19.07 and
+    later), or else the tree and the board's file. default_packages: of the target; device_packages: added by
+    the profile, or with `-` taken away. revision: VERSION_CODE, `r23630-842932a63d`, "" where the tree has
+    none; epoch: SOURCE_DATE_EPOCH, in seconds since 1970; kernel: its version, "" where nothing says it.
+    filesystems: of images, by their files.
+    """
+
+    titles: Many[DeviceTitle]
+    supported_devices: Many[str]
+    default_packages: Many[str]
+    device_packages: Many[str]
+    revision: str
+    epoch: int
+    kernel: str
+    filesystems: dict[str, str]
 
 
 class StepTime(Model):
@@ -123,7 +152,9 @@ class Result(Model):
     how it was loaded; None without CPython, and where this machine has nothing that loads it. uncompiled:
     Python sources without bytecode, programs among them, which the device compiles whenever they start.
     secrets: the names of overlay variables whose secret values the images hold. signed: the images that end
-    with a signature of the user's own key, by their files, and its number.
+    with a signature of the user's own key, by their files, and its number. device: None in
+    results of before it was known. trial: what trying the root file system showed, None in results of before
+    there was one.
     """
 
     schema_version: int = RESULT_SCHEMA
@@ -156,3 +187,5 @@ class Result(Model):
     disabled_services: Many[str]
     warnings: Many[str]
     steps: Many[StepTime]
+    device: ProfileFacts | None = None
+    trial: TrialReport | None = None

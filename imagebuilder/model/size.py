@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
-
-from pydantic import BeforeValidator, WithJsonSchema
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([KMGkmg]?)")
+SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([KMGkmg]?)")
 
 
 def parse_size(value: object) -> int:
@@ -23,7 +20,7 @@ def parse_size(value: object) -> int:
         if value < 0:
             raise ValueError(f"{expected}, not a negative number")
         return value
-    match = _SIZE.fullmatch(value.strip())
+    match = SIZE.fullmatch(value.strip())
     if match is None:
         raise ValueError(expected)
     exact = float(match[1]) * _UNITS[match[2].upper()]
@@ -47,10 +44,3 @@ def human_size(size: int) -> str:
     if size < 1 << 20:
         return f"{size / (1 << 10):.1f} KiB"
     return f"{size / (1 << 20):.1f} MiB"
-
-
-Size = Annotated[
-    int,
-    BeforeValidator(parse_size),
-    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^{_SIZE.pattern}$", "minimum": 0}),
-]

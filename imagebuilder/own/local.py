@@ -13,7 +13,6 @@ from imagebuilder.model.package import LOCAL, Package, Selected
 from imagebuilder.model.result import ShakenPackage
 from imagebuilder.own.own import Own
 from imagebuilder.packages.manager import PackageManager
-from imagebuilder.packages.repack import declare
 from imagebuilder.rootfs.tree import FileTree, LocalPackage
 
 
@@ -71,8 +70,12 @@ def made_here(
     own: Own, originals: Mapping[str, Original], remade: Remade, manager: PackageManager
 ) -> tuple[Package, ...]:
     """All packages of the local feed, as a plan knows them."""
-    repacked = (declare(each.package, each.rules, manager) for each in originals.values())
     ready = (each.package for each in remade.ready.values())
+    if not originals:
+        return (*own.declared.values(), *ready)
+    from imagebuilder.packages.repack import declare  # noqa: PLC0415 - few configs have filespecs
+
+    repacked = (declare(each.package, each.rules, manager) for each in originals.values())
     return (*own.declared.values(), *repacked, *ready)
 
 

@@ -15,21 +15,22 @@ from imagebuilder.config.model_config import Python
 from imagebuilder.model.package import LOCAL, Package, Selected
 from imagebuilder.model.result import TrimmedDistribution
 from imagebuilder.packages.supply import Job, Supply
-from imagebuilder.python.apps.apps import AppScan
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
-from imagebuilder.python.catalogue.choose import Choice, Want, choose_packages
 from imagebuilder.python.catalogue.variants import catalogue_series, python_packages
 from imagebuilder.tree.plan import Imports
 
 if TYPE_CHECKING:
     from imagebuilder.own.data import DataUse
     from imagebuilder.own.libraries import LibraryUse
+    from imagebuilder.python.apps.apps import AppScan
     from imagebuilder.python.apps.package import App
+    from imagebuilder.python.catalogue.choose import Choice, Want
     from imagebuilder.python.micropython.micropython import MicroPythonApp
     from imagebuilder.python.wheels.target import WheelTarget
     from imagebuilder.python.wheels.wheels import Wheel
 
-_WHEEL = re.compile(r"([^/]+\.whl/.*)$")
+# what is not in the project: where it is kept says nothing to anybody
+_ELSEWHERE = re.compile(r"([^/]+\.whl/.*|(?<=/imagebuilder/python/apps/)python_launcher\.py)$")
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ def choose_python(
     series = catalogue_series(release)
     imports, choice = Imports(), None
     if apps or libraries or wanted.variant == "auto":
+        # what reads sources is loaded only where there are any
+        from imagebuilder.python.catalogue.choose import choose_packages  # noqa: PLC0415
+
         book = load_catalogue(series)
         choice = choose_packages(
             book, apps, feed_packages=offered, libraries=libraries, distributions=distributions
@@ -122,9 +126,8 @@ def _words(want: Want, root: Path) -> str:
 
 
 def in_words(file: str, line: int, root: Path) -> str:
-    wheel = _WHEEL.search(file)
-    if wheel is not None:  # where it is kept says nothing to anybody
-        return f"{wheel[1]}:{line}"
+    if (elsewhere := _ELSEWHERE.search(file)) is not None:
+        return f"{elsewhere[1]}:{line}"
     path = Path(file)
     return f"{path.relative_to(root) if path.is_relative_to(root) else path}:{line}"
 

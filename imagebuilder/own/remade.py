@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from imagebuilder.config.app import source_kind
 from imagebuilder.config.model_config import Config, Python
@@ -16,12 +17,13 @@ from imagebuilder.own.local import Remade
 from imagebuilder.own.own import Own
 from imagebuilder.packages.manager import PackageManager
 from imagebuilder.packages.supply import Job
-from imagebuilder.python.apps.bytecode import Compiler
-from imagebuilder.python.bytecode.bytecode import cached_path
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
 from imagebuilder.python.catalogue.variants import catalogue_series
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage
+
+if TYPE_CHECKING:
+    from imagebuilder.python.apps.bytecode import Compiler
 
 _INTERPRETER = "python3-base"
 
@@ -139,6 +141,8 @@ def compiled_packages(
 
 def _sources(tree: FileTree, library: str, python: str) -> Iterator[tuple[str, Entry]]:
     """The modules of a package that have no bytecode in it."""
+    from imagebuilder.python.bytecode.bytecode import cached_path  # noqa: PLC0415 - few images remake a package
+
     for path in tree.below(library):
         entry = tree[path]
         has_bytecode = path + "c" in tree or cached_path(path, python) in tree

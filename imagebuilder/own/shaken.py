@@ -50,7 +50,7 @@ def shaken(
     request = ShakeRequest(
         whole, installed, asked, apps, config.python.keep, traced, started=_started(job, place)
     )
-    found = shake(request, catalogue, interpreter, job.work / "shake", job.log)
+    found = shake(request, catalogue, interpreter, job.work / "shake", job.log, cache=job.cache)
     ready = {
         name: shaken_package(
             whole[name], tree, found.depends.get(name, whole[name].package.depends), job.manager

@@ -28,12 +28,14 @@ from imagebuilder.python.apps.package import (
     App,
     declare_app,
     declare_wheel,
+    launcher_app,
     local_names,
     natives_of_app,
     open_app,
     packages_of,
     places_taken,
 )
+from imagebuilder.python.apps.warm import WarmUser, modules_to_warm
 from imagebuilder.python.build import recipe
 from imagebuilder.python.catalogue.catalogue import Catalogue, load_catalogue
 from imagebuilder.python.catalogue.variants import catalogue_series, family_of
@@ -76,7 +78,7 @@ def read_own(
     target = _target(tree.release, tree.arch, catalogue)
     compiler = compiler_for(job, supply, target)
     index = PackageIndex(Cache(job.cache), job.log, offline=job.offline, compiler=compiler)
-    apps = tuple(open_app(use, root, target, index) for use in python.apps)
+    apps = _with_launcher([open_app(use, root, target, index) for use in python.apps], catalogue, target)
     standard = [each.name for each in catalogue.packages.values() if each.standard_library]
     feed = feed_distributions(supply.offers.packages, without=standard)
     providers = feed_providers(supply.offers.packages, without=standard)
@@ -242,7 +244,18 @@ def _check_family(python: Python, config: str) -> None:
 
 def _scan(app: App, catalogue: Catalogue) -> AppScan:
     """What an app imports: a project's sources where they stand, so that messages name the user's files."""
-    return scan_app(app.path, python=catalogue.version_pair)
+    scan = scan_app(app.path, python=catalogue.version_pair)
+    return replace(scan, computed=()) if app.warm else scan  # it is told what to import
+
+
+def _with_launcher(apps: Sequence[App], catalogue: Catalogue, target: WheelTarget) -> tuple[App, ...]:
+    """The apps, and what runs those of them that are to be run by a warm interpreter."""
+    users: dict[str, list[AppScan]] = {}
+    for app in apps:
+        if app.is_warm:
+            users.setdefault(app.use.user, []).append(_scan(app, catalogue))
+    warm = tuple(WarmUser(user, modules_to_warm(scans)) for user, scans in sorted(users.items()))
+    return (*apps, launcher_app(warm, target)) if warm else tuple(apps)
 
 
 def _declared(

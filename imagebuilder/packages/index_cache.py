@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from zlib import crc32
 
 from imagebuilder.host.fs import disk_errors_explained
-from imagebuilder.host.handover import write_whole
+from imagebuilder.host.handover import alone, write_whole
 from imagebuilder.model.package import Dependency, Package, PackageList, UnusablePackage
 
 FORMAT = "imagebuilder package list 2"
@@ -55,10 +55,25 @@ def kept_index(folder: Path, files: Sequence[Path], cache: Path, make: Callable[
         digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     place = cache / "indexes" / digest.hexdigest()
     if not place.is_file():
-        with disk_errors_explained(cache):
-            write_whole(place, make())
+        with disk_errors_explained(cache), alone(place.parent):
+            if not place.is_file():
+                write_whole(place, make())
     os.utime(place)  # last used now
     return place
+
+
+def index_of_list(folder: Path, digest: str, parse: Callable[[], PackageList], feed: str = "") -> PackageList:
+    """The packages of the list that has this digest: parsed by one process, kept, and taken by all others.
+    HostError where the folder cannot be written; what parse() raises."""
+    found = cached_index(folder, digest, feed)
+    if found is not None:
+        return found
+    with disk_errors_explained(folder), alone(folder):
+        found = cached_index(folder, digest, feed)
+        if found is None:
+            found = parse()
+            keep_index(folder, digest, found)
+    return found
 
 
 def cached_index(folder: Path, digest: str, feed: str = "") -> PackageList | None:

@@ -4,7 +4,7 @@ and where their files are."""
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MOST_TOLD = 20
 LOCAL_FOLDER = "a folder of this machine, as given"
+USED_TREE = "the index that the tree's own dl/ holds, as given"
 
 
 class FeedUseError(UserError):
@@ -94,6 +95,11 @@ class Feed:
     mirrors: tuple[Mirror, ...] = ()
     path: str = ""
 
+    @property
+    def asks_a_server(self) -> bool:
+        """Whether another index may be on a mirror by now."""
+        return bool(self.mirrors) and self.trust not in (LOCAL_FOLDER, USED_TREE)
+
     def lacks(self, package: Package, find: Finder | None) -> bool:
         """Whether a package's file is not on this machine, and can be fetched."""
         return bool(self.mirrors) and (find is None or find(package) is None)
@@ -153,8 +159,8 @@ class Supply:
 class Job:
     """One image in the making. tree, manager: what it is made with. root: the project's folder, from which
     paths in configs count; cache: where downloads are kept; offline: nothing is fetched; mirrors: in the
-    order in which they are asked; given_up: as for Downloads. view: of the tree; work: the folder that the
-    view shows as view.work."""
+    order in which they are asked; given_up: as for Downloads. opened: what gives a view of the tree, see
+    opening_view(); work: the folder that the view shows as view.work."""
 
     config: Config
     board: Board
@@ -162,12 +168,17 @@ class Job:
     manager: PackageManager
     root: Path
     cache: Path
-    view: PrivateView
+    opened: Callable[[], PrivateView]
     work: Path
     log: Log
     offline: bool = False
     mirrors: tuple[str, ...] = ()
     given_up: set[str] | None = None
+
+    @property
+    def view(self) -> PrivateView:
+        """Of the tree. Raises as open_view()."""
+        return self.opened()
 
     def downloads(self) -> Downloads:
         """What brings files into the cache; to be closed."""
@@ -181,7 +192,8 @@ class Job:
         """The user's, none of OpenWrt's own."""
         from imagebuilder.trust.keys import Keys, keys_in  # noqa: PLC0415
 
-        return keys_in(self.root / self.config.mirror.keys) if self.config.mirror.keys else Keys()
+        folder = self.config.mirror.keys
+        return keys_in(self.root / expand_home(folder)) if folder else Keys()
 
     def where(self, url: str) -> tuple[tuple[Mirror, ...], str]:
         """The mirrors of a feed and its folder in them: a feed of OpenWrt's own is looked for in all mirrors

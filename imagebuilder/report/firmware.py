@@ -42,18 +42,18 @@ def _sign(stretch: Stretch) -> str:
     return _SIGNS.get(stretch.kind, "K" if "kernel" in stretch.name else "#")
 
 
-def strip_text(strip: Iterable[Stretch]) -> str:
+def strip_text(strip: Iterable[Stretch], count: int = STRIP_SIGNS) -> str:
     """One line of so many signs, each for the same number of bytes: what takes most of them. A stretch that
     would vanish beside larger ones still has a sign of its own where there is room."""
     stretches = list(strip)
     total = sum(stretch.size for stretch in stretches)
     if not total:
         return ""
-    signs = [" "] * STRIP_SIGNS
+    signs = [" "] * count
     for stretch in sorted(stretches, key=lambda one: -one.size):
-        first = stretch.offset * STRIP_SIGNS // total
-        last = max(first, (stretch.offset + stretch.size) * STRIP_SIGNS // total - 1)
-        for index in range(first, min(last, STRIP_SIGNS - 1) + 1):
+        first = stretch.offset * count // total
+        last = max(first, (stretch.offset + stretch.size) * count // total - 1)
+        for index in range(first, min(last, count - 1) + 1):
             signs[index] = _sign(stretch)
     return "".join(signs)
 
@@ -70,10 +70,10 @@ def _part_lines(part: Part, depth: int) -> Iterator[str]:
         yield from _part_lines(child, depth + 1)
 
 
-def inspection_text(found: Inspection) -> str:
-    """All of an inspection but the list of files."""
+def inspection_text(found: Inspection, *, signs: int = STRIP_SIGNS) -> str:
+    """All of an inspection but the list of files. signs: of the strip."""
     lines = [f"{found.file}: {human_size(found.size)} ({found.size} bytes)", f"SHA-256 {found.sha256}", ""]
-    lines += [f"[{strip_text(found.strip)}]"]
+    lines += [f"[{strip_text(found.strip, signs)}]"]
     for stretch in found.strip:
         share = stretch.size * 100 / found.size
         lines.append(
@@ -177,17 +177,9 @@ def _plain(value: Any) -> Any:
 
 def difference_html(found: Difference) -> str:
     """One page without scripts, and without anything that it would have to load."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - for pages alone
+    from imagebuilder.report.html import page  # noqa: PLC0415 - for pages alone
 
-    environment = Environment(
-        loader=PackageLoader("imagebuilder.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["size"] = lambda size: human_size(size) if size else ""
-    return environment.get_template("difference.html").render(found=found)
+    return page("difference.html", found=found)
 
 
 _HEAD = """\
@@ -206,6 +198,13 @@ _UNKNOWN = """\
 
 What these steps of OpenWrt's recipes make is known by no name.
 """
+
+
+def format_cells(rows: Iterable[FormatRow]) -> Iterator[tuple[str, ...]]:
+    """The table's cells, for a terminal."""
+    for row in rows:
+        known = "opened" if row.opened else "named"
+        yield row.kind, row.about, known, ", ".join(row.boards), ", ".join(row.steps)
 
 
 def formats_text(rows: Iterable[FormatRow], unknown: Sequence[str]) -> str:

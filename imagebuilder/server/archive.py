@@ -44,14 +44,24 @@ def unpacked_tree(archive: Path, cache: Path, log: Log) -> Path:
 
     ArchiveError for an archive that is damaged or unsafe; nothing of it is left then.
     """
-    place = cache / "trees" / sha256_of(archive)
-    if not place.exists():
-        with disk_errors_explained(place.parent), temporary_folder("unpack", place.parent) as fresh:
-            unpack(archive, fresh, log)
-            try:
-                appear(_only_folder(archive, fresh), place)
-            except FileExistsError:
-                log.note(f"{archive.name} was unpacked by another process meanwhile")
+    sha256 = sha256_of(archive)
+    place = cache / "trees" / sha256
+    if place.exists():
+        return place
+    from imagebuilder.host.cache import Cache  # noqa: PLC0415 - seldom wanted
+
+    with (
+        Cache(cache).lock(f"given tree {sha256}", f"unpacking {archive.name}", log),
+        disk_errors_explained(place.parent),
+        temporary_folder("unpack", place.parent) as fresh,
+    ):
+        if place.exists():
+            return place
+        unpack(archive, fresh, log)
+        try:
+            appear(_only_folder(archive, fresh), place)
+        except FileExistsError:  # by another machine, where their file system knows no locks
+            log.note(f"{archive.name} was unpacked by another process meanwhile")
     return place
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from imagebuilder.errors import UserError
@@ -35,6 +36,11 @@ class Mirror:
 
     base: str
     auth: tuple[str, str] | None = field(default=None, repr=False)
+
+    @property
+    def told(self) -> str:
+        """The same for everybody's eyes: of a folder of this machine its name alone."""
+        return self.base if "://" in self.base else Path(self.base).name
 
     def source(self, path: str) -> Source:
         """Where the file at a path of the layout is."""

@@ -44,7 +44,7 @@ _ARCHIVE_ADDRESS = re.compile(
 class Obtained:
     """A tree, and where it is from. folder: of the cache, never to be written to. release: as resolved;
     profile: the board's in it, None where no board was asked about. archive, sha256: the ImageBuilder's file.
-    source: the mirror that vouched for it, or the cache; without credentials."""
+    source: the mirror that vouched for it (Mirror.told), or the cache; without credentials."""
 
     folder: Path
     release: str
@@ -220,7 +220,7 @@ def _pinned(downloads: Downloads, mirrors: Sequence[Mirror], place: TargetPlace,
             raise
         folder = _unpacked(downloads, blob, name, sha256)
         downloads.cache.remember(path, {name: sha256})
-        source = " or ".join(mirror.base for mirror in mirrors)
+        source = " or ".join(mirror.told for mirror in mirrors)
         return Obtained(folder, place.release, None, name, sha256, trust, source)
     raise NotThereError("\n".join(missing), hint="does this release have an ImageBuilder for this target?")
 

@@ -253,7 +253,7 @@ def _asked(
             downloads.log.warn(error.message)
             continue
         if len(files) > 1:
-            return files, mirror.base
+            return files, mirror.told
         unsigned = NoSignatureError(
             f"{mirror.base} has no signature of {place.folder}/{SUMS}: neither {USIGN} nor {GPG}",
             hint='try another mirror; or pin the archive: trust = "sha256:…"',

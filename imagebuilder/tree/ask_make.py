@@ -17,7 +17,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from zlib import crc32
@@ -25,7 +25,7 @@ from zlib import crc32
 from imagebuilder.errors import UserError
 from imagebuilder.host.elf import ELF_MAGIC
 from imagebuilder.host.fs import disk_errors_explained
-from imagebuilder.host.handover import write_whole
+from imagebuilder.host.handover import alone, write_whole
 from imagebuilder.host.run import clean_environment, run
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
@@ -72,8 +72,9 @@ def _below(top: str, name: str) -> str:
     return str(path.relative_to(top)) if inside else ""
 
 
-def ask_make(folder: Path, view: PrivateView, cache: Path, log: Log) -> MakeAnswer:
-    """Ask the tree in `folder`, in its view, or take what it said last time if nothing that it read changed.
+def ask_make(folder: Path, opened: Callable[[], PrivateView], cache: Path, log: Log) -> MakeAnswer:
+    """Ask the tree in `folder`, in the view that `opened` gives, or take what it said last time if nothing
+    that it read changed.
 
     ProgramError if make fails, IncompleteTreeError if it cannot work; neither is kept, nor an answer without
     profiles: make may succeed although a program of the host was not there, which the next time it may be.
@@ -82,7 +83,17 @@ def ask_make(folder: Path, view: PrivateView, cache: Path, log: Log) -> MakeAnsw
     answer = _kept_answer(kept, folder)
     if answer is not None:
         return answer
+
+    def waiting() -> None:
+        log.progress("waiting for another process that is asking the tree's make")
+
+    with disk_errors_explained(cache), alone(kept.parent, waiting):
+        return _kept_answer(kept, folder) or _asked(folder, opened, cache, kept, log)
+
+
+def _asked(folder: Path, opened: Callable[[], PrivateView], cache: Path, kept: Path, log: Log) -> MakeAnswer:
     check_whole(folder)
+    view = opened()
     done = run(
         view.command(["make", "--no-print-directory", f"--eval={_EVAL}", "info", _GOAL]),
         env=clean_environment(HOME="/nonexistent"),

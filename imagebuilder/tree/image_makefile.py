@@ -100,6 +100,8 @@ class ImageMakefiles:
         text = "\n".join(body)
         for number in range(MAX_ARGUMENTS, 0, -1):
             value = arguments[number - 1] if number <= len(arguments) else ""
+            if f"$({number})" not in text:
+                continue
             text = re.sub(rf"(?<!\$)\$\({number}\)", value.replace("\\", r"\\"), text)
         self.read(text.replace("$$", "$"), include)
 

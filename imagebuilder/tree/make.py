@@ -12,13 +12,15 @@ check also makes, stand in for PATH only.
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from imagebuilder.errors import HostError
 from imagebuilder.host.beneath import write_beneath
+from imagebuilder.host.fs import text_of
 from imagebuilder.host.limits import Watch
-from imagebuilder.host.run import TAIL_LINES, clean_environment, stream
+from imagebuilder.host.run import TAIL_LINES, clean_environment, find_program, stream
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.tree.collect import BuildError, MakeReport, check_packages, read_output, stage_of
@@ -43,6 +45,10 @@ disable_services:
 _CACHE_MK = "override DL_DIR := {folder}\n"
 # old recipes (image-legacy.mk) run in a make of their own, which knows no variable of the command line
 _BIN_MK = "override BIN_DIR := {folder}\nexport BIN_DIR\n"
+# for each line of a recipe `env` would look for bash anew: 0.07 s of the 4 s that 17.01.7 takes for an image
+_SHELL_MK = "override SHELL := {bash}\n"
+_ASKS_ENV = re.compile(r"(?m)^(export )?SHELL:=/usr/bin/env bash$")
+_OWN_BASH = ("staging_dir/host/bin/bash", "staging_dir/toolchain-*/bin/bash")  # first in the PATH of rules.mk
 # OpenWrt's prereq.mk calls make with the first of the makefiles that were read, and means itself
 _LAST_MK = "MAKEFILE_LIST :=\n"
 _COPIES_BY_PATTERN = "$(USER_FILES)/*"
@@ -97,7 +103,8 @@ def make_image(
     tree = Path(plan.tree.folder)
     for name in ("bin", "home", "tmp", "dl"):
         (work / name).mkdir(exist_ok=True)
-    _write_hooks(hooks_text(plan, view.work, hermetic=(work / "feed").exists()), work / "make")
+    text = hooks_text(plan, view.work, hermetic=(work / "feed").exists())
+    _write_hooks(text + shell_text(tree), work / "make")
     steady_tools(tree, view, log, cache)
     pass_host_check(tree, view)
     lay_tree_key(tree, settings_of(tree), view, cache)
@@ -162,6 +169,16 @@ def hooks_text(plan: Plan, work: Path, *, hermetic: bool) -> str:
     if hermetic:
         text += _CACHE_MK.format(folder=work / "dl")
     return text
+
+
+def shell_text(tree: Path) -> str:
+    """The makefile that names the bash that recipes run in, where the tree's rules.mk has env find it and it
+    is this machine's."""
+    if _ASKS_ENV.search(text_of(tree / "rules.mk")) is None or any(
+        next(tree.glob(place), None) for place in _OWN_BASH
+    ):
+        return ""
+    return _SHELL_MK.format(bash=find_program("bash"))
 
 
 def _write_hooks(text: str, folder: Path) -> None:

@@ -46,7 +46,7 @@ def statements(text: str) -> Iterator[str | Define]:
     """
     lines = iter(_joined(text))
     for line in lines:
-        plain = re.sub(r"(?<!\\)#.*", "", line).rstrip()
+        plain = re.sub(r"(?<!\\)#.*", "", line).rstrip() if "#" in line else line
         match = _DEFINE.match(plain)
         if match is None:
             if plain:

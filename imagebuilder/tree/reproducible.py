@@ -8,7 +8,10 @@ What differs between two builds on LEDE 17.01, each seen there, and what is done
 - mksquashfs 4.2 writes a finished block of small files between two larger files, wherever its other thread
   has come to. Given the larger files first (-sort), it has nothing to choose. The small ones keep the order
   that it would take, each by a priority of its own, since it turns round what shares one: so each block holds
-  what it would hold otherwise. Seen on 18.06.9: in the reverse order an image was 5.5 kB larger.
+  what it would hold otherwise. Seen on 18.06.9: in the reverse order an image was 5.5 kB larger. And it
+  numbers files in the order in which their folders list them, another one on each disk (ext4 hashes names
+  with a seed of its own): it gets a copy in memory, where names are listed as they were made, or the other
+  way round. Seen on 17.01.7: three disks, three images.
 - ubinize invents an image sequence number, mkfs.fat a volume's, and mcopy dates files by the clock.
 - A fork's makefiles ask `date` for the time that it is.
 
@@ -59,7 +62,7 @@ _EPOCH_OF_KIT = re.compile(r'(?m)^CONFIG_KIT_SOURCE_DATE_EPOCH="?(\d+)"?$')
 _STAND_IN = """\
 #!/usr/bin/env bash
 # laid here by the builder, so that two builds are equal
-program="$(dirname "$0")/../{genuine}/$(basename "$0")"
+program="${{0%/*}}/../{genuine}/${{0##*/}}"
 : "${{SOURCE_DATE_EPOCH:?}}"
 """
 
@@ -78,11 +81,36 @@ for word in "$@"; do
 done
 case " $* " in *" -sort "*) exec "$program" "$@" ;; esac
 root="$(realpath "$1")"
-# folder by folder, names by their bytes, as mksquashfs walks
-walk() {
+shift
+# a copy in which each folder lists its names by their bytes; nothing where there is no room in memory
+listed() (
+	PATH=/usr/local/bin:/usr/bin:/bin
+	set -o pipefail
+	for place in /tmp /dev/shm; do
+		[ "$(stat -f -c %T "$place")" = tmpfs ] || continue
+		[ "$(du -sk "$root" | cut -f1)" -lt "$(( $(stat -f -c '%a * %S' "$place") / 2048 ))" ] || continue
+		copy="$(mktemp -d "$place/mksquashfs-XXXXXXXX")" || continue
+		touch "$copy/1" "$copy/2" "$copy/3"
+		case "$(ls -U "$copy" | tr -d '\n')" in 123) turned= ;; 321) turned=-r ;; *) turned=unknown ;; esac
+		rm "$copy/1" "$copy/2" "$copy/3"
+		if [ "$turned" != unknown ]; then
+			cd "$root" && find . -print0 | tr / '\1' | LC_ALL=C sort -z $turned | tr '\1' / |
+				tar -c --no-recursion --null --verbatim-files-from -T - | tar -x -p -C "$copy" &&
+				echo "$copy" && exit
+		fi
+		rm -rf "$copy"
+	done
+	echo "mksquashfs: files are numbered as this disk lists them: on another one the image is another" >&2
+)
+copy="$(listed)"
+[ -z "$copy" ] || root="$copy"
+# folder by folder, names by their bytes, as mksquashfs walks. Not by the tree's own programs: each has a
+# wrapper in bash, which starts two more
+walk() (
+	PATH=/usr/local/bin:/usr/bin:/bin
 	find "$root" -type f "$@" -print0 | tr / '\\1' | LC_ALL=C sort -z | tr '\\1' / |
 		sed -z 's/[\\\\ ]/\\\\&/g' | tr '\\0' '\\n'
-}
+)
 order="$(mktemp)"
 priority=32767
 { walk -size +$(( block - 1 ))c; walk ! -size +$(( block - 1 ))c; } |
@@ -90,9 +118,9 @@ priority=32767
 		echo "$path $priority"
 		[ "$priority" = -32768 ] || priority=$(( priority - 1 ))
 	done > "$order"
-"$program" "$@" -sort "$order"
+"$program" "$root" "$@" -sort "$order"
 code=$?
-rm -f "$order"
+rm -rf "$order" ${copy:+"$copy"}
 exit $code
 """
 
@@ -255,7 +283,7 @@ def _lay(tree: Path, view: PrivateView) -> list[str]:
         write_beneath(view.changed, str(TOOLS / name), text.encode(), 0o755)
         laid.append(name)
     if laid:
-        _show_wrapped(tree / TOOLS, view)
+        _show_wrapped(tree / TOOLS, view, laid)
     return laid
 
 
@@ -320,14 +348,21 @@ def _keep_genuine(program: Path, view: PrivateView) -> None:
     shutil.copystat(program, place)
 
 
-def _show_wrapped(tools: Path, view: PrivateView) -> None:
-    """Show beside them what OpenWrt's wrappers run: `.NAME.bin`, or what lies in `bundled/`."""
+def _show_wrapped(tools: Path, view: PrivateView, laid: Sequence[str]) -> None:
+    """Show beside them what OpenWrt's wrappers run, `.NAME.bin` for one: what one of them names, or what is
+    called like one; and folders, such as `bundled`. laid: the programs' names."""
     folder = view.changed / _GENUINE
     there = {path.name for path in folder.iterdir()}
+    wrappers = b"\0".join(data for name in laid if (data := (folder / name).read_bytes())[:2] == b"#!")
+
+    def is_wanted(entry: os.DirEntry[str]) -> bool:
+        called = any(name in entry.name for name in laid) or os.fsencode(entry.name) in wrappers
+        return entry.is_dir() or (called and entry.name.startswith("."))
+
     with os.scandir(tools) as entries:
         for entry in entries:
-            if (entry.name.startswith(".") or entry.is_dir()) and entry.name not in there:
-                os.symlink(f"../{TOOLS.name}/{entry.name}", f"{folder}/{entry.name}")  # noqa: PTH211 (hundreds)
+            if entry.name not in there and is_wanted(entry):
+                (folder / entry.name).symlink_to(f"../{TOOLS.name}/{entry.name}")
 
 
 def _races(tree: Path) -> bool:

@@ -54,11 +54,13 @@ def package_manager(folder: Path) -> Literal["opkg", "apk"]:
     return "apk" if settings_of(folder).get("USE_APK") == "y" else "opkg"
 
 
-def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series: str | None = None) -> Tree:
-    """What the tree says of itself, in its files and by its make (run in the view: it may write).
+def read_tree(
+    folder: Path, opened: Callable[[], PrivateView], cache: Path, log: Log, *, series: str | None = None
+) -> Tree:
+    """What the tree says of itself, in its files and by its make (run in a view: it may write).
 
-    series: of OpenWrt, as somebody says who knows it. TreeError if make fails, a fact is missing or the tree
-    is older than 17.01; IncompleteTreeError.
+    opened: gives the view, where make is asked. series: of OpenWrt, as somebody says who knows it. TreeError
+    if make fails, a fact is missing or the tree is older than 17.01; IncompleteTreeError.
     """
     check_tree(folder)
     if series is not None and not names_a_series(series):
@@ -69,7 +71,7 @@ def read_tree(folder: Path, view: PrivateView, cache: Path, log: Log, *, series:
         )
     settings, makefile = settings_of(folder), text_of(folder / "Makefile")
     try:
-        answer = ask_make(folder, view, cache, log)
+        answer = ask_make(folder, opened, cache, log)
     except ProgramError as error:
         raise TreeError(f"`make info` failed in {folder}:\n{error.tail}", hint=_INFO_HINT) from error
     default_packages, profiles = parse_info(answer.info)

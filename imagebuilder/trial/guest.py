@@ -3,7 +3,6 @@ the shell on it; and what can go wrong while something is tried out."""
 
 from __future__ import annotations
 
-import base64
 import codecs
 import contextlib
 import itertools
@@ -11,7 +10,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +32,13 @@ class TrialError(UserError):
 
 
 POLL_SECONDS = 0.05
+_LONGEST_WAIT = 3600.0  # seconds for one call: sockets know no infinite ones
 READ_BYTES = 65536
 KEPT_CHARACTERS = 1 << 18
 PANIC = re.compile(r"(Kernel panic - not syncing[^\r\n]*)\r?\n")
+
+
+Keep = Callable[[bytes], object]
 
 
 class ConsoleClosedError(TrialError):
@@ -43,10 +46,13 @@ class ConsoleClosedError(TrialError):
 
 
 class Console:
-    """Text to and from a guest. `alive` says whether the machine still runs; asked before each wait."""
+    """Text to and from a guest. `alive` says whether the machine still runs; asked before each wait. `keep`
+    gets all that the guest says, as it says it."""
 
-    def __init__(self, path: Path, alive: Callable[[], bool], seconds: float) -> None:
-        self._alive = alive
+    def __init__(
+        self, path: Path, alive: Callable[[], bool], seconds: float, keep: Keep | None = None
+    ) -> None:
+        self._alive, self._keep = alive, keep
         self._text = ""  # all that was said, up to KEPT_CHARACTERS
         self._read = 0  # how much of it wait_for() is through with
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
@@ -68,27 +74,37 @@ class Console:
         """What the guest said so far, or the end of it."""
         return self._text
 
-    def send(self, text: str, seconds: float) -> None:
+    def send(self, text: str | bytes, seconds: float) -> None:
         """Type a text. TrialError where the guest does not take it in time."""
         self._socket.settimeout(seconds)
         try:
-            self._socket.sendall(text.encode())
+            self._socket.sendall(text.encode() if isinstance(text, str) else text)
         except TimeoutError:
             raise TrialError(f"the guest took no input for {seconds:g} s", self._text) from None
         except OSError as error:
             raise ConsoleClosedError(f"the machine ended: {error.strerror}", self._text) from error
 
-    def _receive(self, seconds: float) -> None:
+    def fileno(self) -> int:
+        """For select()."""
+        return self._socket.fileno()
+
+    def receive(self, seconds: float) -> bytes:
+        """What the guest says next; nothing where it says nothing in that time. ConsoleClosedError."""
         self._socket.settimeout(seconds)
         try:
             data = self._socket.recv(READ_BYTES)
         except TimeoutError:
-            return
+            return b""
         except OSError as error:
             raise ConsoleClosedError(f"the machine ended: {error.strerror}", self._text) from error
         if not data:
             raise ConsoleClosedError("the machine ended", self._text)
-        self._text += self._decode(data)
+        if self._keep is not None:
+            self._keep(data)
+        return data
+
+    def _receive(self, seconds: float) -> None:
+        self._text += self._decode(self.receive(seconds))
         surplus = len(self._text) - KEPT_CHARACTERS
         if surplus > 0 and surplus <= self._read:
             self._text = self._text[surplus:]
@@ -113,11 +129,13 @@ class Console:
         return found
 
     def wait_for_end(self, seconds: float) -> None:
-        """Read until the machine has closed the console. TrialError when it does not in time."""
+        """Read until the machine has closed the console. seconds: may be infinite. TrialError when it does
+        not in time."""
         until = time.monotonic() + seconds
         with contextlib.suppress(ConsoleClosedError):
             while (left := until - time.monotonic()) > 0:
-                self._receive(left)
+                self._read = len(self._text)  # nobody looks for anything in it
+                self._receive(min(left, _LONGEST_WAIT))
             raise TrialError(f"the guest did not end within {seconds:g} s", self._text)
 
     def close(self) -> None:
@@ -129,14 +147,16 @@ class Console:
 _PROMPT = re.compile(r"[#$] (\x1b\[6n)?$")
 _ACTIVATE = "Please press Enter to activate this console"
 _PROMPT_OR_ACTIVATE = re.compile(f"{_PROMPT.pattern}|{_ACTIVATE}")
-# Read without line editing, so that what is typed is neither echoed nor changed; one line is one command.
+# Read without line editing, so that what is typed is not changed; one line is one command. OpenWrt's busybox
+# has no stty: then what is typed is echoed, and a terminal's line ends with a carriage return besides.
 _LISTEN = (
-    "stty -echo -onlcr; dmesg -n 1; printf '@%s@\\n' listening; "
+    "stty -echo -onlcr 2>/dev/null; dmesg -n 1; printf '@%s@\\n' listening; "
     'while IFS= read -r trial; do eval "$trial"; done\n'
 )
-_LISTENING = re.compile("@listening@\n")
+_LISTENING = re.compile("@listening@(\r?)\n")
 # a terminal takes lines of up to 4095 characters
 _CHUNK = 2000
+_PLAIN = re.compile(rb"[A-Za-z0-9 _./:=,+@-]")
 _FILE = "/tmp/.trial"  # noqa: S108 - in the guest, which has no other users
 _SHUTDOWN_SECONDS = 60.0
 _SHOWN = 60  # characters of a command in messages
@@ -146,6 +166,20 @@ def _shown(command: str) -> str:
     """The beginning of a command, for messages."""
     line = command.strip().partition("\n")[0]
     return line if line == command.strip() and len(line) <= _SHOWN else line[:_SHOWN] + " ..."
+
+
+def _typed(data: bytes) -> Iterator[str]:
+    """Bytes as words that the shell's printf turns back into them (%b), in pieces that a terminal takes."""
+    piece, length = list[str](), 0
+    for byte in data:
+        word = chr(byte) if _PLAIN.match(bytes([byte])) else f"\\0{byte:03o}"
+        if length + len(word) > _CHUNK:
+            yield "".join(piece)
+            piece, length = [], 0
+        piece.append(word)
+        length += len(word)
+    if piece:
+        yield "".join(piece)
 
 
 @dataclass(frozen=True)
@@ -164,6 +198,7 @@ class Guest:
         self._log = log
         self._limit = boot_seconds
         self._numbers = itertools.count(1)
+        self._line_end = "\n"  # of the guest's terminal
         self._listen()
         self.boot_seconds = time.monotonic() - began
 
@@ -180,7 +215,8 @@ class Guest:
             self._console.wait_for(_PROMPT, self._limit, "a shell on the console")
         self._console.send(_LISTEN, self._limit)
         # nothing is typed ahead: the shell changes the terminal's mode between the two
-        self._console.wait_for(_LISTENING, self._limit, "an answer of the guest's shell")
+        found = self._console.wait_for(_LISTENING, self._limit, "an answer of the guest's shell")
+        self._line_end = f"{found[1]}\n"
 
     def _ask(self, command: str, seconds: float, shown: str = "an errand") -> CommandResult:
         """Run one line of shell, called `shown` in errors.
@@ -189,13 +225,14 @@ class Guest:
         """
         mark = f"{next(self._numbers)}.{secrets.token_hex(8)}"
         # the marks never stand in what is typed as they will in the answer: an echo is no answer
-        begin, end = f"@{mark}<", re.compile(rf"\n@{re.escape(mark)}>(\d+)\n")
+        begin, end = f"@{mark}<", re.compile(rf"\r?\n@{re.escape(mark)}>(\d+)\r?\n")
         line = f"printf '@%s<' {mark}; {command}; printf '\\n@%s>%d\\n' {mark} $?\n"
         self._console.send(line, seconds)
         self._console.wait_for(re.compile(re.escape(begin)), seconds, "an answer of the guest's shell")
         found = self._console.wait_for(end, seconds, f"the end of {shown}")
         text = found.string[: found.start()]
-        return CommandResult(int(found[1]), text[text.rindex(begin) + len(begin) :])
+        said = text[text.rindex(begin) + len(begin) :]
+        return CommandResult(int(found[1]), said.replace(self._line_end, "\n"))
 
     def run(self, command: str, *, seconds: float = 60.0) -> CommandResult:
         """Run a shell script in the guest, of any length and with any characters.
@@ -204,12 +241,10 @@ class Guest:
         all the same), or the guest does first.
         """
         self._log.progress(f"guest: {_shown(command)}")
-        coded = base64.b64encode(command.encode()).decode("ascii")
         self._ask(f": > {_FILE}", seconds)
-        for at in range(0, len(coded), _CHUNK):
-            self._ask(f"printf %s {coded[at : at + _CHUNK]} >> {_FILE}", seconds)
-        script = f"base64 -d {_FILE} > {_FILE}.sh; sh {_FILE}.sh < /dev/null 2>&1"
-        return self._ask(script, seconds, f"`{_shown(command)}`")
+        for piece in _typed(command.encode()):
+            self._ask(f"printf %b '{piece}' >> {_FILE}", seconds)
+        return self._ask(f"sh {_FILE} < /dev/null 2>&1", seconds, f"`{_shown(command)}`")
 
     def check(self, command: str, *, seconds: float = 60.0) -> str:
         """The output of a script that must succeed. Raises TrialError as run() does, and for any exit code
@@ -218,6 +253,14 @@ class Guest:
         if result.code != 0:
             raise TrialError(f"`{_shown(command)}` exited with {result.code} in the guest", result.output)
         return result.output
+
+    def wait_for_end(self, seconds: float) -> bool:
+        """Whether the machine ends by itself in that time; what its console says meanwhile is kept."""
+        try:
+            self._console.wait_for_end(seconds)
+        except TrialError:
+            return False
+        return True
 
     def poweroff(self, *, seconds: float = _SHUTDOWN_SECONDS) -> None:
         """Shut the guest down and wait for the machine's end. TrialError when it does not end in time."""

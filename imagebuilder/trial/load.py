@@ -1,19 +1,18 @@
 """Every .pyc of a root file system, loaded by the target's own interpreter before an image is handed over, or
-by one whose bytecode is the same where this machine cannot run the target's (load_batch.py)."""
+by one whose bytecode is the same where this machine cannot run the target's; and every module imported where
+it can (load_batch.py). What that means for an image is module_check.py's."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.limits import Watch
-from imagebuilder.host.run import Completed, clean_environment, run
-from imagebuilder.log import Log
-from imagebuilder.model.result import LoadedBytecode
+from imagebuilder.host.run import Completed, clean_environment, how_it_ended, run
 from imagebuilder.python.bytecode.bytecode import magic_of
 from imagebuilder.python.bytecode.interpreter import can_run, host_interpreter
 from imagebuilder.python.bytecode.versions import version_facts
@@ -21,13 +20,16 @@ from imagebuilder.python.shake.commands import WORK, Root, run_in
 from imagebuilder.python.shake.index import module_of
 from imagebuilder.rootfs.tree import FileTree
 
+TAB = "\t"
 HELPER = "load_batch.py"  # run as text by another interpreter, not imported by ours
 LOAD_SECONDS = 900.0  # all of the standard library, imported under emulation
+MOST_DEATHS = 20  # of the interpreter, while it imports the modules of one image
 _SHOWN, _NATIVE = 5, ".so"
+_ENDINGS = (_NATIVE, ".py", ".pyc")  # in the order in which the import system looks for them
 
 
 class LoadError(UserError):
-    """Bytecode in an image that the image's interpreter does not load."""
+    """The interpreter that loads bytecode does not answer as it should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,38 @@ class LoadAnswer:
     failing: tuple[tuple[str, str], ...]
     slow: tuple[str, ...]
     last: str
+
+
+@dataclass
+class Loading:
+    """How it went with all files and modules of a root. by: which interpreter did it; files: of bytecode;
+    modules: the file of each that was to be imported; ended: modules at which the interpreter died, and how;
+    left: modules that were not tried, because it died so often; foreign: paths of bytecode of another
+    version, which is not loaded, with its magic number; the others as LoadAnswer has them."""
+
+    by: str
+    files: int
+    modules: Mapping[str, str]
+    loaded: int = 0
+    imported: int = 0
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    lacking: list[tuple[str, str]] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    failing: list[tuple[str, str]] = field(default_factory=list)
+    slow: list[str] = field(default_factory=list)
+    ended: list[tuple[str, str]] = field(default_factory=list)
+    left: int = 0
+    foreign: tuple[tuple[str, int], ...] = ()
+
+    def add(self, answer: LoadAnswer) -> None:
+        """One more of the helper's answers."""
+        self.loaded += answer.loaded
+        self.imported += answer.imported
+        self.bad += answer.bad
+        self.lacking += answer.lacking
+        self.refused += answer.refused
+        self.failing += answer.failing
+        self.slow += answer.slow
 
 
 def bytecode_in(tree: FileTree, python: str, magic_number: int) -> tuple[str, ...]:
@@ -102,110 +136,93 @@ def parse_answer(text: str) -> LoadAnswer:
     )
 
 
-def modules_of(paths: Iterable[str], wanted: Collection[str], library: str) -> dict[str, str]:
-    """The names under which those of the paths that are wanted can be imported: modules, no __main__."""
-    found = {}
+def modules_of(paths: Iterable[str], library: str) -> dict[str, str]:
+    """The modules that can be imported, no __main__, and the file that each comes from: where several files
+    would do, the one that the import system takes."""
+    found: dict[str, str] = {}
     for path in paths:
-        named = module_of(path, library) if path in wanted and "/__pycache__/" not in path else None
-        if named is not None and named[0].rpartition(".")[2] != "__main__":
-            found[path] = named[0]
+        named = module_of(path, library) if "/__pycache__/" not in path else None
+        if named is None or named[0].rpartition(".")[2] == "__main__":
+            continue
+        other = found.get(named[0])
+        if other is None or _place(path) < _place(other):
+            found[named[0]] = path
     return found
 
 
-def load_bytecode(
-    root: Root,
-    tree: FileTree,
-    wanted: Collection[str],
-    work: Path,
-    log: Log,
-    *,
-    native: Collection[str] = (),
-) -> LoadedBytecode | None:
-    """Load all bytecode of a root file system, whose content is `tree`, and import the modules among the
-    files `wanted`, and the native ones among the files `native`, where its own interpreter can be run. None,
-    with a warning, where nobody here can load it.
+def _place(path: str) -> tuple[bool, int]:
+    """Which file of a module comes first: that of a package before a module's, and then by its ending."""
+    package = path.rpartition("/")[2].startswith("__init__.")
+    return not package, next(number for number, ending in enumerate(_ENDINGS) if path.endswith(ending))
 
-    LoadError naming what its interpreter would refuse; HostError; ProgramTimeoutError.
+
+def load_bytecode(
+    root: Root, tree: FileTree, work: Path, *, only: Collection[str] | None = None
+) -> Loading | None:
+    """Load all bytecode of a root file system, whose content is `tree`, and import all of its modules where
+    its own interpreter can be run. only: paths of files, whose modules alone are imported. None where nobody
+    here can load it.
+
+    LoadError for an interpreter that does not answer; VersionError; HostError; ProgramTimeoutError.
     """
     facts = version_facts(root.python)
-    paths = bytecode_in(tree, root.python, facts.magic_number)
-    if not paths:
-        return LoadedBytecode(files=0, modules=0, by="")
-    foreign = [path for path in paths if magic_of(tree[path]) != facts.magic_number]
-    if foreign:
-        listed = "\n".join(f"{path}: magic number {magic_of(tree[path])}" for path in foreign[:_SHOWN])
-        raise LoadError(
-            f"{len(foreign)} files of bytecode are not Python {root.python}'s:\n{listed}",
-            hint=f"its magic number is {facts.magic_number}: which package was made for another release?",
-        )
-    work.mkdir(parents=True, exist_ok=True)
+    magics = {path: magic_of(tree[path]) for path in bytecode_in(tree, root.python, facts.magic_number)}
+    foreign = {path: number for path, number in magics.items() if number != facts.magic_number}
+    paths = [path for path in magics if path not in foreign]
     own = can_run(root.path, root.python, root.emulated)
-    modules = modules_of(paths, wanted, f"/usr/lib/python{root.python}") if own else {}
-    natives = [path for path, entry in tree.items() if entry.kind == "file" and path.endswith(_NATIVE)]
-    modules |= modules_of(natives, native, f"/usr/lib/python{root.python}") if own else {}
-    tried = [*paths, *(path for path in natives if path in modules)]
-    lines = "".join(f"{path}\t{modules[path]}\n" if path in modules else f"{path}\n" for path in tried)
-    with temporary_folder("scratch", work) as folder:
-        (folder / "list").write_text(lines, "utf-8")
-        # a file: from 3.13 on -c wants linecache, and -W warnings, which python3-base has not
-        helper = folder / HELPER
-        helper.write_bytes((resources.files(__package__) / HELPER).read_bytes())
-        if own:
-            by = f"the image's own Python {root.python}"
-            argv = [root.interpreter, "-B", f"{WORK}/{HELPER}", "", f"{WORK}/list"]
-            done = run_in(root, argv, folder, timeout=LOAD_SECONDS)
-        else:
-            interpreter = host_interpreter(root.python, facts.magic_number)
+    library = f"/usr/lib/python{root.python}"
+    files = (path for path, entry in tree.items() if entry.kind == "file" and path.endswith(_ENDINGS))
+    modules = modules_of(files, library) if own else {}
+    modules = {
+        name: path for name, path in modules.items() if path not in foreign and (only is None or path in only)
+    }
+    interpreter = None if own else host_interpreter(root.python, facts.magic_number)
+    if not own and interpreter is None and paths:
+        return None
+    by = f"the image's own Python {root.python}"
+    if interpreter is not None:
+        by = f"{interpreter.argv[-1]} of this machine, whose bytecode is the same"
+    loading = Loading(by, len(paths), modules, foreign=tuple(foreign.items()))
+    loaded = set(modules.values())
+    rows = [f"{path}\n" for path in paths if path not in loaded]
+    rows += [f"{path}\t{name}\n" for name, path in modules.items()]
+    work.mkdir(parents=True, exist_ok=True)
+    while rows:
+        with temporary_folder("scratch", work) as folder:
+            (folder / "list").write_text("".join(rows), "utf-8")
+            # a file: from 3.13 on -c wants linecache, and -W warnings, which python3-base has not
+            helper = folder / HELPER
+            helper.write_bytes((resources.files(__package__) / HELPER).read_bytes())
             if interpreter is None:
-                log.warn(
-                    f"the bytecode was not loaded: this machine runs neither the image's Python {root.python}"
-                    f" nor another with magic number {facts.magic_number}"
-                )
-                return None
-            by = f"{interpreter.argv[-1]} of this machine, whose bytecode is the same"
-            argv = [*interpreter.argv, "-I", "-S", "-B", str(helper), str(root.path), f"{folder}/list"]
-            watch = Watch("loading the image's bytecode", work)
-            done = run(argv, env=clean_environment(), timeout=LOAD_SECONDS, check=False, watch=watch)
-    return _judged(done, by, len(paths), log)
+                argv = [root.interpreter, "-B", f"{WORK}/{HELPER}", "", f"{WORK}/list"]
+                done = run_in(root, argv, folder, timeout=LOAD_SECONDS)
+            else:
+                argv = [*interpreter.argv, "-I", "-S", "-B", str(helper), str(root.path), f"{folder}/list"]
+                watch = Watch("loading the image's bytecode", work)
+                done = run(argv, env=clean_environment(), timeout=LOAD_SECONDS, check=False, watch=watch)
+        rows = _rest(loading, done, rows)
+    return loading
 
 
-def _judged(done: Completed, by: str, files: int, log: Log) -> LoadedBytecode:
-    """What the answer means for the image."""
+def _rest(loading: Loading, done: Completed, rows: list[str]) -> list[str]:
+    """Take an answer; the rows that are still to be done, where the interpreter died at a module's import.
+    LoadError where it died for another reason."""
     answer = parse_answer(done.stdout)
-    # what is raised by the interpreter itself and not by a module: an instruction that it does not know
-    broken = [*answer.bad, *(each for each in answer.failing if each[1].startswith("SystemError"))]
-    if broken:
-        listed = "\n".join(f"{path}: {why}" for path, why in broken[:_SHOWN])
+    loading.add(answer)
+    if done.stdout.endswith("END\n"):
+        return []
+    last = "\n".join((done.stderr or done.stdout).splitlines()[-_SHOWN:])
+    if not answer.last:
         raise LoadError(
-            f"{len(broken)} files of bytecode cannot be loaded by {by}:\n{listed}",
-            hint="they were compiled for another Python, or the package is damaged",
-        )
-    if answer.refused:
-        each = "\n".join(f"{module}: {why}" for module, why in answer.refused[:_SHOWN])
-        raise LoadError(
-            f"native code that {by} does not load:\n{each}",
-            hint="take another release of what brings it, or do without its native code (pure = true)",
-        )
-    if answer.last:
-        raise LoadError(
-            f"{by} ended with {done.code} while it imported {answer.last}",
-            hint="leave the module out with a filespec rule, or report it with build.log",
-        )
-    if answer.loaded != files:
-        last = "\n".join((done.stderr or done.stdout).splitlines()[-_SHOWN:])
-        raise LoadError(
-            f"{by} loaded {answer.loaded} of {files} files of bytecode and ended with {done.code}: {last}",
+            f"{loading.by} loaded {loading.loaded} of {loading.files} files of bytecode and"
+            f" {how_it_ended(done.code)}: {last}",
             hint="does this machine run it? `--verbose` shows the command",
         )
-    for module, why in answer.failing:
-        log.warn(f"the module {module} cannot be imported in the image: {why}")
-    for module in answer.slow:
-        log.warn(f"importing the module {module} does not come to an end: does it start its work unasked?")
-    for module, why in answer.lacking:
-        log.note(f"the module {module} is there for nothing in this image: {why}")
-    return LoadedBytecode(
-        files=answer.loaded,
-        modules=answer.imported,
-        by=by,
-        lacking=tuple(module for module, _ in answer.lacking),
-    )
+    loading.ended.append((answer.last, f"the interpreter {how_it_ended(done.code)}"))
+    at = next(number for number, row in enumerate(rows) if row.endswith(f"\t{answer.last}\n"))
+    # all bytecode is loaded before the first import
+    rest = [f"\t{row.partition(TAB)[2]}" for row in rows[at + 1 :] if TAB in row]
+    if len(loading.ended) < MOST_DEATHS:
+        return rest
+    loading.left = len(rest)
+    return []

@@ -1,9 +1,9 @@
 """Loads bytecode as the device will. Never imported: load.py hands its text to the target's Python.
 
-Arguments: what stands before each path, and a file with lines `PATH` or `PATH TAB MODULE`. Every file is read
-by the interpreter's own loader: its header looked at, its code unmarshalled. What has a module's name is
-imported too; a shared object is that alone. Standard output: lines of fields between tabs, see load.py. It
-needs nothing but what is inside the interpreter, and nothing that is newer than Python 3.6.
+Arguments: what stands before each path, and a file with lines `PATH`, `PATH TAB MODULE` or `TAB MODULE`.
+Every .pyc is read by the interpreter's own loader: its header looked at, its code unmarshalled. What has a
+module's name is imported too, when all has been read. Standard output: lines of fields between tabs, see
+load.py. It needs nothing but what is inside the interpreter, and nothing that is newer than Python 3.6.
 """
 
 import _frozen_importlib_external as external
@@ -13,7 +13,7 @@ import sys
 
 IMPORT_SECONDS = 20
 LENGTH = 300
-NATIVE = ".so"
+NATIVE, BYTECODE = ".so", ".pyc"
 
 
 class SlowError(BaseException):
@@ -67,7 +67,7 @@ def main() -> None:
         posix.write(out, ("\t".join(fields) + "\n").encode("utf-8", "replace"))
 
     for row in rows:
-        if not row[0].endswith(NATIVE):
+        if row[0].endswith(BYTECODE):
             write("L", row[0], load(prefix, row[0]))
     _signal.signal(_signal.SIGALRM, late)
     for row in rows:

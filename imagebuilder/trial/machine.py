@@ -11,7 +11,7 @@ import json
 import struct
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +22,70 @@ from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.run import TAIL_LINES, BackgroundProgram, clean_environment, run
 from imagebuilder.host.uefi import find_uefi
 from imagebuilder.log import Log
-from imagebuilder.trial.guest import Console, ConsoleClosedError, Guest, TrialError
+from imagebuilder.trial.guest import Console, ConsoleClosedError, Guest, Keep, TrialError
 
 BootMode = Literal["kernel", "efi"]
+Accelerator = Literal["tcg", "kvm"]
+MIB = 1 << 20
 MEMORY_MIB: Mapping[BootMode, int] = {"kernel": 128, "efi": 256}  # OVMF does not start with 128
 BOOT_SECONDS: Mapping[BootMode, float] = {"kernel": 60.0, "efi": 120.0}
 CONSOLE_SECONDS = 10.0
+# OpenWrt's LAN is 192.168.1.1/24 (base-files, bin/config_generate); forwarded ports lead to the first lease
+_NETWORK = "net=192.168.1.0/24,host=192.168.1.2,dns=192.168.1.3,dhcpstart=192.168.1.1"
 # when this process dies, even by kill -9, the machine does not go on
 _DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A disk of a machine. path: a raw image, whole sectors long. device: what QEMU's option -drive calls
+    the way it is attached, `if=virtio` or `if=ide`."""
+
+    path: Path
+    device: str = "if=virtio"
+
+
+@dataclass(frozen=True)
+class VirtualMachine:
+    """How one image is booted: everything that QEMU has to be told of it, and nothing of how it is watched.
+
+    program: QEMU's program, `qemu-system-x86_64`. arguments: machine, firmware or kernel, and its command
+    line, as QEMU takes them; no `-accel`, `-m`, `-drive`, `-nic`, `-serial` or `-cpu`, which come from the
+    fields below. memory: RAM in bytes. cpu: QEMU's name of the processor's model, "" for what the machine
+    has by itself. accelerator: `kvm` only where it was tried and works. drives: in their order. card: the
+    model of the network card. console: the serial port of the machine that carries the console, as the
+    guest's kernel calls it: `ttyS0`; it is the machine's first one. seconds: how long a start may take.
+    told: in a few words for people, what starts the image: `UEFI`, `its kernel`.
+    """
+
+    program: str
+    arguments: tuple[str, ...]
+    memory: int
+    drives: tuple[Drive, ...]
+    cpu: str = ""
+    accelerator: Accelerator = "tcg"
+    card: str = "virtio-net-pci"
+    console: str = "ttyS0"
+    seconds: float = 120.0
+    told: str = ""
+
+    def argv(
+        self, console: Path, *, persistent: bool = False, forwards: Mapping[int, int] | None = None
+    ) -> tuple[str, ...]:
+        """QEMU's whole command line. console: the unix socket on which the serial port is offered.
+        persistent, forwards: as of started()."""
+        # whole MiB, rounded up: QEMU takes no part of one for some machines
+        words = [self.program, "-accel", self.accelerator, "-nodefaults", "-display", "none"]
+        words += ["-m", f"{-(-self.memory // MIB)}"]
+        words += ["-cpu", self.cpu] if self.cpu else []
+        words += self.arguments
+        snapshot = "off" if persistent else "on"
+        for drive in self.drives:
+            file = _comma(drive.path)
+            words += ["-drive", f"file={file},format=raw,{drive.device},snapshot={snapshot}"]
+        words += ["-chardev", f"socket,id=console,path={_comma(console)},server=on,wait=on"]
+        words += ["-serial", "chardev:console"]
+        return (*words, *_network(self.card, forwards))
 
 
 def _comma(path: Path) -> str:
@@ -37,24 +93,49 @@ def _comma(path: Path) -> str:
     return str(path.resolve()).replace(",", ",,")
 
 
-def _network(forwards: Mapping[int, int] | None) -> list[str]:
-    """A card whose network ends in QEMU. forwards: ports of this host's loopback to the guest's."""
+def _network(card: str, forwards: Mapping[int, int] | None) -> list[str]:
+    """A card whose network ends in QEMU. forwards: ports of this host's loopback to the guest's.
+
+    The guest has OpenWrt's own address there, whether it has given it itself (its LAN) or asked for one.
+    """
     if forwards is None:
         return ["-nic", "none"]
     rules = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for here, there in forwards.items())
-    return ["-nic", f"user,model=virtio-net-pci,restrict=on{rules}"]
+    return ["-nic", f"user,model={card},restrict=on,{_NETWORK}{rules}"]
 
 
-def _machine(image: Path, mode: BootMode, scratch: Path) -> list[str]:
+def kit_machine(image: Path, mode: BootMode, memory_mib: int | None, scratch: Path) -> VirtualMachine:
+    """How an image of the kit is booted. mode: `kernel` starts the kernel and the initramfs that are in the
+    image's ESP directly, `efi` starts the image by itself, as firmware does. scratch: a folder for files that
+    have to be there as long as the machine.
+
+    Raises TrialError where the image is not there or holds no kernel, HostError where the firmware is
+    missing.
+    """
+    if not image.is_file():
+        raise TrialError(f"there is no image {image}")
     if mode == "efi":
-        return ["-machine", "q35", *find_uefi().arguments()]
-    files = take_boot_files(image, scratch)
-    argv = ["-machine", "pc", "-kernel", str(files.kernel), "-append", files.options]
-    return [*argv, "-initrd", str(files.initrd)] if files.initrd is not None else argv
+        arguments = ["-machine", "q35", *find_uefi().arguments()]
+    else:
+        files = take_boot_files(image, scratch)
+        arguments = ["-machine", "pc", "-kernel", str(files.kernel), "-append", files.options]
+        arguments += ["-initrd", str(files.initrd)] if files.initrd is not None else []
+    return VirtualMachine(
+        program="qemu-system-x86_64",
+        arguments=tuple(arguments),
+        memory=(memory_mib or MEMORY_MIB[mode]) * MIB,
+        drives=(Drive(image),),
+        # RDRAND, so that nothing in the guest has to wait for random numbers
+        cpu="qemu64,+rdrand",
+        seconds=BOOT_SECONDS[mode],
+        told="UEFI" if mode == "efi" else "its kernel",
+    )
 
 
 @contextmanager
-def _running(argv: list[str], socket: Path, log: Log) -> Iterator[Console]:
+def _running(
+    argv: Sequence[str], socket: Path, log: Log, keep_console: Keep | None = None
+) -> Iterator[Console]:
     """QEMU with its console connected; what QEMU itself says goes into the error if it ends at once."""
     said: deque[str] = deque(maxlen=TAIL_LINES)
 
@@ -64,7 +145,7 @@ def _running(argv: list[str], socket: Path, log: Log) -> Iterator[Console]:
 
     with BackgroundProgram(argv, keep, log=log) as program:
         try:
-            console = Console(socket, program.alive, CONSOLE_SECONDS)
+            console = Console(socket, program.alive, CONSOLE_SECONDS, keep_console)
         except ConsoleClosedError:
             raise TrialError("QEMU did not start the machine", "\n".join(said)) from None
         try:
@@ -77,6 +158,45 @@ def _running(argv: list[str], socket: Path, log: Log) -> Iterator[Console]:
 
 
 @contextmanager
+def connected(
+    machine: VirtualMachine,
+    *,
+    log: Log,
+    persistent: bool = False,
+    forwards: Mapping[int, int] | None = None,
+    keep: Keep | None = None,
+) -> Iterator[Console]:
+    """Start a machine with its console connected and nothing read from it. As started(), which see."""
+    with ExitStack() as stack:
+        socket = stack.enter_context(temporary_folder("scratch")) / "console"
+        argv = (*_DIE_WITH_US, *machine.argv(socket, persistent=persistent, forwards=forwards))
+        yield stack.enter_context(_running(argv, socket, log, keep))
+
+
+@contextmanager
+def started(
+    machine: VirtualMachine,
+    *,
+    log: Log,
+    persistent: bool = False,
+    forwards: Mapping[int, int] | None = None,
+    seconds: float | None = None,
+    keep: Keep | None = None,
+) -> Iterator[Guest]:
+    """Start a machine and wait for the shell on its serial console; the machine ends with the block.
+
+    persistent: what the guest writes stays in the image; else it lives as long as the machine, reboots
+    included. forwards: a network card, and ports of this host's loopback to the guest's; None for no card.
+    seconds: how long a start may take, by default what the machine says. keep: gets what the console says.
+
+    Raises TrialError where the guest does not come up, HostError where QEMU is missing.
+    """
+    began = time.monotonic()
+    with connected(machine, log=log, persistent=persistent, forwards=forwards, keep=keep) as console:
+        yield Guest(console, log, began, seconds or machine.seconds)
+
+
+@contextmanager
 def boot(
     image: Path,
     mode: BootMode = "kernel",
@@ -85,35 +205,12 @@ def boot(
     log: Log,
     persistent: bool = False,
     forwards: Mapping[int, int] | None = None,
-    seconds: float | None = None,
 ) -> Iterator[Guest]:
-    """Boot a disk image and wait for the shell on its serial console; the machine ends with the block.
-
-    mode: `kernel` starts the kernel and the initramfs that are in the image's ESP directly, `efi` starts the
-    image by itself, as firmware does. memory_mib: RAM in MiB, by default MEMORY_MIB. persistent: what the
-    guest writes stays in the image; else it lives as long as the machine, reboots included. forwards: a
-    network card, and ports of this host's loopback to the guest's; None for no card. seconds: how long a
-    start may take, by default BOOT_SECONDS.
-
-    Raises TrialError where the guest does not come up, HostError where QEMU or the firmware is missing.
-    """
-    began = time.monotonic()
-    if not image.is_file():
-        raise TrialError(f"there is no image {image}")
-    with ExitStack() as stack:
-        scratch = stack.enter_context(temporary_folder("scratch"))
-        socket = scratch / "console"
-        snapshot = "off" if persistent else "on"
-        argv = [*_DIE_WITH_US, "qemu-system-x86_64", "-accel", "tcg", "-nodefaults", "-display", "none"]
-        # RDRAND, so that nothing in the guest has to wait for random numbers
-        argv += ["-cpu", "qemu64,+rdrand", "-m", str(memory_mib or MEMORY_MIB[mode])]
-        argv += _machine(image, mode, scratch)
-        argv += ["-drive", f"file={_comma(image)},format=raw,if=virtio,snapshot={snapshot}"]
-        argv += ["-chardev", f"socket,id=console,path={socket},server=on,wait=on"]
-        argv += ["-serial", "chardev:console"]
-        argv += _network(forwards)
-        console = stack.enter_context(_running(argv, socket, log))
-        yield Guest(console, log, began, seconds or BOOT_SECONDS[mode])
+    """An image of the kit, started. Errors and the rest as of kit_machine() and started()."""
+    with temporary_folder("scratch") as scratch:
+        machine = kit_machine(image, mode, memory_mib, scratch)
+        with started(machine, log=log, persistent=persistent, forwards=forwards) as guest:
+            yield guest
 
 
 SECTOR = 512

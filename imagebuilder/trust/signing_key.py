@@ -31,7 +31,7 @@ from imagebuilder.host.beneath import write_beneath
 from imagebuilder.host.fs import disk_errors_explained, text_of, user_data
 from imagebuilder.host.handover import appear, temporary_folder
 from imagebuilder.host.sandbox import PrivateView
-from imagebuilder.trust.keys import KeyFileError, key_bytes, parse_usign_key
+from imagebuilder.trust.keys import KeyFileError, Keys, UsignKey, key_bytes, parse_usign_key
 from imagebuilder.trust.tree_identity import tree_identity
 from imagebuilder.trust.usign import SEED_BYTES, UsignPair, pair_of, read_secret_key
 
@@ -75,6 +75,15 @@ def user_pair(kept: Path) -> UsignPair:
     return _read_pair(place)
 
 
+def user_public(kept: Path) -> Keys:
+    """The public half of the user's own key, to verify with; none where there is no key yet. kept: as for
+    user_pair(), and so are the errors."""
+    if not (kept / OWN).exists():
+        return Keys()
+    pair = _read_pair(kept / OWN)
+    return Keys((UsignKey(pair.number, pair.public(), "your own signing key"),))
+
+
 def lay_tree_key(tree: Path, settings: Settings, view: PrivateView, cache: Path | None) -> bool:
     """Before make: give the view the tree's key pair, where make would make one; whether it did.
 
@@ -95,6 +104,11 @@ def signs_images(tree: Path, settings: Settings) -> bool:
     """Whether the signatures on the tree's images are by the key that lay_tree_key() gives it, and so are to
     be put right. A tree that brings a `key-build` signs with it as its keepers meant it to."""
     return _missing_set(tree, settings) == _USIGN
+
+
+def takes_a_key(tree: Path, settings: Settings) -> bool:
+    """Whether lay_tree_key() gives the tree a pair, which is derived from the user's key."""
+    return _missing_set(tree, settings) is not None
 
 
 def tree_pair(own: UsignPair, identity: str) -> UsignPair:

@@ -46,7 +46,8 @@ def main() -> None:
         (place / "configs/fleet.toml").write_text(f'extends = "router"\nboards = {json.dumps(names)}\n')
         common = ["--imagebuilder", str(options.imagebuilder.resolve()), "--project", folder, "--cache", "c"]
         for command in ("plan", "build"):
-            argv = [sys.executable, "-m", "imagebuilder", command, "fleet", *common]
+            always = ["--rebuild"] if command == "build" else []
+            argv = [sys.executable, "-m", "imagebuilder", command, "fleet", *common, *always]
             single = [[*argv, "--board", name] for name in names]
             seconds(single[0], place)  # from here on the tree is warm
             half = len(names) // 2

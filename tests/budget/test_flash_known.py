@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagebuilder.budget.flash_known import FILE_BYTES, known_bytes, packed_bytes_of
+from imagebuilder.budget.flash_known import FILE_BYTES, known_bytes, known_key, packed_bytes_of
 from imagebuilder.host.run import run
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.tree import FileTree, file_of
@@ -79,3 +79,16 @@ def test_never_more_than_the_files_themselves(contents: list[bytes], how: Squash
     how = replace(how, block=1 << 12)
     sizes = packed_bytes_of([(str(number), data) for number, data in enumerate(contents)], how)
     assert sum(sizes.values()) <= sum(map(len, contents)) + len(contents)
+
+
+def test_what_the_sizes_depend_on_is_in_their_key() -> None:
+    trees = {"a": tree_of({"/x": b"one"}), "b": tree_of({"/y": b"two"})}
+    others = [
+        {"a": tree_of({"/x": b"two"}), "b": trees["b"]},
+        {"a": tree_of({"/z": b"one"}), "b": trees["b"]},
+        {"a": trees["b"], "b": trees["a"]},
+        {"a": trees["a"]},
+    ]
+    keys = {known_key(each, XZ) for each in (trees, *others)} | {known_key(trees, GZIP)}
+    assert len(keys) == 6
+    assert known_key(dict(reversed(trees.items())), XZ) == known_key(trees, XZ)

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from imagebuilder.ask import look_at_tree
 from imagebuilder.config.board import Partition, TplinkHeader
 from imagebuilder.config.boards_write import FILL_IN, _emulation, board_text, places_to_fill_in, write_board
+from imagebuilder.config.bring import BroughtImage
+from imagebuilder.config.bring_write import boards_for
 from imagebuilder.config.device import DeviceFacts, ImageFacts
 from imagebuilder.config.library import Library
 from imagebuilder.config.request import requests
@@ -24,6 +26,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.run import run
 from imagebuilder.log import Log
 from imagebuilder.model.tree import TreeError
+from imagebuilder.seen import known_facts
 from imagebuilder.tree.device_facts import device_facts
 from tests.support.planning import plan_image
 
@@ -232,9 +235,10 @@ def test_what_add_refuses(boards: Cli, project: Path, telling_tree: Path) -> Non
     assert unknown.returncode == 2
     assert "has no profile 'tl-wr741nd'" in unknown.stderr
     assert "nearest profiles: tplink_tl-wr741nd-v4" in unknown.stderr
-    twice = boards("add", "tplink_tl-wr740n-v4", *argv, "--name", "other")
+    twice = boards("add", "tplink_tl-wr740n-v4", *argv)
     assert twice.returncode == 2
-    assert "is the board 'tplink-tl-wr740n-v4' already" in twice.stderr
+    assert "there is a board 'tplink-tl-wr740n-v4' already" in twice.stderr
+    assert "--name" in twice.stderr
     for name in ("../x", "", "Big", "unsupported", "a b"):
         ended = boards("add", "tplink_tl-wr741nd-v4", *argv, "--name", name)
         assert f"'{name}' cannot be a board's name" in ended.stderr
@@ -242,6 +246,67 @@ def test_what_add_refuses(boards: Cli, project: Path, telling_tree: Path) -> Non
     assert small.returncode == 2
     assert "layout.firmware: ends at 3997696 bytes, but the flash has 2097152" in small.stderr
     assert sorted(project.rglob("*")) == before
+
+
+def test_an_own_board_beside_the_one_that_comes_along(boards: Cli, project: Path, telling_tree: Path) -> None:
+    """A name that somebody chose is meant."""
+    argv = ("add", "tplink_tl-wr740n-v4", "--imagebuilder", telling_tree, "--name", "attic")
+    ended = boards(*argv, "--ram", "64M")
+    assert ended.returncode == 0, ended.stderr
+    library = Library(project)
+    assert library.board("attic").ram == 64 << 20
+    assert library.board("tplink-tl-wr740n-v4").ram == 32 << 20
+    assert "there is a board 'attic' already" in boards(*argv).stderr
+    kernels = telling_tree / "build_dir/target-x/linux-ath79_tiny"
+    (kernels / "tplink_tl-wr740n-v4-kernel.bin").write_bytes(b"kernel" * 200_000)
+    planned = boards("router", "--board", "attic", "--imagebuilder", telling_tree, "--json", command="plan")
+    assert planned.returncode == 0, planned.stderr
+    assert json.loads(planned.stdout)[0]["profile"]["name"] == "tplink_tl-wr740n-v4"
+
+
+def test_what_is_imported_is_for_the_own_board(tmp_path: Path, telling_tree: Path) -> None:
+    library = Library(tmp_path)
+    image = BroughtImage(
+        "a script", profiles=("tplink_tl-wr740n-v4",), target="ath79/tiny", release="23.05.5"
+    )
+    assert boards_for(library, image) == (("tplink-tl-wr740n-v4",), ())
+    facts = device_facts(look_at_tree(str(telling_tree), tmp_path / "cache", Log()), "tplink_tl-wr740n-v4")
+    write_board(library, facts, "attic")
+    assert boards_for(library, image) == (("attic",), ())
+    write_board(library, facts, "barn")
+    names, (note,) = boards_for(library, image)
+    assert names == ()
+    assert "that of several boards: attic, barn" in note
+
+
+def test_a_tree_that_says_nothing_of_images(tmp_path: Path) -> None:
+    """x86 before 21.02: a board for the same profile does, and only what it requires is required."""
+    library = Library(tmp_path)
+    more = {"profile": "Generic", "version": "19.07.4", "target": "x86/64", "arch": "x86_64"}
+    with pytest.raises(UserError, match="'Generic' of x86/64 is the board 'x86-64' already") as refused:
+        write_board(library, FACTS.model_copy(update=more))
+    assert "--name" in (refused.value.hint or "")
+    written = write_board(library, FACTS.model_copy(update=more), "mine")
+    (profile,) = library.board("mine").profiles_for("19.07.4")
+    images = library.board("mine").for_profile(profile).images
+    assert {name: (image.format, image.file) for name, image in images.items()} == {
+        "combined": ("bios-disk", "combined-{fs}")
+    }
+    assert "# as in boards/x86-64.toml" in written.path.read_text()
+    other = write_board(library, FACTS.model_copy(update={**more, "profile": "Geode"}), "other")
+    assert 'sysupgrade = { format = "unknown", required = true }' in other.path.read_text()
+
+
+@pytest.mark.kit
+def test_a_board_for_the_kit_has_the_image_that_the_kit_makes(tmp_path: Path, kit: Path) -> None:
+    tree = look_at_tree(str(kit), tmp_path / "cache", Log())
+    write_board(Library(tmp_path), known_facts(tree, "qemu-x86-64"), "mine", ram=256 << 20)
+    (tmp_path / "firmware.toml").write_text("")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/home.toml").write_text('boards = ["mine"]\nrelease = "embedded"\n')
+    built = run([sys.executable, "-m", "imagebuilder", "build", "home", "--json"], cwd=tmp_path)
+    (image,) = json.loads(built.stdout)[0]["images"]
+    assert image["type"] == "combined-efi"
 
 
 FACTS = DeviceFacts(

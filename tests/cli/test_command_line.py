@@ -58,7 +58,8 @@ def test_a_build_and_its_json(cli: Cli, small_tree: Path, tmp_path: Path) -> Non
     assert ended.stderr == ""
     assert "squashfs-sysupgrade.bin" in ended.stdout
     ended = cli(
-        "build", "router", "--board", BOARD, "--imagebuilder", small_tree, "--verbose", "--cache", "c"
+        *("build", "router", "--board", BOARD, "--imagebuilder", small_tree),
+        *("--verbose", "--rebuild", "--cache", "c"),
     )
     assert "PROFILE=tplink_tl-wr740n-v4" in ended.stderr
     assert "Building images..." in ended.stderr
@@ -396,10 +397,15 @@ def test_clean_what_was_fetched(cli: Cli, tmp_path: Path) -> None:
     (cache.folder / "indexes/x").write_bytes(b"x" * 500)
     (cache.tree("a" * 64)).mkdir(parents=True)
     (cache.folder / "kits").mkdir()
+    result = cache.folder / "builds" / ("b" * 64)
+    result.mkdir(parents=True)
+    (result / "image").write_bytes(b"x" * 100)
     kept = cli("clean", "--fetched", "--keep", "2K", *where)
-    assert kept.stdout.startswith("removed 3 downloads, 0 unpacked trees, 0 indexes: 2.9 KiB; 1.5 KiB ")
+    assert kept.stdout.startswith("removed 3 downloads, 0 unpacked trees, 0 indexes, 0 kept results: 2.9 ")
     facts = json.loads(cli("clean", "--fetched", *where, "--json").stdout)
-    assert facts["cleaned"] == {"downloads": 1, "trees": 1, "indexes": 1, "size": 1500, "left": 0}
+    counts = {"downloads": 1, "trees": 1, "indexes": 1, "builds": 1}
+    assert facts["cleaned"] == {**counts, "size": 1600, "left": 0}
+    assert not result.exists()
     assert (cache.folder / "kits").exists()
     assert (tmp_path / "out").exists()
     for argv, words in (

@@ -17,8 +17,10 @@ import typer
 from pydantic import BaseModel
 
 from imagebuilder.cli.app import app
+from imagebuilder.cli.manual import commands_page
 from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import ConfigFile
+from imagebuilder.config.model_project import ProjectFile
 from imagebuilder.config.overlay import Overlay
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -207,7 +209,7 @@ def test_every_option_of_a_hint_is_one() -> None:
 
 @cache
 def keys() -> tuple[frozenset[str], frozenset[str]]:
-    """All keys of boards, configs, and overlays, and the dotted ones of tables in a config."""
+    """All keys of boards, configs, overlays and projects, and the dotted ones of tables in them."""
     single: set[str] = set()
     dotted: set[str] = set()
 
@@ -225,7 +227,7 @@ def keys() -> tuple[frozenset[str], frozenset[str]]:
         for each in typing.get_args(annotation):
             yield from models(each)
 
-    for model in (ConfigFile, Board, Overlay):
+    for model in (ConfigFile, Board, Overlay, ProjectFile):
         walk(model, "", frozenset({model}))
     return frozenset(single), frozenset(dotted)
 
@@ -249,6 +251,22 @@ def test_every_key_of_a_hint_is_one() -> None:
         tables = [name for name in tables if name.split(".")[0] not in single]
         wrong += [f"{each.place}: [{name}] in {text!r}" for name in tables]
     assert wrong == []
+
+
+PAGES = re.compile(r"\bdocs/[\w-]+\.\w+|\b(?:CHANGELOG|CONTRIBUTING|SECURITY)\.md")
+WRITERS = ("imagebuilder/cli/manual.py", "imagebuilder/config/schema.py")  # of such pages, in a checkout
+
+
+def test_nobody_is_sent_to_a_page_that_a_wheel_lacks() -> None:
+    """Neither by a message nor by what --help says: an installed copy has commands, no guides."""
+    wrong = [
+        f"{each.place}: {each.text!r}"
+        for each in told()
+        if PAGES.search(each.text) and not each.place.startswith(WRITERS)
+    ]
+    assert wrong == []
+    assert PAGES.findall(commands_page().partition("\n## ")[2]) == []
+    assert PAGES.findall("as docs/formats.md and SECURITY.md say") == ["docs/formats.md", "SECURITY.md"]
 
 
 def test_there_is_something_to_look_at() -> None:

@@ -25,6 +25,7 @@ from imagebuilder.config.overlay import SecretError
 from imagebuilder.config.project import open_project
 from imagebuilder.config.schema import KINDS, schema_of
 from imagebuilder.errors import FaultsError, UserError
+from imagebuilder.model.variant import VARIANTS
 
 PROJECT = Path(__file__).resolve().parents[2]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGk5 me@here"
@@ -116,6 +117,13 @@ def test_init_by_options(project: Path, tmp_path: Path) -> None:
         ended = call(project, *argv)
         assert ended.returncode == 2
         assert words in ended.stderr
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_init_takes_each_python_that_a_config_can_ask_for(project: Path, variant: str) -> None:
+    ended = call(project, "init", "mine", "--board", "tplink-tl-wr740n-v4", "--python", variant)
+    assert ended.returncode == 0, ended.stderr
+    assert tomli.loads((project / "configs/mine.toml").read_text())["python"]["variant"] == variant
 
 
 def read_some(terminal: int, until: float) -> str:
@@ -255,9 +263,10 @@ def test_a_new_project(tmp_path: Path) -> None:
     assert said.startswith(b"hello from Python 3.")
     workflow = (folder / ".github/workflows/nightly.yml").read_text()
     assert f"pipx install openwrt-python-imagebuilder=={__version__}\n" in workflow
-    assert "key: cache-${{ github.run_id }}\n" in workflow
-    words = [line.split("- run: ")[1] for line in workflow.splitlines() if "- run: owrt-python" in line]
-    assert words == ["owrt-python build home"]
+    assert "key: cache-${{ matrix.key }}-${{ github.run_id }}\n" in workflow
+    words = [line.strip() for line in workflow.splitlines() if "owrt-python build" in line]
+    reports = '--summary "$GITHUB_STEP_SUMMARY" --junit out/junit.xml'
+    assert words == [f"xargs owrt-python build -j auto {reports}"]
     assert run_in(folder, "show", "home").returncode == 0
     ended = run_in(folder, "init", "next", "--board", "qemu-x86-64")
     assert ended.returncode == 0, ended.stderr
@@ -276,7 +285,7 @@ def test_a_new_project_leaves_what_is_there(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("secrets.toml\n*.o\n")
     (tmp_path / "README.md").write_text("mine\n")
     made = new_project(tmp_path, "tplink-tl-wr740n-v4")
-    assert (made.kept, made.ignore) == ((".gitignore", "README.md"), ("out/",))
+    assert (made.kept, made.ignore) == ((".gitignore", "README.md"), ("out/", "server/"))
     assert (tmp_path / "README.md").read_text() == "mine\n"
     assert load_config(Library(tmp_path), "home").config.release is None
     for place, board, words in (

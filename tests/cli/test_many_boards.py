@@ -19,13 +19,15 @@ import pytest
 
 from imagebuilder import ask, build, decide
 from imagebuilder.cli import main
-from imagebuilder.cli.guard import Failure, attempted
 from imagebuilder.config.library import Library
 from imagebuilder.config.lock import read_lock
 from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import UserError
+from imagebuilder.fleet.attempt import attempted
+from imagebuilder.fleet.job import JobFailure
 from imagebuilder.host.fs import sha256_of
+from imagebuilder.keep import Current
 from imagebuilder.log import Log
 from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.server import archive, obtain
@@ -124,9 +126,9 @@ def test_json_is_one_document_with_the_state_of_every_board(
     document = json.loads(said)
     assert (code, document["error"]) == (2, "1 of 3 failed: two")
     assert states(document["found"]) == {
-        "fleet/one": "built",
+        "fleet/one": "up to date",
         "fleet/two": "failed",
-        "fleet/three": "built",
+        "fleet/three": "up to date",
     }
     failed = document["found"][1]
     assert "nobody_gives_this" in failed["error"]
@@ -177,13 +179,13 @@ def test_what_is_wrong_in_files_is_told_before_the_first_image_takes_its_time(
 def test_a_fault_of_ours_costs_one_board_and_ends_with_1(
     call: Call, project: Path, small_tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def work(request: Request, log: Log) -> tuple[Path, build.Result]:
+    def work(request: Request, log: Log) -> Current:
         if request.board == "one":
             raise ZeroDivisionError("a bug")
-        return build_image(request, log)
+        return bring_up_to_date(request, log)
 
-    build_image = build.build_image
-    monkeypatch.setattr(build, "build_image", work)
+    bring_up_to_date = build.bring_up_to_date
+    monkeypatch.setattr(build, "bring_up_to_date", work)
     break_two(project)
     code, said, told = call("build", "fleet", "--imagebuilder", small_tree, "--json")
     document = json.loads(said)
@@ -203,7 +205,7 @@ def test_what_was_finished_before_an_interruption_stays(
     config = project / "configs/fleet.toml"
     config.write_text(config.read_text() + '[board.two.packages]\nadd = ["tcpdump-mini"]\n')
     (small_tree / "behaviour").write_text(
-        'case "$PACKAGES" in *tcpdump*) sleep 300 & touch make-runs; wait;; esac\n'
+        'case "$PACKAGES" in *tcpdump*) sleep 300 & touch "$TMPDIR/make-runs"; wait;; esac\n'
     )
     argv = [sys.executable, "-m", "imagebuilder", "build", "fleet", "--imagebuilder", str(small_tree)]
     argv += ["--project", str(project), "--cache", "c", "--json"]
@@ -216,7 +218,7 @@ def test_what_was_finished_before_an_interruption_stays(
         text=True,
     )
     until = time.monotonic() + 120
-    while not list(tmp_path.glob("project/out/fleet/.work-*/*/make-runs")):
+    while not list(tmp_path.glob("project/out/fleet/.work-*/tmp/make-runs")):
         assert time.monotonic() < until, "make does not run"
         time.sleep(0.05)
     program.send_signal(number)
@@ -475,8 +477,8 @@ def test_an_error_that_is_kept_holds_nothing_of_the_work() -> None:
 
     failed = attempted(work)
     gc.collect()
-    assert isinstance(failed, Failure)
-    assert (failed.error.message, failed.error.hint, failed.code) == ("it failed", "mend it", 2)
+    assert isinstance(failed, JobFailure)
+    assert (failed.message, failed.hint, failed.ours) == ("it failed", "mend it", False)
     assert held[0]() is None
 
 

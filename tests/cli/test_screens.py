@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagebuilder.called import typed
 from imagebuilder.cli import screen
 from imagebuilder.cli.app import app
 from imagebuilder.cli.progress import shown_command
@@ -29,13 +30,14 @@ from tests.cli.test_command_line import commands
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def run(*argv: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*argv: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """The program, in an environment without settings about colours."""
     about = ("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "NO_COLOR", "COLUMNS")
     kept = {name: value for name, value in os.environ.items() if name not in about}
     return subprocess.run(
         [sys.executable, "-m", "imagebuilder", *map(str, argv)],
         env={**kept, **environment},
+        cwd=cwd,
         capture_output=True,
         text=True,
         check=False,
@@ -103,31 +105,38 @@ def test_a_page_is_for_phones_too_and_for_dark_rooms(small_tree: Path) -> None:
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
     assert "@media (prefers-color-scheme: dark)" in page
     style = page[page.index("<style>") : page.index("</style>")]
-    rules = [line for line in style.splitlines() if ":root" not in line]
-    assert not [
-        line for line in rules if "#" in line
-    ]  # colours have names, of which dark and light have both
-    light, dark = (set(re.findall(r"(--\w+): #", line)) for line in style.splitlines() if ":root" in line)
-    assert light == dark == set(re.findall(r"var\((--\w+)\)", style))
-    assert "http" not in page
+    # colours have names, of which dark and light have all
+    schemes = re.findall(r":root\s*\{([^}]*)\}", style)
+    assert "#" not in re.sub(r":root\s*\{[^}]*\}", "", style)
+    light, dark = (set(re.findall(r"(--[\w-]+):\s*#", scheme)) for scheme in schemes)
+    assert light == dark
+    assert set(re.findall(r"var\((--[\w-]+)\)", style)) <= light
+    assert "http://" not in page
+    assert "https://" not in page
 
 
-def in_terminal(columns: int, *argv: str | Path, cwd: Path) -> str:
-    """What the program shows on a terminal of so many columns, without the codes of colours."""
+def in_terminal(columns: int, *argv: str | Path, cwd: Path, coloured: bool = True) -> str:
+    """What the program shows on a terminal of so many columns, without the codes of colours. coloured:
+    whether there must be some."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     words = [sys.executable, "-m", "imagebuilder", *map(str, argv)]
     shown = bytearray()
     with subprocess.Popen(
-        words, stdout=follower, stderr=subprocess.DEVNULL, cwd=cwd, env={**environment, "TERM": "xterm"}
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=follower,
+        stderr=subprocess.DEVNULL,
+        cwd=cwd,
+        env={**environment, "TERM": "xterm"},
     ):
         os.close(follower)
         with contextlib.suppress(OSError):  # EIO: the program is gone
             while piece := os.read(leader, 1 << 16):
                 shown += piece
     os.close(leader)
-    assert b"\x1b[" in shown
+    assert b"\x1b[" in shown or not coloured
     return re.sub("\x1b\\[[0-9;]*m", "", shown.decode()).replace("\r\n", "\n")
 
 
@@ -149,16 +158,69 @@ words = st.text("abcdefghij-/.", min_size=1, max_size=12)
 cells = st.lists(words, max_size=8).map(" ".join)
 
 
-@given(st.lists(st.tuples(words, cells, cells), min_size=1, max_size=6), st.integers(24, 160))
+@given(st.lists(st.tuples(words, cells, cells), min_size=1, max_size=6), st.integers(32, 160))
 def test_a_table_keeps_its_words_and_its_width(rows: list[tuple[str, ...]], columns: int) -> None:
-    lines = [line for row in screen._table_rows(rows, columns) for line in row]
+    headings = ("X", "Y", "Z")
+    lines = [line for row in screen._table_rows([headings, *rows], columns) for line in row]
     assert max(map(len, lines)) <= columns
-    assert sorted(" ".join(lines).split()) == sorted(
-        word for row in rows for cell in row for word in cell.split()
-    )
-    whole = screen._table_rows(rows, None)
-    assert [len(row) for row in whole] == [1] * len(rows)
-    assert [re.split("  +", row[0].strip())[0] for row in whole] == [row[0] for row in rows]
+    shown = [word for word in " ".join(lines).split() if word.strip(":") not in headings]
+    assert sorted(shown) == sorted(word for row in rows for cell in row for word in cell.split())
+    whole = screen._table_rows([headings, *rows], None)
+    assert [len(row) for row in whole] == [1] * (len(rows) + 1)
+    assert [re.split("  +", row[0].strip())[0] for row in whole[1:]] == [row[0] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (
+            34,
+            "what        size\nlight    2.0 MiB\n    why: as the modules are that\n      its packages name\n"
+            "all    814 bytes\n    why: no other\n",
+        ),
+        (
+            60,
+            "what        size  why\nlight    2.0 MiB  as the modules are that its packages name\n"
+            "all    814 bytes  no other\n",
+        ),
+    ],
+)
+def test_a_table_of_figures(
+    columns: int, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(screen, "columns", lambda: columns)
+    why = "as the modules are that its packages name"
+    screen.table(("what", "size", "why"), [("light", "2.0 MiB", why), ("all", "814 bytes", "no other")])
+    assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize("argv", [("build",), ("boards", "add"), ("packages", "show"), ("boards",), ()])
+def test_help_names_every_option_whole(argv: tuple[str, ...], tmp_path: Path) -> None:
+    wide = set(re.findall(r"--[a-z-]+", in_terminal(200, *argv, "--help", cwd=tmp_path)))
+    for columns in (60, 100):
+        text = in_terminal(columns, *argv, "--help", cwd=tmp_path, coloured=False)
+        assert set(re.findall(r"--[a-z-]+(?!…)", text)) == wide
+        lines = [line for line in text.splitlines() if "Usage:" not in line]  # which names a path here
+        assert max(map(len, lines)) <= columns
+
+
+def test_a_complaint_is_folded_on_a_terminal_but_for_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    hint = f"hint: {typed('packages search demo an-x')}"
+    text = f"error: a.toml:7: no feed has 'x' (is a feed missing?)\n{hint}"
+    monkeypatch.setattr(screen, "columns", lambda of: 30)
+    assert screen.complaint(text) == [
+        "error: a.toml:7: no feed has",
+        "  'x' (is a feed missing?)",
+        hint,
+    ]
+    monkeypatch.setattr(screen, "columns", lambda of: None)
+    assert screen.complaint(text) == text.split("\n")
+
+
+def test_what_is_said_is_not_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    screen.say("uci set a:x:b")
+    screen.say("uci set a:x:b", "bold")
+    assert capsys.readouterr().out == "uci set a:x:b\n" * 2
 
 
 def test_files_are_named_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

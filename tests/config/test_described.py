@@ -51,6 +51,7 @@ def test_quantities_name_their_unit() -> None:
     """Numbers that are neither a size nor a choice, a count or an id."""
     unitless = {"Python.optimize", "AppUse.optimize", "PythonPackageUse.release", "lock.lock_schema"}
     unitless |= {"TplinkHeader.hwid", "TplinkHeader.hwrev", "TplinkHeader.header_version", "Variable.default"}
+    unitless |= {"PublishSettings.keep", "ServerOptions.queue"}
     kinds = {
         name: {each.get("type") for each in (key, *key.get("anyOf", ()))}
         for name, (key, _) in KEYS.items()
@@ -59,7 +60,7 @@ def test_quantities_name_their_unit() -> None:
     numbers = {name for name, types in kinds.items() if types & {"integer", "number"}} - unitless
     assert {"AppUse.respawn_seconds", "ImageOptions.rootfs_partsize"} <= numbers
     for name in numbers:
-        assert re.search(r"\bin (bytes|seconds|MiB)\b", KEYS[name][0]["description"]), name
+        assert re.search(r"\bin (bytes|seconds|days|MiB)\b", KEYS[name][0]["description"]), name
 
 
 def test_the_committed_reference_is_the_models() -> None:

@@ -11,10 +11,11 @@ import pytest
 
 from imagebuilder.ask import fit_config
 from imagebuilder.config.config import load_config, replaced_files
-from imagebuilder.config.library import Library, shipped_folder
+from imagebuilder.config.library import Library
 from imagebuilder.config.lock import lock_path
 from imagebuilder.config.overlay import SecretError, Variable, find_secret, load_overlay, load_overlays
-from imagebuilder.config.project import FoundProject, find_project, open_project
+from imagebuilder.config.places import FoundProject, find_project, shipped_folder
+from imagebuilder.config.project import open_project
 from imagebuilder.config.request import requests
 from imagebuilder.errors import FaultsError, UserError
 from imagebuilder.host.beneath import BeneathError

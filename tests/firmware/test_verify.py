@@ -18,6 +18,7 @@ from imagebuilder.firmware.reader import View
 from imagebuilder.firmware.rootfs import NO_RULES, RootFs
 from imagebuilder.firmware.subject import Subject
 from imagebuilder.firmware.verify import (
+    Ahead,
     SeenRoot,
     UnsafeImageError,
     check_flashable,
@@ -624,7 +625,7 @@ def test_what_make_packs_is_read_while_it_goes_on_and_once(
     alone = verify_all({image: "sysupgrade"}, images.board(WR740))
     assert alone[0].root == found.facts
     monkeypatch.setattr(RootFs, "unpacked", lambda *_: pytest.fail("read once more"))
-    assert verify_all({image: "sysupgrade"}, images.board(WR740), ahead=seen) == alone
+    assert verify_all({image: "sysupgrade"}, images.board(WR740), ahead=Ahead(seen)) == alone
 
 
 def test_another_root_than_the_one_that_was_seen_is_read(tmp_path: Path) -> None:
@@ -633,7 +634,7 @@ def test_another_root_than_the_one_that_was_seen_is_read(tmp_path: Path) -> None
     image.write_bytes(
         make.tplink_v1(make.kernel(), make.squashfs(target="ar71xx/generic", release="17.01.7"))
     )
-    (found,) = verify_all({image: "sysupgrade"}, images.board(WR740), ahead=seen)
+    (found,) = verify_all({image: "sysupgrade"}, images.board(WR740), ahead=Ahead(seen))
     assert len(seen) == 1
     assert found.root is not None
     assert found.root.release["RELEASE"] != "19.07.1"
@@ -646,7 +647,7 @@ def test_a_damaged_root_is_left_to_who_can_say_so(tmp_path: Path) -> None:
     assert seen == {}
     image = tmp_path / "x-sysupgrade.bin"
     image.write_bytes(make.tplink_v1(make.kernel(), damaged))
-    (found,) = verify_all({image: "sysupgrade"}, images.board(WR740), ahead=seen)
+    (found,) = verify_all({image: "sysupgrade"}, images.board(WR740), ahead=Ahead(seen))
     assert any(check.what == "root filesystem" and check.refuses for check in found.checks)
 
 

@@ -643,3 +643,18 @@ def test_a_proxy_of_an_unknown_kind(downloads: Downloads, proxy: Callable[..., N
     proxy(all_proxy="ftp://me:hidden@127.0.0.1:1")
     with pytest.raises(HostError, match="the proxy all_proxy=ftp://127.0.0.1:1 cannot be used"):
         downloads.get(wanted("http://server.invalid"))
+
+
+def test_a_tree_that_another_process_gives_up_while_its_size_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for digit in "ab":
+        (tmp_path / "trees" / (digit * 64)).mkdir(parents=True)
+
+    def taken(tree: Path) -> int:
+        if tree.name.startswith("a"):
+            tree.rmdir()
+        return 7
+
+    monkeypatch.setattr("imagebuilder.host.cache._size_of", taken)
+    assert Cache(tmp_path).size() == 7

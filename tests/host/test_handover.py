@@ -20,9 +20,11 @@ from imagebuilder.host.handover import (
     alone,
     appear,
     clear,
+    lead,
     remove_abandoned,
     remove_whole,
     replace_folder,
+    shared_folder,
     temporary_folder,
     whole_file,
     write_new,
@@ -226,6 +228,61 @@ def test_those_in_the_systems_folder_go_with_the_next_of_them(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_the_last_of_its_users_removes_a_shared_folder(tmp_path: Path) -> None:
+    place = tmp_path / "shared"
+    with temporary_folder("work", tmp_path / "a") as work:
+        assert shared_folder(place, work / "deep")
+        assert place.stat().st_mode & 0o777 == 0o700
+        with temporary_folder("work", tmp_path / "b") as other:
+            assert shared_folder(place, other)
+        assert place.is_dir()
+    assert not place.exists()
+    for taken in (place.touch, lambda: place.symlink_to("/etc"), lambda: place.symlink_to("gone")):
+        taken()
+        with temporary_folder("work", tmp_path / "a") as work:
+            assert not shared_folder(place, work)
+        place.unlink()  # it stayed
+    with temporary_folder("work", tmp_path / "a") as work:
+        assert shared_folder(place, work)
+        (place / "file").touch()
+    assert (place / "file").exists()
+
+
+def test_a_shared_folder_of_one_that_was_killed_goes_with_the_next(tmp_path: Path) -> None:
+    def held() -> None:
+        with temporary_folder("work", tmp_path / "a") as work:
+            shared_folder(tmp_path / "shared", work)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        held()
+    os.waitpid(child, 0)
+    assert (tmp_path / "shared").is_dir()
+    with temporary_folder("work", tmp_path / "a") as work:
+        assert shared_folder(tmp_path / "shared", work)
+    assert not (tmp_path / "shared").exists()
+
+
+def test_no_shared_folder_goes_while_somebody_has_it(tmp_path: Path) -> None:
+    """Locks are those of open files, so that threads are to one another as processes are."""
+    place = tmp_path / "shared"
+
+    def use(number: int) -> bool:
+        kept = True
+        for _ in range(60):
+            with temporary_folder("work", tmp_path / str(number)) as work:
+                kept &= shared_folder(place, work)
+                there = place.stat().st_ino
+                time.sleep(0)
+                kept &= place.stat().st_ino == there
+        return kept
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(use, range(8)))
+    assert not place.exists()
+
+
 def test_a_name_that_another_took_before_it_was_locked_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,3 +396,25 @@ def test_only_one_is_in_a_folder_alone(tmp_path: Path) -> None:
     remove_whole(folder)  # as `clean` does
     with pytest.raises(FileNotFoundError, match="the block's own"), alone(folder):
         raise FileNotFoundError("the block's own")
+
+
+def test_a_link_leads_to_the_old_or_the_new_at_any_moment(tmp_path: Path) -> None:
+    link, seen, done = tmp_path / "link", set(), threading.Event()
+    lead(link, "a")
+
+    def look() -> None:
+        while not done.is_set():
+            seen.add(str(link.readlink()))
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        for number in range(200):
+            lead(link, "ab"[number % 2])
+        done.set()
+        looking.result()
+    assert seen <= {"a", "b"}
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        lead(tmp_path / "folder", "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link"]

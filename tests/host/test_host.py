@@ -36,7 +36,7 @@ from imagebuilder.host.run import (
 from imagebuilder.host.sandbox import open_view
 from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import CommandRun, Event, Log, Warned
-from imagebuilder.workspace import open_workspace
+from imagebuilder.workspace import OUTPUT, open_workspace
 
 
 def test_a_program_gets_a_clean_environment_and_umask(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,6 +283,26 @@ def test_builds_that_end_do_not_disturb_those_that_begin(tmp_path: Path) -> None
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(build, range(4))) == [0, 1, 2, 3]
     assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_folder_that_another_build_takes_away_while_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both looks, at the folder of the results and at a config's in it, find what was there a moment ago."""
+    is_dir = Path.is_dir
+
+    def and_it_goes(place: Path) -> bool:
+        there = is_dir(place)
+        if there and place.name in ("out", "config"):
+            place.rmdir()
+        return there
+
+    for gone in (tmp_path / "out", tmp_path / "other" / "config"):
+        gone.mkdir(parents=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "is_dir", and_it_goes)
+            assert OUTPUT.stranger(gone if gone.name == "out" else gone.parent) is None
+        assert not gone.exists()
 
 
 def test_what_a_killed_build_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ import pytest
 from imagebuilder.errors import HostError
 from imagebuilder.host import bubblewrap, sandbox
 from imagebuilder.host.fs import user_cache
+from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.ordinary_user import environment, ordinary_user, own_places, unused_number
 from imagebuilder.host.run import CLEAN_PATH, Completed, run
-from imagebuilder.host.sandbox import PrivateView, open_view
+from imagebuilder.host.sandbox import PrivateView, open_view, opening_view
 from imagebuilder.host.tree_kinds import knows_every_user, tree_kinds
 from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Event, Log, Warned
@@ -149,7 +151,7 @@ def test_a_place_to_mount_on_that_somebody_else_made_is_not_used(
 ) -> None:
     """Its name is known, and /tmp is everybody's."""
     user = 4_000_000_000 + os.getpid()  # nobody's number, so that what lies there belongs to another
-    place = Path(f"/tmp/openwrt-imagebuilder-{user}")
+    place = Path(f"/tmp/openwrt-imagebuilder-view-{user}")
     if theirs == "link":
         place.symlink_to(tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: user)
@@ -165,6 +167,53 @@ def test_outside_the_sandbox_is_said_so(tree: Path, work: Path) -> None:
     view = open_view(tree, work, Log(), sandbox=False)
     assert not view.sandboxed
     assert shell(view, "hostname") == run(["hostname"]).stdout
+
+
+def test_other_work_goes_on_while_a_view_is_tried_out(
+    tree: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on, tried = threading.Event(), list[int]()
+
+    def try_out(argv: Sequence[str]) -> str | None:
+        tried.append(len(argv))
+        return None if going_on.wait(20) else "nothing went on meanwhile"
+
+    monkeypatch.setattr(sandbox, "_refusal", try_out)
+    with opening_view(tree, work, Log()) as opened:
+        going_on.set()
+        assert opened().kind == "overlay"
+        assert opened() is opened()
+    assert len(tried) == 1
+
+
+def test_no_trial_goes_on_when_nobody_wants_the_view(
+    tree: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up, over = threading.Event(), threading.Event()
+
+    def try_out(_argv: Sequence[str]) -> None:
+        given_up.wait(20)
+        over.set()
+
+    monkeypatch.setattr(sandbox, "_refusal", try_out)
+    with pytest.raises(KeyError), opening_view(tree, work, Log()):
+        given_up.set()
+        raise KeyError
+    assert over.is_set()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root says which number the next process gets")
+def test_the_numbers_that_processes_have_in_there_need_not_be_known_outside(
+    tree: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container there may be no process of such a low number outside; bubblewrap looks for it in /proc.
+    The best way is taken all the same: with a process namespace around all."""
+    unused = next(number for number in range(20_000, 30_000) if not Path(f"/proc/{number}").exists())
+    numbered = f"[ $$ != 1 ] || echo {unused - 8} > /proc/sys/kernel/ns_last_pid\n{sandbox._MOUNT}"
+    monkeypatch.setattr(sandbox, "_MOUNT", numbered)
+    view = open_view(tree, work, Log())
+    assert "--pid" in view.command([])
+    assert "--user" not in view.command([])[:8]
 
 
 def test_exit_codes_pass(view: PrivateView) -> None:
@@ -377,14 +426,30 @@ def test_whether_every_user_has_a_number(tmp_path: Path, text: str, known: bool)
     assert knows_every_user(tmp_path) is known
 
 
+@pytest.mark.parametrize("sandboxed", [True, False])
+def test_what_is_mounted_on_is_gone_with_its_last_user(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sandboxed: bool
+) -> None:
+    place = tmp_path / "tmp"
+    place.mkdir()
+    monkeypatch.setattr(sandbox, "_mount_point", partial(sandbox._mount_point, place=place))
+    with temporary_folder("work", tmp_path) as work:
+        view = open_view(tree, work, Log(), sandbox=sandboxed)
+        with temporary_folder("work", tmp_path) as other:
+            assert "Makefile" in shell(open_view(tree, other, Log(), sandbox=sandboxed), "ls")
+        assert "Makefile" in shell(view, "ls")
+        assert len(list(place.iterdir())) == 1
+    assert list(place.iterdir()) == []
+
+
 def test_a_mount_point_that_somebody_else_has(tmp_path: Path) -> None:
     """Another root's, where this one is of a user namespace; or one that was laid there to be in the way."""
-    first = sandbox._mount_point(tmp_path)
-    assert first == sandbox._mount_point(tmp_path)
-    assert first.stat().st_mode & 0o777 == 0o700
-    first.rmdir()
+    with temporary_folder("work", tmp_path / "a") as work, temporary_folder("work", tmp_path / "b") as other:
+        first = sandbox._mount_point(work, tmp_path)
+        assert first == sandbox._mount_point(other / "deep", tmp_path)
+        assert first.stat().st_mode & 0o777 == 0o700
     first.symlink_to("/etc")
-    second = sandbox._mount_point(tmp_path)
+    second = sandbox._mount_point(tmp_path, tmp_path)
     assert second == first.with_name(f"{first.name}-2")
     for number in range(2, 10):
         place = first.with_name(f"{first.name}-{number}")
@@ -392,7 +457,7 @@ def test_a_mount_point_that_somebody_else_has(tmp_path: Path) -> None:
             place.rmdir()
         place.write_text("")
     with pytest.raises(HostError, match="belong to somebody else"):
-        sandbox._mount_point(tmp_path)
+        sandbox._mount_point(tmp_path, tmp_path)
 
 
 def test_the_environment_holds_what_was_given_and_nothing_of_where_we_are(

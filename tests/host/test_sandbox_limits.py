@@ -122,6 +122,14 @@ def test_a_small_disk_may_be_used_up_further(work: Path, monkeypatch: pytest.Mon
         run(["sleep", "20"], watch=Watch("a step", work))
 
 
+def test_what_lies_in_memory_may_not_run_full_either(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_free", lambda folder: 0 if folder.name == "memory" else 1 << 40)
+    with pytest.raises(HostError, match=r"no space left on the disk of /memory for a step") as error:
+        monkeypatch.setattr(limits, "_disk_size", lambda _folder: 1 << 40)
+        run(["sleep", "20"], watch=Watch("a step", work, in_memory=Path("/memory")))
+    assert "0 MiB are free now" in (error.value.hint or "")
+
+
 def test_a_file_that_grows_without_end(shell: Shell, work: Path) -> None:
     with pytest.raises(
         LimitError, match=r"making an image failed: a file grew beyond 8 MiB, saying: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gzip
 import lzma
+import os
 import shutil
 import threading
 import time
@@ -49,6 +50,7 @@ from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.rootfs.files import content, write_tree
 from imagebuilder.rootfs.filespec import parse
 from imagebuilder.rootfs.tree import FileTree, file_of, folder, symlink
+from imagebuilder.trust.tree_identity import look_at_tree
 
 EDITION = EDITIONS["embedded"]
 CONFIG = TreeConfig(
@@ -409,6 +411,43 @@ def test_one_process_makes_the_kit_and_others_wait(tmp_path: Path, monkeypatch: 
     assert len(made) == 1
     assert found == made * 3
     assert sum(isinstance(note, Note) and "waiting" in note.text for note in notes) == 2
+
+
+def _make_nothing(_edition: Edition, _cache: object, place: Path, _hash: str, _log: Log) -> None:
+    place.mkdir(exist_ok=True)
+    (place / "kit.json").write_text("{}")
+
+
+def test_a_build_that_takes_the_kit_does_not_change_it_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other would say that the kit was changed while it was built."""
+    monkeypatch.setattr(prepare, "_make_in_place", _make_nothing)
+    kit = prepare.prepare_kit(EDITION, tmp_path, Log())
+    before = look_at_tree(kit)
+    time.sleep(0.02)
+    assert prepare.prepare_kit(EDITION, tmp_path, Log()) == kit
+    assert look_at_tree(kit) == before
+
+
+def test_kits_that_nobody_used_for_a_week_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "_make_in_place", _make_nothing)
+    kit = prepare.prepare_kit(EDITION, tmp_path, Log())
+    kits, long_ago = kit.parent, time.time() - 8 * 24 * 3600
+    marks = {"used": time.time(), "unused": long_ago, "never-marked": None}
+    for name, used in marks.items():
+        (kits / name).mkdir()
+        (kits / name / "kit.json").write_text("{}")
+        os.utime(kits / name / "kit.json", (long_ago, long_ago))
+        if used is not None:
+            (kits / f".{name}.used").touch()
+            os.utime(kits / f".{name}.used", (used, used))
+    prepare._remove_unused(kits, kit)
+    left = {each.name for each in kits.iterdir()}
+    assert left >= {kit.name, f".{kit.name}.used", "used", ".used.used"}
+    assert not left & {"unused", ".unused.used", "never-marked"}
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,6 +283,45 @@ def test_what_does_not_compile_says_what_it_lacks(tmp_path: Path, said: str, tol
     assert "OpenWrt's SDK" in (caught.value.hint or "")
 
 
+def test_what_does_not_compile_is_told_in_a_few_lines_and_not_compiled_again(
+    tmp_path: Path, counted: list[str]
+) -> None:
+    zig = fake_zig(tmp_path / "zig")
+    noise = "; ".join(f'echo "fast_ext.c:{n}:1: error: no member {n} in x" >&2' for n in range(40))
+    zig.program.write_text(f"#!/bin/sh\n{noise}; exit 1\n")
+    toolchain = make_toolchain(tmp_path / "headers", MIPS, zig)
+    index = PackageIndex(Cache(tmp_path / "cache"), Log(), compiler=lambda: toolchain)
+    sdist = make_native_sdist(tmp_path / "files")
+    with pytest.raises(NativeSourceError, match="it does not compile:") as caught:
+        index.wheel_of(sdist, "fast 1", MIPS)
+    first, *lines, log = caught.value.message.splitlines()
+    assert "fast_ext.c" in first
+    assert lines == [f"fast_ext.c:{number}:1: error: no member {number} in x" for number in range(3)]
+    assert "no member 39 in x" in Path(log.removeprefix("the whole log: ")).read_text()
+    with pytest.raises(NativeSourceError) as again:
+        index.wheel_of(sdist, "fast 1", MIPS)
+    assert (again.value.message, again.value.hint) == (caught.value.message, caught.value.hint)
+    assert counted.count("build") == 1
+    with pytest.raises(NativeSourceError):
+        index.wheel_of(sdist, "fast 2", MIPS)  # another source
+    assert counted.count("build") == 2
+
+
+@pytest.mark.parametrize("said", ["x.c:1:1: error: Cannot allocate memory", "Killed"])
+def test_what_may_be_this_machines_fault_is_tried_again(
+    tmp_path: Path, counted: list[str], said: str
+) -> None:
+    zig = fake_zig(tmp_path / "zig")
+    zig.program.write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
+    toolchain = make_toolchain(tmp_path / "headers", MIPS, zig)
+    index = PackageIndex(Cache(tmp_path / "cache"), Log(), compiler=lambda: toolchain)
+    sdist = make_native_sdist(tmp_path / "files")
+    for _ in range(2):
+        with pytest.raises(NativeSourceError, match=said):
+            index.wheel_of(sdist, "fast 1", MIPS)
+    assert counted.count("build") == 2
+
+
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is asked of pip, and each build."""

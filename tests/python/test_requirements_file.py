@@ -46,6 +46,7 @@ def test_lines_comments_and_other_files(tmp_path: Path) -> None:
     ]
     assert found.requirements[1].written.hashes == {DIGEST}
     assert found.requirements[3].folder == tmp_path / "more"
+    assert [each.name for each in found.read] == ["requirements.txt", "dev.txt", "pins.txt", "others.txt"]
     assert [each.written.text for each in found.constraints] == ["paho-mqtt<2", "requests==2.31.0"]
 
 

@@ -110,6 +110,14 @@ def test_a_method_counts_where_its_class_is_used_and_its_name_by_anybody() -> No
     assert "c" in closed({**named, "b": [body(), special]}, "a").reached
 
 
+def test_a_function_that_the_library_calls_counts_only_for_who_uses_what_it_is_for() -> None:
+    lazy = function(1, "_formatwarnmsg_impl", imported("tracemalloc", certain=False))
+    library = {"warnings": [body(uses="_formatwarnmsg_impl"), lazy], "tracemalloc": [body()]}
+    assert "tracemalloc" not in closed(library, "warnings").reached
+    traces = {**library, "a": [body(imported("warnings"), attributes="get_object_traceback")]}
+    assert "tracemalloc" in closed(traces, "a").reached
+
+
 def test_a_function_in_one_that_does_not_run_does_not_count() -> None:
     inner = Unit(2, 1, "nested", "inner", imports=(imported("c"),))
     library = {"b": [body(), function(1, "outer"), inner], "c": [body()]}

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.kit
 
 APPS = Path(__file__).parents[1] / "data/apps"
 QEMU = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
-CODECS = {"encodings.charmap", "encodings.latin_1", "encodings.raw_unicode_escape"}
+CODECS = {"encodings.charmap", "encodings.latin_1"}
 # from 3.12 on _collections_abc imports warnings for who derives from ByteString, and warnings a lot more
 NEEDED_MORE = {"3.11": set(), "3.13": {"_weakrefset", *CODECS}}
 WITH_WARNINGS = {"3.11": set(), "3.13": {"python3-light"}}
@@ -100,6 +100,30 @@ def test_an_error_is_still_shown(hello: tuple[Shaken, Root], tmp_path: Path) -> 
     done = run_in(hello[1], ["/bin/sh", "-c", "echo 1 / 0 | python3 -"], tmp_path)
     assert done.code == 1
     assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+WARNS = """\
+#!/usr/bin/python3
+import warnings
+warnings.simplefilter("always")
+open("/dev/null")
+warnings.warn("mind")
+print("end")
+"""
+
+
+@EVERY_EDITION
+def test_a_warning_is_shown_and_what_traces_memory_for_it_is_not_there(
+    shaker: Shaker, tmp_path: Path
+) -> None:
+    contents = shaker.packages_of(["python3-light"])
+    contents["app-mine"] = app_of({"/usr/bin/mine": WARNS})
+    result = shaker.shaken(contents, tmp_path / "read")
+    assert {"tracemalloc", "pickle"} <= result.dropped
+    done = run_in(left_root(shaker, contents, result, tmp_path / "root"), ["/usr/bin/mine"], tmp_path)
+    assert (done.code, done.stdout) == (0, "end\n")
+    assert "ResourceWarning: unclosed file" in done.stderr
+    assert "UserWarning: mind" in done.stderr
 
 
 @EVERY_EDITION

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from imagebuilder.model.variant import VARIANTS, Variant
 from imagebuilder.python.catalogue.catalogue import CatalogueError, known_series, load_catalogue
 from imagebuilder.python.catalogue.overview import NOT_OFFERED, interpreters
 from imagebuilder.python.catalogue.variants import (
     PYTHON2_ENDED,
-    VARIANTS,
-    Variant,
     VariantError,
     available_variants,
     catalogue_series,

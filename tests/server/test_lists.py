@@ -342,9 +342,9 @@ def test_add_on_the_command_line(cli: Cli, lists: Site, own_keys: Path, project:
     marked = [number for number, line in enumerate(text.splitlines(), 1) if "FILL IN:" in line]
     assert all(f"{path}:{number}: " in ended.stdout for number in marked)
     assert len(marked) == 5  # soc, flash, compat_version, two formats
-    again = cli("boards", "add", "acme_one", *more, "--target", TARGET, "--name", "other")
+    again = cli("boards", "add", "acme_one", *more, "--target", TARGET)
     assert again.returncode == 2
-    assert "is the board 'acme-one' already" in again.stderr
+    assert "there is a board 'acme-one' already" in again.stderr
     found = json.loads(cli("boards", "search", "acme", *more[:4], "--json").stdout)
     assert [each["board"] for each in found["devices"]] == [None, "acme-one", None]
 

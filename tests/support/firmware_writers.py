@@ -64,10 +64,11 @@ def pad_to(data: bytes, block: int, fill: int = 0xFF) -> bytes:
 
 
 def program(machine: tuple[int, str] = MIPS, size: int = 4000) -> bytes:
-    """A file that begins as a program of this machine does."""
+    """A file that begins as a program of this machine does: a whole header that names no segments."""
     number, order = machine
     head = b"\x7fELF\x01" + (b"\x02" if order == "big" else b"\x01") + b"\x01" + bytes(9)
-    return head + (2).to_bytes(2, order) + number.to_bytes(2, order) + noise(size)  # type: ignore[arg-type]
+    fields = struct.pack(">HHI" if order == "big" else "<HHI", 2, number, 1) + bytes(28)
+    return head + fields + noise(size)
 
 
 def write_tree(root: Path, *, release: str, target: str, arch: str, machine: tuple[int, str]) -> None:

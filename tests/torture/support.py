@@ -60,7 +60,7 @@ class Victim:
             "at": at,
             "after": after,
             "program": [*program, sys.executable, "-m", "imagebuilder"] if program else [],
-            "below": [str(folder) for folder in self._world.written],
+            "below": [str(folder) for folder in (*self._world.written, self._world.site)],
             "environment": self._world.environment(),
             "folder": str(self._world.root),
             "said": str(said),
@@ -91,7 +91,8 @@ class Command:
 
     argv: by the world and the variant. before: what is done before it. result: what it gives the user.
     faults: what is wrong with that by itself. prepare: what is done once, with runs that nothing happens to.
-    once: a second run refuses (2) where the first one did it all.
+    once: a second run refuses (2) where the first one did it all. left: what a run that went well leaves
+    behind and should not, in folders that turn over with each one.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Command:
     faults: Callable[[World], list[str]] = lambda _world: []
     prepare: Callable[[World, Victim], None] = lambda _world, _victim: None
     once: bool = False
+    left: Callable[[World], list[str]] = lambda _world: []
 
 
 @dataclass
@@ -199,6 +201,7 @@ class Torture:
         more = there - self.names[variant]
         left = [f"left {sorted(path for path in more if str(Path(path).parent) not in more)}"] if more else []
         grown = worlds.size(world.written) - self.size[variant]
+        left += command.left(world) if again.code == 0 else []
         left += [f"grown by {grown} bytes"] if not left and grown > SLACK_BYTES else []
         self._note(figures.leftovers, what, left)
         for path in sorted(more, reverse=True):  # the next fault is to find its own

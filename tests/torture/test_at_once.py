@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.report.files import BUILD_LOG, LOCK, MANIFEST, REPORT, RESULT, SBOM, SUMS
 from tests.torture import world as worlds
 from tests.torture.commands import BUILD, CLEAN
 from tests.torture.conftest import Report
@@ -47,7 +48,7 @@ class Onlooker:
     def _judge(self, names: set[str], still: bool) -> None:
         """still: whether the folder had its name after it was read."""
         self.seen += still
-        if still and not {"result.json", "manifest", "sha256sums", "build.log"} <= names:
+        if still and not {RESULT, MANIFEST, SUMS, BUILD_LOG, SBOM, LOCK, REPORT} <= names:
             self.faults.append(f"half a result: {sorted(names)}")
 
     def __enter__(self) -> Onlooker:

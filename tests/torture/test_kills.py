@@ -83,3 +83,13 @@ def test_kills_with_a_genuine_tree(genuine_tree: Path, world: World, victim: Vic
     for _ in range(GENUINE):
         torture.kill_after(chosen.uniform(0, torture.seconds))
     report(torture.figures)
+
+
+def test_a_build_of_a_release_is_kept_and_says_of_no_change(world: World, victim: Victim) -> None:
+    command = next(each for each in COMMANDS if each.name == "build of a release")
+    command.prepare(world, victim)
+    command.before(world, "a")
+    ended = victim.run(command.argv(world, "a"))
+    assert ended.code == 0, ended.said
+    assert "changed while it was built" not in ended.said
+    assert list((world.cache / "builds").iterdir())

@@ -20,7 +20,7 @@ from typing import Any
 
 from imagebuilder.cli import run_and_leave
 from imagebuilder.errors import UserError
-from tests.torture import kit_of_tests
+from tests.torture import kit_of_tests, service_of_tests
 from tests.torture.points import Points
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -29,7 +29,8 @@ COMMAND_SECONDS = 120.0
 PROJECT = Path(__file__).resolve().parents[2]
 _LOADED = (
     *("ask", "build", "cli.app", "cli.progress", "cli.show", "firmware.extract", "firmware.verify"),
-    *("kit.debian.fetch", "kit.prepare", "made", "own.making", "server.obtain", "trial.load"),
+    *("kit.debian.fetch", "kit.prepare", "made", "own.making", "server.obtain", "service.builds"),
+    *("site.publish", "trial.load"),
 )
 
 
@@ -58,6 +59,13 @@ def _become(asked: dict[str, Any]) -> None:
         try:
             kit_of_tests.make_kit(Path(asked["argv"][1]), asked["argv"][2])
         except UserError as error:  # as cli/guard.py does, for what is no command of the user's
+            print(error.message, error.hint, file=sys.stderr, flush=True)
+            os._exit(2)
+        os._exit(0)
+    if asked["argv"][0] == "service":
+        try:
+            service_of_tests.serve_once(*map(Path, asked["argv"][1:]))
+        except UserError as error:
             print(error.message, error.hint, file=sys.stderr, flush=True)
             os._exit(2)
         os._exit(0)

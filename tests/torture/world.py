@@ -11,7 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagebuilder.config.places import INPUTS
 from imagebuilder.host.fs import sha256_of
+from imagebuilder.report.files import BUILD_LOG, REPORT, RESULT, SIGNATURE, SUMS
+from imagebuilder.unchanged import damaged, read_inputs
 from tests.conftest import PROJECT, make_small_tree
 
 BOARD = "tplink-tl-wr740n-v4"
@@ -48,6 +51,10 @@ class World:
     @property
     def project(self) -> Path:
         return self.disk / "project"
+
+    @property
+    def site(self) -> Path:
+        return self.disk / "site"
 
     @property
     def temporary(self) -> Path:
@@ -129,10 +136,14 @@ def content(places: Iterable[Path]) -> dict[str, str]:
 def build_result(place: Path) -> dict[str, str]:
     """What lies in a result's folder, without what differs from one run to the next."""
     found = content([place])
-    for name in ("result.json", "build.log"):
+    # the report tells what there was before, and so each has sums of its own, which result_faults() checks
+    for name in (RESULT, BUILD_LOG, REPORT, SUMS):
         path = place / name
         if path.exists():
-            found[str(path)] = _plain_result(path) if name == "result.json" else _last_line(path)
+            found[str(path)] = _plain_result(path) if name == RESULT else _last_name(path)
+    if (place / INPUTS).exists():  # times and inodes are in it
+        record = read_inputs(place)
+        found[str(place / INPUTS)] = record["made_of"]["lock"]["digest"] if record else "no record"
     return found
 
 
@@ -144,6 +155,12 @@ def _plain_result(path: Path) -> str:
     rest = {name: value for name, value in facts.items() if name not in _PER_RUN}
     rest["tree"].pop("source", None)  # fetched, or from the cache
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _last_name(path: Path) -> str:
+    """A file's last line, or the name that it ends with in sha256sums."""
+    last = _last_line(path)
+    return last.rpartition(" *")[2] if path.name == SUMS else last
 
 
 def _last_line(path: Path) -> str:
@@ -159,12 +176,19 @@ def result_faults(place: Path) -> list[str]:
         images = {each["file"]: each["sha256"] for each in said["images"]}
         lines = [line.split(" *") for line in (place / "sha256sums").read_text().splitlines()]
         listed = {name: sha256 for sha256, name in lines}
-        really = {name: sha256_of(place / name) for name in images}
+        names = {each.name for each in place.iterdir()} - {SUMS, SIGNATURE, INPUTS}
+        really = {name: sha256_of(place / name) for name in names}
     except (OSError, ValueError, KeyError) as error:
         return [f"{place.name} is not whole: {type(error).__name__}: {error}"]
-    if not images or not images == listed == really:
+    if not images or listed != really or not images.items() <= really.items():
         return [f"{place.name}: sums differ: {images}, {listed}, {really}"]
-    return []
+    return record_faults(place)
+
+
+def record_faults(place: Path) -> list[str]:
+    """What of a folder is not as the inputs.json in it says."""
+    record = read_inputs(place)
+    return [f"{place}: no record"] if record is None else [f"{place}: {it}" for it in damaged(place, record)]
 
 
 def cache_faults(cache: Path) -> list[str]:
@@ -178,6 +202,8 @@ def cache_faults(cache: Path) -> list[str]:
             faults.append(str(record))
     trees = [tree for tree in cache.glob("trees/*") if not tree.name.startswith(".")]
     faults += [str(tree) for tree in trees if len(list(tree.rglob("*"))) != _tree_size(cache.parent.parent)]
+    for kept in cache.glob("builds/*"):
+        faults += [] if kept.name.startswith(".") else record_faults(kept)
     kits = [kit for kit in cache.glob("kits/*") if not kit.name.startswith(".")]
     return faults + [str(kit) for kit in kits if len(list(kit.rglob("*"))) != 7]
 
@@ -192,13 +218,14 @@ def names(folders: Iterable[Path]) -> set[str]:
 
 
 def size(folders: Iterable[Path]) -> int:
-    """Bytes of all files in some folders."""
-    paths = (path for folder in folders for path in folder.rglob("*"))
+    """Bytes of all files in some folders, but for reports, which say what was there before or that nothing
+    was, and for records of inputs, which say less of a tree that was changed just now."""
+    paths = (path for folder in folders for path in folder.rglob("*") if path.name not in (REPORT, INPUTS))
     return sum(path.lstat().st_size for path in paths if path.is_symlink() or path.is_file())
 
 
 def mounts(root: Path) -> list[str]:
     """What is mounted in or below a folder, or by this user's builds, as this process sees it."""
-    known = (str(root), f"/tmp/openwrt-imagebuilder-{os.geteuid()}")
+    known = (str(root), f"/tmp/openwrt-imagebuilder-view-{os.geteuid()}")
     lines = Path("/proc/mounts").read_text().splitlines()
     return [line for line in lines if line.split()[1].startswith(known)]

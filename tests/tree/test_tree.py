@@ -87,7 +87,7 @@ def view_of(tree: Path, work: Path) -> Iterator[PrivateView]:
 
 def test_a_tree_says_what_it_is(small_tree: Path, tmp_path: Path) -> None:
     with view_of(small_tree, tmp_path / "work") as view:
-        tree = read_tree(small_tree, view, tmp_path / "cache", Log())
+        tree = read_tree(small_tree, lambda: view, tmp_path / "cache", Log())
     assert (tree.distribution, tree.version, tree.target) == ("OpenWrt", "23.05.5", "ath79/tiny")
     assert (tree.arch, tree.package_manager, tree.disables_services) == ("mips_24kc", "opkg", False)
     assert tree.profiles["tplink_tl-wr740n-v4"].packages == ("-dnsmasq", "rssileds")
@@ -103,7 +103,7 @@ def test_a_version_can_stand_in_version_mk(small_tree: Path, tmp_path: Path) -> 
         "VERSION_NUMBER:=$(if $(VERSION_NUMBER),$(VERSION_NUMBER),17.01.7)\n"
     )
     with view_of(small_tree, tmp_path / "work") as view:
-        tree = read_tree(small_tree, view, tmp_path / "cache", Log())
+        tree = read_tree(small_tree, lambda: view, tmp_path / "cache", Log())
     assert (tree.distribution, tree.version) == ("LEDE", "17.01.7")
 
 
@@ -332,7 +332,7 @@ def answer_of(tree: Path, work: Path, cache: Path, commands: list[str]) -> MakeA
     """What make says in a fresh view of the tree; commands: gets what was run to know it."""
     log = Log([lambda event: commands.append("make") if isinstance(event, CommandRun) else None])
     with view_of(tree, work) as view:
-        return ask_make(tree, view, cache, log)
+        return ask_make(tree, lambda: view, cache, log)
 
 
 def test_settings_are_read_once_until_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +360,7 @@ def test_where_things_are_is_what_make_says(small_tree: Path, tmp_path: Path) ->
     makefile = makefile.replace("KERNEL_BUILD_DIR := ", "KERNEL_BUILD_DIR = $(CURDIR)/of the fork/a/b\n#")
     (small_tree / "Makefile").write_text(makefile + "TARGET_DIR := elsewhere/root\nBIN_DIR := /srv/images\n")
     with view_of(small_tree, tmp_path / "work") as view:
-        places = read_tree(small_tree, view, tmp_path / "cache", Log()).places
+        places = read_tree(small_tree, lambda: view, tmp_path / "cache", Log()).places
     assert (places.kernel, places.linux) == ("of the fork/a/b", "of the fork/a/b/linux-5.15")
     assert (places.root, places.packages, places.bin) == ("elsewhere/root", "packages", "")
 
@@ -449,14 +449,14 @@ def test_a_fork_follows_the_series_whose_makefiles_it_has(
 ) -> None:
     as_fork(small_tree, version, series)
     with view_of(small_tree, tmp_path / "work") as view:
-        tree = read_tree(small_tree, view, tmp_path / "cache", Log())
+        tree = read_tree(small_tree, lambda: view, tmp_path / "cache", Log())
     assert (tree.version, tree.series, tree.release) == (version, series, series)
 
 
 def test_a_config_can_say_the_series(small_tree: Path, tmp_path: Path) -> None:
     as_fork(small_tree, "4.1", "18.06")
     with view_of(small_tree, tmp_path / "work") as view:
-        tree = read_tree(small_tree, view, tmp_path / "cache", Log(), series="21.02")
+        tree = read_tree(small_tree, lambda: view, tmp_path / "cache", Log(), series="21.02")
     assert (tree.version, tree.release) == ("4.1", "21.02")
 
 
@@ -465,14 +465,14 @@ def test_a_series_that_openwrt_does_not_have_is_refused(
     small_tree: Path, tmp_path: Path, series: str
 ) -> None:
     with view_of(small_tree, tmp_path / "work") as view, pytest.raises(TreeError, match=series) as error:
-        read_tree(small_tree, view, tmp_path / "cache", Log(), series=series)
+        read_tree(small_tree, lambda: view, tmp_path / "cache", Log(), series=series)
     assert "17.01" in str(error.value.hint)
 
 
 def test_a_board_that_the_configs_series_lacks(library: Library, small_tree: Path, tmp_path: Path) -> None:
     """A genuine release, and a config that says another series: the message names both."""
     with view_of(small_tree, tmp_path / "work") as view:
-        tree = read_tree(small_tree, view, tmp_path / "cache", Log(), series="17.01")
+        tree = read_tree(small_tree, lambda: view, tmp_path / "cache", Log(), series="17.01")
     with pytest.raises(ProfileError, match="OpenWrt 23.05.5, which is taken for 17.01, for ath79") as error:
         choose_profile(library.board("tplink-tl-wr740n-v4"), tree)
     assert "ar71xx/generic" in str(error.value.hint)
@@ -484,7 +484,7 @@ def test_what_is_older_than_17_01_is_refused_with_the_reason(
 ) -> None:
     as_fork(small_tree, version, "15.05")
     with view_of(small_tree, tmp_path / "work") as view, pytest.raises(TreeError, match="manifest") as error:
-        read_tree(small_tree, view, tmp_path / "cache", Log())
+        read_tree(small_tree, lambda: view, tmp_path / "cache", Log())
     assert "17.01" in str(error.value.hint)
 
 
@@ -547,7 +547,7 @@ def test_lost_execute_bits_are_named_with_what_mends_them(
 ) -> None:
     (with_programs / name).chmod(0o644)
     with view_of(with_programs, tmp_path / "work") as view, pytest.raises(IncompleteTreeError) as error:
-        read_tree(with_programs, view, tmp_path / "cache", Log())
+        read_tree(with_programs, lambda: view, tmp_path / "cache", Log())
     assert error.value.message == f"1 programs of {with_programs} have lost their execute bit: {name}"
     mend = str(error.value.hint).partition("mend it: ")[2]
     run(["sh", "-c", mend])
@@ -569,5 +569,5 @@ def test_what_make_complained_of_is_told(small_tree: Path, tmp_path: Path) -> No
     """make info ends well although the list of profiles could not be made."""
     (small_tree / "Makefile").write_text("info:\n\t@echo x: Permission denied >&2\n")
     with view_of(small_tree, tmp_path / "work") as view, pytest.raises(TreeError) as error:
-        read_tree(small_tree, view, tmp_path / "cache", Log())
+        read_tree(small_tree, lambda: view, tmp_path / "cache", Log())
     assert error.value.message.endswith("but says:\nx: Permission denied")

@@ -145,7 +145,7 @@ def test_a_guest_can_be_reached_through_a_port(built: Made) -> None:
     with boot(built.image, log=Log(), forwards={port: 8080}) as guest:
         guest.check("mkdir /tmp/web; echo hello > /tmp/web/index.html; httpd -p 8080 -h /tmp/web")
         guest.check(
-            "for i in 1 2 3 4 5 6 7 8 9 10; do ip addr | grep -q 10.0.2.15 && exit; sleep 1; done; exit 1"
+            "for i in 1 2 3 4 5 6 7 8 9 10; do ip addr | grep -q 192.168.1.1 && exit; sleep 1; done; exit 1"
         )
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
             assert answer.read() == b"hello\n"
@@ -154,10 +154,10 @@ def test_a_guest_can_be_reached_through_a_port(built: Made) -> None:
 def test_a_guest_reaches_nothing_of_this_machine(built: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """And, so that this says something, what it would reach without QEMU's `restrict=on`."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        there = ("10.0.2.2", server.getsockname()[1])  # this machine, as QEMU shows it to guests
+        there = ("192.168.1.2", server.getsockname()[1])  # this machine, as QEMU shows it to guests
         call = f'python3 -c "import socket; socket.create_connection({there}, 5)"'
         address = (
-            "for i in 1 2 3 4 5 6 7 8 9 10; do ip addr | grep -q 10.0.2.15 && exit; sleep 1; done; exit 1"
+            "for i in 1 2 3 4 5 6 7 8 9 10; do ip addr | grep -q 192.168.1.1 && exit; sleep 1; done; exit 1"
         )
         server.settimeout(1)
         with boot(built.image, log=Log(), forwards={free_port(): 8080}) as guest:
@@ -165,7 +165,8 @@ def test_a_guest_reaches_nothing_of_this_machine(built: Made, monkeypatch: pytes
             assert guest.run(call).code != 0
             with pytest.raises(TimeoutError):
                 server.accept()
-        monkeypatch.setattr(machine, "_network", lambda _: ["-nic", "user,model=virtio-net-pci"])
+        card = "user,model=virtio-net-pci,net=192.168.1.0/24,host=192.168.1.2,dhcpstart=192.168.1.1"
+        monkeypatch.setattr(machine, "_network", lambda *_: ["-nic", card])
         with boot(built.image, log=Log(), forwards={}) as guest:
             guest.check(address)
             guest.check(call)

@@ -10,7 +10,7 @@ import pytest
 
 from imagebuilder.errors import HostError
 from imagebuilder.host.cache import Cache
-from imagebuilder.trust.tree_identity import USED, tree_identity
+from imagebuilder.trust.tree_identity import MOST_BYTES, USED, behind_tree, tree_identity
 
 
 @pytest.fixture
@@ -97,3 +97,65 @@ def test_a_cache_that_cannot_be_written(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(HostError, match="cannot write"):
         tree_identity(tree, tmp_path / "file")
+
+
+def test_what_links_lead_to_outside_has_a_digest_of_its_own(tree: Path, tmp_path: Path) -> None:
+    assert behind_tree(tree) == ""
+    outside = tmp_path / "outside"
+    (outside / "deep").mkdir(parents=True)
+    (outside / "deep/file").write_text("one")
+    (tmp_path / "further").write_text("one")
+    (outside / "on").symlink_to(tmp_path / "further")
+    (outside / "round").symlink_to(outside)
+    (outside / "back").symlink_to(tree / "include")
+    before = tree_identity(tree)
+    (tree / "gone").symlink_to(tmp_path / "nothing")
+    assert behind_tree(tree) == ""
+    (tree / "gone").unlink()
+    (tree / "out").symlink_to(outside)
+    (tree / "loop").symlink_to("loop")
+    known = behind_tree(tree)
+    assert known == behind_tree(tree) != ""
+    for place in (outside / "deep/file", tmp_path / "further"):
+        place.write_text("two")
+        assert behind_tree(tree) != known
+        place.write_text("one")
+    (outside / "new").mkdir()
+    assert behind_tree(tree) != known
+    (outside / "new").rmdir()
+    (outside / "back").unlink()
+    (outside / "back").symlink_to(tree)
+    assert behind_tree(tree) != known
+    (outside / "back").unlink()
+    (outside / "back").symlink_to(tree / "include")
+    assert behind_tree(tree) == known
+    (tree / "out").unlink()
+    (tree / "loop").unlink()
+    assert tree_identity(tree) == before
+
+
+@pytest.mark.parametrize("target", ["..", "/proc/self/status", "/"])
+def test_what_cannot_be_looked_at_behind_links_is_never_the_same(tree: Path, target: str) -> None:
+    (tree / "out").symlink_to(target)
+    assert behind_tree(tree) != behind_tree(tree)
+
+
+def test_links_of_root_file_systems_are_for_the_device(tree: Path) -> None:
+    """As each ImageBuilder that was used has them."""
+    for name in ("root-ar71xx", "root.orig-ar71xx"):
+        folder = tree / "build_dir/target-mips_24kc_musl" / name
+        folder.mkdir(parents=True)
+        (folder / "var").symlink_to("/tmp")
+    assert behind_tree(tree) == ""
+    (tree / "build_dir/target-mips_24kc_musl/root-x").symlink_to("..")
+    assert behind_tree(tree) == ""
+    (tree / "build_dir/target-mips_24kc_musl/root-y").symlink_to("/")
+    assert behind_tree(tree) != behind_tree(tree)
+
+
+def test_too_much_behind_links_is_never_the_same(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "large").touch()
+    (tree / "out").symlink_to(tmp_path / "large")
+    assert behind_tree(tree) == behind_tree(tree)
+    os.truncate(tmp_path / "large", MOST_BYTES + 1)
+    assert behind_tree(tree) != behind_tree(tree)

@@ -3,6 +3,7 @@ indexed, installed and handed over by the code that does it for every tree."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from imagebuilder.packages.apk.tool import ApkRefusalError
 from imagebuilder.packages.check_contents import ContentsError
 from imagebuilder.packages.feed import FeedError
 from imagebuilder.packages.resolution import PlanError
+from imagebuilder.report.files import SBOM
 from imagebuilder.trust.signature import UnknownKeyError
 from tests.support import firmware_images
 from tests.support.apk_tree import (
@@ -95,7 +97,12 @@ def test_from_a_config_to_an_image_and_offline_after_that(world: World) -> None:
         path.rpartition("/")[2].replace("%2B", "+") for path in world.server.paths(".apk")
     }
     world.server.close()
-    _, result = build_image(world.ask(PYTHON, offline=True), Log())
+    place, result = build_image(world.ask(PYTHON, offline=True), Log())
+    components = json.loads((place / SBOM).read_text())["components"]
+    packages = {each["name"]: each for each in components if each["bom-ref"].startswith("package:")}
+    assert packages.keys() == {each.name for each in result.packages}
+    assert all(each["purl"].startswith("pkg:apk/openwrt/") for each in packages.values())
+    assert all(each["hashes"][0]["alg"] == "SHA-256" for each in packages.values()), "which no index states"
     assert {each.name: each.version for each in result.packages} == {
         each.name: each.version for each in fetched.install
     }

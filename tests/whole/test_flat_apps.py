@@ -89,7 +89,7 @@ def test_it_is_built_and_runs_in_the_built_root(ask: Callable[[str], Request], m
     asked = ask(f'apps = ["apps/My Flat"]\ntrace = ["my-flat"]\n{more}')
     plan_image(asked, Log())
     _, result = build_image(replace(asked, offline=True), Log())
-    assert [each.command for each in result.starts] == ["/usr/bin/python3.11 /dev/null", "my-flat"]
+    assert [each.command for each in result.starts] == ["/usr/bin/python3.11 /.hello.py", "my-flat"]
     assert {"app-my-flat", "python3-imagebuilder-words"} <= {each.name for each in result.packages}
     sources = [path for path in result.uncompiled if path.startswith("/usr/lib/")]
     assert bool(sources) is ("only" in more)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import venv
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackagePath, distribution
+from importlib.metadata import Distribution, PackagePath, distribution
 from pathlib import Path
 
 import pytest
@@ -86,16 +87,73 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def files_of(known: set[str], wanted: Iterable[str]) -> Iterator[PackagePath]:
     """The files of what is required, and of what that requires, as this environment has them."""
+    for each in needed_by(known, wanted):
+        yield from each.files or ()
+
+
+def needed_by(
+    known: set[str], wanted: Iterable[str], extras: Iterable[str] = ("",)
+) -> Iterator[Distribution]:
+    """What is required, and what that requires, as this environment has it. extras: of who requires it."""
     for requirement in map(Requirement, wanted):
-        extras = requirement.extras or {""}
-        needed = requirement.marker is None or any(
-            requirement.marker.evaluate({"extra": each}) for each in extras
-        )
+        marker = requirement.marker
+        needed = marker is None or any(marker.evaluate({"extra": each}) for each in extras)
         if needed and requirement.name not in known:
             known.add(requirement.name)
             found = distribution(requirement.name)
-            yield from found.files or ()
-            yield from files_of(known, found.requires or ())
+            yield found
+            yield from needed_by(known, found.requires or (), ("", *requirement.extras))
+
+
+def packed(found: Distribution, into: Path) -> None:
+    """A wheel of what is installed, with all that its own had but its scripts."""
+    files = [file for file in found.files or () if ".." not in file.parts and "__pycache__" not in file.parts]
+    (info,) = {file.parts[0] for file in files if file.match("*.dist-info/METADATA")}
+    tags = re.findall(r"^Tag: (\S+)-(\S+)-(\S+)$", found.read_text("WHEEL") or "", re.MULTILINE)
+    tag = "-".join(".".join(dict.fromkeys(part)) for part in zip(*tags, strict=True))
+    with zipfile.ZipFile(into / f"{info.removesuffix('.dist-info')}-{tag}.whl", "w") as wheel:
+        for file in files:
+            if file.name not in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json"):
+                wheel.write(file.locate(), file)
+        wheel.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in wheel.namelist()))
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that pip may want for this program and for making it, as wheels in a folder: there is no index."""
+    place = tmp_path_factory.mktemp("packages")
+    pyproject = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    for each in needed_by(
+        set(), [*pyproject["build-system"]["requires"], *pyproject["project"]["dependencies"]]
+    ):
+        packed(each, place)
+    return place
+
+
+@pytest.mark.parametrize(
+    "line", ["pipx install .", "pip install openwrt_python_imagebuilder-0.1.0-py3-none-any.whl"]
+)
+def test_pip_makes_and_installs_it(line: str, wheel: Path, packages: Path, tmp_path: Path) -> None:
+    """As the README says it. Where there is no pipx, by what pipx calls in an environment of its own."""
+    environment, home = tmp_path / "venv", tmp_path / "home"
+    venv.create(environment, with_pip=True)
+    home.mkdir()
+    if not shutil.which("pipx"):
+        line = line.replace("pipx ", "pip ")
+    settings = {
+        "PATH": f"{environment}/bin:{home}/.local/bin:{os.environ['PATH']}",
+        "HOME": str(home),
+        **{"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(packages), "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+    }
+    folder = PROJECT if line.endswith(" .") else wheel.parent
+    before = sorted(folder.iterdir())
+    for words in (line, f"{COMMAND} --version", f"{COMMAND} boards search wr740n"):
+        ended = subprocess.run(
+            ["bash", "-c", words], cwd=folder, env=settings, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert BOARD in ended.stdout
+    assert sorted(folder.iterdir()) == before
 
 
 @pytest.fixture

@@ -97,6 +97,7 @@ CONFIG: Document = {
     "filespec": [{"package": "busybox", "rules": ["-|/x"]}, {"overlay": "late", "rules": ["-|/etc/late"]}],
     "image": {"extra_name": "office", "rootfs_partsize": 4},
     "budget": {"flash_free": 0},
+    "trial": [{"run": "meter --check", "expect": "^ready$", "timeout": 5}],
 }
 PARENT: Document = {
     "services": {"disabled": ["telnet"]},
@@ -236,6 +237,9 @@ SAMPLES: Mapping[str, Any] = {
     "config filespec.rules": ["-|/y"],
     "config image": {"extra_name": "other", "rootfs_partsize": 4},
     "config budget": {"flash_free": "64K"},
+    "config trial": [],
+    "config trial.run": "meter",
+    "config trial.expect": "^good$",
     "board flash": "16M",
     "board layout": {"firmware": "3M"},
     "board layout.partitions": [],
@@ -325,6 +329,10 @@ NEITHER: Mapping[str, str] = {
     "config budget.flash_free": "the same",
     "config budget.ram_free": "the same",
     "config image.baked": "the same",
+    "config trial": TRIED,
+    "config trial.run": TRIED,
+    "config trial.expect": TRIED,
+    "config trial.timeout": TRIED,
     "board name": WORDS,
     "board soc": WORDS,
     "board profile": "the one that counts is held key by key",

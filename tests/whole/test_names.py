@@ -165,6 +165,41 @@ def test_services_that_nothing_brings(ask: Ask, small_tree: Path) -> None:
     ]
 
 
+def test_packages_and_services_come_at_once(ask: Ask, small_tree: Path) -> None:
+    """What packages of known names bring is known beside those that nothing has."""
+    add_service(small_tree, "rssileds", "signal")
+    packages = '[packages]\nadd = ["rssileds", "nosuchthing"]\n'
+    text = f'{packages}[services]\ndisabled = ["signal", "signl", "odhcpdd"]\n'
+    assert faults_of(ask(text)) == [
+        (3, "packages.add[1]", "no feed has 'nosuchthing'", "is a feed missing, or the name wrong?"),
+        (5, "services.disabled[1]", "there is no service 'signl'", "did you mean 'signal'?"),
+        (5, "services.disabled[2]", "there is no service 'odhcpdd'", "the image has signal"),
+    ]
+
+
+def test_packages_that_cannot_be_chosen_yet(ask: Ask, small_tree: Path) -> None:
+    """Then the services are told of when the packages are right."""
+    broken = Package("broken", "4", depends=((Dependency("gone"),),))
+    write_ipk(small_tree / "packages", broken, FileTree(), epoch=1_700_000_000)
+    asked = ask('[packages]\nadd = ["broken", "nosuchthing"]\n[services]\ndisabled = ["odhcpdd"]\n')
+    assert [fault[1] for fault in faults_of(asked)] == ["packages.add[1]"]
+
+
+def test_an_overlay_that_another_conflicts_with_may_be_elsewhere(ask: Ask, project: Path) -> None:
+    """An overlay can be used in several projects: what it stands beside in one need not be in the other."""
+    overlay = project / "overlays/mine"
+    overlay.mkdir()
+    (overlay / "overlay.toml").write_text(
+        'conflicts = [\n  "wifi-ap",\n  "wifi-clinet",\n  "their-vpn",\n]\n'
+    )
+    told = warned(ask('[[overlay]]\nname = "mine"\n'))
+    place = f"{overlay}/overlay.toml"
+    assert told == [
+        f"{place}:3: conflicts[1]: there is no overlay 'wifi-clinet' here (did you mean 'wifi-client'?)",
+        f"{place}:4: conflicts[2]: there is no overlay 'their-vpn' here",
+    ]
+
+
 def test_services_of_overlays_are_known(ask: Ask, project: Path) -> None:
     scripts = project / "overlays/mine/files/etc/init.d"
     scripts.mkdir(parents=True)

@@ -327,6 +327,44 @@ def test_the_command_changes_the_file_and_says_so(ask: Ask, project: Path, tree:
     assert call().returncode == 0
 
 
+def test_a_board_that_cannot_be_fitted_keeps_no_other_from_it(
+    project: Path, tree: Path, tmp_path: Path
+) -> None:
+    for name in ("nor-a", "nor-b", "nor-c"):
+        (project / f"boards/{name}.toml").write_text(nor_tree.BOARD_TOML)
+    mine = project / "configs/mine.toml"
+    before = (
+        'extends = "base"\nboards = ["nor-a", "nor-b", "nor-c"]\n[python]\nvariant = "full"\n'
+        f"[board.nor-a]\nbudget.flash_free = {FIRMWARE}\n"
+    )
+    mine.write_text(before)
+    argv = ["plan", "mine", "--imagebuilder", tree, "--project", project, "--cache", tmp_path / "cache"]
+
+    def call(*more: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "imagebuilder", *map(str, argv), "--fit", *more]
+        return subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+    unasked = call("--json")
+    document = json.loads(unasked.stdout)
+    states = [(each["board"], each["state"]) for each in document["found"]]
+    assert states == [("nor-a", "failed"), ("nor-b", "failed"), ("nor-c", "failed")]
+    assert "makes it fit" in document["found"][0]["error"]
+    assert '+variant = "light"' in document["found"][1]["diff"]
+    assert "mine for nor-b:" in unasked.stderr
+    assert mine.read_text() == before
+    quick = call("--yes", "--fail-fast")
+    assert (quick.returncode, mine.read_text()) == (2, before)
+    assert "1 of 3 failed: nor-a; 2 not run, because of --fail-fast" in quick.stderr
+    fitted = call("--yes")
+    assert fitted.returncode == 2
+    assert "1 of 3 failed: nor-a" in fitted.stderr
+    lines = [line.split()[:2] for line in fitted.stdout.splitlines() if line.startswith("nor-")]
+    assert lines == [["nor-a", "failed"], ["nor-b", "planned"], ["nor-c", "planned"]]
+    differences = tomli.loads(mine.read_text())["board"]
+    assert differences["nor-b"]["python"] == differences["nor-c"]["python"] == {"variant": "light"}
+    assert set(differences["nor-a"]) == {"budget"}
+
+
 def test_room_that_nobody_can_tell_of_is_told(ask: Ask, project: Path) -> None:
     path = project / f"boards/{BOARD}.toml"
     path.write_text(path.read_text().replace('"64M"', '"unknown"').replace(f"firmware = {FIRMWARE}\n", ""))

@@ -172,7 +172,7 @@ def test_every_overlay_has_its_effect(
                 "banner": "Welcome\nhome",
             },
             "ssh-keys": {"keys": [keys["known"][1]]},
-            "static-ip": {"address": "10.0.2.15", "gateway": "10.0.2.2", "dns": ["10.0.2.3"]},
+            "static-ip": {"address": "192.168.1.1", "gateway": "192.168.1.2", "dns": ["192.168.1.3"]},
             "wifi-client": {"ssid": "their network"},
             "wifi-ap": {"ssid": "our network", "channel": "6", "country": "PT"},
             "program": {},
@@ -201,9 +201,9 @@ def test_every_overlay_has_its_effect(
         assert guest.check("uci get system.@system[0].timezone") == "WET0WEST,M3.5.0/1,M10.5.0\n"
         assert guest.check(". /etc/profile > /dev/null; TZ=$TZ date -d @1750000000 +%Z") == "WEST\n"
         assert guest.check("cat /etc/banner") == "Welcome\nhome\n"
-        assert "inet 10.0.2.15/24" in guest.check("ip addr show eth0")
-        assert "via 10.0.2.2" in guest.check("ip route show default")
-        assert guest.check("cat /tmp/resolv.conf") == "nameserver 10.0.2.3\n"
+        assert "inet 192.168.1.1/24" in guest.check("ip addr show eth0")
+        assert "via 192.168.1.2" in guest.check("ip route show default")
+        assert guest.check("cat /tmp/resolv.conf") == "nameserver 192.168.1.3\n"
         assert guest.check("ls /etc/uci-defaults") == ""
         assert guest.check("stat -c '%a %U %n' /etc/dropbear/authorized_keys /etc/dropbear").split("\n")[
             :2

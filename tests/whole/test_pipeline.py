@@ -22,7 +22,7 @@ from imagebuilder.errors import FaultsError, HostError, UserError
 from imagebuilder.firmware.verify import UnsafeImageError
 from imagebuilder.host.limits import LIMITS, LimitError
 from imagebuilder.host.run import run
-from imagebuilder.host.sandbox import open_view
+from imagebuilder.host.sandbox import opening_view
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import TreeError
@@ -62,10 +62,14 @@ def test_a_build_hands_over_whole_results(request_for: Callable[..., Request], t
     assert place == tmp_path / "out/router" / BOARD
     assert sorted(path.name for path in place.iterdir()) == [
         "build.log",
+        "inputs.json",
+        "lock.toml",
         "manifest",
         "openwrt-23.05.5-ath79-tiny-tplink_tl-wr740n-v4-squashfs-factory.bin",
         "openwrt-23.05.5-ath79-tiny-tplink_tl-wr740n-v4-squashfs-sysupgrade.bin",
+        "report.html",
         "result.json",
+        "sbom.cdx.json",
         "sha256sums",
     ]
     written = json.loads((place / "result.json").read_text())
@@ -76,8 +80,13 @@ def test_a_build_hands_over_whole_results(request_for: Callable[..., Request], t
     assert rootfs["tables"] + sum(each["stored"] for each in rootfs["packages"]) == rootfs["stored"]
     assert written["packages"][1] == {"name": "busybox", "version": "1.36"}
     assert written["tree"]["version"] == "23.05.5"
+    device = written["device"]
+    assert [title["title"] for title in device["titles"]] == ["TP-Link TL-WR740N/ND v4"]
+    assert (device["kernel"], device["device_packages"]) == ("5.15", ["-dnsmasq", "rssileds"])
+    assert device["supported_devices"] == ["tplink,tl-wr740n-v4", "tl-wr741nd-v4"]
+    assert device["epoch"] > 1_500_000_000
     steps = [step["step"] for step in written["steps"]]
-    assert steps == ["tree", "plan", "fetch", "stage", "build", "verify"]
+    assert steps == ["tree", "plan", "fetch", "stage", "build", "verify", "trial"]
     assert "OK" in run(["sha256sum", "-c", "sha256sums"], cwd=place).stdout
     assert leftovers(tmp_path / "out") == [BOARD]
 
@@ -322,7 +331,7 @@ def test_two_builds_at_once_from_one_tree(
 ) -> None:
     """Each make ends only after both have been seen to run."""
     (small_tree / "behaviour").write_text(
-        "touch make-runs\n"
+        'touch "$TMPDIR/make-runs"\n'
         'for i in $(seq 200); do [ -e "$BIN_DIR/go-on" ] && exit 0; sleep 0.1; done\n'
         "touch behaviour-fails\n"
     )
@@ -375,7 +384,9 @@ def test_a_script_that_takes_all_there_is(  # noqa: PLR0917 - fixtures and param
     said: str,
 ) -> None:
     """The step is named, and what of it was too much; nothing is handed over, and the next build succeeds."""
-    monkeypatch.setattr("imagebuilder.decide.open_view", partial(open_view, limits=replace(LIMITS, **bound)))
+    monkeypatch.setattr(
+        "imagebuilder.decide.opening_view", partial(opening_view, limits=replace(LIMITS, **bound))
+    )
     (small_tree / "behaviour").write_text(f"echo 'Installing greedy (1) to root...'; {script}\n")
     with pytest.raises(LimitError, match=rf"^make image \(installing greedy\) was stopped: .*{said}"):
         build_image(request_for(), Log())
@@ -395,9 +406,9 @@ def build_in_background(asked: Request) -> subprocess.Popen[bytes]:
 
 
 def wait_for(folder: Path, count: int) -> list[Path]:
-    """The files make-runs that so many builds wrote into their views of the tree."""
+    """The files make-runs that so many builds wrote into their temporary folders."""
     until = time.monotonic() + 30
-    while len(found := list(folder.glob("out/router/.work-*/*/make-runs"))) < count:
+    while len(found := list(folder.glob("out/router/.work-*/tmp/make-runs"))) < count:
         assert time.monotonic() < until, "make does not run"
         time.sleep(0.02)
     return found
@@ -421,7 +432,7 @@ def test_a_build_that_is_stopped_during_make_can_simply_be_run_again(
     request_for: Callable[..., Request], small_tree: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     seconds = f"300.{os.getpid()}"
-    (small_tree / "behaviour").write_text(f"sleep {seconds} & touch make-runs; wait\n")
+    (small_tree / "behaviour").write_text(f'sleep {seconds} & touch "$TMPDIR/make-runs"; wait\n')
     program = build_in_background(request_for())
     wait_for(tmp_path, 1)
     until = time.monotonic() + 10
@@ -447,7 +458,7 @@ chunk=$(yes d | head -n 500 | tr '\\n' /)
 mkdir -p {place} inner
 for i in $(seq {chunks}); do mkdir -p outer/$chunk; mv inner outer/$chunk/d; mv outer inner; done
 mv inner {place}/d
-touch make-runs
+touch "$TMPDIR/make-runs"
 """
 ROOT = "build_dir/target-x/root-ath79"
 
@@ -467,7 +478,7 @@ def test_folders_nested_without_end_are_an_error_that_names_them_or_none(
         assert "longer than 4096 bytes: it begins" in error.message
         assert chunks == 40
     assert leftovers(tmp_path / "out") in ([BOARD], [BOARD, f"{BOARD}.failed.log"])
-    (small_tree / "behaviour").write_text("touch make-runs\n")
+    (small_tree / "behaviour").write_text('touch "$TMPDIR/make-runs"\n')
     place_of_result, _ = build_image(request_for(), Log())
     assert (place_of_result / "result.json").is_file()
     assert leftovers(tmp_path / "out") == [BOARD]

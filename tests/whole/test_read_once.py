@@ -11,7 +11,7 @@ import pytest
 from imagebuilder import decide
 from imagebuilder.ask import fetch_image
 from imagebuilder.build import build_image
-from imagebuilder.config import library
+from imagebuilder.config import library, places
 from imagebuilder.config.request import Request, requests
 from imagebuilder.config.toml import TomlFile, read_toml
 from imagebuilder.log import Log
@@ -39,7 +39,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return call
 
     def file(path: Path) -> TomlFile:
-        along = "shipped " if path.is_relative_to(library.shipped_folder()) else ""
+        along = "shipped " if path.is_relative_to(places.shipped_folder()) else ""
         counted[f"{along}{path.parent.name}/{path.name}"] += 1
         return read_toml(path)
 

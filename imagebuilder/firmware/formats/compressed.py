@@ -122,7 +122,11 @@ def _unzstd(view: View, most: int) -> Unpacked:
 
 
 def _kernel(view: View, reading: Reading, kind: str, unpack: Callable[[View, int], Unpacked]) -> Part:
-    data, used = unpack(view, min(_LARGEST_KERNEL, reading.unpack_left))
+    most = min(_LARGEST_KERNEL, reading.unpack_left)
+    found = reading.kernels.find(kind, view, most)
+    data, used = unpack(view, most) if found is None else found
+    if found is None:
+        reading.kernels.keep(kind, view.first(used), data)
     inner = reading.unpacked(data, f"what {kind} unpacks")
     return _unpacked_part(view.first(used), reading, kind, Peeled(inner, (), None, ()))
 

@@ -9,7 +9,7 @@ listed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imagebuilder.firmware.disk import disk, fat
 from imagebuilder.firmware.formats import (
@@ -39,7 +39,7 @@ from imagebuilder.firmware.formats.padding import (
     run_length,
 )
 from imagebuilder.firmware.formats.vendor_headers import alfa_trailer, is_alfa
-from imagebuilder.firmware.reader import Format, ImageFormatError, Reading, View
+from imagebuilder.firmware.reader import Format, ImageFormatError, Kernels, Reading, View
 from imagebuilder.firmware.squashfs import squashfs
 from imagebuilder.model.firmware import Check, FormatRow, Part
 
@@ -160,12 +160,14 @@ class UnknownFormatError(ImageFormatError):
 class Read:
     """An image that was read. part: kind `file`, whose first child is the image proper. body_size: bytes of
     the file without metadata and signature. metadata_packed: whether it lies in the compressed contents, as
-    sunxi's cards have it (`append-metadata | gzip`); a device's sysupgrade does not see it there."""
+    sunxi's cards have it (`append-metadata | gzip`); a device's sysupgrade does not see it there. kernels:
+    with which it was read."""
 
     part: Part
     body_size: int
     metadata: Metadata | None
     metadata_packed: bool = False
+    kernels: Kernels = field(default_factory=Kernels, repr=False, compare=False)
 
     @property
     def image(self) -> Part:
@@ -189,16 +191,16 @@ def _stranger(view: View) -> ImageFormatError:
     return UnknownFormatError(f"{view.what} has no format that is known here; it begins {beginning}")
 
 
-def read_image(view: View) -> Read:
-    """The parts of a whole file. ImageFormatError where it is none of the formats, or too small to be an
-    image.
+def read_image(view: View, kernels: Kernels | None = None) -> Read:
+    """The parts of a whole file. kernels: those of other images that were read. ImageFormatError where it is
+    none of the formats, or too small to be an image.
 
     Damage inside of a known format is no error here: it is a failed check of the part.
     """
     if view.size < SMALLEST_IMAGE:
         raise ImageFormatError(f"{view.what} has {view.size} bytes: too few for an image")
     peeled = peel(view)
-    reading = Reading(FORMATS)
+    reading = Reading(FORMATS, kernels=kernels)
     image = reading.inside(peeled.body, "image")
     if image.kind in KERNELS and image.size < peeled.body.size:
         image = followed(image, peeled.body, reading).renamed("image")
@@ -216,7 +218,7 @@ def read_image(view: View) -> Read:
         checks = peeled.checks
     whole = view.to_part("file", view.what, {}, (image, *rest, *peeled.chunks), checks)
     packed = metadata_of(image) if image.kind == "gzip" and peeled.metadata is None else None
-    return Read(whole, peeled.body.size, peeled.metadata or packed, packed is not None)
+    return Read(whole, peeled.body.size, peeled.metadata or packed, packed is not None, reading.kernels)
 
 
 def format_rows() -> tuple[FormatRow, ...]:

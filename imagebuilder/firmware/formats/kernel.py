@@ -39,24 +39,29 @@ _SECTOR = 512
 _TREE = re.compile(re.escape(TREE_MAGIC))
 
 
-def code_fields(view: View) -> dict[str, Field]:
+def code_fields(code: memoryview) -> dict[str, Field]:
     """What unpacked kernel code says of itself: version, the board of its command line."""
     fields = {}
-    found = _VERSION.search(view.raw)
+    found = _VERSION.search(code)
     if found is not None:
         fields["version"] = Field(printable(found[1]))
-    board = _BOARD.search(view.raw)
+    board = _BOARD.search(code)
     if board is not None:
         fields["board"] = Field(printable(board[1]), "in the built-in command line")
-    parts = _MTDPARTS.search(view.raw)
+    parts = _MTDPARTS.search(code)
     if parts is not None:
         fields["mtdparts"] = Field(printable(parts[1]), "in the built-in command line")
     return fields
 
 
-def appended_tree(view: View) -> View | None:
+def _last_tree(code: memoryview) -> int:
+    """Where the last device tree in it begins, as far as its magic tells; -1 for none."""
+    return max((found.start() for found in _TREE.finditer(code)), default=-1)
+
+
+def appended_tree(view: View, reading: Reading) -> View | None:
     """The device tree that ends a kernel, as ath79 and ramips append it: its total size reaches the end."""
-    at = max((found.start() for found in _TREE.finditer(view.raw)), default=-1)
+    at = reading.kernels.told(view.raw, _last_tree)
     if at < 0 or at + 8 > view.size or view.u32(at + 4) > view.size - at:
         return None
     return view.part(at, view.u32(at + 4), "the appended device tree")
@@ -64,8 +69,8 @@ def appended_tree(view: View) -> View | None:
 
 def loose_kernel(view: View, reading: Reading) -> Part:
     """Unpacked code without a header of its own, and the device tree at its end."""
-    fields = code_fields(view)
-    tree = appended_tree(view) if "version" in fields else None
+    fields = reading.kernels.told(view.raw, code_fields)
+    tree = appended_tree(view, reading) if "version" in fields else None
     children = () if tree is None else (reading.inside(tree, "device tree"),)
     kind = "kernel" if "version" in fields else "data"
     return view.to_part(kind, "kernel code", fields, children)
@@ -120,7 +125,7 @@ def parse_elf(view: View, _reading: Reading) -> Part:
         "entry point": Field(entry, hex(entry)),
         "order": Field(view.u8(5), header.order),
         "loaded": Field(tuple(f"{low:#x}-{high:#x}" for low, high in loaded)),
-        **code_fields(whole),
+        **code_fields(whole.raw),
     }
     return whole.to_part("elf", "ELF", fields, (), checks)
 
@@ -148,7 +153,7 @@ def parse_arm64(view: View, _reading: Reading) -> Part:
     stated = view.le64(0x10)
     if not 0 < stated <= 1 << 32:
         raise ImageFormatError(f"the arm64 Image states a size of {stated} bytes")
-    fields = {"image size": Field(stated, "bytes of memory"), **code_fields(view)}
+    fields = {"image size": Field(stated, "bytes of memory"), **code_fields(view.raw)}
     return view.to_part("arm64-image", "arm64 Image", fields)
 
 

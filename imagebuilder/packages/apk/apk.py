@@ -1,20 +1,21 @@
 """apk 3's package index, `packages.adb`, to packages.
 
 Names and places of the fields: apk-tools 3, src/apk_adb.h and apk_adb.c. In OpenWrt an ABI version is part
-of the name and stands in the tag `openwrt:abiversion` (include/package-pack.mk).
+of the name and stands in the tag `openwrt:abiversion`; section and CPE-ID stand in tags too
+(include/package-pack.mk).
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from imagebuilder.model.adb import Values, database, index_container
 from imagebuilder.model.control import MAX_NAME, MAX_TEXT, MAX_WORD
 from imagebuilder.model.package import MAX_PACKAGES, Dependency, Package, PackageList, UnusablePackage
 
-ABI_TAG = "openwrt:abiversion="
+ABI_TAG, SECTION_TAG, CPE_TAG = "openwrt:abiversion", "openwrt:section", "openwrt:cpe"
 # where apk takes no other from the index: OpenWrt's indexes name none
 FILE_NAME = "${name}-${version}.apk"
 
@@ -104,7 +105,7 @@ class _Index:
         self._texts: dict[int, str] = {0: ""}
         self._dependency: dict[int, tuple[Dependency, bool]] = {}
         self._dependencies: dict[int, _Dependencies] = {0: ((), ())}
-        self._abi: dict[int, str] = {0: ""}
+        self._tags: dict[int, Mapping[str, str]] = {0: {}}
         self._spec = FILE_NAME
 
     def packages(self) -> PackageList:
@@ -139,6 +140,9 @@ class _Index:
         depends, conflicts = self._terms(slots[14])
         provides, _ = self._terms(slots[15])
         extra = {key: self._text(slots[at]) for key, at in _EXTRA.items() if slots[at]}
+        told = self._told(slots[20])
+        if told.get(CPE_TAG):
+            extra["CPE-ID"] = told[CPE_TAG]
         if slots[13]:
             extra["Provider-Priority"] = str(integer(slots[13]))
         if slots[17]:
@@ -156,7 +160,8 @@ class _Index:
             size=integer(slots[12]),
             installed_size=integer(slots[11]),
             description=self._text(slots[3]),
-            abi_version=self._abi_version(slots[20]),
+            section=told.get(SECTION_TAG, ""),
+            abi_version=told.get(ABI_TAG, ""),
             extra=extra,
             identity=identity,
             feed=self._feed,
@@ -194,13 +199,14 @@ class _Index:
         self._dependency[value] = term, bool(match & _CONFLICT)
         return self._dependency[value]
 
-    def _abi_version(self, value: int) -> str:
-        abi = self._abi.get(value)
-        if abi is None:
-            tags = [self._text(each) for each in self._values.slots(value)]
-            abi = next((tag.removeprefix(ABI_TAG) for tag in tags if tag.startswith(ABI_TAG)), "")
-            self._abi[value] = abi
-        return abi
+    def _told(self, value: int) -> Mapping[str, str]:
+        """What the tags of a package say, by their names."""
+        told = self._tags.get(value)
+        if told is None:
+            tags = (self._text(each).partition("=") for each in self._values.slots(value))
+            told = {name: text for name, equals, text in reversed(list(tags)) if equals}
+            self._tags[value] = told
+        return told
 
     def _filename(self, name: str, version: str, arch: str, identity: str) -> str:
         if self._spec == FILE_NAME:

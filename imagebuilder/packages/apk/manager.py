@@ -14,6 +14,7 @@ from packaging.version import Version
 
 from imagebuilder.config.model_config import FeedUse
 from imagebuilder.host.files import read_plain
+from imagebuilder.host.fs import expand_home
 from imagebuilder.host.sandbox import scratch_folder
 from imagebuilder.model.adb import MAX_DATABASE_BYTES
 from imagebuilder.model.package import Package, Selected, Wish
@@ -227,7 +228,7 @@ def _extra_feed(job: Job, use: FeedUse) -> Feed:
         digest = hashlib.sha256(index).hexdigest()
         packages = parse_index(index, origin=str(place), feed=use.name)
         return Feed(use.name, packages, LOCAL_FOLDER, digest, index, place)
-    keys = [] if use.key is None else [read_apk_key(job.root / use.key)]
+    keys = [] if use.key is None else [read_apk_key(job.root / expand_home(use.key))]
     return _signed(job, Feed(use.name, mirrors=(parse_mirror(str(place)),)), keys)
 
 

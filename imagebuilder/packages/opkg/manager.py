@@ -13,13 +13,12 @@ from packaging.version import Version
 
 from imagebuilder.config.model_config import FeedUse
 from imagebuilder.host.files import read_plain
-from imagebuilder.host.fs import sha256_of
+from imagebuilder.host.fs import expand_home, sha256_of
 from imagebuilder.model.package import LOCAL, MAX_INDEX_BYTES, Package, PackageList, Selected, Wish
 from imagebuilder.model.release import Release
 from imagebuilder.packages.feed import FEED, Finder, in_folder
-from imagebuilder.packages.index_cache import cached_index, keep_index
+from imagebuilder.packages.index_cache import index_of_list
 from imagebuilder.packages.manager import content_tag
-from imagebuilder.packages.opkg.explain import shortest_conflict
 from imagebuilder.packages.opkg.feed import (
     ANY_ARCHITECTURE,
     architectures_of,
@@ -34,16 +33,15 @@ from imagebuilder.packages.opkg.feed import (
     own_index,
     used_indexes,
 )
-from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.packages.opkg.ipk_reader import read_control, read_ipk
 from imagebuilder.packages.opkg.opkg import parse_index, read_index
-from imagebuilder.packages.opkg.records import installed_tree
 from imagebuilder.packages.opkg.resolve import OpkgRules, opkg_rules, resolve
 from imagebuilder.packages.opkg.version import python_version
 from imagebuilder.packages.package_list import first_packages, removed_in_vain
 from imagebuilder.packages.resolution import THE_TREE, PlanError, Resolution, ResolutionError
 from imagebuilder.packages.supply import (
     LOCAL_FOLDER,
+    USED_TREE,
     Feed,
     Job,
     Offers,
@@ -58,7 +56,6 @@ if TYPE_CHECKING:
     from imagebuilder.host.download import Downloads
     from imagebuilder.trust.keys import Keys
 
-USED_TREE = "the index that the tree's own dl/ holds, as given"
 _SINCE_UNPACKED_SIZES = "24.10"
 
 
@@ -155,6 +152,8 @@ class Opkg:
         lay_lists(job.work)
 
     def write(self, job: Job, folder: Path, made: LocalPackage, *, epoch: int, theirs: bool) -> Package:
+        from imagebuilder.packages.opkg.ipk import write_ipk  # noqa: PLC0415 - only where something is made here
+
         unpacked = Release(job.tree.release).since(_SINCE_UNPACKED_SIZES)
         return write_ipk(
             folder,
@@ -177,6 +176,8 @@ class Opkg:
     def installed(
         self, job: Job, supply: Supply, selected: Sequence[Selected], over: FileTree
     ) -> FileTree | None:
+        from imagebuilder.packages.opkg.records import installed_tree  # noqa: PLC0415 - for filespecs and apps
+
         laid, own = in_folder(job.work / FEED), in_folder(supply.tree / "packages")
         files = []
         for each in selected:
@@ -194,12 +195,7 @@ class Opkg:
 
 def _indexed(file: Path, cache: Path, feed: str = "") -> PackageList:
     """The packages of an index's file, parsed once."""
-    digest = sha256_of(file)
-    packages = cached_index(cache, digest, feed)
-    if packages is None:
-        packages = read_index(file, feed=feed)
-        keep_index(cache, digest, packages)
-    return packages
+    return index_of_list(cache, sha256_of(file), lambda: read_index(file, feed=feed), feed)
 
 
 def _base_package(file: Path) -> Package:
@@ -226,7 +222,7 @@ def _extra_feed(job: Job, use: FeedUse) -> Feed:
         digest = hashlib.sha256(text.encode()).hexdigest()
         packages = parse_index(text, origin=str(place), feed=use.name)
         return Feed(use.name, packages, LOCAL_FOLDER, digest, folder=place)
-    keys = Keys() if use.key is None else read_key_file(job.root / use.key)
+    keys = Keys() if use.key is None else read_key_file(job.root / expand_home(use.key))
     return _signed(job, Feed(use.name, mirrors=(parse_mirror(str(place)),)), keys)
 
 
@@ -244,12 +240,12 @@ def _signed(job: Job, feed: Feed, keys: Keys) -> Feed:
 
     with job.downloads() as downloads:
         index = signed_index(downloads, feed.mirrors, feed.path, keys)
-    cache = job.cache / "indexes"
-    packages = cached_index(cache, index.sha256, feed.name)
-    if packages is None:
+
+    def parsed() -> PackageList:
         text = index.data.decode("utf-8", "replace")
-        packages = parse_index(text, origin=f"the index of feed {feed.name}", feed=feed.name)
-        keep_index(cache, index.sha256, packages)
+        return parse_index(text, origin=f"the index of feed {feed.name}", feed=feed.name)
+
+    packages = index_of_list(job.cache / "indexes", index.sha256, parsed, feed.name)
     return replace(feed, packages=packages, trust=f"signed by the key {index.key}", sha256=index.sha256)
 
 
@@ -266,6 +262,8 @@ def _fetched(downloads: Downloads, lacking: Sequence[tuple[Feed, Package]]) -> d
 
 def _refused(wish: Wish, offers: Offers, rules: OpkgRules, error: ResolutionError) -> PlanError:
     """The fewest of the names that cannot be had together, and who asked for each."""
+    from imagebuilder.packages.opkg.explain import shortest_conflict  # noqa: PLC0415 - where something is wrong
+
     conflict = shortest_conflict(wish.names, offers.universe, rules, given=offers.given)
     if conflict is None:
         return PlanError(error.message, hint=error.hint)

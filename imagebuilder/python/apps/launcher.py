@@ -119,8 +119,14 @@ def source_program(text: bytes, start: StartOptions) -> Entry:
     return file_of(start.first_line().encode() + b"\n" + body, PROGRAM_MODE)
 
 
-def _word(text: str) -> str:
+def shell_word(text: str) -> str:
+    """A word as a shell reads it, quoted only where it must be."""
     return text if _PLAIN_WORD.fullmatch(text) else shlex.quote(text)
+
+
+def init_lines(start: int) -> list[str]:
+    """How the init script of a procd service begins. start: its place in the order."""
+    return ["#!/bin/sh /etc/rc.common", "", "USE_PROCD=1", f"START={start}", "STOP=10", ""]
 
 
 def init_script(service: Service) -> Entry:
@@ -128,20 +134,15 @@ def init_script(service: Service) -> Entry:
     if not service.command:
         raise LauncherError("a service has no command", hint="name the program that it runs")
     lines = [
-        "#!/bin/sh /etc/rc.common",
-        "",
-        "USE_PROCD=1",
-        "START=95",
-        "STOP=10",
-        "",
+        *init_lines(95),
         "start_service() {",
         "\tprocd_open_instance",
-        "\tprocd_set_param command " + " ".join(map(_word, service.command)),
-        "\tprocd_set_param user " + _word(service.user),
+        "\tprocd_set_param command " + " ".join(map(shell_word, service.command)),
+        "\tprocd_set_param user " + shell_word(service.user),
     ]
     if service.environment:
         settings = (f"{name}={value}" for name, value in sorted(service.environment.items()))
-        lines.append("\tprocd_set_param env " + " ".join(map(_word, settings)))
+        lines.append("\tprocd_set_param env " + " ".join(map(shell_word, settings)))
     lines += [
         "\t# however often it ends, it is started again",
         f"\tprocd_set_param respawn 3600 {service.respawn_seconds} 0",

@@ -42,6 +42,13 @@ from imagebuilder.python.apps.launcher import (
     source_program,
 )
 from imagebuilder.python.apps.script import Script, read_script
+from imagebuilder.python.apps.warm import (
+    LAUNCHER,
+    LAUNCHER_SOURCE,
+    WarmUser,
+    warm_programs,
+    warm_services,
+)
 from imagebuilder.python.bytecode.bytecode import APPS_FOLDER, cached_path
 from imagebuilder.python.bytecode.versions import version_facts
 from imagebuilder.python.catalogue.package_version import PackageWords
@@ -75,7 +82,7 @@ class AppPackageError(UserError):
 class App:
     """An app that was read. name: its package's; service: its init script's, which is its own. wheel: of a
     project or a wheel, else script or flat. requires: requirements of its metadata that count on the target;
-    files: of a file of requirements beside it."""
+    files: of a file of requirements beside it; warm: of python-launcher, for whom it runs programs."""
 
     use: AppUse
     path: Path
@@ -88,6 +95,12 @@ class App:
     script: Script | None = None
     flat: FlatApp | None = None
     files: StatedRequirements = NOTHING_STATED
+    warm: tuple[WarmUser, ...] = ()
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether python-launcher runs its programs."""
+        return self.use.service == "launcher"
 
     @property
     def taken(self) -> str:
@@ -101,7 +114,15 @@ class App:
         that it is in. FaultsError."""
         place = self.path if self.flat is None else self.flat.file
         own = tuple(_stated(text, place) for text in self.requires)
-        return StatedRequirements((*own, *self.files.requirements), self.files.constraints)
+        return replace(self.files, requirements=(*own, *self.files.requirements))
+
+
+def launcher_app(users: tuple[WarmUser, ...], target: WheelTarget) -> App:
+    """python-launcher, for users whose apps it runs."""
+    path = LAUNCHER_SOURCE
+    script = read_script(path, target.version_pair)
+    use = AppUse(path=str(path), name=LAUNCHER, service=True)
+    return App(use, path, LAUNCHER, LAUNCHER, script.version, script.summary, (), script=script, warm=users)
 
 
 def _stated(text: str, app: Path) -> Stated:
@@ -186,15 +207,37 @@ def declare_app(
 
     AppPackageError for a service without a program; NativeCodeError for a wheel that does not fit the target.
     """
-    if app.use.service:
+    if app.use.service is True:
         _command(app, _start(app.use, target))
+    if app.is_warm:
+        _check_warm(app)
+        depends = (*depends, LAUNCHER)
     facts = Package(app.name, words.version(app.version, 1), description=app.summary or app.name)
     natives = natives_of_app(app)
     package = _standing_for(
-        instead, declared(facts, (*depends, *check_native(natives, target)), app.use, words)
+        instead,
+        declared(facts, (*depends, *check_native(natives, target)), _users(app), words),
     )
     native = bool(natives.elves) if app.wheel is None else not app.wheel.pure
     return replace(package, architecture=target.arch) if native else package
+
+
+def _users(app: App) -> list[str]:
+    """As whom an app's services run."""
+    return [each.user for each in app.warm] or ([app.use.user] if app.use.service else [])
+
+
+def _check_warm(app: App) -> None:
+    if LAUNCHER in {app.service, app.name}:
+        raise AppPackageError(
+            f'{app.path}: {LAUNCHER} is what runs the programs of apps with service = "launcher"',
+            hint="give the app another name",
+        )
+    if not _programs(app):
+        raise AppPackageError(
+            f'{app.path}: service = "launcher" runs its programs, and it has no console entry points',
+            hint="add one to its [project.scripts]",
+        )
 
 
 def natives_of_app(app: App) -> NativeFiles:
@@ -204,17 +247,17 @@ def natives_of_app(app: App) -> NativeFiles:
     return natives_in(app.path, app.flat.entries if app.flat is not None else {}, app.service)
 
 
-def declared(facts: Package, depends: Iterable[str], use: AppUse | None, words: PackageWords) -> Package:
-    """A package of no certain processor, with what all of them have. use: an app's, whose service may run as
-    a user that the device has not yet."""
-    user = use.user if use is not None and use.service and use.user not in _KNOWN_USERS else ""
+def declared(facts: Package, depends: Iterable[str], users: Iterable[str], words: PackageWords) -> Package:
+    """A package of no certain processor, with what all of them have. users: as whom its services run, whom
+    the device may not have yet."""
+    new = " ".join(f"{user}:{user}" for user in dict.fromkeys(users) if user not in _KNOWN_USERS)
     return replace(
         facts,
         feed=LOCAL,
         architecture=words.any_architecture,
         depends=parse_depends(", ".join(dict.fromkeys((*ALWAYS, *depends)))),
         section=SECTION,
-        extra={"Require-User": f"{user}:{user}"} if user else {},
+        extra={"Require-User": new} if new else {},
     )
 
 
@@ -230,7 +273,7 @@ def declare_wheel(
     """The package of a requirement's wheel as a plan knows it. name: see local_names(); depends and instead
     as in declare_app(). NativeCodeError."""
     facts = Package(name, words.version(wheel.version, 1), description=wheel.summary or name)
-    package = declared(facts, (*depends, *check_native(natives_of(wheel), target)), None, words)
+    package = declared(facts, (*depends, *check_native(natives_of(wheel), target)), (), words)
     if not wheel.pure:
         package = replace(package, architecture=target.arch)
     return _standing_for(instead, package)
@@ -378,7 +421,12 @@ def app_package(
     more: dict[str, Entry] = dict(made.programs)
     if app.flat is not None or (app.script is not None and kind != "only"):
         more[f"{PROGRAMS}/{app.service}"] = _main_program(app, shipped, start, target)
-    command = _command(app, start) if app.use.service else ()
+    if app.warm:
+        more[f"/etc/init.d/{LAUNCHER}"] = warm_services(app.warm)
+        return LocalPackage(package, shipped.merged(more), maintainer_scripts())
+    if app.is_warm:
+        more = warm_programs({**shipped, **more}, _programs(app), app.use.user)
+    command = _command(app, start) if app.use.service is True else ()
     files, scripts = service_files(app.use, app.service, command)
     return LocalPackage(package, shipped.merged({**more, **files}), scripts)
 
@@ -388,7 +436,7 @@ def service_files(
 ) -> tuple[dict[str, Entry], dict[str, bytes]]:
     """The init script of an app's service, and the package's scripts, as opkg's, that enable it; nothing
     without one. command: of the program, without the app's arguments."""
-    if not use.service:
+    if use.service is not True:
         return {}, {}
     service = Service((*command, *use.arguments), use.user, use.environment, use.respawn_seconds)
     return {f"/etc/init.d/{name}": init_script(service)}, maintainer_scripts()

@@ -78,7 +78,11 @@ _NO_COMPILER = dict.fromkeys(("CC", "CXX", "LD", "LDSHARED", "CPP"), "false")
 
 
 class HostBuildError(UserError):
-    """A project that cannot be built here."""
+    """A project that cannot be built here. output: all that the build said, where a program of it failed."""
+
+    def __init__(self, message: str, *, hint: str | None = None, output: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.output = output
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +306,8 @@ class _Job:
                 "it has functions within functions, which GCC alone compiles, and zig is clang: build it as a"
                 " feed package with OpenWrt's SDK"
             )
-        return HostBuildError(f"{self.source} cannot be built, saying last:\n" + "\n".join(said), hint=hint)
+        told = f"{self.source} cannot be built, saying last:\n" + "\n".join(said)
+        return HostBuildError(told, hint=hint, output=f"{done.stdout}\n{done.stderr}")
 
 
 def _without_marks(folder: Path) -> None:

@@ -38,7 +38,8 @@ TARGET_SHEBANG = b"#!/usr/bin/python3"
 Validity = Literal["checked-hash", "unchecked-hash", "timestamp"]
 Why = Literal["none", "hidden", "program"]
 APPS_FOLDER = "/usr/lib/apps"  # where flat apps have a folder each
-PROGRAM_FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/libexec")
+WARM_FOLDER = "/usr/lib/python-launcher"  # programs that a warm interpreter runs
+PROGRAM_FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/libexec", WARM_FOLDER)
 _HEAD_BYTES = 128
 
 

@@ -11,8 +11,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from imagebuilder.config.model_config import Variant
 from imagebuilder.model.release import EMBEDDED, is_embedded
+from imagebuilder.model.variant import Variant
 from imagebuilder.python.catalogue.catalogue import load_catalogue, load_micropython
 from imagebuilder.python.catalogue.variants import (
     PYTHON2_ENDED,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
-from imagebuilder.config.model_config import Variant
 from imagebuilder.errors import UserError
 from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.release import Release
+from imagebuilder.model.variant import VARIANTS, Variant
 from imagebuilder.python.catalogue.catalogue import (
     Catalogue,
     Family,
@@ -19,7 +18,6 @@ from imagebuilder.python.catalogue.catalogue import (
     load_micropython,
 )
 
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
 PYTHON2_ENDED = "Python 2 ended on 1 January 2020: faults in it are no longer put right"
 _CPYTHON: Mapping[str, tuple[Family, PythonVariant]] = {
     "base": ("python3", "base"),

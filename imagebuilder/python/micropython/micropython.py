@@ -99,8 +99,14 @@ def find_mpy_cross(version: str, log: Log, programs: Sequence[str] = ("mpy-cross
 
 
 def open_app(use: AppUse, project: Path) -> MicroPythonApp:
-    """Read an app for MicroPython. AppError; check_imports() says what it lacks there."""
+    """Read an app for MicroPython. AppError; check_imports() says what it lacks there. AppPackageError where
+    it is to be run warm."""
     path = project / expand_home(use.path)
+    if use.service == "launcher":
+        raise AppPackageError(
+            f'{path}: service = "launcher" is for CPython 3, and MicroPython starts soon enough',
+            hint='leave it out, or say variant = "auto"',
+        )
     kind, files = app_files(path)
     stem = path.resolve().name
     stem = stem.partition("-")[0] if kind == "wheel" else stem.removesuffix(".py")
@@ -120,7 +126,7 @@ def _as_utf8(file: AppFile) -> bytes:
 def declare_app(app: MicroPythonApp, depends: Iterable[str], words: PackageWords) -> Package:
     """The app's package as a plan knows it. depends: the interpreter's package, and micropython-lib's."""
     facts = Package(app.name, words.version(Version("0"), 1), description=app.name)
-    return declared(facts, depends, app.use, words)
+    return declared(facts, depends, [app.use.user] if app.use.service else [], words)
 
 
 def _program(app: MicroPythonApp) -> tuple[str, Entry]:

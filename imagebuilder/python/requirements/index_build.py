@@ -3,6 +3,8 @@ the target; kept in the cache by what they were built of and with."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,12 @@ BUILD_EPOCH = 1_577_836_800  # 2020: a wheel's files must not be older than 1980
 PURE = "pure"
 AS_IT_IS = BuildOptions()
 _SHOWN_FILES = 3
+# what a compiler or a linker says is wrong, and what setuptools says of it then
+_WRONG = re.compile(r"(?:: (?:fatal )?error: |undefined symbol: )(?!command )")
+_SHOWN_LINES, _MOST_LINE = 3, 300
+# of this machine, not of the source: such a failure may be gone the next time
+_PASSING = re.compile(r"No space left|[Oo]ut ?[Oo]f ?[Mm]emory|Cannot allocate|Killed|[Ss]ignal|Errno")
+_REFUSAL = "refusal.json"
 FilePlace = Callable[[str, str], Path]
 
 
@@ -34,9 +42,12 @@ def no_compiler() -> Toolchain:
 
 
 class NativeSourceError(UserError):
-    """A source distribution with code that has to be compiled for the target. files: such files in it."""
+    """A source distribution with code that has to be compiled for the target. files: such files in it;
+    lasting: it will not compile the next time either, with the same compiler."""
 
-    def __init__(self, name: str, files: Sequence[str], why: str, hint: str) -> None:
+    def __init__(
+        self, name: str, files: Sequence[str], why: str, hint: str, *, lasting: bool = False
+    ) -> None:
         more = ", ..." if len(files) > _SHOWN_FILES else ""
         shown = f" ({', '.join(files[:_SHOWN_FILES])}{more})" if files else ""
         super().__init__(
@@ -44,7 +55,7 @@ class NativeSourceError(UserError):
             f"target{shown}: {why}",
             hint=hint,
         )
-        self.files = tuple(files)
+        self.files, self.why, self.lasting = tuple(files), why, lasting
 
 
 class CompilerChangedError(UserError):
@@ -79,7 +90,8 @@ class SourceBuilds:
         native code, without it where it shows that it does without and nothing compiles here.
 
         NativeSourceError, before anything is built where the source tells, for native code that cannot be
-        compiled; CompilerChangedError, NoCompilerError, HostBuildError, NativeCodeError, WheelError.
+        compiled, also where that was seen before; CompilerChangedError, NoCompilerError, HostBuildError,
+        NativeCodeError, WheelError.
         """
         name = key.partition(" ")[0]
         toolchain = self._the_locked(name, how) if how not in ("", PURE) else None
@@ -102,9 +114,18 @@ class SourceBuilds:
                 known = self.known(key, how)
                 if known is not None:
                     return known
+            refusal = f"refusal of {_name(key, how)}"
+            if toolchain is not None:
+                self._refused_before(name, refusal)
             self.log.progress(f"building {name}" if toolchain is None else f"compiling {name}")
             job = _Build(name, laid, facts, target, scratch / "bench", toolchain, refused, options)
-            path = job.run(self, pure=how == PURE)
+            try:
+                path = job.run(self, pure=how == PURE)
+            except NativeSourceError as error:
+                if error.lasting:
+                    told = {"files": error.files, "why": error.why, "hint": error.hint}
+                    self.cache.remember(refusal, {_REFUSAL: self.cache.add(json.dumps(told).encode())})
+                raise
             made = PURE if toolchain is not None and _is_pure(path) else how
             self._kept(key, how, path)  # so that what comes to nothing is not compiled again
             return self._kept(key, made, path)
@@ -115,6 +136,18 @@ class SourceBuilds:
             if self.cache.find(sha256, self.log) is not None:
                 return Built(self.named(wheel, sha256), PURE if how and _is_pure(Path(wheel)) else how)
         return None
+
+    def _refused_before(self, name: str, refusal: str) -> None:
+        """NativeSourceError as it was raised when this source did not compile with this compiler."""
+        sha256 = (self.cache.recall(refusal, self.log) or {}).get(_REFUSAL)
+        data = None if sha256 is None else self.cache.read(sha256, self.log)
+        if data is not None:
+            told = json.loads(data)
+            raise NativeSourceError(name, told["files"], told["why"], told["hint"], lasting=True)
+
+    def log_of(self, name: str, output: str) -> Path:
+        """Where all that a build said is kept."""
+        return self.named(f"{name}-build.log", self.cache.add(output.encode("utf-8", "replace")))
 
     def _kept(self, key: str, how: str, path: Path) -> Built:
         sha256 = self.cache.add(path.read_bytes())
@@ -142,6 +175,12 @@ class SourceBuilds:
             if facts.needs_compiler:
                 raise _lacking(name, facts, target, error) from error
             raise
+
+
+def wrong_lines(output: str) -> list[str]:
+    """The first few lines of a build's output in which a compiler or a linker says what is wrong."""
+    wrong = (line.strip()[:_MOST_LINE] for line in output.splitlines() if _WRONG.search(line))
+    return [*dict.fromkeys(wrong)][:_SHOWN_LINES]
 
 
 def _is_pure(wheel: Path) -> bool:
@@ -188,7 +227,13 @@ class _Build:
         except HostBuildError as error:
             if not self.facts.native:
                 raise
-            raise self.refusal(error.message, error.hint) from error
+            wrong = wrong_lines(error.output)
+            if not wrong or self.toolchain is None:
+                raise self.refusal(error.message, error.hint) from error
+            why = "\n".join(["it does not compile:", *wrong])
+            why += f"\nthe whole log: {builds.log_of(self.name, error.output)}"
+            lasting = _PASSING.search(error.output) is None
+            raise self.refusal(why, error.hint, lasting=lasting) from error
         if _is_pure(built):
             return built
         try:
@@ -208,10 +253,10 @@ class _Build:
             raise self.refusal("it builds to a wheel for this machine", None)
         return finished
 
-    def refusal(self, why: str, hint: str | None) -> NativeSourceError:
+    def refusal(self, why: str, hint: str | None, *, lasting: bool = False) -> NativeSourceError:
         """What came of it, with what would help."""
         if self.refused is not None:
             return _lacking(self.name, self.facts, self.target, self.refused)
         ways = [hint] if hint is not None and self.toolchain is not None else []
         ways.append(native_hint(self.name, self.target))
-        return NativeSourceError(self.name, self.facts.native, why, "; or ".join(ways))
+        return NativeSourceError(self.name, self.facts.native, why, "; or ".join(ways), lasting=lasting)

@@ -71,10 +71,12 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class StatedRequirements:
-    """What files of requirements say. constraints: versions of what goes in anyhow."""
+    """What files of requirements say. constraints: versions of what goes in anyhow; read: the files, by the
+    paths that they were named by."""
 
     requirements: tuple[Stated, ...] = ()
     constraints: tuple[Stated, ...] = ()
+    read: tuple[Path, ...] = ()
 
 
 NOTHING_STATED = StatedRequirements()
@@ -88,12 +90,14 @@ class _Reading:
     constraints: list[Stated] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     seen: set[tuple[Path, bool]] = field(default_factory=set)
+    files: list[Path] = field(default_factory=list)
 
     def read(self, file: Path, *, constraint: bool, asker: tuple[Path, int] | None) -> None:
         asked_by, line = (str(asker[0]), asker[1]) if asker else (str(file), None)
         if (file.resolve(), constraint) in self.seen:
             return
         self.seen.add((file.resolve(), constraint))
+        self.files.append(file)
         if len(self.seen) > MAX_FILES:
             raise FaultsError([Fault(asked_by, line, "", f"more than {MAX_FILES} files of requirements")])
         try:
@@ -168,7 +172,7 @@ def read_requirements(file: Path) -> StatedRequirements:
     reading.read(file, constraint=False, asker=None)
     if reading.faults:
         raise FaultsError(reading.faults)
-    return StatedRequirements(tuple(reading.requirements), tuple(reading.constraints))
+    return StatedRequirements(tuple(reading.requirements), tuple(reading.constraints), tuple(reading.files))
 
 
 def _decoded(data: bytes) -> str:

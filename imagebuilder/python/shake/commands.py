@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from imagebuilder.host.run import TAIL_LINES, Completed, find_program, how_it_en
 from imagebuilder.host.walk import copy_tree
 from imagebuilder.log import Log
 from imagebuilder.model.result import Start
+from imagebuilder.python.bytecode.bytecode import WARM_FOLDER
 from imagebuilder.python.imports.needs import cure, said
 from imagebuilder.python.wheels.libraries import package_names
 
@@ -109,9 +111,11 @@ def command_words(command: str) -> list[str]:
 
 def program_argv(root: Root, words: Sequence[str]) -> list[str]:
     """A command with its program's path in the root, and with its interpreter in front if it is a script,
-    since an emulator starts programs only. RootError if it is not there."""
+    since an emulator starts programs only; what a warm interpreter would run, as it is run without one.
+    RootError if it is not there."""
     name, *arguments = words
-    places = [name] if "/" in name else [f"{folder}/{name}" for folder in DEVICE_PATH.split(":")]
+    folders = (WARM_FOLDER, *DEVICE_PATH.split(":"))
+    places = [name] if "/" in name else [f"{folder}/{name}" for folder in folders]
     path = next((place for place in places if inside(root.path, place).is_file()), None)
     if path is None:
         raise RootError(
@@ -177,11 +181,16 @@ def _sandbox(root: Root, work: Path, variables: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _emulator_files(root: Root) -> dict[str, Path]:
+def _emulator_files(root: Root) -> Mapping[str, Path]:
     """The emulator and, if it is no static program, its loader and libraries, by places in the sandbox."""
     if not root.emulated:
         return {}
     program = Path(find_program(root.emulated[0]))
+    return _with_libraries(program, program.stat().st_mtime_ns)
+
+
+@cache
+def _with_libraries(program: Path, _changed: int) -> Mapping[str, Path]:
     files = {f"{EMULATOR}/qemu": program.resolve()}
     listed = run(["ldd", str(program)], check=False)
     for name, path in _LIBRARY.findall(listed.stdout):
@@ -363,15 +372,18 @@ def _shaken_codec(run: Traced, dropped: Collection[str]) -> bool:
     return _NO_CODEC.search(run.output) is not None and any(name.startswith(_CODEC_PARTS) for name in looked)
 
 
-def start_facts(root: Root, command: str, work: Path, log: Log, *, runs: int) -> Start:
+def start_facts(
+    root: Root, command: str, work: Path, log: Log, *, runs: int, traced: Traced | None = None
+) -> Start:
     """Start a command, which must end by itself with 0, in a root: once to count, then `runs` times for the
     median of its seconds on this machine. Its options decide (an app's site and isolated): they stand in its
-    program's first line.
+    program's first line. traced: it was started to count already.
 
     CrashError if it dies of a signal, ProofError if it fails otherwise or is no Python; RootError;
     HostError; ProgramTimeoutError.
     """
-    (traced,) = trace(root, [command], work, log)
+    if traced is None:
+        (traced,) = trace(root, [command], work, log)
     traced.check_alive()
     if traced.code != 0:
         raise ProofError(

@@ -62,7 +62,11 @@ LANDMARK = "os"
 
 # functions that stand in a table of their module, and run only for who uses one of these (Lib/shutil.py)
 _MAKE, _UNPACK = frozenset({"make_archive"}), frozenset({"unpack_archive"})
+_TRACES = frozenset({"get_object_traceback"})
 GATES: Mapping[tuple[str, str], frozenset[str]] = {
+    # caught where it is not there, and of use to who traces memory alone (Lib/warnings.py)
+    ("_py_warnings", "_formatwarnmsg_impl"): _TRACES,
+    ("warnings", "_formatwarnmsg_impl"): _TRACES,
     ("shutil", "_make_tarball"): _MAKE,
     ("shutil", "_make_zipfile"): _MAKE,
     ("shutil", "_unpack_tarfile"): _UNPACK,

@@ -8,6 +8,7 @@ and later), so that their files would never be read: they go too, but for one th
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import posixpath
 import re
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from imagebuilder.host.kept_sizes import kept_sizes
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
 from imagebuilder.python.bytecode.bytecode import Interpreter
@@ -97,10 +99,16 @@ def standard_packages(catalogue: Catalogue) -> frozenset[str]:
 
 
 def shake(
-    request: ShakeRequest, catalogue: Catalogue, interpreter: Interpreter, work: Path, log: Log
+    request: ShakeRequest,
+    catalogue: Catalogue,
+    interpreter: Interpreter,
+    work: Path,
+    log: Log,
+    *,
+    cache: Path | None = None,
 ) -> Shaken:
     """Cut CPython's packages to what is reached. interpreter: of the target's version, to read bytecode;
-    work: a folder that it is started in.
+    work: a folder that it is started in; cache: where the sizes of what went are kept, if they are.
 
     ShakeError where bytecode cannot be read, where a pattern finds nothing, and for Python 2; HostError.
     """
@@ -128,7 +136,7 @@ def shake(
     frozen = frozen_modules(own) & version_facts(catalogue.python).frozen
     kept = Kept(index, closure, frozen, request.keep, read)
     trees = {name: kept.tree(request.contents[name].tree) for name in sorted(standard)}
-    return _result(request, index, closure, frozen, trees)
+    return _result(request, index, closure, frozen, trees, cache=cache)
 
 
 def _is_standard(index: ModuleIndex, module: str, standard: Collection[str]) -> bool:
@@ -178,6 +186,8 @@ def _result(
     closure: Closure,
     frozen: Collection[str],
     trees: Mapping[str, FileTree],
+    *,
+    cache: Path | None,
 ) -> Shaken:
     """What the trees that are left come to."""
     cuts = {}
@@ -193,7 +203,10 @@ def _result(
     left = lean(cuts, request.installed, libraries, request.asked)
     with ThreadPoolExecutor() as pool:  # lzma works outside of the interpreter's lock
         cut = pool.map(
-            lambda name: _cut_modules(name, index, request.contents[name].tree, trees[name], frozen), trees
+            lambda name: _cut_modules(
+                name, index, request.contents[name].tree, trees[name], frozen, cache=cache
+            ),
+            trees,
         )
         packages = tuple(cut)
     changed = {
@@ -221,7 +234,13 @@ def _had_purpose(package: Package, before: FileTree, trees: Mapping[str, FileTre
 
 
 def _cut_modules(
-    name: str, index: ModuleIndex, before: FileTree, after: FileTree, frozen: Collection[str]
+    name: str,
+    index: ModuleIndex,
+    before: FileTree,
+    after: FileTree,
+    frozen: Collection[str],
+    *,
+    cache: Path | None,
 ) -> CutModules:
     kept = {index.owners[path] for path in after if path in index.owners}
     dropped = {index.owners[path] for path in before if path in index.owners} - kept
@@ -233,7 +252,7 @@ def _cut_modules(
         tuple(sorted(dropped)),
         tuple(sorted(dropped & set(frozen))),
         saved,
-        compressed_size(gone),
+        compressed_size(gone, cache),
     )
 
 
@@ -335,8 +354,15 @@ def files_of(tree: FileTree) -> set[str]:
     return {path for path, entry in tree.items() if entry.kind != "dir" and not path.startswith(_APK_LISTS)}
 
 
-def compressed_size(files: Iterable[Entry]) -> int:
-    """About how many bytes files take in a squashfs with xz: packed together in its blocks."""
+def compressed_size(files: Iterable[Entry], cache: Path | None = None) -> int:
+    """About how many bytes files take in a squashfs with xz: packed together in its blocks. cache: where that
+    is kept, if it is."""
     data = b"".join(map(content, files))
-    blocks = (data[at : at + BLOCK_BYTES] for at in range(0, len(data), BLOCK_BYTES))
-    return sum(len(lzma.compress(block, lzma.FORMAT_RAW, filters=_XZ)) for block in blocks)
+
+    def packed() -> dict[str, int]:
+        blocks = (data[at : at + BLOCK_BYTES] for at in range(0, len(data), BLOCK_BYTES))
+        sizes = (len(lzma.compress(block, lzma.FORMAT_RAW, filters=_XZ)) for block in blocks)
+        return {"all": sum(sizes)}
+
+    key = f"xz {hashlib.sha256(data).hexdigest()}".encode()
+    return kept_sizes(cache if data else None, key, packed)["all"]

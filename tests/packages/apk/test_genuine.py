@@ -152,7 +152,7 @@ def planned(
 
 def test_a_tree_says_what_it_is(world: World) -> None:
     view = world.view()
-    tree = read_tree(world.tree, view, world.work / "cache", Log())
+    tree = read_tree(world.tree, lambda: view, world.work / "cache", Log())
     assert (tree.package_manager, tree.version, tree.arch) == ("apk", RELEASE, ARCH)
     assert tree.profiles[PROFILE].packages == PROFILE_PACKAGES
     assert apk_feeds_of(world.tree) == {"base": f"https://downloads.example.org/{FEED_PATH}"}

@@ -49,7 +49,7 @@ LIBRARY = {
     "provider-priority": 10,
     "provides": ["libpython3"],
     "install-if": ["python3-light"],
-    "tags": ["openwrt:cpe=x", "openwrt:abiversion=-3.13"],
+    "tags": ["openwrt:cpe=cpe:/a:python:python", "openwrt:section=lang", "openwrt:abiversion=-3.13"],
 }
 WAYS = {
     "plain": lambda data: data,
@@ -126,7 +126,12 @@ def test_the_fields_of_a_package(way: str) -> None:
     }
     assert (library.installed_size, library.size) == (5 << 32, 1 << 30)
     assert (library.abi_version, library.plain_name) == ("-3.13", "libpython3")
-    assert library.extra == {"Provider-Priority": "10", "Install-If": "python3-light"}
+    assert library.extra == {
+        "CPE-ID": "cpe:/a:python:python",
+        "Provider-Priority": "10",
+        "Install-If": "python3-light",
+    }
+    assert library.section == "lang"
 
 
 def test_names_are_suffixed_as_the_imagebuilder_does() -> None:

@@ -437,12 +437,71 @@ def test_large_files_come_first_in_a_squashfs(tools: Callable[..., str], tmp_pat
     walked = ["b", "back\\\\slash", "s/last", "s-", "small", "small.d/x", "with\\ blank"]
     for size, large in (("64k", (0, 1, 6)), ("1m", ()), ("131072", (1,))):
         printed, *order = tools("mksquashfs4", "root", "image", "-b", size).splitlines()
-        arguments = re.findall("<([^>]*)>", printed)
-        assert arguments[:5] == ["root", "image", "-b", size, "-sort"]
+        packed, *arguments = re.findall("<([^>]*)>", printed)
+        assert arguments[:4] == ["image", "-b", size, "-sort"]
         wanted = [walked[i] for i in large] + [name for i, name in enumerate(walked) if i not in large]
-        assert order == [f"{root}/{name} {32767 - i}" for i, name in enumerate(wanted)]
-        assert not Path(arguments[5]).exists()
+        assert order == [f"{packed}/{name} {32767 - i}" for i, name in enumerate(wanted)]
+        assert not Path(arguments[4]).exists()
+        assert packed == str(root) or not Path(packed).exists()
     assert tools("mksquashfs4", "root", "image", "-sort", "mine") == "<root><image><-sort><mine>"
+
+
+LIST = """\
+#!/bin/sh
+# mksquashfs version 4.2 (2011/02/28)
+cd "$1" || exit 1
+find . -type d | LC_ALL=C sort | while read -r folder; do
+    echo "$folder: $(ls -U "$folder" | tr '\\n' ' ')"
+done
+find . ! -type f -printf '%p %m %T@ %l\\n' -o -printf '%p %m %T@ %s %n\\n' | LC_ALL=C sort
+"""
+
+
+@pytest.mark.parametrize("places", ["/tmp /dev/shm", "/nothing"])
+def test_a_squashfs_is_numbered_alike_on_all_disks(
+    tmp_path: Path, places: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mksquashfs 4.2 numbers files as their folders list them: here that is by name."""
+    monkeypatch.setitem(
+        reproducible._STAND_INS,
+        "mksquashfs4",
+        reproducible._MKSQUASHFS.replace("/tmp /dev/shm", places),
+    )
+    program = tmp_path / "tree" / reproducible.TOOLS / "mksquashfs4"
+    program.parent.mkdir(parents=True)
+    program.write_text(LIST)
+    program.chmod(0o755)
+    root = tmp_path / "root"
+    names = ["é", "a.b", "a/x", "a/-T", "dir/deep/z", "dir/deep/y", "dir/9", *map(str, range(50))]
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+        os.utime(root / name, (EPOCH, EPOCH))
+    (root / "linked").hardlink_to(root / "a.b")
+    (root / "link").symlink_to("dir/9")
+    os.utime(root / "link", (EPOCH, EPOCH), follow_symlinks=False)
+    (root / "a.b").chmod(0o4711)
+    for folder in (root / "dir/deep", root / "dir", root / "a", root):
+        folder.chmod(0o751)
+        os.utime(folder, (EPOCH, EPOCH))
+    view = PrivateView("overlay", tmp_path / "upper", tmp_path, tmp_path / "upper")
+    view.changed.mkdir()
+    assert steady_tools(tmp_path / "tree", view, Log()) == ("mksquashfs4",)
+    packed, plain = (
+        run([str(each), str(root), "image"], env=clean_environment(SOURCE_DATE_EPOCH=str(EPOCH)))
+        for each in (view.changed / reproducible.TOOLS / "mksquashfs4", program)
+    )
+    if places == "/nothing":
+        assert "on another one the image is another" in packed.stderr
+        assert packed.stdout == plain.stdout
+        return
+    if packed.stderr:
+        pytest.skip("there is no file system in memory here")
+    folders = [line.partition(": ")[2].split() for line in packed.stdout.splitlines() if ": " in line]
+    assert len(folders) == 4
+    assert folders == [sorted(each, key=os.fsencode) for each in folders]
+    what_it_is = [[line for line in each.stdout.splitlines() if ": " not in line] for each in (packed, plain)]
+    assert what_it_is[0] == what_it_is[1]
 
 
 @pytest.mark.parametrize(

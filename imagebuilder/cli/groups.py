@@ -1,0 +1,48 @@
+"""Groups of options (see options.py) as the parameters of a command."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from imagebuilder.cli.options import Shown, Told
+
+UNUSED = "its own"  # the name under which a command that takes no group has its options
+
+
+def expanded(
+    command: Callable[..., None], *, passes_on: bool = False
+) -> tuple[inspect.Signature, dict[str, type[Told]]]:
+    """A command's signature with the options of its groups in place of the groups, and the groups by the
+    command's names for them. passes_on: another program gets what the command does not know, --quiet and
+    --verbose too."""
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, type[Told]] = {}
+    parameters: list[inspect.Parameter] = []
+    last = [field.name for field in fields(Shown)]
+    for parameter in signature.parameters.values():
+        group = parameter.annotation
+        if isinstance(group, type) and issubclass(group, Told):
+            groups[parameter.name] = group
+            parameters += _options(group)
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    if not groups and not passes_on:
+        groups[UNUSED] = Told
+        parameters += _options(Told)
+    parameters.sort(key=lambda parameter: parameter.name in last)  # what all commands have, help shows last
+    return signature.replace(parameters=parameters), groups
+
+
+def _options(group: type[Told]) -> list[inspect.Parameter]:
+    return list(inspect.signature(group, eval_str=True).parameters.values())
+
+
+def gathered(groups: Mapping[str, type[Told]], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, those of groups as a group."""
+    left = dict(options)
+    for name, group in groups.items():
+        left[name] = group(**{field.name: left.pop(field.name) for field in fields(group)})
+    return {name: value for name, value in left.items() if name != UNUSED}

@@ -1,0 +1,1 @@
+"""Many images at once: jobs, who runs them, and what became of each."""

@@ -1,0 +1,1 @@
+"""A static site of nightly builds, made of result folders."""
