@@ -222,7 +222,10 @@ class Library:
         # of a thousand boards each asks: all names are looked through where something is wrong with one
         is_plain = bool(name) and "/" not in name and path.is_file()
         if not is_plain and name not in self.config_names():
-            raise UserError(f"unknown config '{name}'", hint=nearest(name, self.config_names()))
+            hint = nearest(name, self.config_names())
+            if ("/" in name or "." in name) and not os.path.lexists(name):  # meant as a path, by its looks
+                raise UserError(f"there is no file '{name}', and no config of that name", hint=hint)
+            raise UserError(f"unknown config '{name}'", hint=hint)
         return (self.replaced(path) or path) if path == asker else path
 
     def overlay_folder(self, name: str) -> Path:

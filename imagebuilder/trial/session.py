@@ -228,6 +228,8 @@ class _Session:
                 time.sleep(1)
             text = f"no program of the guest listens at port {port}"
             missing = [] if port in found else [finding("", {}, text, "warning")]
+            if missing:
+                self.log.warn(text)  # now: the report comes when the guest is gone
             yield question.answered("it is", missing)
 
     def _stays(self) -> bool:

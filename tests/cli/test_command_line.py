@@ -191,6 +191,11 @@ def test_fetching(cli: Cli, small_tree: Path) -> None:
         (("build", "router", "--imagebuilder", "nowhere"), ["there is no ImageBuilder at nowhere"]),
         (("build", "router"), ["no ImageBuilder was given", "--imagebuilder PATH"]),
         (("show", "nothing"), ["unknown config 'nothing'"]),
+        (
+            ("boot", "no-such.img.gz"),
+            ["error: there is no file 'no-such.img.gz', and no config of that name"],
+        ),
+        (("trial", "bin/none"), ["error: there is no file 'bin/none', and no config of that name"]),
         (("build",), ["no config is named", "hint: name one or several"]),
         (("bild", "x"), ["No such command"]),
     ],

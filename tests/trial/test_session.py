@@ -12,7 +12,7 @@ import pytest
 
 from imagebuilder.config.model_config import Trial
 from imagebuilder.host.fs import sha256_of
-from imagebuilder.log import Event, Log, Note
+from imagebuilder.log import Event, Log, Note, Warned
 from imagebuilder.model.boot import BootReport
 from imagebuilder.report.boot import boot_text
 from imagebuilder.trial.guest import TrialError
@@ -72,9 +72,13 @@ def test_a_guest_is_tried_looked_at_and_shut_down(build: Build, tmp_path: Path) 
         ends="#!/bin/sh\necho '<3>Buffer I/O error on dev vda' > /dev/kmsg\nsleep 1\nexit $1\n",
     )
     before, port, kept = sha256_of(image), free_port(), tmp_path / "kept" / "console.log"
+    unused = free_port()
     answers: list[bytes] = []
+    warnings: list[str] = []
 
     def ask(event: Event) -> None:
+        if isinstance(event, Warned):
+            warnings.append(event.text)
         if isinstance(event, Note) and "is ready" in event.text:
             threading.Thread(target=lambda: answers.append(fetched(port))).start()
 
@@ -84,9 +88,12 @@ def test_a_guest_is_tried_looked_at_and_shut_down(build: Build, tmp_path: Path) 
         Trial(run="sleep 600", timeout=2),
         Trial(run="no-such-program"),
     ]
-    asked = BootAsked(image, memory=MEMORY, trials=trials, forwards={port: 80}, seconds=60, log_file=kept)
+    asked = BootAsked(
+        image, memory=MEMORY, trials=trials, forwards={port: 80, unused: 81}, seconds=60, log_file=kept
+    )
     report = boot_session(asked, Log([ask]))
     assert answers == [b"hello\n"]
+    assert "no program of the guest listens at port 81" in warnings, "said while somebody can still look"
     assert outcomes(report) == {
         "all init scripts end": "ok",
         "`python3 -c 'print(6 * 7)'`": "ok",
@@ -95,6 +102,7 @@ def test_a_guest_is_tried_looked_at_and_shut_down(build: Build, tmp_path: Path) 
         "`no-such-program`": "failed",
         "services run": "failed",
         "port 80 is listened at": "ok",
+        "port 81 is listened at": "warned",
         "the kernel met no faults": "failed",
         "it shuts down": "ok",
     }

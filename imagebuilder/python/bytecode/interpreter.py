@@ -62,7 +62,14 @@ def emulator(binary: str, cpu: str | None, root: Path) -> tuple[str, ...]:
     try:
         program = find_program(f"qemu-{binary}")
     except HostError:
-        program = find_program(f"qemu-{binary}-static")
+        try:
+            program = find_program(f"qemu-{binary}-static")
+        except HostError as error:
+            raise HostError(
+                f"neither qemu-{binary} nor qemu-{binary}-static is on this machine: Debian's package"
+                " qemu-user brings the first",
+                hint=error.hint,
+            ) from error
     return (program, *(("-cpu", cpu) if cpu else ()), "-L", str(root))
 
 
