@@ -5,26 +5,24 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from imagebuilder.cli.guard import CANNOT_BE_TOLD, USER_FAULT, guarded
-from imagebuilder.cli.options import Cache as CacheFolder
-from imagebuilder.cli.options import (  # what is inherited is read in this module too, see expanded()
+from imagebuilder.cli.image_options import board_requests
+from imagebuilder.cli.options import (
+    Cache,
     Imagebuilder,
-    Json,  # noqa: F401
     Locked,
     Mirrors,
     NewBoard,
     NoSandbox,
     Offline,
     Output,
-    Quiet,  # noqa: F401
     ReleaseWanted,
     Root,
     Shown,
-    Verbose,  # noqa: F401
     complete_configs,
     open_library,
 )
@@ -52,6 +50,12 @@ TriedName = Annotated[
 class TriedImages(Shown):
     """What is run, and where what it is made of is looked for."""
 
+    # what says how that which a config asks for is had, and nothing of an image that is there
+    of_configs: ClassVar[tuple[str, ...]] = (
+        *("imagebuilder", "mirror", "release", "locked", "no_sandbox", "output", "cache"),
+    )
+    fail_fast: ClassVar[bool] = False  # one board that fails costs no other
+
     config: TriedName
     board: NewBoard = None
     imagebuilder: Imagebuilder = None
@@ -62,12 +66,7 @@ class TriedImages(Shown):
     no_sandbox: NoSandbox = False
     output: Output = None
     project: Root = None
-    cache: CacheFolder = None
-
-    @property
-    def fail_fast(self) -> bool:
-        """One board that fails costs no other."""
-        return False
+    cache: Cache = None
 
     @property
     def image(self) -> Path | None:
@@ -77,27 +76,23 @@ class TriedImages(Shown):
 
     def refuse_for_image(self, image: Path) -> None:
         """UserError for options that say how a config is built, where an image is given."""
-        for name in ("imagebuilder", "mirror", "release", "output"):
+        for name in self.of_configs:
             if getattr(self, name):
-                raise UserError(f"--{name} is for a config, and {image} is an image")
+                raise UserError(f"--{name.replace('_', '-')} is for a config, and {image} is an image")
 
     def requests(self) -> list[Request]:
-        """One for each board of the config."""
-        from imagebuilder.config.request import requests
-        from imagebuilder.server.mirror import parse_mirrors
-
-        parse_mirrors(self.mirror or ())  # a wrong one is told also where none is asked
-        library = open_library(self.project, quiet=self.quiet, verbose=self.verbose)
-        asked = requests(
-            library.root,
+        """One for each board of the config. Errors as of board_requests()."""
+        asked = board_requests(
+            self,
+            self.project,
+            self.release,
             self.config,
-            board=self.board,
+            self.board,
             imagebuilder=self.imagebuilder,
+            mirrors=self.mirror,
             output=self.output,
             cache=self.cache,
-            mirrors=self.mirror or (),
         )
-        asked = asked if self.release is None else [each.for_release(self.release) for each in asked]
         return [
             replace(each, offline=self.offline, locked=self.locked, sandbox=not self.no_sandbox)
             for each in asked
