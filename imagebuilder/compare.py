@@ -220,12 +220,13 @@ def unbuilt_row(row: VariantRow, why: str, *, failed: bool) -> VariantRow:
 
 def table_of(request: Request, candidates: Sequence[Candidate], rows: Sequence[VariantRow]) -> VariantTable:
     """The table. rows: in place of the candidates' own."""
-    partitions = (row.budget.partition for row in rows if row.budget is not None)
+    budgets = [row.budget for row in rows if row.budget is not None]
     return VariantTable(
         config=request.config_name(),
         board=request.board,
         name=request.library.board(request.board).name,
         tree=next((each.tree for each in candidates if each.tree), ""),
-        partition=next((each for each in partitions if each is not None), None),
+        partition=next((each.partition for each in budgets if each.partition is not None), None),
+        settings=next((each.settings for each in budgets if each.settings is not None), None),
         variants=tuple(rows),
     )
