@@ -104,10 +104,12 @@ def _running(
         try:
             console = Console(socket, program.alive, CONSOLE_SECONDS, keep_console)
         except ConsoleClosedError:
+            program.stop()  # what it said is all there then
             raise TrialError("QEMU did not start the machine", "\n".join(said)) from None
         try:
             yield console
         except ConsoleClosedError as error:
+            program.stop()
             # QEMU's own last words explain more than the guest's
             raise TrialError("\n".join([error.message, *said])) from error
         finally:
