@@ -86,7 +86,7 @@ class Recipe(Model):
             names.update((part.debian, *part.also))
         return tuple(sorted(names))
 
-    def of_edition(self, names: Mapping[str, str], python: Many[str], more: Many[CutPackage]) -> Recipe:
+    def of_edition(self, names: Mapping[str, str], python: Many[str], more: Sequence[CutPackage]) -> Recipe:
         """The recipe with other names for Debian packages (old to new), CPython's, and packages that no other
         edition has."""
 
@@ -130,6 +130,12 @@ class Rename(Model):
 
     old: str
     new: str
+    reason: str
+
+
+class Besides(CutPackage):
+    """A package that no other edition has."""
+
     reason: str
 
 
@@ -205,7 +211,7 @@ class Deviations(Model):
     version of the first. package: what is cut besides the packages of packages.toml, as there."""
 
     python: Many[str]
-    package: Many[CutPackage] = ()
+    package: Many[Besides] = ()
     rename: Many[Rename] = ()
     move: Many[PathMove]
     drop: Many[Drop]
