@@ -11,7 +11,6 @@ import typer
 
 from imagebuilder.cli.guard import USER_FAULT, guarded
 from imagebuilder.cli.image_options import of_one_board
-from imagebuilder.cli.options import open_library
 from imagebuilder.cli.trial import TriedImages
 from imagebuilder.errors import UserError
 
@@ -134,9 +133,7 @@ def _prepared(asked: BootedImage, forwards: Mapping[int, int], log: Log) -> Boot
     memory = None if asked.memory is None else asked.memory * MIB
     image = asked.image
     if image is not None:
-        asked.refuse_for_image(image)
-        library = open_library(asked.project, quiet=asked.quiet, verbose=asked.verbose)
-        board = None if asked.board is None else library.board(asked.board)
+        board = asked.board_of_image(image)
         return BootAsked(
             image,
             None if board is None else board.emulation.system,

@@ -32,7 +32,8 @@ def expanded(
     if not groups and not passes_on:
         groups[UNUSED] = Told
         parameters += _options(Told)
-    parameters.sort(key=lambda parameter: parameter.name in last)  # what all commands have, help shows last
+    # help shows first for which board, and last what all commands have
+    parameters.sort(key=lambda parameter: (parameter.name in last, parameter.name != "board"))
     return signature.replace(parameters=parameters), groups
 
 

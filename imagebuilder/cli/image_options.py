@@ -84,33 +84,47 @@ def of_one_board(asked: Sequence[Request]) -> Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _FromPlaces(Shown):
-    """Boards, and where what their images are made of is looked for."""
+class Sought(Shown):
+    """Where what images are made of is looked for, and for which release."""
 
-    board: BoardNames = None
     imagebuilder: Imagebuilder = None
     mirror: Mirrors = None
     release: ReleaseWanted = None
     project: Root = None
     cache: Cache = None
 
-    def _requests(self, configs: Sequence[str], *, everything: bool = False) -> list[Request]:
+    def requests_for(
+        self,
+        configs: str | Sequence[str],
+        board: str | Sequence[str] | None,
+        *,
+        everything: bool = False,
+        output: Path | None = None,
+    ) -> list[Request]:
         """One for each board. Errors as of board_requests()."""
         return board_requests(
             self,
             self.project,
             self.release,
             configs,
-            self.board,
+            board,
             everything=everything,
             imagebuilder=self.imagebuilder,
             mirrors=self.mirror,
+            output=output,
             cache=self.cache,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskedConfig(_FromPlaces):
+class _OfBoards(Sought):
+    """Boards, and where what their images are made of is looked for."""
+
+    board: BoardNames = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedConfig(_OfBoards):
     """The images of one config that something is asked about."""
 
     config: ConfigName
@@ -120,11 +134,14 @@ class AskedConfig(_FromPlaces):
     def asked(self) -> Iterator[tuple[list[Request], Log]]:
         """A request for each board, and the log, which shows what happens until this ends."""
         with self.reporter() as log:
-            yield [replace(each, offline=self.offline) for each in self._requests([self.config])], log
+            yield (
+                [replace(each, offline=self.offline) for each in self.requests_for(self.config, self.board)],
+                log,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images(_FromPlaces):
+class Images(_OfBoards):
     """The images of some configs."""
 
     config: ConfigNames = None
@@ -133,7 +150,7 @@ class Images(_FromPlaces):
 
     def requests(self) -> list[Request]:
         """One for each board of each config. Errors as of board_requests()."""
-        return self._requests(self.config or (), everything=self.everything)
+        return self.requests_for(self.config or (), self.board, everything=self.everything)
 
 
 @dataclass(frozen=True, kw_only=True)
