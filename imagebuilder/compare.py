@@ -144,7 +144,8 @@ def _plan(request: Request, form: PythonForm, remarks: tuple[str, ...], log: Log
 
 def shown_error(message: str) -> str:
     """A message of several lines in one."""
-    return "; ".join(filter(None, (" ".join(line.split()) for line in message.splitlines())))
+    lines = filter(None, (" ".join(line.split()) for line in message.splitlines()))
+    return "; ".join(lines).replace(":; ", ": ")  # a line that announces those below it
 
 
 def _words(error: UserError) -> str:

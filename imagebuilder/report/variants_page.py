@@ -127,12 +127,15 @@ def legend(table: VariantTable) -> str:
 
 
 def _mixed(rows: Sequence[VariantRow]) -> Iterator[str]:
-    """Of each column that has figures of both kinds, whose are planned: they are not of one measure."""
+    """Of the columns that have figures of both kinds, whose are planned: they are not of one measure."""
+    columns: dict[tuple[str, ...], list[str]] = {}
     for name, heading in _HEADINGS.items():
         found = [(row.variant, figure) for row in rows if (figure := getattr(row, name)) is not None]
-        planned = [variant for variant, figure in found if not figure.measured]
+        planned = tuple(variant for variant, figure in found if not figure.measured)
         if 0 < len(planned) < len(found):
-            yield f"{heading}: planned for {', '.join(planned)}."
+            columns.setdefault(planned, []).append(heading)
+    for variants, headings in columns.items():
+        yield f"Planned for {', '.join(variants)}: {', '.join(headings)}."
 
 
 def variants_page(table: VariantTable) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from imagebuilder.cli import main
-from imagebuilder.compare import measured_row, trial_figures
+from imagebuilder.compare import measured_row, shown_error, trial_figures
 from imagebuilder.errors import UserError
 from imagebuilder.model.result import Result
 from imagebuilder.model.trial import TrialFigure, TrialReport, TrialWay
@@ -288,3 +288,7 @@ def test_memory_that_was_the_emulator_s_stays_as_planned() -> None:
     planned = VariantRow(variant="base", state="planned", python="3.11.7", memory=memory)
     row = measured_row(planned, with_trial(tried("bytecode", 0.25, None)))
     assert row.memory == memory
+
+
+def test_a_message_of_several_lines_is_shown_in_one() -> None:
+    assert shown_error("it fails:\n  first\n\nsecond") == "it fails: first; second"

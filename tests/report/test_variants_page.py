@@ -33,7 +33,9 @@ def test_what_the_figures_are_is_said_in_one_sentence() -> None:
     assert said(measured) == "All figures are measured."
     assert said(planned, measured).startswith("Figures with ~ are planned")
     mixed = said(measured.model_copy(update=memory), row("light"))
-    assert mixed.endswith("measured in images that were built. memory: planned for base.")
+    assert mixed.endswith("measured in images that were built. Planned for base: memory.")
+    failed = said(row("base"), planned.model_copy(update={"variant": "full"}))
+    assert failed.endswith("Planned for full: packages, flash, free flash.")
     assert said(VariantRow(variant="full", state="not offered", why="x")) == ""
 
 
