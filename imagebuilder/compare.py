@@ -99,7 +99,8 @@ def planned_variants(request: Request, forms: Sequence[PythonForm], log: Log) ->
             failed.append(error)
             if len(failed) == len(forms):
                 raise failed[0] from None
-            found = Candidate(VariantRow(variant=form.name, state="failed", why=_words(error)))
+            why = f"{_words(error)} ({error.hint})" if error.hint else _words(error)
+            found = Candidate(VariantRow(variant=form.name, state="failed", why=why))
         yield found
 
 

@@ -114,7 +114,9 @@ def test_by_default_the_seven_are_compared_and_built(call: Call, project: Path, 
     assert code == 2, err  # for auto+shake
     rows = rows_of(json.dumps(json.loads(out)["found"]))
     assert list(rows) == list(SEVEN)
-    assert "python3.6 is no interpreter" in rows["auto+shake"]["why"]
+    why = rows["auto+shake"]["why"]
+    assert "python3.6 is no interpreter" in why
+    assert why.endswith(")"), "and what to do"
     assert {name for name, row in rows.items() if row["state"] != "measured"} == {"auto+shake"}
     for name, (packages, flash) in by_hand.items():
         row = rows[name]
