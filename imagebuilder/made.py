@@ -279,6 +279,7 @@ def try_made(request: Request, inputs: Inputs, decided: Decided, made: Made) -> 
         dropped=decided.local.remade.dropped,
         owners=Owners(facts.owners if facts is not None else owners, decided.local.own.declared),
         versions={each.name: each.version for each in decided.plan.install},
+        disabled=decided.plan.disabled_services,
     )
     board = decided.board.for_profile(decided.plan.profile)
     found = try_root(root, board, asked, decided.job.work / "trying", decided.job.log)
