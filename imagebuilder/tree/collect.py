@@ -373,6 +373,7 @@ def check_images(
     largest: Callable[[], Sequence[tuple[str, int]]],
     *,
     made: Collection[str] = (),
+    not_made: Collection[str] = (),
     rootfs_partsize: int | None = None,
     python: bool = True,
 ) -> None:
@@ -381,11 +382,13 @@ def check_images(
 
     board: as the tree's releases know it (Board.for_profile). largest: asked only where there is an
     error, what fills the root file system, (name, bytes before compression), the largest first. made: the
-    names of all files that make left. rootfs_partsize: MiB, what the config asks for;
-    python: whether it asks for a Python, which could be a smaller one.
+    names of all files that make left; not_made: types that the tree does not make (measure.not_made).
+    rootfs_partsize: MiB, what the config asks for; python: whether it asks for a Python, which could be a
+    smaller one.
     """
     present = {image.type for image in images}
-    missing = [name for name, image in board.images.items() if image.required and name not in present]
+    there = {*present, *not_made}
+    missing = [name for name, image in board.images.items() if image.required and name not in there]
     lines = [f"make left out the {name} image of {board.id}" for name in missing]
     if missing:
         lines.append(f"it made {', '.join(made)}" if made else "it made no file at all")
