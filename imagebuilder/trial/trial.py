@@ -138,6 +138,7 @@ class _Trying:
             self._tree,
             self._work,
             owners=whose,
+            versions=self._asked.versions,
             off=self._asked.disabled,
             unable=self._unable,
         )

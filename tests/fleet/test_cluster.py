@@ -301,7 +301,7 @@ def test_a_worker_of_another_program_that_comes_later_is_not_asked(
             Cluster(cluster.address)
     finally:
         for each in plain:
-            # killed, its nanny would leave the semaphores of two queues in /dev/shm, and nobody to remove them
+            # killed, its nanny would leave the semaphores of two queues in /dev/shm
             each.terminate()
             each.wait(SECONDS)
     told = [each.text for each in events if isinstance(each, Warned)]

@@ -31,10 +31,10 @@ from imagebuilder.python.apps.package import APP_PREFIX, AppPackageError, app_na
 from imagebuilder.python.catalogue.catalogue import CatalogueError, load_micropython
 from imagebuilder.python.catalogue.package_version import PackageWords
 from imagebuilder.python.imports.imports import NEEDED, Import, SourceError, with_parents
+from imagebuilder.python.micropython.mpy import LIBRARY
 from imagebuilder.python.wheels.entry_points import EntryPoint, EntryPointError, parse_entry_point
 from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage, file_of
 
-LIBRARY = "/usr/lib/micropython"  # on the search path of every OpenWrt release's MicroPython
 INTERPRETER = "/usr/bin/micropython"
 MPY_SECONDS = 60.0
 _MPY_VERSION = re.compile(r"MicroPython v([0-9][0-9.]*)")
