@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import typer
+
 from imagebuilder.cli.groups import expanded, gathered
 from imagebuilder.cli.output import UnprintableError, give_up, unprintable
 from imagebuilder.cli.terminal import harmless
@@ -62,7 +64,10 @@ def guarded(command: Callable[..., None], *, passes_on: bool = False) -> Callabl
         except UserError as error:
             report(error, as_json=as_json)
             sys.exit(NOT_TRIED if isinstance(error, NotTriedError) else USER_FAULT)
-        except KeyboardInterrupt:
+        except (
+            KeyboardInterrupt,
+            typer.Abort,
+        ):  # the latter for Ctrl-C and Ctrl-D where typer asks something
             again = "the same command can simply be run again"
             report(UserError(f"interrupted; nothing was handed over, and {again}"), as_json=as_json, kind="")
             sys.exit(INTERRUPTED)

@@ -177,7 +177,7 @@ def test_init_asks_on_a_terminal(project: Path, tmp_path: Path) -> None:
             assert time.monotonic() < until, everything
             time.sleep(0.01)
         os.write(ours, f"{answer}\n".encode())
-    while "next: " not in seen:
+    while "next:" not in seen:  # and a blank, or a new line where the program's name is long
         assert time.monotonic() < until, seen
         seen += read_some(ours, until)
     assert program.wait(10) == 0
@@ -190,6 +190,42 @@ def test_init_asks_on_a_terminal(project: Path, tmp_path: Path) -> None:
     assert "seven77" not in everything
     assert tomli.loads((project / "secrets.toml").read_text()) == {"WIFI_KEY": "hunter2hunter2"}
     assert (project / "secrets.toml").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("typed", "code"), [("\x03", 130), ("\x04", 130)], ids=["Ctrl-C", "Ctrl-D"])
+def test_who_breaks_off_is_told_that_nothing_was_written(project: Path, typed: str, code: int) -> None:
+    ours, theirs = pty.openpty()
+    program = subprocess.Popen(
+        [
+            "setsid",
+            "--ctty",
+            "--wait",
+            sys.executable,
+            "-m",
+            "imagebuilder",
+            "init",
+            "off",
+            "--project",
+            str(project),
+        ],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    until = time.monotonic() + 30
+    seen = ""
+    while "Board" not in seen:
+        assert time.monotonic() < until, seen
+        seen += read_some(ours, until)
+    os.write(ours, typed.encode())
+    while "nothing was handed over" not in seen:
+        assert time.monotonic() < until, seen
+        seen += read_some(ours, until)
+    assert program.wait(10) == code
+    os.close(ours)
+    assert "fault of the builder" not in seen
+    assert not (project / "configs/off.toml").exists()
 
 
 def test_init_refuses_what_an_option_says(project: Path, tmp_path: Path) -> None:
