@@ -142,9 +142,11 @@ def base_packages(tree: Path, places: Places) -> tuple[Path, ...]:
     Makefile, which looks in these folders in turn and takes the first.
 
     TreeError where the Makefile installs one of them so and none of the folders has it: make would fail.
+    Nothing is missed of a tree whose make does not say where the kernel's folder is.
     """
     makefile = read_plain(tree / "Makefile") if (tree / "Makefile").is_file() else b""
-    folders = [places.linux] if _BESIDE_KERNEL in makefile and places.linux else []
+    beside = _BESIDE_KERNEL in makefile
+    folders = [places.linux] if beside and places.linux else []
     folders += [places.packages, f"{places.packages}/base"]
     found = {
         name: next(
@@ -155,7 +157,7 @@ def base_packages(tree: Path, places: Places) -> tuple[Path, ...]:
     missing = [
         name for name, path in found.items() if path is None and b"/%b_*.ipk" % name.encode() in makefile
     ]
-    if missing:
+    if missing and not (beside and not places.linux):
         raise TreeError(
             f"{tree} has no package {' and no package '.join(missing)}, which make installs by its file:"
             f" there is none in {', '.join(folders[:-1])}",

@@ -307,6 +307,13 @@ def test_a_tree_without_the_packages_that_make_installs_by_their_files_is_told_b
     assert len(base_packages(tmp_path, Places())) == 2
     (tmp_path / "Makefile").write_text("image:\n\ttrue\n")
     assert base_packages(tmp_path, Places(packages="none")) == ()
+    beside = (
+        "\t$(OPKG) install $(firstword $(wildcard $(LINUX_DIR)/kernel_*.ipk $(PACKAGE_DIR)/kernel_*.ipk))\n"
+    )
+    (tmp_path / "Makefile").write_text(beside)
+    assert base_packages(tmp_path, Places(packages="none")) == ()  # where else it looks is not known
+    with pytest.raises(TreeError, match="no package kernel.* none in build_dir/linux, none$"):
+        base_packages(tmp_path, Places(packages="none", linux="build_dir/linux"))
 
 
 @pytest.mark.parametrize("makefile", [INDEX_TREE, INLINE_TREE])
