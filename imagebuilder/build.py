@@ -287,6 +287,7 @@ def try_config(request: Request, log: Log) -> TriedConfig:
             trials=config.trial,
             traces=config.python.trace,
             made=None if result.trial is None else result.trial.made,
+            disabled=result.disabled_services,
         )
     return TriedConfig(current.place, image, found.report)
 

@@ -231,6 +231,17 @@ def test_the_images_own_interpreter_compiles_where_the_host_has_none(
     assert second.images == first.images
 
 
+def test_the_images_own_interpreter_reads_what_is_shaken_where_no_app_brings_what_it_needs_for_that(
+    ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The smallest Python has no module dis, which its bytecode is read by."""
+    asked = ask("shake = true\n")
+    first = plan_image(asked, Log())
+    assert "python3-light" not in {each.name for each in first.install}
+    monkeypatch.setattr("imagebuilder.own.making.host_interpreter", lambda *_: None)
+    assert plan_image(asked, Log()).install == first.install
+
+
 CLOCK = """\
 from datetime import datetime
 from zoneinfo import ZoneInfo

@@ -33,10 +33,10 @@ from imagebuilder.python.catalogue.catalogue import CatalogueError, load_micropy
 from imagebuilder.python.catalogue.package_version import PackageWords
 from imagebuilder.python.catalogue.variants import catalogue_series
 from imagebuilder.python.imports.imports import NEEDED, Import, SourceError, with_parents
+from imagebuilder.python.micropython.mpy import LIBRARY
 from imagebuilder.python.wheels.entry_points import EntryPoint, EntryPointError, parse_entry_point
 from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage, file_of
 
-LIBRARY = "/usr/lib/micropython"  # on the search path of every OpenWrt release's MicroPython
 INTERPRETER = "/usr/bin/micropython"
 MPY_SECONDS = 60.0
 _MPY_VERSION = re.compile(r"MicroPython v([0-9][0-9.]*)")
