@@ -93,6 +93,7 @@ def _found(names: Sequence[str], options: Sequence[str], log: Log) -> Iterator[t
             yield row, done.code
         else:
             last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            log.warn(f"{name}:\n{done.stderr.rstrip()}")  # whoever reports it needs all of it
             yield row.model_copy(update={"fault": f"it {how_it_ended(done.code)}: {last}"}), OUR_FAULT
 
 

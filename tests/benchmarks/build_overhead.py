@@ -107,8 +107,8 @@ def measure(original: Path, board: str, *, rounds: int, start: Sequence[str] = D
         ]
         told = quietly([sys.executable, "-c", MEMORY, *build, "--no-trial"])
     processor, memory = told.splitlines()[-1].split()
-    medians = [statistics.median(column) for column in zip(*columns, strict=True)]
-    return Overhead(*medians, processor=float(processor), memory=int(memory))
+    bare_make, without, tried, planned = (statistics.median(column) for column in zip(*columns, strict=True))
+    return Overhead(bare_make, without, tried, planned, processor=float(processor), memory=int(memory))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from imagebuilder.host.handover import temporary_folder
 from imagebuilder.log import Log
 from imagebuilder.model.benchmark import BenchmarkRatio
 from imagebuilder.tree.tree import choose_profile
-from imagebuilder.trial.machine import boot
+from imagebuilder.trial.machines import booted_image
 from imagebuilder.trial.session import BootAsked, boot_session
 from tests.benchmarks import build_overhead, plan_speed, size_prediction
 from tests.benchmarks.growing import PROJECT, Given, demo_image, seconds
@@ -51,7 +51,7 @@ def plan_kept(given: Given) -> Iterator[BenchmarkRatio]:
 def accuracy(given: Given) -> Iterator[BenchmarkRatio]:
     """The root file system as it is planned and as it is built, the worst of some images: those of the kit,
     or the board's with what a given tree installs by default, and with Python sources besides."""
-    cases = size_prediction.KIT
+    cases: tuple[size_prediction.Case, ...] = size_prediction.KIT
     if given.imagebuilder is not None:
         board = Library(PROJECT).board(given.board)
         profile = choose_profile(board, look_at_tree(str(given.tree), user_cache(), Log())).name
@@ -77,5 +77,5 @@ def boot_ways(_given: Given) -> Iterator[BenchmarkRatio]:
 
 
 def _to_prompt(image: Path, *, kernel: bool) -> float:
-    with boot(image, "kernel" if kernel else "efi", log=Log()) as guest:
+    with booted_image(image, Log(), way="kernel" if kernel else "UEFI") as guest:
         return guest.boot_seconds

@@ -102,8 +102,7 @@ def resolve_apk(work: int, _folder: Path, _given: Given) -> float:
 
 def plan(work: int, folder: Path, given: Given) -> float:
     """Plan a whole config and its budgets on a tree whose feeds list 10 packages each besides its own."""
-    there = plan_speed.copied(given.tree, folder / "own", 0)[1]
-    tree, _ = plan_speed.copied(given.tree, folder, there + 10 * work)
+    tree, _ = plan_speed.copied(given.tree, folder, plan_speed.listed(given.tree) + 10 * work)
     cache = folder / "cache"
     plan_speed.planned(tree, cache, "base", given.board)  # the tree's own packages are read once
     plan_speed.forget_indexes(cache)

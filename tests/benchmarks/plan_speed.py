@@ -45,19 +45,25 @@ def linked(source: str, target: str) -> str:
     return target
 
 
+def listed(tree: Path) -> int:
+    """How many packages a tree's indexes list."""
+    return sum(len(read_index(index)) for index in used_indexes(tree).values())
+
+
 def copied(tree: Path, folder: Path, wanted: int) -> tuple[Path, int]:
     """A copy of a tree with so many packages in its indexes; how many there are."""
     ignore = shutil.ignore_patterns(".git")
     copy = folder / "tree"
     shutil.copytree(tree, copy, symlinks=True, ignore=ignore, copy_function=linked)
-    there = sum(len(read_index(index)) for index in used_indexes(copy).values())
-    others = index_text(max(0, wanted - there) + 2).split("\n\n")[2:]  # libc and kernel are the tree's own
+    others = index_text(max(0, wanted - listed(copy)) + 2).split("\n\n")[
+        2:
+    ]  # libc and kernel are the tree's own
     (copy / "dl").mkdir(exist_ok=True)
     (copy / "dl/many").write_text("\n\n".join(others), "utf-8")
     text = (copy / "repositories.conf").read_text("utf-8")
     (copy / "repositories.conf").unlink()
     (copy / "repositories.conf").write_text(f"{text}\nsrc/gz many http://feeds.invalid/many\n", "utf-8")
-    return copy, sum(len(read_index(index)) for index in used_indexes(copy).values())
+    return copy, listed(copy)
 
 
 def planned(tree: Path, cache: Path, config: str = "router", board: str = BOARD) -> float:
