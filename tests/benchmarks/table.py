@@ -30,9 +30,7 @@ WORK = (1, 10, 100, 1000)
 GOES = 3
 USER_FAULT = 2
 TERMINATED = 143
-LIKE_BEFORE = (
-    "commands run one after another, and a thousand would keep an emulated guest for a quarter of an hour"
-)
+IN_TURN = "commands run one after another, and a thousand keep an emulated guest for a quarter of an hour"
 
 
 @dataclass(frozen=True)
