@@ -27,8 +27,10 @@ _GRAVE = re.compile(
     r"|Out of memory: Kill|soft lockup|rcu_\w+ detected stalls|hung_task|blocked for more than \d+ seconds"
     r"|do_page_fault\(\): sending SIGSEGV|unhandled page fault"
 )
-# said at each first start of a disk's overlay, before it is there: OpenWrt's fstools with Linux 4.14
-_USUAL = re.compile(r"I/O error, dev loop\d+, sector 0\b")
+# said at each first start of a disk's overlay, before it is there: OpenWrt's fstools with Linux 4.14. What
+# cannot be read, or fails once its file system is mounted, is a fault like any other
+_USUAL = re.compile(r"I/O error, dev (loop\d+), sector 0\b(?!.*\(READ\))")
+_OVERLAY = re.compile(r"(?:EXT4|F2FS)-fs \((loop\d+)\): [Mm]ounted ")
 _WORSE = re.compile(r"WARNING: CPU")
 _CRITICAL, _ERROR = 2, 3  # levels of syslog(2): emergency, alert and critical; error
 
@@ -58,10 +60,8 @@ for file in /var/run/services/*.pid; do
 	done
 done
 """
-# services that end where they reach nothing outside, which a guest never does here
-_WANT_NETWORK = {"sysntpd": "it reaches no time server here"}
 # procd's own words
-_LOOP = re.compile(rf"Instance (?!(?:{'|'.join(_WANT_NETWORK)})::)\S+ s in a crash loop")
+_LOOP = re.compile(r"Instance (\S+)::\S+ s in a crash loop")
 # children of supervise that are not the service: its log, its wait before the next start, itself as it forks
 _NOT_SERVICE = re.compile(r"logger -t |sleep \d+ ?$|\S*sh /usr/libexec/supervise |$")
 SERVICES = Question("services", "services run", "none failed, and none is started again and again")
@@ -70,13 +70,22 @@ SERVICES = Question("services", "services run", "none failed, and none is starte
 @dataclass(frozen=True, slots=True)
 class GuestService:
     """A service at one moment. pid: of its process, None where it does not run; again: it is started again
-    when it ends; over: who keeps it has given up; code: its last exit code, where that is known."""
+    when it ends; over: who keeps it has given up; code: its last exit code, where that is known; program:
+    what is run, where that is known."""
 
     name: str
     pid: int | None
     again: bool
     over: bool = False
     code: int | None = None
+    program: str = ""
+
+    @property
+    def excuse(self) -> str:
+        """Why its end says nothing of the image, in words; empty where it does. Busybox's ntpd ends where it
+        reaches nothing outside, which a guest never does here, and then neither crashes nor is missing."""
+        alone = self.name == "sysntpd" and self.program.endswith("/ntpd") and self.code in (None, 0, 1)
+        return "it reaches no time server here" if alone else ""
 
 
 ASK_PORTS = "cat /proc/net/tcp /proc/net/tcp6 /proc/net/fib_trie 2>/dev/null"
@@ -101,12 +110,15 @@ def kernel_check(messages: str) -> TrialCheck:
 
 
 def _kernel_findings(lines: Sequence[str]) -> Iterator[TrialFinding]:
+    mounted: set[str] = set()
     for line in lines:
         match = _LEVEL.match(line)
         level = int(match[1]) & 7 if match is not None else _ERROR + 1
         text = _TIME.sub("", line[match.end() :] if match is not None else line, count=1)
         grave: TrialLevel | None = "error" if level <= _CRITICAL or _GRAVE.search(text) else None
-        if _USUAL.search(text):
+        if (overlay := _OVERLAY.search(text)) is not None:
+            mounted.add(overlay[1])
+        if level > _CRITICAL and (usual := _USUAL.search(text)) is not None and usual[1] not in mounted:
             grave = "note"
         if grave is None and _WORSE.search(text):
             grave = "warning"
@@ -125,7 +137,12 @@ def services_check(first: str, second: str) -> TrialCheck:
         before, after = _services(first), _services(second)
     except (ValueError, AttributeError, TypeError, LookupError) as error:
         return SERVICES.not_run(f"the guest's answer cannot be read: {error}")
-    loops = [line.strip() for line in second.splitlines() if _LOOP.search(line)]
+    excused = {each.name for each in after.values() if each.excuse}
+    loops = [
+        line.strip()
+        for line in second.splitlines()
+        if (loop := _LOOP.search(line)) is not None and loop[1] not in excused
+    ]
     findings = [*_service_findings(before, after), *(finding("", {}, each, "error") for each in loops)]
     return SERVICES.answered(counted(len(after), "service"), findings)
 
@@ -144,6 +161,7 @@ def _of_procd(said: str) -> Iterator[GuestService]:
                 one.get("pid") if one.get("running") else None,
                 bool(one.get("respawn")),
                 code=one.get("exit_code"),
+                program=next(iter(one.get("command") or ()), ""),
             )
 
 
@@ -169,13 +187,13 @@ def _service_findings(
         code = "" if now.code is None else f" with {now.code}"
         if now.pid is None and now.again:
             what = "it was given up" if now.over else "it waits to be started again"
-            excuse = _WANT_NETWORK.get(name)
-            level: TrialLevel = "error" if excuse is None else "note"
-            yield finding("", {}, f"{name} dies{code}: {excuse or what}", level)
+            yield finding("", {}, f"{name} dies{code}: {now.excuse or what}", _level(now))
         elif now.pid is None and now.code:
             yield finding("", {}, f"{name} ended{code}", "warning")
         elif was is not None and now.pid is not None and was.pid != now.pid and now.again:
             text = f"it ran as another process {SERVICES_APART:g} s before"
-            excuse = _WANT_NETWORK.get(name)
-            grave: TrialLevel = "error" if excuse is None else "note"
-            yield finding("", {}, f"{name} dies and is started again: {excuse or text}", grave)
+            yield finding("", {}, f"{name} dies and is started again: {now.excuse or text}", _level(now))
+
+
+def _level(service: GuestService) -> TrialLevel:
+    return "note" if service.excuse else "error"

@@ -80,12 +80,59 @@ def test_a_service_that_ended_with_an_error_is_worth_knowing() -> None:
     )
 
 
-def test_what_wants_a_network_outside_is_not_held_against_the_image() -> None:
-    said = procd(sysntpd={**RUNS, "running": False, "exit_code": 1})
-    loop = "Instance sysntpd::instance1 s in a crash loop 6 crashes, 0 seconds since last crash\n"
-    check = services_check(said, said + loop)
+NTPD = {**RUNS, "running": False, "exit_code": 1, "command": ["/usr/sbin/ntpd", "-n", "-p", "0.pool.ntp.org"]}
+NTPD_LOOP = "Instance sysntpd::instance1 s in a crash loop 6 crashes, 0 seconds since last crash\n"
+
+
+@pytest.mark.parametrize("code", [1, None])
+def test_what_wants_a_network_outside_is_not_held_against_the_image(code: int | None) -> None:
+    said = procd(
+        sysntpd={key: value for key, value in {**NTPD, "exit_code": code}.items() if value is not None}
+    )
+    check = services_check(said, said + NTPD_LOOP)
+    told = "" if code is None else f" with {code}"
     assert check.outcome == "ok"
-    assert [each.text for each in check.findings] == ["sysntpd dies with 1: it reaches no time server here"]
+    assert [each.text for each in check.findings] == [f"sysntpd dies{told}: it reaches no time server here"]
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        {"exit_code": 127},  # its program is not there, or a library of it
+        {"exit_code": 128 + 11},  # a crash
+        {"command": ["/usr/bin/own-clock"]},  # a service of the config's own that is called so
+    ],
+)
+def test_the_want_of_a_network_excuses_no_other_fault_of_the_time_service(fact: dict[str, object]) -> None:
+    said = procd(sysntpd={**NTPD, **fact})
+    check = services_check(said, said + NTPD_LOOP)
+    assert check.outcome == "failed"
+    assert [each.level for each in check.findings] == ["error", "error"]
+
+
+@pytest.mark.parametrize(
+    ("before", "line"),
+    [
+        (
+            "<6>[    9.0] EXT4-fs (loop0): mounted filesystem with ordered data mode\n",
+            "I/O error, dev loop0, sector 0",
+        ),
+        (
+            "<5>[    9.0] F2FS-fs (loop0): Mounted with checkpoint version = 2b\n",
+            "I/O error, dev loop0, sector 0",
+        ),
+        ("", "blk_update_request: I/O error, dev loop0, sector 0 op 0x0:(READ) flags 0x0"),
+    ],
+)
+def test_an_overlay_that_cannot_be_read_or_was_there_is_a_fault(before: str, line: str) -> None:
+    check = kernel_check(f"{QUIET}{before}<3>[    9.1] {line}\n")
+    assert check.outcome == "failed"
+
+
+def test_another_overlay_that_is_there_makes_no_fault_of_the_usual_error() -> None:
+    other = "<6>[    9.0] EXT4-fs (loop1): mounted filesystem with ordered data mode\n"
+    usual = "<3>[    9.1] blk_update_request: I/O error, dev loop0, sector 0 op 0x1:(WRITE) flags 0x800\n"
+    assert kernel_check(QUIET + other + usual).outcome == "ok"
 
 
 def test_procds_own_words_on_crash_loops_count() -> None:
