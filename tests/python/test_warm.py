@@ -38,6 +38,8 @@ from tests.support.wheel_maker import make_wheel
 
 BASH = shutil.which("bash")  # it reads the script as busybox's shell does, which few hosts have
 SECONDS = 20.0
+# a program that is started without a terminal may ignore SIGHUP, and its shells cannot do otherwise then
+HEEDING = ("env", "--default-signal=HUP,INT,QUIT,TERM")
 
 
 class World:
@@ -243,9 +245,9 @@ def test_a_signal_that_comes_before_the_run_does_is_not_lost(world: World, *, ta
     os.mkfifo(world.own / "requests", 0o600)
     requests = os.open(world.own / "requests", os.O_RDWR)
     with (
-        subprocess.Popen(["sleep", "60"], start_new_session=True) as run,
+        subprocess.Popen([*HEEDING, "sleep", "60"], start_new_session=True) as run,
         subprocess.Popen(
-            [program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [*HEEDING, program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as asking,
     ):
         try:
@@ -275,7 +277,7 @@ def test_a_signal_that_comes_before_the_run_does_is_not_lost(world: World, *, ta
 @contextlib.contextmanager
 def _waiting(program: Path, argument: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [program, argument],
+        [*HEEDING, program, argument],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
