@@ -43,7 +43,6 @@ from imagebuilder.stage import Staged, check_overlays, staged
 from imagebuilder.tree.make import make_image
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.reproducible import BuildRecord, check_equal, record_build
-from imagebuilder.trial.machine import ask_demo
 from imagebuilder.unchanged import Standings, asked_for
 from imagebuilder.workspace import Workspace, no_empty_folder_left, open_workspace, remove_left_behind
 
@@ -288,6 +287,7 @@ def try_config(request: Request, log: Log) -> TriedConfig:
             trials=config.trial,
             traces=config.python.trace,
             made=None if result.trial is None else result.trial.made,
+            disabled=result.disabled_services,
         )
     return TriedConfig(current.place, image, found.report)
 
@@ -316,7 +316,8 @@ def image_of_config(request: Request, log: Log) -> ConfigToBoot:
 
 
 def run_demo(request: Request, log: Log) -> tuple[Path, Result, dict[str, str | int | float]]:
-    """Build the demo's image, boot it, and let its Python answer (see trial.machine)."""
+    """Build the demo's image, boot it, and let its Python answer (see trial.demo)."""
+    from imagebuilder.trial.demo import ask_demo  # noqa: PLC0415 (as try_config)
 
     require_x86_64("the demo")
     require(["boot"])

@@ -19,7 +19,7 @@ from imagebuilder.own.local import (
     originals_of,
 )
 from imagebuilder.own.own import Own
-from imagebuilder.own.remade import remake, remakes_python
+from imagebuilder.own.remade import INTERPRETER, reader_package, remake, remakes_python
 from imagebuilder.packages.feed import Finder, in_folder, lay_files
 from imagebuilder.packages.resolution import Resolution
 from imagebuilder.packages.supply import Job, Offers, Supply
@@ -97,7 +97,15 @@ def choose_packages(
     remade = NOTHING_REMADE
     if remakes_python(job.config, job.tree.release, found.selected):
         contents = _contents(job, supply, found.selected, originals)
-        remade = remake(job, own, wanted, found.selected, originals=originals, contents=contents)
+        remade = remake(
+            job,
+            own,
+            wanted,
+            found.selected,
+            originals=originals,
+            contents=contents,
+            reader=lambda: _reader(job, supply, found.selected),
+        )
         wanted = wanted.without(remade.gone)
         found, offers = choosing.resolve(wanted, originals, remade)
     elif originals:
@@ -121,6 +129,20 @@ def _contents(
     for name, original in originals.items():
         found[name] = repack(found[name], original.rules, job.manager).content
     return found
+
+
+def _reader(job: Job, supply: Supply, selected: Sequence[Selected]) -> dict[str, LocalPackage]:
+    """What the image's own Python lacks to read bytecode, where a smaller one goes in: the package with the
+    module dis, of the same version. None where the feeds have no such."""
+    name, base = reader_package(job.tree.release), next(each for each in selected if each.name == INTERPRETER)
+    if any(each.name == name for each in selected):
+        return {}
+    offered = (each for each in supply.offers.packages if each.name == name)
+    package = next((each for each in offered if each.version == base.version), None)
+    if package is None:
+        return {}
+    wanted = [Selected(package, ("python.shake, which reads bytecode by it",))]
+    return _read(job, wanted, _places(job, supply, [package]), "reader")
 
 
 def _places(job: Job, supply: Supply, packages: Sequence[Package]) -> list[Finder]:

@@ -99,7 +99,8 @@ def planned_variants(request: Request, forms: Sequence[PythonForm], log: Log) ->
             failed.append(error)
             if len(failed) == len(forms):
                 raise failed[0] from None
-            found = Candidate(VariantRow(variant=form.name, state="failed", why=_words(error)))
+            why = f"{_words(error)} ({error.hint})" if error.hint else _words(error)
+            found = Candidate(VariantRow(variant=form.name, state="failed", why=why))
         yield found
 
 
@@ -144,7 +145,8 @@ def _plan(request: Request, form: PythonForm, remarks: tuple[str, ...], log: Log
 
 def shown_error(message: str) -> str:
     """A message of several lines in one."""
-    return "; ".join(filter(None, (" ".join(line.split()) for line in message.splitlines())))
+    lines = filter(None, (" ".join(line.split()) for line in message.splitlines()))
+    return "; ".join(lines).replace(":; ", ": ")  # a line that announces those below it
 
 
 def _words(error: UserError) -> str:
@@ -220,12 +222,13 @@ def unbuilt_row(row: VariantRow, why: str, *, failed: bool) -> VariantRow:
 
 def table_of(request: Request, candidates: Sequence[Candidate], rows: Sequence[VariantRow]) -> VariantTable:
     """The table. rows: in place of the candidates' own."""
-    partitions = (row.budget.partition for row in rows if row.budget is not None)
+    budgets = [row.budget for row in rows if row.budget is not None]
     return VariantTable(
         config=request.config_name(),
         board=request.board,
         name=request.library.board(request.board).name,
         tree=next((each.tree for each in candidates if each.tree), ""),
-        partition=next((each for each in partitions if each is not None), None),
+        partition=next((each.partition for each in budgets if each.partition is not None), None),
+        settings=next((each.settings for each in budgets if each.settings is not None), None),
         variants=tuple(rows),
     )

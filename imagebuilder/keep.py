@@ -204,7 +204,7 @@ def _described(file: Path, sha256: str | None) -> ResultFile:
 
 
 def _text(record: BuildInputs) -> bytes:
-    return record.model_dump_json(indent=1).encode("utf-8", "surrogatepass") + b"\n"
+    return record.model_dump_json(indent=1).encode() + b"\n"
 
 
 def standing_result(folder: Path) -> Result | None:

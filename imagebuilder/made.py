@@ -54,6 +54,7 @@ from imagebuilder.tree.collect import (
     services,
     sizes_by_package,
 )
+from imagebuilder.tree.measure import not_made
 from imagebuilder.tree.plan import Plan
 from imagebuilder.tree.profiles_json import profile_facts
 from imagebuilder.tree.tree import settings_of
@@ -232,12 +233,15 @@ def _check_sizes(
     made: Collection[str] = (),
 ) -> None:
     plan, view = decided.plan, decided.job.view
+    board, found = decided.board.for_profile(plan.profile), decided.budgeting
+    left_out = frozenset[str]() if isinstance(found, str) else not_made(found.said.images, board)
     check_images(
-        decided.board.for_profile(plan.profile),
+        board,
         images,
         report,
         lambda: sizes_by_package(view.changed, plan.tree.places),
         made=made,
+        not_made=left_out,
         rootfs_partsize=inputs.loaded.config.image.rootfs_partsize,
         python=plan.python not in ("none", "micropython"),
     )
@@ -279,6 +283,7 @@ def try_made(request: Request, inputs: Inputs, decided: Decided, made: Made) -> 
         dropped=decided.local.remade.dropped,
         owners=Owners(facts.owners if facts is not None else owners, decided.local.own.declared),
         versions={each.name: each.version for each in decided.plan.install},
+        disabled=decided.plan.disabled_services,
     )
     board = decided.board.for_profile(decided.plan.profile)
     found = try_root(root, board, asked, decided.job.work / "trying", decided.job.log)

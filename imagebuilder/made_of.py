@@ -143,9 +143,14 @@ def made_of(
         config=_config_keys(inputs.loaded.config, looks),
         board={name: _digest(value) for name, value in decided.board.model_dump(mode="json").items()},
         options=dict(options),
-        host={name: " ".join(found_program(name, path)) for name in programs},
+        host={name: _program_words(*found_program(name, path)) for name in programs},
         signing=_signing(tree, sums=options[SIGN]),
     )
+
+
+def _program_words(place: str, version: str) -> str:
+    """Where a program is and what tells its version, as JSON can have it: a folder's name may be no UTF-8."""
+    return os.fsencode(f"{place} {version}").decode("utf-8", "backslashreplace")
 
 
 def _words(entry: Entry) -> bytes:

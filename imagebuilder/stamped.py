@@ -14,7 +14,7 @@ import codecs
 import os
 import sys
 import zoneinfo
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from imagebuilder.config.app import AppUse
@@ -69,7 +69,7 @@ class Stamping:
         config = self._inputs.loaded.config
         path = f"{CLEAN_PATH}:{os.environ.get('PATH', '')}"
         names = (*_ENVIRONMENT, *_secret_names(self._inputs))
-        return DirectRecord(
+        record = DirectRecord(
             asked=asked_for(self._request).facts(),
             boards=list(config.boards),
             environment={name: self._variable(name) for name in names},
@@ -78,6 +78,11 @@ class Stamping:
             programs={name: list(found_program(name, path)) for name in self.programs()},
             stamps=list(self._stamps.values()),
         )
+        odd = next(_no_utf8(record), None)
+        if odd is not None:
+            self.indirect = f"{odd!r} is not UTF-8, which JSON cannot say"
+            return None
+        return record
 
     def programs(self) -> Iterator[str]:
         """The names of the host's programs that a build may call."""
@@ -227,6 +232,20 @@ class Stamping:
                 if not all(file.resolve().is_relative_to(folder) for file in app.stated.read):
                     self._cannot(f"requirements of {app.use.path} are in a file outside of it")
         self._add(user_keys() / OWN / SECRET, "file")
+
+
+def _no_utf8(value: object) -> Iterator[str]:
+    """The texts in a record that are names of files, and no UTF-8."""
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for each in value:
+            yield from _no_utf8(each)
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            yield value
 
 
 def _says(path: Path, text: str) -> bool:

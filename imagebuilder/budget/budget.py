@@ -312,7 +312,7 @@ def _flash_words(plan: Plan, flash: FlashBudget) -> str:
     about = "" if flash.measured else f" (predicted, ±{human_size(flash.rootfs.uncertainty)})"
     if flash.verdict == "too little left":
         return (
-            f"the image of {plan.config} for {plan.board} leaves {flash.free} bytes free{about},"
+            f"the image of {plan.config} for {plan.board} leaves {flash.for_settings} bytes free{about},"
             f" and {'image.baked' if flash.baked else 'budget.flash_free'} wants {flash.wanted_free}"
         )
     limits = [f"{image.type} takes at most {image.limit}" for image in flash.images if image.limit]

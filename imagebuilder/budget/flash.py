@@ -46,6 +46,10 @@ class Place:
         """Whether what is written to lies on JFFS2."""
         return self.ubi is None and not self.disk
 
+    def settings(self, facts: ProfileImages) -> int | None:
+        """Bytes of a partition of their own for settings; None where they get what the image leaves free."""
+        return facts.overlay if self.disk and self.size is not None else None
+
     def taken(
         self, facts: ProfileImages, sizes: Mapping[str, ImageSize], rootfs: int
     ) -> tuple[int | None, int | None]:
@@ -54,8 +58,7 @@ class Place:
             return None, None
         if self.disk:
             used = -(-rootfs // _DISK_ALIGNMENT) * _DISK_ALIGNMENT
-            left = self.size - used
-            return used, left if left < 0 or facts.overlay is None else facts.overlay
+            return used, self.size - used
         if self.ubi is not None:
             return self._taken_of_ubi(facts, rootfs)
         ends = [size.end for size in sizes.values() if size.end is not None]
@@ -243,9 +246,11 @@ def flash_budget(
     over = max(over, _over_both(board, tree.images, rootfs.amount.bytes))
     over = max(over, -free if free is not None and free < 0 else 0)
     wanted_free = tree.images.block if baked else wanted_free
-    short = max(0, wanted_free - max(free, 0)) if free is not None else 0
+    apart = place.settings(tree.images)
+    got = free if apart is None else apart
+    short = max(0, wanted_free - max(got, 0)) if got is not None else 0
     notes = [*place.notes]
-    if abs(_margin(over, short, free, wanted_free)) < rootfs.amount.uncertainty:
+    if abs(_margin(over, short, free, wanted_free if apart is None else 0)) < rootfs.amount.uncertainty:
         notes.append("nearer to the limit than the prediction is sure: known when the packages are fetched")
     few = free is not None and place.jffs2 and 0 <= free < JFFS2_BLOCKS * tree.images.block
     if few and not baked:
@@ -267,6 +272,7 @@ def flash_budget(
         wanted_free=wanted_free,
         excess=over or short,
         verdict=_verdict(over, short, images, free),
+        settings=apart,
         notes=tuple(notes),
         baked=baked,
     )

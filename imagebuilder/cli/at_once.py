@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from imagebuilder.cli.options import BuiltImages
+    from imagebuilder.cli.image_options import BuiltImages
     from imagebuilder.fleet.job import BoardJob, HandedOver
     from imagebuilder.fleet.journal import Journal
     from imagebuilder.fleet.outcomes import Outcomes

@@ -5,28 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from imagebuilder.cli.guard import USER_FAULT, guarded
-from imagebuilder.cli.options import Cache as CacheFolder  # noqa: F401
-from imagebuilder.cli.options import (  # what is inherited is read in this module too, see expanded()
-    Imagebuilder,  # noqa: F401
-    Json,  # noqa: F401
-    Locked,  # noqa: F401
-    Mirrors,  # noqa: F401
-    NewBoard,  # noqa: F401
-    NoSandbox,  # noqa: F401
-    Offline,  # noqa: F401
-    Output,  # noqa: F401
-    Quiet,  # noqa: F401
-    ReleaseWanted,  # noqa: F401
-    Root,  # noqa: F401
-    Verbose,  # noqa: F401
-    open_library,
-)
-from imagebuilder.cli.trial import TriedImages, TriedName  # noqa: F401
+from imagebuilder.cli.image_options import of_one_board
+from imagebuilder.cli.trial import TriedImages
 from imagebuilder.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,6 +26,8 @@ MIB = 1 << 20
 @dataclass(frozen=True, kw_only=True)
 class BootedImage(TriedImages):
     """What is booted, in which machine, and for how long."""
+
+    of_configs: ClassVar[tuple[str, ...]] = (*TriedImages.of_configs, "no_trial")
 
     interactive: Annotated[
         bool, typer.Option("--interactive", "-i", help="Hand the terminal to its console; Ctrl-] leaves.")
@@ -146,9 +133,7 @@ def _prepared(asked: BootedImage, forwards: Mapping[int, int], log: Log) -> Boot
     memory = None if asked.memory is None else asked.memory * MIB
     image = asked.image
     if image is not None:
-        asked.refuse_for_image(image)
-        library = open_library(asked.project, quiet=asked.quiet, verbose=asked.verbose)
-        board = None if asked.board is None else library.board(asked.board)
+        board = asked.board_of_image(image)
         return BootAsked(
             image,
             None if board is None else board.emulation.system,
@@ -160,11 +145,8 @@ def _prepared(asked: BootedImage, forwards: Mapping[int, int], log: Log) -> Boot
         )
     from imagebuilder.build import image_of_config
 
-    requests = asked.requests()
-    if len(requests) != 1:
-        names = ", ".join(each.board for each in requests)
-        raise UserError(f"{asked.config} is for several boards", hint=f"--board says which: {names}")
-    found = image_of_config(replace(requests[0], trial=not asked.no_trial), log)
+    request = of_one_board(asked.requests())
+    found = image_of_config(replace(request, trial=not asked.no_trial), log)
     booted = found.booted
     return BootAsked(
         found.image,

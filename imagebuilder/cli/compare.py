@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagebuilder.cli.guard import guarded
-from imagebuilder.cli.options import ComparedImages
+from imagebuilder.cli.image_options import ComparedImages, of_one_board
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from imagebuilder.compare import Candidate
-    from imagebuilder.config.request import Request
     from imagebuilder.fleet.job import HandedOver
     from imagebuilder.fleet.outcomes import Outcomes
     from imagebuilder.model.variant_table import VariantRow
@@ -59,7 +58,7 @@ def compare(
     if page is not None:
         check_writable(page)  # before minutes are spent
     with images.asked() as (asked, log):
-        request = _of_one_board(images, asked)
+        request = replace(of_one_board(asked), sandbox=not images.no_sandbox)
         candidates = list(planned_variants(request, forms, log))
     rows, outcomes = [each.row for each in candidates], None
     if not only_plan and any(each.request for each in candidates):
@@ -74,16 +73,6 @@ def compare(
         show.as_json(table)
     if error is not None:
         raise error
-
-
-def _of_one_board(images: ComparedImages, asked: Sequence[Request]) -> Request:
-    """The one request. UserError where the board has to be named."""
-    from imagebuilder.errors import UserError
-
-    if len(asked) > 1:
-        boards = ", ".join(each.board for each in asked)
-        raise UserError(f"one board is compared at a time: {boards}", hint="name one with --board")
-    return replace(asked[0], sandbox=not images.no_sandbox)
 
 
 def _built(

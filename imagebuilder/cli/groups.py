@@ -1,11 +1,11 @@
-"""Groups of options (see options.py) as the parameters of a command."""
+"""Groups of options (see options.py and image_options.py) as the parameters of a command."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from imagebuilder.cli.options import Shown, Told
 
@@ -32,12 +32,17 @@ def expanded(
     if not groups and not passes_on:
         groups[UNUSED] = Told
         parameters += _options(Told)
-    parameters.sort(key=lambda parameter: parameter.name in last)  # what all commands have, help shows last
+    # help shows first for which board, and last what all commands have
+    parameters.sort(key=lambda parameter: (parameter.name in last, parameter.name != "board"))
     return signature.replace(parameters=parameters), groups
 
 
 def _options(group: type[Told]) -> list[inspect.Parameter]:
-    return list(inspect.signature(group, eval_str=True).parameters.values())
+    """One for each field. What a field is called is read where its class stands: each of a group's bases has
+    imports of its own."""
+    hints = get_type_hints(group, include_extras=True)
+    parameters = inspect.signature(group).parameters.values()
+    return [parameter.replace(annotation=hints[parameter.name]) for parameter in parameters]
 
 
 def gathered(groups: Mapping[str, type[Told]], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class NotTriedError(UserError):
 
 def guarded(command: Callable[..., None], *, passes_on: bool = False) -> Callable[..., None]:
     """A command whose errors end the process with a message and the right exit code, and whose groups of
-    options (cli/options.py) are options of its own. passes_on: as for expanded()."""
+    options (cli/options.py, cli/image_options.py) are options of its own. passes_on: as for expanded()."""
 
     signature, groups = expanded(command, passes_on=passes_on)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from imagebuilder.cli.guard import USER_FAULT, RefusedError, guarded
+from imagebuilder.cli.image_options import AskedImages, BuiltImages, DecidedImages, FetchedImages
 from imagebuilder.cli.many import of_each, show_each
-from imagebuilder.cli.options import AskedImages, BuiltImages, DecidedImages, FetchedImages
 from imagebuilder.errors import UserError
 
 if TYPE_CHECKING:

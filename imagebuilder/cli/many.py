@@ -18,7 +18,7 @@ from imagebuilder.cli.guard import (
 from imagebuilder.errors import TerminatedError, UserError
 
 if TYPE_CHECKING:
-    from imagebuilder.cli.options import Images
+    from imagebuilder.cli.image_options import Images
     from imagebuilder.cli.progress import Reporter
     from imagebuilder.config.request import Request
     from imagebuilder.fleet.job import BoardJob, Ended, JobFailure

@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 import typer
 
 from imagebuilder.cli.guard import guarded
-from imagebuilder.cli.options import BoardNames, ConfigNames, Everything, ReleaseWanted, Root, open_library
+from imagebuilder.cli.image_options import board_requests
+from imagebuilder.cli.options import BoardNames, ConfigNames, Everything, ReleaseWanted, Root, Told
 
 
 @guarded
 def matrix(
+    told: Told,
     config: ConfigNames = None,
     everything: Everything = False,
     board: BoardNames = None,
@@ -29,14 +31,8 @@ def matrix(
 
     Each says what follows `build`. Nothing is fetched.
     """
-    from imagebuilder.config.request import requests
-    from imagebuilder.errors import UserError
     from imagebuilder.fleet.job import jobs_of
     from imagebuilder.fleet.matrix import ci_jobs, matrix_text
 
-    if everything and board:
-        raise UserError("--all and --board say two things", hint="give one of them")
-    asked = requests(open_library(project).root, config or (), board=board, everything=everything)
-    if release is not None:
-        asked = [each.for_release(release) for each in asked]
+    asked = board_requests(told, project, release, config or (), board, everything=everything)
     print(matrix_text(ci_jobs(jobs_of(asked)), form))

@@ -10,7 +10,7 @@ import typer
 from imagebuilder.called import typed
 from imagebuilder.cli.guard import guarded
 from imagebuilder.cli.help import Commands
-from imagebuilder.cli.options import AskedConfig
+from imagebuilder.cli.image_options import AskedConfig
 
 if TYPE_CHECKING:
     from imagebuilder.ask import Offered

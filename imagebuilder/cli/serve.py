@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from imagebuilder.cli.guard import guarded
-from imagebuilder.cli.options import Builder
-from imagebuilder.cli.serve_builder import serve_builder
+from imagebuilder.cli.serve_builder import Builder, serve_builder
 from imagebuilder.errors import UserError
 
 

@@ -3,8 +3,51 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
-from imagebuilder.cli.options import Builder, open_library
+import typer
+
+from imagebuilder.cli.options import BoardNames, Cache, Mirrors, Offline, Root, Shown, open_library
+
+
+@dataclass(frozen=True, kw_only=True)
+class Builder(Shown):
+    """What a build server builds, and where it keeps it."""
+
+    config: Annotated[
+        list[str] | None,
+        typer.Option("--config", help="With --builder: what is built, in place of what firmware.toml says."),
+    ] = None
+    board: BoardNames = None
+    imagebuilder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--imagebuilder",
+            metavar="PATH",
+            help="An ImageBuilder's folder or archive, in place of the configs' own. Several are possible.",
+        ),
+    ] = None
+    mirror: Mirrors = None
+    offline: Offline = False
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, max=64, help="So many builds at once, as there is room.")
+    ] = 1
+    host: Annotated[
+        str, typer.Option("--host", help="The address at which it listens; 0.0.0.0: all of this machine.")
+    ] = "127.0.0.1"
+    state: Annotated[
+        Path | None,
+        typer.Option("--state", help="Where requests and results stay; by default server/ in the project."),
+    ] = None
+    project: Root = None
+    cache: Cache = None
+
+    @property
+    def asks_for_more(self) -> bool:
+        """Whether something is given that counts for a build server alone."""
+        return self != Builder(verbose=self.verbose, quiet=self.quiet, as_json=self.as_json)
 
 
 def serve_builder(given: Builder, port: int) -> None:

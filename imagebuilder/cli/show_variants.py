@@ -5,15 +5,14 @@ from __future__ import annotations
 from imagebuilder.cli import screen
 from imagebuilder.cli.guard import RefusedError
 from imagebuilder.errors import UserError
-from imagebuilder.model.size import human_size
 from imagebuilder.model.variant_table import VariantTable
-from imagebuilder.report.variants_page import cells, legend, remarks
+from imagebuilder.report.variants_page import cells, legend, remarks, room
 
 
 def text(table: VariantTable) -> None:
     """The table, and below it what is said of single variants."""
-    room = "" if table.partition is None else f", {human_size(table.partition)} for kernel, system, settings"
-    screen.prose("", f"{table.config} for {table.board}{f', {table.tree}' if table.tree else ''}{room}")
+    about = (f"{table.config} for {table.board}", table.tree, room(table))
+    screen.prose("", ", ".join(filter(None, about)))
     print()
     headings = [heading for heading, _ in cells(table.variants[0])]
     screen.table(headings, [[cell for _, cell in cells(row)] for row in table.variants])

@@ -5,26 +5,18 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from imagebuilder.cli.guard import CANNOT_BE_TOLD, USER_FAULT, guarded
-from imagebuilder.cli.options import Cache as CacheFolder
-from imagebuilder.cli.options import (  # what is inherited is read in this module too, see expanded()
-    Imagebuilder,
-    Json,  # noqa: F401
+from imagebuilder.cli.image_options import Sought
+from imagebuilder.cli.options import (
     Locked,
-    Mirrors,
     NewBoard,
     NoSandbox,
     Offline,
     Output,
-    Quiet,  # noqa: F401
-    ReleaseWanted,
-    Root,
-    Shown,
-    Verbose,  # noqa: F401
     complete_configs,
     open_library,
 )
@@ -34,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from imagebuilder.build import TriedConfig
+    from imagebuilder.config.board import Board
     from imagebuilder.config.request import Request
     from imagebuilder.model.trial import TrialReport
 
@@ -49,25 +42,21 @@ TriedName = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class TriedImages(Shown):
+class TriedImages(Sought):
     """What is run, and where what it is made of is looked for."""
+
+    # what says how that which a config asks for is had, and nothing of an image that is there
+    of_configs: ClassVar[tuple[str, ...]] = (
+        *("imagebuilder", "mirror", "release", "locked", "no_sandbox", "output", "cache"),
+    )
+    fail_fast: ClassVar[bool] = False  # one board that fails costs no other
 
     config: TriedName
     board: NewBoard = None
-    imagebuilder: Imagebuilder = None
-    mirror: Mirrors = None
-    release: ReleaseWanted = None
     offline: Offline = False
     locked: Locked = False
     no_sandbox: NoSandbox = False
     output: Output = None
-    project: Root = None
-    cache: CacheFolder = None
-
-    @property
-    def fail_fast(self) -> bool:
-        """One board that fails costs no other."""
-        return False
 
     @property
     def image(self) -> Path | None:
@@ -75,29 +64,18 @@ class TriedImages(Shown):
         path = Path(self.config)
         return path if path.suffix != _CONFIG and path.is_file() else None
 
-    def refuse_for_image(self, image: Path) -> None:
-        """UserError for options that say how a config is built, where an image is given."""
-        for name in ("imagebuilder", "mirror", "release", "output"):
+    def board_of_image(self, image: Path) -> Board | None:
+        """The board that an image is for, where one is named. UserError for an unknown one, and for options
+        that say how a config is built."""
+        for name in self.of_configs:
             if getattr(self, name):
-                raise UserError(f"--{name} is for a config, and {image} is an image")
+                raise UserError(f"--{name.replace('_', '-')} is for a config, and {image} is an image")
+        library = open_library(self.project, quiet=self.quiet, verbose=self.verbose)
+        return None if self.board is None else library.board(self.board)
 
     def requests(self) -> list[Request]:
-        """One for each board of the config."""
-        from imagebuilder.config.request import requests
-        from imagebuilder.server.mirror import parse_mirrors
-
-        parse_mirrors(self.mirror or ())  # a wrong one is told also where none is asked
-        library = open_library(self.project, quiet=self.quiet, verbose=self.verbose)
-        asked = requests(
-            library.root,
-            self.config,
-            board=self.board,
-            imagebuilder=self.imagebuilder,
-            output=self.output,
-            cache=self.cache,
-            mirrors=self.mirror or (),
-        )
-        asked = asked if self.release is None else [each.for_release(self.release) for each in asked]
+        """One for each board of the config. Errors as of board_requests()."""
+        asked = self.requests_for(self.config, self.board, output=self.output)
         return [
             replace(each, offline=self.offline, locked=self.locked, sandbox=not self.no_sandbox)
             for each in asked
@@ -136,9 +114,7 @@ def _try_image(images: TriedImages, image: Path, *, whole: bool) -> TrialReport:
     from imagebuilder.report.trial import trial_text
     from imagebuilder.trial.image import try_image
 
-    images.refuse_for_image(image)
-    library = open_library(images.project, quiet=images.quiet, verbose=images.verbose)
-    board = None if images.board is None else library.board(images.board)
+    board = images.board_of_image(image)
     with images.reporter() as log, log.step("trial"):
         report = try_image(image, board, log).report
     if images.as_json:

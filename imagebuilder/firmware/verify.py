@@ -52,6 +52,7 @@ from imagebuilder.firmware.verify_layout import (
     program_checks,
     read_shell,
     required_checks,
+    service_checks,
     size_checks,
 )
 from imagebuilder.firmware.verify_machine import kernel_machine, machine_checks
@@ -210,7 +211,7 @@ def look_through(root: RootFs) -> SeenRoot:
             root_facts(root, unpacked),
             read_rules(root, unpacked),
             read_shell(root, unpacked),
-            (readable, *required_checks(root)),
+            (readable, *required_checks(root), *service_checks(root, unpacked)),
         )
 
 

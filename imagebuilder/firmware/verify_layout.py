@@ -19,6 +19,7 @@ from imagebuilder.firmware.subject import DISKS, Subject, of_kind
 from imagebuilder.host.elf import MACHINES, ElfError, ElfHeader, read_header
 from imagebuilder.host.processor import processor_of
 from imagebuilder.model.firmware import Check, Part
+from imagebuilder.model.init_script import INIT, RC, RC_COMMON, started
 
 _NOR = ("tplink-v1", "tplink-v2", "uimage-squashfs", "vendor-uimage-squashfs", "kernel-squashfs")
 _LEAST_OVERLAY_BLOCKS = 5  # fewer, and JFFS2 does not mount: settings are lost at each start
@@ -33,6 +34,7 @@ _PI_KERNELS = {
     "bcm2712": "kernel_2712.img",
 }
 _SETTINGS_BYTES = 64 << 10
+_MOST_SCRIPT = 1 << 20
 SYSUPGRADE_WRITES = "firmware"  # the partition
 
 
@@ -194,6 +196,27 @@ def required_checks(root: RootFs) -> Iterator[Check]:
             bool(found),
             expected=paths[0],
             found=found[0] if found else "none",
+        )
+
+
+def service_checks(root: RootFs, unpacked: Path) -> Iterator[Check]:
+    """Whether anything at all is linked for the start, where init scripts would be. unpacked: a folder that
+    holds the root's files."""
+    files = [file for file in root.index.files if file.path.startswith((f"{INIT}/", f"{RC}/"))]
+    scripts = {
+        file.path.rpartition("/")[2]: place_of(unpacked, file).read_bytes()
+        for file in files
+        if file.kind == "file" and file.path.startswith(INIT) and file.size <= _MOST_SCRIPT
+    }
+    links = [file.path.rpartition("/")[2] for file in files if file.path.startswith(RC)]
+    found = started(scripts, links)
+    if found.surely and root.index.get(RC_COMMON) is not None:
+        number = len(found.surely) - len(found.lacking)
+        yield holds(
+            "services that start",
+            not found.none,
+            expected=f"links in {RC} to init scripts",
+            found=f"none to any of {len(found.surely)}" if found.none else f"for {number} or more",
         )
 
 

@@ -193,9 +193,7 @@ TOOLS = (
         (4, 2),
         "--help",
     ),
-    Tool(
-        "mcopy", _called("mtools"), "fills that partition, and takes files out of it again", ("kit", "boot")
-    ),
+    Tool("mcopy", _called("mtools"), "fills that partition", ("kit",)),
     Tool("mke2fs", _called("e2fsprogs"), "makes the partition for changed files", ("kit",)),
     Tool(
         "qemu-system-x86_64",

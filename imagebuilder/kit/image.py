@@ -21,6 +21,7 @@ from imagebuilder.kit import layout
 from imagebuilder.kit.feed import KitFeedError, Offer, Say
 from imagebuilder.kit.request import MakeRequest
 from imagebuilder.model.control import fields_of, format_fields
+from imagebuilder.model.init_script import INIT, RC, is_init_script, links_of
 from imagebuilder.model.package import Package, Selected
 from imagebuilder.packages.opkg.ipk_reader import Ipk, read_ipk
 from imagebuilder.packages.resolution import Resolution
@@ -95,10 +96,6 @@ def esp_size(parts: Sequence[Path]) -> int:
 INFO = "/usr/lib/opkg/info"
 STATUS = "/usr/lib/opkg/status"
 SCRIPT_SECONDS = 60.0
-_INIT = "/etc/init.d"
-_RC = "/etc/rc.d"
-_INIT_SCRIPT = b"#!/bin/sh /etc/rc.common"
-_NUMBER = re.compile(rb"^(START|STOP)=(\d\d)\s*$", re.MULTILINE)
 
 
 def _status(selected: Selected, ipk: Ipk, epoch: int) -> str:
@@ -176,16 +173,14 @@ def with_services(tree: FileTree, disabled: Iterable[str]) -> FileTree:
     off = set(disabled)
     links: dict[str, Entry] = {}
     stale: set[str] = set()
-    for path in tree.children(_INIT):
+    for path in tree.children(INIT):
         name = path.rpartition("/")[2]
-        if tree[path].kind != "file" or not (script := content(tree[path])).startswith(_INIT_SCRIPT):
+        if tree[path].kind != "file" or not is_init_script(script := content(tree[path])):
             continue
-        named = re.compile(rf"{_RC}/[SK]\d\d{re.escape(name)}")
-        stale.update(link for link in tree.children(_RC) if named.fullmatch(link))
+        named = re.compile(rf"{RC}/[SK]\d\d{re.escape(name)}")
+        stale.update(link for link in tree.children(RC) if named.fullmatch(link))
         if name not in off:
-            for kind, number in _NUMBER.findall(script):
-                letter = "S" if kind == b"START" else "K"
-                links[f"{_RC}/{letter}{number.decode()}{name}"] = symlink(f"../init.d/{name}")
+            links.update((link, symlink(target)) for link, target in links_of(name, script).items())
     return tree.without(stale).merged(links)
 
 

@@ -86,8 +86,9 @@ class Recipe(Model):
             names.update((part.debian, *part.also))
         return tuple(sorted(names))
 
-    def renamed(self, names: Mapping[str, str], python: tuple[str, ...]) -> Recipe:
-        """The recipe with other names for Debian packages (old to new), and CPython's."""
+    def of_edition(self, names: Mapping[str, str], python: Many[str], more: Sequence[CutPackage]) -> Recipe:
+        """The recipe with other names for Debian packages (old to new), CPython's, and packages that no other
+        edition has."""
 
         def new(old: str) -> str:
             return names.get(old, old)
@@ -105,7 +106,7 @@ class Recipe(Model):
                 "certificates": new(self.certificates),
                 "boot": every(self.boot),
                 "site": tuple(site.model_copy(update={"debian": every(site.debian)}) for site in self.site),
-                "package": tuple(packages),
+                "package": (*packages, *more),
             }
         )
 
@@ -129,6 +130,12 @@ class Rename(Model):
 
     old: str
     new: str
+    reason: str
+
+
+class Besides(CutPackage):
+    """A package that no other edition has."""
+
     reason: str
 
 
@@ -201,9 +208,10 @@ class Builtin(Model):
 
 class Deviations(Model):
     """An edition's file. python: the Debian packages that CPython is cut from; all packages of it have the
-    version of the first."""
+    version of the first. package: what is cut besides the packages of packages.toml, as there."""
 
     python: Many[str]
+    package: Many[Besides] = ()
     rename: Many[Rename] = ()
     move: Many[PathMove]
     drop: Many[Drop]
@@ -241,7 +249,8 @@ def recipe(edition: Edition) -> Recipe:
     unknown = [entry.old for entry in changes.rename if entry.old not in common.debian_packages()]
     if unknown:
         raise DeviationError(f"packages.toml names no Debian package {', '.join(unknown)} to be renamed")
-    return common.renamed({entry.old: entry.new for entry in changes.rename}, tuple(changes.python))
+    names = {entry.old: entry.new for entry in changes.rename}
+    return common.of_edition(names, changes.python, changes.package)
 
 
 def _moved_path(path: str, move: PathMove) -> str:

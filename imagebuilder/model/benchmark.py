@@ -12,6 +12,13 @@ class BenchmarkPoint(Model):
     seconds: float
 
 
+class BenchmarkGap(Model):
+    """A step of the scale that a benchmark leaves out. work: how many of its unit; why: in words."""
+
+    work: int
+    why: str
+
+
 class BenchmarkRatio(Model):
     """what: of what to what; value: the ratio, without a unit."""
 
@@ -21,11 +28,13 @@ class BenchmarkRatio(Model):
 
 class BenchmarkRow(Model):
     """One benchmark. points: of one that grows with its work, which is counted in `unit`, the least first;
-    ratios: of one that compares; why: it was not run, "" where it was."""
+    left_out: steps of that scale which it does not take; ratios: of one that compares; fault: why it did not
+    come to its end, "" where it did. What it had found until then is there."""
 
     name: str
     what: str
     unit: str = ""
     points: Many[BenchmarkPoint] = ()
+    left_out: Many[BenchmarkGap] = ()
     ratios: Many[BenchmarkRatio] = ()
-    why: str = ""
+    fault: str = ""

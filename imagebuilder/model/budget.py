@@ -54,8 +54,9 @@ class FlashBudget(Model):
     """The flash. measured: after the packages were fetched, by the tree's own mksquashfs.
 
     partition: what the image may fill (None: unknown); used: of it, in whole erase blocks; free: what stays
-    for the device's own settings. excess: how much must go for it to fit, 0 if it does. packages: largest
-    first. baked: the config says that the device need not keep what changes.
+    of it. settings: bytes of a partition of their own for the device's settings; None where they get what is
+    free. excess: how much must go for it to fit, 0 if it does. packages: largest first. baked: the config
+    says that the device need not keep what changes.
     """
 
     measured: bool
@@ -71,13 +72,26 @@ class FlashBudget(Model):
     wanted_free: int
     excess: int
     verdict: Verdict
+    settings: int | None = None
     notes: Many[str] = ()
     baked: bool = False
 
     @property
+    def for_settings(self) -> int | None:
+        """Bytes that the device has for its settings; None where nobody knows."""
+        return self.free if self.settings is None else self.settings
+
+    @property
+    def spare(self) -> int | None:
+        """Bytes by which the image may grow before it is too big, or leaves less than is wanted; None where
+        nobody knows."""
+        return self.free if self.free is None or self.settings is not None else self.free - self.wanted_free
+
+    @property
     def too_much(self) -> bool:
         """Whether more is too much than the figures may be wrong by: such an image is not built."""
-        return self.excess > self.rootfs.uncertainty
+        sure = self.verdict == "too little left" and self.settings is not None  # no matter what is in it
+        return self.excess > (0 if sure else self.rootfs.uncertainty)
 
 
 class RamNeed(Model):

@@ -26,7 +26,7 @@ class VariantRow(Model):
     """One variant. why: why it has no figures, or none that were measured; remarks: what else is other than
     in the config. python: the interpreter's version, "" without one. flash: bytes of the board's firmware
     partition that kernel and root file system fill, in whole erase blocks, or those of the root file system
-    where no partition is known; free: bytes that stay for settings; negative: that much is too much.
+    where no partition is known; free: bytes that stay of it; negative: that much is too much.
     start: seconds until a program of one line has run, on the machine that built; memory: bytes that the
     interpreter takes when it has started; modules: that are loaded then; bytecode: how many files of it the
     image has; look_ups: how often that start asked the file system for modules. budget, ram: where the bytes
@@ -51,12 +51,14 @@ class VariantRow(Model):
 
 class VariantTable(Model):
     """All variants that were asked for, in that order. name: of the board, for people; tree: what the images
-    are made of, "" where no variant could be planned; partition: bytes that kernel, root file system and
-    settings share, None where nobody knows."""
+    are made of, "" where no variant could be planned; partition: bytes that `flash` and `free` are of, None
+    where nobody knows; settings: bytes of a partition of their own for settings, None where they get what is
+    free."""
 
     config: str
     board: str
     name: str
     tree: str
     partition: int | None
+    settings: int | None
     variants: Many[VariantRow]

@@ -25,8 +25,7 @@ from imagebuilder.python.bytecode.interpreter import (
     host_interpreter,
     sandboxed,
 )
-from imagebuilder.python.catalogue.catalogue import Catalogue, load_micropython
-from imagebuilder.python.catalogue.variants import catalogue_series
+from imagebuilder.python.catalogue.catalogue import Catalogue
 from imagebuilder.python.micropython import micropython
 from imagebuilder.python.micropython.micropython import find_mpy_cross
 from imagebuilder.rootfs.files import read_tree
@@ -95,8 +94,8 @@ class Maker:
         own = self._own_python
         for small in own.micropython:
             if small.name == name:
-                series = catalogue_series(self._job.tree.release)
-                mpy_cross = find_mpy_cross(load_micropython(series).upstream, self._job.log)
+                version = micropython.load_modules(self._job.tree.release).upstream
+                mpy_cross = find_mpy_cross(version, self._job.log)
                 return micropython.app_package(small, own.declared[name], mpy_cross)
         sources = own.sources
         if sources is None:

@@ -4,8 +4,9 @@ before the plan is done, so that it is planned and counted as it will be."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,8 @@ from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage
 if TYPE_CHECKING:
     from imagebuilder.python.apps.bytecode import Compiler
 
-_INTERPRETER = "python3-base"
+INTERPRETER = "python3-base"
+_READS = "dis"  # the module by which shake reads bytecode
 
 
 class RemadeError(UserError):
@@ -36,7 +38,7 @@ def remakes_python(config: Config, release: str, selected: Iterable[Selected]) -
     """Whether Python packages get another form. release: the tree's. RemadeError where that is asked for and
     there is no CPython among what was selected."""
     python = config.python
-    if any(each.name == _INTERPRETER for each in selected):
+    if any(each.name == INTERPRETER for each in selected):
         return python.shake or is_compiled(python, load_catalogue(catalogue_series(release)))
     for key, does in (("shake", "cuts"), ("compile", "compiles the packages of")):
         if getattr(python, key):
@@ -47,6 +49,12 @@ def remakes_python(config: Config, release: str, selected: Iterable[Selected]) -
     return False
 
 
+def reader_package(release: str) -> str:
+    """The name, in an index, of the package by which CPython reads bytecode. release: the tree's."""
+    packages = load_catalogue(catalogue_series(release)).packages.values()
+    return next(each.name_in_index for each in packages if _READS in each.pure_modules)
+
+
 def remake(
     job: Job,
     own: Own,
@@ -55,10 +63,12 @@ def remake(
     *,
     originals: Container[str],
     contents: Mapping[str, LocalPackage],
+    reader: Callable[[], Mapping[str, LocalPackage]] = dict,
 ) -> Remade:
     """The packages in their new form, and which nobody needs any more: the rest is to be resolved again.
     wanted: what was asked for; originals: names of packages that are repacked; contents: of feeds' packages
-    among the selected.
+    among the selected; reader: of those that Python needs besides to read bytecode, asked where the image's
+    own Python does that.
 
     ShakeError, RootError; what compiling, tracing and making the image's own packages raises.
     """
@@ -66,7 +76,8 @@ def remake(
 
     catalogue, config = load_catalogue(catalogue_series(job.tree.release)), job.config
     userland = {name: each for name, each in contents.items() if not is_kernel(name)}
-    maker = Maker(job, own, {}, lambda root: _unpack(userland, root))
+    lacking = cache(reader) if config.python.shake else dict[str, LocalPackage]
+    maker = Maker(job, own, {}, lambda root: _unpack({**userland, **lacking()}, root))
     ours = (each.name for each in selected if each.feed == LOCAL and each.name not in originals)
     made = {name: maker.content(name) for name in ours}
     remade = Remade(made, {})

@@ -227,7 +227,7 @@ def _configs_own(job: Job) -> list[Stated]:
 def _micropython(job: Job, chosen: ChosenPython) -> Own:
     """Apps for MicroPython, their imports checked against what it has."""
     apps = tuple(micropython.open_app(use, job.root) for use in job.config.python.apps)
-    check_imports([app.path for app in apps], catalogue_series(job.tree.release), chosen.packages)
+    check_imports([app.path for app in apps], job.tree.release, chosen.packages)
     declared = {app.name: micropython.declare_app(app, chosen.packages, job.manager) for app in apps}
     wanted = {app.name: "python.apps" for app in apps}
     return Own(chosen, micropython=apps, declared=declared, wanted=wanted)

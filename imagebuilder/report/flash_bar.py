@@ -59,7 +59,8 @@ def flash_left(budget: FlashBudget) -> str:
         return f"{human_size(budget.excess)} too much{f' for{whole[3:]}' if passed else ''}"
     wanted = f", {human_size(budget.wanted_free)} wanted" if budget.verdict == "too little left" else ""
     if budget.free is not None:
-        return f"{human_size(max(budget.free, 0))}{whole} free{wanted}"
+        apart = "" if budget.settings is None else f", {human_size(budget.settings)} apart for settings"
+        return f"{human_size(max(budget.free, 0))}{whole} free{apart}{wanted}"
     limited = [
         f"{image.type} {human_size(image.bytes)} of at most {human_size(image.limit)}"
         for image in budget.images
@@ -132,7 +133,7 @@ def answer(budgets: Budgets) -> Answer:
         return Answer("perhaps", f"may not fit: {flash_left(flash)}, give or take {unsure}{doubt}")
     if flash.verdict == "unknown":
         return Answer("perhaps", f"no limit of its flash is known{doubt}")
-    if flash.free is not None and flash.free - flash.wanted_free < flash.rootfs.uncertainty:
+    if flash.spare is not None and flash.spare < flash.rootfs.uncertainty:
         return Answer("perhaps", f"fits narrowly: {flash_left(flash)}, give or take {unsure}{doubt}")
     return Answer("perhaps" if short else "yes", f"fits{doubt}")
 
@@ -167,6 +168,7 @@ def flash_picture(budget: FlashBudget) -> dict[str, Any]:
         "partition": budget.partition,
         "used": budget.used,
         "free": budget.free,
+        "settings": budget.settings,
         "wanted_free": budget.wanted_free,
         "excess": budget.excess,
         "uncertainty": budget.rootfs.uncertainty,

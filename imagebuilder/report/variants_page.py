@@ -14,6 +14,16 @@ from imagebuilder.report.html import page
 _KINDS = {"kernel": "kernel", "base": "system", "python": "python", "apps": "yours", "free": "free"}
 _NAMES = {"kernel": "kernel", "system": "system", "python": "Python", "yours": "your own", "free": "free"}
 _PLANNED = "~ "  # before a figure that nobody measured
+# a table's columns of figures, by what a row calls them
+_HEADINGS = {
+    "packages": "packages",
+    "flash": "flash",
+    "free": "free flash",
+    "start": "hello world",
+    "memory": "memory",
+    "modules": "modules",
+    "bytecode": "bytecode files",
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,8 @@ def size_text(figure: VariantFigure | None) -> str:
         return ""
     value = int(figure.value)
     text = f"{human_size(-value)} too much" if value < 0 else human_size(value)
-    return f"{_mark(figure)}{text}"
+    doubt = f" ± {human_size(int(figure.uncertainty))}" if figure.uncertainty else ""
+    return f"{_mark(figure)}{text}{doubt}"
 
 
 def seconds_text(figure: VariantFigure | None) -> str:
@@ -66,23 +77,32 @@ def count_text(figure: VariantFigure | None) -> str:
     return "" if figure is None else f"{_mark(figure)}{figure.value:.0f}"
 
 
+def room(table: VariantTable) -> str:
+    """What shares the flash that the figures are of; "" where nobody knows how much that is."""
+    if table.partition is None:
+        return ""
+    whole = human_size(table.partition)
+    if table.settings is None:
+        return f"{whole} for kernel, system and settings"
+    return f"{whole} for the system, {human_size(table.settings)} apart for settings"
+
+
 def _mark(figure: VariantFigure) -> str:
     return "" if figure.measured else _PLANNED
 
 
 def cells(row: VariantRow) -> tuple[tuple[str, str], ...]:
     """What a table has in each column of a variant: the column's heading, and the text."""
-    return (
-        ("variant", row.variant),
-        ("Python", row.python),
-        ("packages", count_text(row.packages)),
-        ("flash", size_text(row.flash)),
-        ("free flash", size_text(row.free)),
-        ("hello world", seconds_text(row.start)),
-        ("memory", size_text(row.memory)),
-        ("modules", count_text(row.modules)),
-        ("bytecode files", count_text(row.bytecode)),
+    texts = (
+        count_text(row.packages),
+        size_text(row.flash),
+        size_text(row.free),
+        seconds_text(row.start),
+        size_text(row.memory),
+        count_text(row.modules),
+        count_text(row.bytecode),
     )
+    return (("variant", row.variant), ("Python", row.python), *zip(_HEADINGS.values(), texts, strict=True))
 
 
 def remarks(row: VariantRow) -> str:
@@ -102,7 +122,20 @@ def legend(table: VariantTable) -> str:
         return "All figures are planned: nothing was built."
     if all(figure.measured for figure in figures):
         return "All figures are measured."
-    return "Figures with ~ are planned, the others measured in images that were built."
+    said = "Figures with ~ are planned, the others measured in images that were built."
+    return " ".join([said, *_mixed(rows)])
+
+
+def _mixed(rows: Sequence[VariantRow]) -> Iterator[str]:
+    """Of the columns that have figures of both kinds, whose are planned: they are not of one measure."""
+    columns: dict[tuple[str, ...], list[str]] = {}
+    for name, heading in _HEADINGS.items():
+        found = [(row.variant, figure) for row in rows if (figure := getattr(row, name)) is not None]
+        planned = tuple(variant for variant, figure in found if not figure.measured)
+        if 0 < len(planned) < len(found):
+            columns.setdefault(planned, []).append(heading)
+    for variants, headings in columns.items():
+        yield f"Planned for {', '.join(variants)}: {', '.join(headings)}."
 
 
 def variants_page(table: VariantTable) -> str:
@@ -118,6 +151,7 @@ def variants_page(table: VariantTable) -> str:
         names={kind: _NAMES[kind] for kind in _NAMES if kind in shown},
         rows=[(row, cells(row), remarks(row)) for row in table.variants],
         legend=legend(table),
+        room=room(table),
     )
 
 
@@ -146,7 +180,7 @@ def _flash_picture(rows: Sequence[VariantRow]) -> VariantPicture:
     return VariantPicture(
         ref="flash",
         title="What fills the flash",
-        about="Kernel, system and Python lie compressed in the flash; settings get what is free.",
+        about="All of it lies compressed in the flash.",
         bars=bars,
         limit=end * 100 / longest if beyond and end is not None else None,
         limit_text=f"the board's flash ends at {human_size(end)}" if beyond and end is not None else "",

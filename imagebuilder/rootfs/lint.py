@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.host.run import run
+from imagebuilder.model.init_script import RC_COMMON
 from imagebuilder.model.python_source import EncodingError, source_text
 from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.tree import Entry, FileTree
@@ -26,7 +27,6 @@ from imagebuilder.rootfs.tree import Entry, FileTree
 MOST_READ = 1 << 20  # bytes; what is larger is no script
 PARSE_SECONDS = 20.0
 _SHEBANG = re.compile(rb"#!\s*(\S+)[ \t]*([^\r\n]*)")
-_RC_COMMON = "/etc/rc.common"
 _SHELLS = frozenset({"sh", "ash", "dash", "busybox"})
 # run or sourced by a shell although nothing in them says so (base-files: /etc/init.d/boot, hotplug-call,
 # /etc/profile, /etc/preinit, sysupgrade)
@@ -112,7 +112,7 @@ def _file(path: str, entry: Entry, data: bytes, known: Known) -> Iterator[Flaw]:
     if shell or program == "bash":
         yield from _shell(path, data, known, by="bash" if program == "bash" else "")
     if path.startswith("/etc/init.d/"):
-        yield from _init_script(path, entry, data, known, common=_RC_COMMON in words)
+        yield from _init_script(path, entry, data, known, common=RC_COMMON in words)
     if path.startswith("/etc/uci-defaults/"):
         yield from _first_start(path, data, known)
     if path.endswith(".py") or re.fullmatch(r"python3?(\.\d+)?", program):
@@ -172,7 +172,7 @@ def _init_script(path: str, entry: Entry, data: bytes, known: Known, *, common: 
         text = "the init script is not executable, so that the device does not start it: chmod +x"
         yield Flaw(_place(path, known), text)
     if not common:
-        text = f"the init script does not begin with #!/bin/sh {_RC_COMMON}, so that it is not enabled"
+        text = f"the init script does not begin with #!/bin/sh {RC_COMMON}, so that it is not enabled"
         yield Flaw(_place(path, known, 1), text, grave=False)
     elif not _START.search(data):
         text = "the init script has no START=, so that nothing starts it when the device does"

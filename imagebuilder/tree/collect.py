@@ -45,6 +45,15 @@ _UNSATISFIED = re.compile(r"Cannot satisfy the following dependencies for ([^\s:
 _DEPENDENCY = re.compile(r"^ \*\s(?!\S*:)\s*(\S.*)$")
 _TOO_BIG_BY = re.compile(r"images are too big by (\d+) bytes")
 _TOO_BIG_FILE = re.compile(r"WARNING: Image file (\S+) is too big: (\d+) > (\d+)")
+# glibc's ld.so and bash, with the program before it, and both ld.so with it behind: a program that cannot run
+# on this machine. make goes on where a recipe does not look at what it said
+_NOT_STARTED = (
+    ": error while loading shared libraries: ",
+    ": cannot execute binary file",
+    ": cannot execute: required file not found",
+)
+_NOT_LINKED = re.compile(r"(version [`'][^`']+' not found) \(required by ([^()]+)\)")
+_NOT_LINKED_MUSL = re.compile(r"Error loading shared library ([^()]+) \(needed by ([^()]+)\)")
 _NO_SPACE = re.compile(r"No space left on device")
 
 
@@ -70,7 +79,8 @@ class MakeReport:
     """What went wrong in a run of make.
 
     unknown: packages that no feed has. not_fetched: those that could not be downloaded.
-    not_installed: those that were asked for and did not go in.
+    not_installed: those that were asked for and did not go in. not_started: programs that this machine could
+    not start, and why, `/tree/staging_dir/host/bin/sed: version `GLIBC_2.38' not found`.
     """
 
     too_big: tuple[TooBig, ...] = ()
@@ -79,6 +89,7 @@ class MakeReport:
     not_fetched: tuple[str, ...] = ()
     not_installed: tuple[str, ...] = ()
     no_space: bool = False
+    not_started: tuple[str, ...] = ()
 
 
 def stage_of(line: str) -> str | None:
@@ -98,6 +109,7 @@ def read_output(lines: Iterable[str]) -> MakeReport:
         unsatisfied=_each_once(_unsatisfied(text)),
         not_fetched=_names(_NOT_FETCHED, text),
         not_installed=_names(_CANNOT_INSTALL, text),
+        not_started=_each_once(filter(None, map(_not_started, text))),
         no_space=any(_NO_SPACE.search(line) for line in text),
     )
 
@@ -108,6 +120,15 @@ def _each_once(items: Iterable[T]) -> tuple[T, ...]:
 
 def _names(pattern: re.Pattern[str], lines: Iterable[str]) -> tuple[str, ...]:
     return _each_once(match[1] for match in map(pattern.search, lines) if match)
+
+
+def _not_started(line: str) -> str | None:
+    for said in _NOT_STARTED:
+        program, found, why = line.partition(said)
+        if found and program.strip():
+            return f"{program.split()[-1]}{said}{why}"
+    match = _NOT_LINKED.search(line) or _NOT_LINKED_MUSL.search(line)
+    return f"{match[2]}: {match[1]}" if match else None
 
 
 def _too_big(line: str) -> TooBig | None:
@@ -352,6 +373,7 @@ def check_images(
     largest: Callable[[], Sequence[tuple[str, int]]],
     *,
     made: Collection[str] = (),
+    not_made: Collection[str] = (),
     rootfs_partsize: int | None = None,
     python: bool = True,
 ) -> None:
@@ -360,11 +382,13 @@ def check_images(
 
     board: as the tree's releases know it (Board.for_profile). largest: asked only where there is an
     error, what fills the root file system, (name, bytes before compression), the largest first. made: the
-    names of all files that make left. rootfs_partsize: MiB, what the config asks for;
-    python: whether it asks for a Python, which could be a smaller one.
+    names of all files that make left; not_made: types that the tree does not make (measure.not_made).
+    rootfs_partsize: MiB, what the config asks for; python: whether it asks for a Python, which could be a
+    smaller one.
     """
     present = {image.type for image in images}
-    missing = [name for name, image in board.images.items() if image.required and name not in present]
+    there = {*present, *not_made}
+    missing = [name for name, image in board.images.items() if image.required and name not in there]
     lines = [f"make left out the {name} image of {board.id}" for name in missing]
     if missing:
         lines.append(f"it made {', '.join(made)}" if made else "it made no file at all")

@@ -124,6 +124,8 @@ def make_image(
             f"no space left on the disk of {work} while make ran{f' ({stage})' if stage else ''}",
             hint="free some space, or choose another place with --output",
         )
+    for program in report.not_started:
+        log.warn(f"make could not start a program, and what it was to do is perhaps not done: {program}")
     check_packages(plan, report)
     if code != 0:
         tail = "\n".join(lines[-TAIL_LINES:])

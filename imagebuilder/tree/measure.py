@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
 
+from imagebuilder.config.board import Board
 from imagebuilder.config.device import make_size
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import text_of
@@ -234,6 +235,16 @@ def _kit_disk(tree: Path, rootfs: int | None) -> _Disk:
 def _kernel_file(places: Places, profile: str, suffix: str) -> str:
     """The profile's kernel as its image recipes append it: KDIR_KERNEL_IMAGE of include/image.mk."""
     return f"{places.kernel}/{profile}{suffix}" if places.kernel and UNKNOWN not in suffix else ""
+
+
+def not_made(facts: ProfileImages, board: Board) -> frozenset[str]:
+    """The board's required images that the tree's own settings leave out (CONFIG_GRUB_IMAGES, for a PC's disk
+    that starts without UEFI), where it makes another one that is required. board: as the tree's releases know
+    it. Nothing is told of images whose files have names of their own, nor where makefiles do not say all."""
+    made = {name.partition(".")[0] for name in facts.recipes}
+    required = {name for name, image in board.images.items() if image.required}
+    named = {name for name in required if board.images[name].file is None}
+    return frozenset(named - made) if made & required else frozenset()
 
 
 def check_kernel(tree: Path, profile: str, facts: ProfileImages) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +54,11 @@ def try_image(
     trials: Sequence[Trial] = (),
     traces: Sequence[str] = (),
     made: Sequence[str] | None = None,
+    disabled: Collection[str] | None = None,
 ) -> TrialFound:
     """Try an image. board: says how its programs are emulated; None: their own words do. trials, traces: of
-    the config that it was made from; made: packages that are its user's own, None where nobody knows.
+    the config that it was made from; made: packages that are its user's own, disabled: services
+    that are not to start; None where nobody knows.
 
     What is wrong with the image is in the report; UserError where nothing in it can be tried.
     """
@@ -67,6 +69,7 @@ def try_image(
             traces=traces,
             owners=Owners(root.facts.owners, made),
             versions=root.facts.packages,
+            disabled=disabled,
         )
         return try_root(root.folder, board, asked, work, log)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ from imagebuilder.config.board import SystemEmulation
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.firmware.reader import View
 from imagebuilder.firmware.starting import Starting, built_in_drivers
+from imagebuilder.host import kvm
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.run import find_program
 from imagebuilder.host.uefi import find_uefi, has_uefi
@@ -62,20 +63,19 @@ def machine_for(
     system: SystemEmulation | None = None,
     memory: int | None = None,
     way: Way | None = None,
-    persistent: bool = False,
 ) -> VirtualMachine:
     """The machine that starts an image; what is not as on a device is noted.
 
     scratch: a folder for what QEMU needs as files, which has to stay while the machine runs. system: the
     board's, needed for everything but a PC. memory: bytes, in place of the board's. way: how it is to start,
-    by default the first way that the device has. persistent: what the machine writes is to stay in the image.
+    by default the first way that the device has.
 
     NoMachineError; ImageFormatError for a damaged image; HostError where QEMU, firmware or space is missing.
     """
     start = media.start
     if (start.architecture or _of_board(start, system)) in PC:
         _need("x86_64")
-        return _Pc(media, scratch, log, system, memory).machine(way, persistent=persistent)
+        return _Pc(media, scratch, log, system, memory).machine(way)
     if way not in (None, "kernel"):
         raise NoMachineError(f"{media.name} is started by its kernel here, not by {_TOLD[way]}")
     if system is None:
@@ -87,7 +87,7 @@ def machine_for(
         )
     other = _Other(media, scratch, log, system)
     _need(system.binary)
-    return other.machine(memory or system.memory, persistent=persistent)
+    return other.machine(memory or system.memory)
 
 
 def _need(binary: str) -> None:
@@ -97,6 +97,24 @@ def _need(binary: str) -> None:
     except HostError as error:
         package = PACKAGES.get(binary, binary)
         raise HostError(error.message, hint=f"Debian's package qemu-system-{package} brings it") from error
+
+
+@contextmanager
+def machine_of(
+    image: Path,
+    log: Log,
+    *,
+    system: SystemEmulation | None = None,
+    memory: int | None = None,
+    way: Way | None = None,
+) -> Iterator[VirtualMachine]:
+    """The machine that starts an image, with KVM where that is of use here; what it needs as files is there
+    until the block ends. system, memory, way: as of machine_for(). Raises as find_media() and that do."""
+    with temporary_folder("scratch") as scratch:
+        machine = machine_for(find_media(image), scratch, log, system=system, memory=memory, way=way)
+        if machine.program == "qemu-system-x86_64" and kvm.works():
+            machine = replace(machine, accelerator="kvm")
+        yield machine
 
 
 @contextmanager
@@ -112,13 +130,14 @@ def booted_image(
 ) -> Iterator[Guest]:
     """Boot an image and wait for its shell; the machine ends with the block, and the image stays as it is.
 
-    system, memory, way: as of machine_for(). forwards, seconds: as of started(). Raises as find_media(),
-    machine_for() and started() do.
+    system, memory, way: as of machine_for(). forwards, seconds: as of started(). Raises as machine_of() and
+    started() do.
     """
-    with temporary_folder("scratch") as scratch:
-        machine = machine_for(find_media(image), scratch, log, system=system, memory=memory, way=way)
-        with started(machine, log=log, forwards=forwards, seconds=seconds) as guest:
-            yield guest
+    with (
+        machine_of(image, log, system=system, memory=memory, way=way) as machine,
+        started(machine, log=log, forwards=forwards, seconds=seconds) as guest,
+    ):
+        yield guest
 
 
 def _of_board(start: Starting, system: SystemEmulation | None) -> str:
@@ -161,7 +180,7 @@ class _Pc:
         self.drivers = virtual if self.start.initrd is not None else (drivers or frozenset())
         self.unread = drivers is None and self.start.initrd is None
 
-    def machine(self, way: Way | None, *, persistent: bool) -> VirtualMachine:
+    def machine(self, way: Way | None) -> VirtualMachine:
         chosen = way or self._way()
         if chosen == "UEFI" and self.given is not None and self.given < UEFI_BYTES:
             raise NoMachineError(
@@ -178,7 +197,7 @@ class _Pc:
         arguments += ["-serial", "null"] * port  # the ports before the one that we listen to
         drives: tuple[Drive, ...] = ()
         if self.media.disk is not None:
-            place = lay_disk(self.media, self.scratch, persistent=persistent)
+            place = lay_disk(self.media, self.scratch)
             drives = (Drive(place, "if=virtio" if device == VIRTIO else "if=ide"),)
         return VirtualMachine(
             "qemu-system-x86_64",
@@ -292,7 +311,7 @@ class _Other:
             )
         self.kind = kind
 
-    def machine(self, memory: int, *, persistent: bool) -> VirtualMachine:
+    def machine(self, memory: int) -> VirtualMachine:
         start, kind = self.media.start, self.kind
         found = start.architecture
         if found and found != self.system.binary:
@@ -311,7 +330,7 @@ class _Other:
         arguments = ("-machine", self.system.machine, *kind.more)
         drives: tuple[Drive, ...] = ()
         if self.media.disk is not None:
-            drives = (Drive(lay_disk(self.media, self.scratch, persistent=persistent), kind.device),)
+            drives = (Drive(lay_disk(self.media, self.scratch), kind.device),)
         return VirtualMachine(
             f"qemu-system-{self.system.binary}",
             (*arguments, *_kernel_options(start, self.scratch, " ".join(words))),

@@ -127,11 +127,9 @@ def _beside(image: Path) -> Iterator[tuple[Path, Read, Starting]]:
             continue
 
 
-def lay_disk(media: Media, scratch: Path, *, persistent: bool = False) -> Path:
+def lay_disk(media: Media, scratch: Path) -> Path:
     """The disk as QEMU takes it: the image's own file where it is whole and not compressed, else a copy of
-    its contents in the folder. persistent: what is written has to stay in the image.
-
-    HostError where there is no space; UserError where `persistent` asks for what a copy cannot give.
+    its contents in the folder. HostError where there is no space.
     """
     if media.disk is None:
         raise ValueError("a kernel alone has no disk")
@@ -143,12 +141,6 @@ def lay_disk(media: Media, scratch: Path, *, persistent: bool = False) -> Path:
         length = max([view.size, *map(_end, part.children)])
     if media.read.image is part and length == view.size and length % _SECTOR == 0:
         return media.disk
-    if persistent:
-        raise UserError(
-            f"{media.name} is compressed or ends inside of its last partition: what a machine writes cannot"
-            " stay in it",
-            hint="unpack it, and make it as long as its partition table says",
-        )
     place = scratch / "disk"
     with disk_errors_explained(scratch), place.open("xb") as stream:
         for at, piece in _filled(view):

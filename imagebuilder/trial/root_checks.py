@@ -6,7 +6,7 @@ the device; what a release's own packages have, too, and what nobody is hurt by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -14,11 +14,12 @@ from pydantic import TypeAdapter
 from imagebuilder.host.confined import BoundsError, confined
 from imagebuilder.model.trial import TrialCheck
 from imagebuilder.python.shake.commands import Root
-from imagebuilder.rootfs.files import read_tree
 from imagebuilder.rootfs.tree import FileTree
 from imagebuilder.trial.bytecode_check import BYTECODE, SOURCES, bytecode_check, source_check
 from imagebuilder.trial.library_check import LIBRARIES, library_check
+from imagebuilder.trial.mpy_check import MPY, mpy_check
 from imagebuilder.trial.runnable import why_not_run
+from imagebuilder.trial.service_check import SERVICES, service_check
 from imagebuilder.trial.shell_check import SHELL, shell_check
 
 LOOK_SECONDS, LOOK_BYTES = 120, 1 << 30  # a root of 5,000 packages takes 7 s
@@ -27,31 +28,42 @@ _CHECKS = TypeAdapter(tuple[TrialCheck, ...])
 
 
 def root_checks(
-    root: Root, work: Path, *, owners: Mapping[str, str] | None = None, unable: str = ""
+    root: Root,
+    tree: FileTree,
+    work: Path,
+    *,
+    owners: Mapping[str, str] | None = None,
+    versions: Mapping[str, str] | None = None,
+    off: Collection[str] | None = None,
+    unable: str = "",
 ) -> tuple[TrialCheck, ...]:
     """All checks of an unpacked root file system, in the order in which they are told. root: with what runs
-    its programs here; its Python does not matter. work: a folder for what is needed meanwhile. owners: the
-    packages of files, by their paths (RootFacts.owners). unable: why nothing runs its programs here, such as
-    the message of the HostError that emulation() raised.
-
-    UserError for what cannot be read as a tree.
+    its programs here; its Python does not matter. tree: the same, as it was read. work: a folder for what is
+    needed meanwhile. owners: the packages of files, by their paths (RootFacts.owners); versions:
+    of packages, by their names. off: services that the
+    config disables, None where nobody knows. unable: why nothing runs its programs here, such as the message
+    of the HostError that emulation() raised.
     """
-    tree = read_tree(root.path)
     whose = owners or {}
     why = unable or why_not_run(root, tree, SHELL)
-    return (*_looked_at(tree, whose), shell_check(root, tree, whose, work, unable=why))
+    return (*_looked_at(tree, whose, versions or {}, off), shell_check(root, tree, whose, work, unable=why))
 
 
-def _looked_at(tree: FileTree, owners: Mapping[str, str]) -> tuple[TrialCheck, ...]:
+def _looked_at(
+    tree: FileTree, owners: Mapping[str, str], versions: Mapping[str, str], off: Collection[str] | None
+) -> tuple[TrialCheck, ...]:
     """The checks that run nothing. What an image has in it may be made so that nobody can say how long it
     takes: it is looked at in a child."""
 
     def work() -> bytes:
-        found = (bytecode_check(tree, owners), source_check(tree, owners), library_check(tree, owners))
+        found = (
+            *(bytecode_check(tree, owners), source_check(tree, owners), mpy_check(tree, owners, versions)),
+            *(library_check(tree, owners), service_check(tree, owners, off)),
+        )
         return _CHECKS.dump_json(tuple(each for each in found if each is not None))
 
     try:
         return _CHECKS.validate_json(confined(work, _MOST_TOLD, seconds=LOOK_SECONDS, memory=LOOK_BYTES))
     except BoundsError as error:
         why = f"looking at all of it {error.what}"
-        return tuple(question.not_run(why) for question in (BYTECODE, SOURCES, LIBRARIES))
+        return tuple(question.not_run(why) for question in (BYTECODE, SOURCES, MPY, LIBRARIES, SERVICES))

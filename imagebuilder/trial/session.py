@@ -6,14 +6,12 @@ import re
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagebuilder.config.board import SystemEmulation
 from imagebuilder.config.model_config import Trial
-from imagebuilder.host import kvm
-from imagebuilder.host.handover import temporary_folder
 from imagebuilder.log import Log
 from imagebuilder.model.boot import BootReport
 from imagebuilder.model.trial import TrialCheck
@@ -31,8 +29,7 @@ from imagebuilder.trial.guest_checks import (
 )
 from imagebuilder.trial.judged import Question, finding
 from imagebuilder.trial.machine import VirtualMachine, connected, started
-from imagebuilder.trial.machines import machine_for
-from imagebuilder.trial.media import find_media
+from imagebuilder.trial.machines import machine_of
 
 MIB = 1 << 20
 READY_SECONDS = 120.0
@@ -88,24 +85,13 @@ class BootAsked:
     log_file: Path | None = None
 
 
-@contextmanager
-def asked_machine(asked: BootAsked, log: Log) -> Iterator[VirtualMachine]:
-    """The machine that starts the image, with KVM where that is of use here. Raises as find_media() and
-    machine_for() do."""
-    with temporary_folder("scratch") as scratch:
-        machine = machine_for(find_media(asked.image), scratch, log, system=asked.system, memory=asked.memory)
-        if machine.program == "qemu-system-x86_64" and kvm.works():
-            machine = replace(machine, accelerator="kvm")
-        yield machine
-
-
 def boot_session(asked: BootAsked, log: Log) -> BootReport:
     """Boot an image, look at it from inside, run its trials, and shut it down.
 
     What is wrong with it is in the report. TrialError, with the console's last lines, for a guest that does
-    not come up, panics, or answers no more; others as of asked_machine() and started().
+    not come up, panics, or answers no more; others as of machine_of() and started().
     """
-    with asked_machine(asked, log) as machine, _kept(asked.log_file) as keep:
+    with _machine(asked, log) as machine, _kept(asked.log_file) as keep:
         began = time.monotonic()
         log.progress(f"{machine.program} starts {asked.image.name} by {machine.told}")
         running = started(machine, log=log, forwards=asked.forwards, seconds=asked.seconds, keep=keep)
@@ -122,13 +108,17 @@ def boot_session(asked: BootAsked, log: Log) -> BootReport:
 @contextmanager
 def asked_console(asked: BootAsked, log: Log) -> Iterator[Console]:
     """The console of the machine that starts the image, for somebody to type on; nothing was read from it.
-    Raises as asked_machine() and connected() do."""
+    Raises as machine_of() and connected() do."""
     with (
-        asked_machine(asked, log) as machine,
+        _machine(asked, log) as machine,
         _kept(asked.log_file) as keep,
         connected(machine, log=log, forwards=asked.forwards, keep=keep) as console,
     ):
         yield console
+
+
+def _machine(asked: BootAsked, log: Log) -> AbstractContextManager[VirtualMachine]:
+    return machine_of(asked.image, log, system=asked.system, memory=asked.memory)
 
 
 @contextmanager

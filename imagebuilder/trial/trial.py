@@ -61,13 +61,15 @@ _CRASHED = (
 class TrialAsked:
     """What is asked of a trial beside what every image has to stand. trials: the config's; traces: commands
     of python.trace; dropped: modules that were shaken off, for messages; owners: whose files are whose;
-    versions: of packages, by their names."""
+    versions: of packages, by their names; disabled: services that are not to start, None where
+    nobody knows."""
 
     trials: Sequence[Trial] = ()
     traces: Sequence[str] = ()
     dropped: Collection[str] = ()
     owners: Owners = field(default_factory=Owners)
     versions: Mapping[str, str] = field(default_factory=dict)
+    disabled: Collection[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,15 @@ class _Trying:
         checks = [*self._interpreters(), *self._python_checks()]
         self._log.progress("looking at programs, libraries and scripts")
         whose = self._asked.owners.packages
-        checks += root_checks(self._root, self._work, owners=whose, unable=self._unable)
+        checks += root_checks(
+            self._root,
+            self._tree,
+            self._work,
+            owners=whose,
+            versions=self._asked.versions,
+            off=self._asked.disabled,
+            unable=self._unable,
+        )
         checks += self._commands()
         report = TrialReport(
             by=self._by(),

@@ -1,12 +1,12 @@
 """What the pipeline costs on a warm genuine tree: `build` against a bare `make image`, in turns in one run.
 
-    .venv/bin/python tests/benchmarks/build_overhead.py --imagebuilder TREE [--rounds 5] [--direct]
-        [--board BOARD --profile PROFILE]
+    .venv/bin/python -m tests.benchmarks.build_overhead --imagebuilder TREE [--rounds 5] [--direct]
+        [--board BOARD]
 
-Prints the median seconds of both, without the trial and with it, their ratios (at most 1.15 without it is
-wanted: a bare make tries nothing), the processor seconds of our own process (which does not wait for those
-that make starts), the peak memory of our own process (under 150 MB is wanted) and the median of
-`build.py --help` (under 0.4 s is wanted).
+Prints the median seconds of both, without the trial and with it, and of a plan, their ratios (at most 1.15
+without the trial is wanted: a bare make tries nothing), the processor seconds of our own process (which does
+not wait for those that make starts), the peak memory of our own process (under 150 MB is wanted) and the
+median of `build.py --help` (under 0.4 s is wanted).
 """
 
 from __future__ import annotations
@@ -15,14 +15,26 @@ import argparse
 import os
 import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from imagebuilder.ask import look_at_tree
+from imagebuilder.config.library import Library
+from imagebuilder.errors import UserError
+from imagebuilder.host.fs import user_cache
+from imagebuilder.host.handover import temporary_folder
+from imagebuilder.host.run import how_it_ended, run
+from imagebuilder.log import Log
+from imagebuilder.tree.tree import choose_profile
+
 PROJECT = Path(__file__).resolve().parents[2]
+BOARD = "tplink-tl-wr740n-v4"
+DIRECT = (sys.executable, "-m", "imagebuilder")
+CONFIG = "base"  # what OpenWrt installs by default, and nothing else
+USER_FAULT = 2
 MEMORY = """
 import resource, sys
 from imagebuilder.cli import main
@@ -34,18 +46,69 @@ finally:
 """
 
 
+@dataclass(frozen=True)
+class Overhead:
+    """Medians of the seconds of a bare make, of our build without the trial and with it, and of a plan;
+    processor: seconds of our own process; memory: KiB that it had at most."""
+
+    make: float
+    build: float
+    with_trial: float
+    plan: float
+    processor: float
+    memory: int
+
+
 def seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
-def quietly(argv: Sequence[str], cwd: Path | None = None) -> str:
+def quietly(argv: Sequence[str]) -> str:
+    """Run this program; what it says on standard error. UserError where it says that the fault is its
+    user's, RuntimeError where it ends in another way."""
     # build.py takes the path out. Bytecode is kept, as it is where nobody says otherwise: to compile the
     # sources at each start takes 0.2 s
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": ""}
-    done = subprocess.run(argv, cwd=cwd, env=environment, check=True, capture_output=True, text=True)
+    done = run(argv, env=environment, check=False)
+    if done.code:
+        told = f"{' '.join(argv)} {how_it_ended(done.code)}:\n{done.stderr.strip()}"
+        raise UserError(told) if done.code == USER_FAULT else RuntimeError(told)
     return done.stderr
+
+
+def measure(original: Path, board: str, *, rounds: int, start: Sequence[str] = DIRECT) -> Overhead:
+    """All of it, in a copy of a tree. start: the words that call this program. UserError for a tree or a
+    board with which nothing can be built, ProgramError for a make that fails, RuntimeError as quietly()."""
+    profile = choose_profile(Library(PROJECT).board(board), look_at_tree(str(original), user_cache(), Log()))
+    with temporary_folder("scratch") as folder:
+        tree = folder / "tree"
+        shutil.copytree(original, tree, symlinks=True, ignore=shutil.ignore_patterns(".git"))
+        bare = ["make", "image", f"PROFILE={profile.name}", "PACKAGES=", f"BIN_DIR={folder}/bin"]
+
+        def make() -> None:
+            run(bare, cwd=tree, env={**os.environ})
+
+        make()  # the first run makes the index: from here on the tree is warm
+        asked = [CONFIG, "--board", board, "--imagebuilder", str(tree), "--project", str(PROJECT)]
+        plan = [*start, "plan", *asked]
+        build = ["build", *asked, "--rebuild", "--output", str(folder / "out")]
+        ours = [*start, *build, "--no-trial"]
+        quietly([*start, *build])
+        columns = [
+            [
+                seconds(make),
+                seconds(lambda: quietly(ours)),
+                seconds(lambda: quietly([*start, *build])),
+                seconds(lambda: quietly(plan)),
+            ]
+            for _ in range(rounds)
+        ]
+        told = quietly([sys.executable, "-c", MEMORY, *build, "--no-trial"])
+    processor, memory = told.splitlines()[-1].split()
+    bare_make, without, tried, planned = (statistics.median(column) for column in zip(*columns, strict=True))
+    return Overhead(bare_make, without, tried, planned, processor=float(processor), memory=int(memory))
 
 
 def main() -> None:
@@ -55,46 +118,16 @@ def main() -> None:
     parser.add_argument(
         "--direct", action="store_true", help="by this Python, not by build.py and the environment beside it"
     )
-    parser.add_argument("--board", default="tplink-tl-wr740n-v4", help="that the tree builds for")
-    parser.add_argument("--profile", default="tl-wr740n-v4", help="of the tree, for that board")
+    parser.add_argument("--board", default=BOARD, help="that the tree builds for")
     options = parser.parse_args()
-    start = [sys.executable, *(["-m", "imagebuilder"] if options.direct else [str(PROJECT / "build.py")])]
-    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.imagebuilder.parent) as name:
-        folder = Path(name)
-        tree = folder / "tree"
-        shutil.copytree(options.imagebuilder, tree, symlinks=True, ignore=shutil.ignore_patterns(".git"))
-        bare = ["make", "image", f"PROFILE={options.profile}", "PACKAGES=", f"BIN_DIR={folder}/bin"]
-        quietly(bare, tree)  # the first run makes the index: from here on the tree is warm
-        build = [
-            "build",
-            "router",
-            "--rebuild",
-            "--board",
-            options.board,
-            "--imagebuilder",
-            str(tree),
-            "--output",
-            str(folder / "out"),
-        ]
-        tried = [*start, *build]
-        ours = [*tried, "--no-trial"]
-        quietly(tried)
-        rounds = [
-            (
-                seconds(lambda: quietly(bare, tree)),
-                seconds(lambda: quietly(ours)),
-                seconds(lambda: quietly(tried)),
-            )
-            for _ in range(options.rounds)
-        ]
-        processor, memory = (
-            quietly([sys.executable, "-c", MEMORY, *build, "--no-trial"]).splitlines()[-1].split()
-        )
-        helps = [seconds(lambda: quietly([*start, "--help"])) for _ in range(9)]
-    make, whole, with_trial = (statistics.median(column) for column in zip(*rounds, strict=True))
-    print(f"bare make {make:.2f} s, build {whole:.2f} s, ratio {whole / make:.3f} (median of {len(rounds)})")
-    print(f"with the trial {with_trial:.2f} s, ratio {with_trial / make:.3f}")
-    print(f"processor time of the builder {float(processor):.2f} s, peak memory {int(memory) / 1024:.0f} MB")
+    start = DIRECT if options.direct else (sys.executable, str(PROJECT / "build.py"))
+    found = measure(options.imagebuilder.resolve(), options.board, rounds=options.rounds, start=start)
+    helps = [seconds(lambda: quietly([*start, "--help"])) for _ in range(9)]
+    make = found.make
+    print(f"bare make {make:.2f} s, build {found.build:.2f} s, ratio {found.build / make:.3f} (medians)")
+    print(f"with the trial {found.with_trial:.2f} s, ratio {found.with_trial / make:.3f}")
+    print(f"plan {found.plan:.2f} s, ratio {found.plan / make:.3f}")
+    print(f"processor time of the builder {found.processor:.2f} s, peak memory {found.memory / 1024:.0f} MB")
     print(f"--help {statistics.median(helps):.3f} s")
 
 

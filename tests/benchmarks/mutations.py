@@ -205,7 +205,7 @@ MUTATIONS = (
     Mutation(
         "the refusal threshold of the flash at 0",
         "model/budget.py",
-        "self.excess > self.rootfs.uncertainty",
+        "self.excess > (0 if sure else self.rootfs.uncertainty)",
         "self.excess > 0",
         "budget/test_flash.py::test_what_may_still_fit_is_not_refused",
     ),
@@ -219,7 +219,7 @@ MUTATIONS = (
     Mutation(
         "nothing is refused that is planned",
         "model/budget.py",
-        "self.excess > self.rootfs.uncertainty",
+        "self.excess > (0 if sure else self.rootfs.uncertainty)",
         "self.excess < 0",
         "whole/test_nor_build.py::test_an_image_that_cannot_fit_is_refused_before_make_with_numbers_and_advice",
     ),

@@ -10,6 +10,7 @@ for the same with parsed indexes, for the whole command, and the largest memory 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import resource
 import shutil
@@ -33,26 +34,50 @@ PROJECT = Path(__file__).resolve().parents[2]
 BOARD = "tplink-tl-wr740n-v4"
 
 
+def linked(source: str, target: str) -> str:
+    """A hard link, or a copy where both lie on different file systems."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copy2(source, target)
+    return target
+
+
+def listed(tree: Path) -> int:
+    """How many packages a tree's indexes list."""
+    return sum(len(read_index(index)) for index in used_indexes(tree).values())
+
+
 def copied(tree: Path, folder: Path, wanted: int) -> tuple[Path, int]:
     """A copy of a tree with so many packages in its indexes; how many there are."""
     ignore = shutil.ignore_patterns(".git")
     copy = folder / "tree"
-    shutil.copytree(tree, copy, symlinks=True, ignore=ignore, copy_function=os.link)
-    there = sum(len(read_index(index)) for index in used_indexes(copy).values())
-    others = index_text(max(0, wanted - there) + 2).split("\n\n")[2:]  # libc and kernel are the tree's own
+    shutil.copytree(tree, copy, symlinks=True, ignore=ignore, copy_function=linked)
+    others = index_text(max(0, wanted - listed(copy)) + 2).split("\n\n")[
+        2:
+    ]  # libc and kernel are the tree's own
+    (copy / "dl").mkdir(exist_ok=True)
     (copy / "dl/many").write_text("\n\n".join(others), "utf-8")
     text = (copy / "repositories.conf").read_text("utf-8")
     (copy / "repositories.conf").unlink()
     (copy / "repositories.conf").write_text(f"{text}\nsrc/gz many http://feeds.invalid/many\n", "utf-8")
-    return copy, sum(len(read_index(index)) for index in used_indexes(copy).values())
+    return copy, listed(copy)
 
 
-def planned(tree: Path, cache: Path) -> float:
+def planned(tree: Path, cache: Path, config: str = "router", board: str = BOARD) -> float:
     """Seconds for one plan in this process."""
-    (asked,) = requests(PROJECT, "router", board=BOARD, imagebuilder=str(tree), cache=cache)
+    (asked,) = requests(PROJECT, config, board=board, imagebuilder=str(tree), cache=cache)
     began = time.perf_counter()
     plan_and_budgets(asked, Log())
     return time.perf_counter() - began
+
+
+def forget_indexes(cache: Path) -> None:
+    """The next plan parses all package lists again."""
+    for kept in (cache / "indexes").glob("*.packages"):
+        kept.unlink()
 
 
 def command(tree: Path, cache: Path) -> tuple[float, int]:
@@ -74,8 +99,7 @@ def main() -> None:
         tree, count = copied(original, Path(name), options.packages)
         cache = Path(name) / "cache"
         planned(tree, cache)  # the tree's own packages are indexed once
-        for kept in (cache / "indexes").glob("*.packages"):
-            kept.unlink()
+        forget_indexes(cache)
         cold = planned(tree, cache)
         warm = statistics.median(planned(tree, cache) for _ in range(5))
         whole, memory = command(tree, cache)

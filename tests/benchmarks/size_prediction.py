@@ -16,7 +16,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,7 @@ from imagebuilder.tree.reproducible import settle_makefile, source_date_epoch, s
 from imagebuilder.tree.tree import parse_info, settings_of
 
 PROJECT = Path(__file__).resolve().parents[2]
+SOURCES = PROJECT / "imagebuilder/tree"  # Python's source code, as an app's files would be
 GENUINE = (
     ("tl-wr740n-v4", "", False),
     ("tl-wr740n-v4", "-ppp -ppp-mod-pppoe -odhcpd -odhcp6c -ip6tables", False),
@@ -66,6 +67,29 @@ KIT = (
     ("qemu-x86-64", "python3-light python3-light-src dropbear", False),
     ("qemu-x86-64", "python3 python3-pip", False),
 )
+
+
+Case = tuple[str, str, bool]  # a profile, words for PACKAGES, and whether there are files besides
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A case's root file system. real, before, after: bytes that were built, predicted from the index, and
+    measured after the fetch; doubt: how wrong the prediction may be, as a part of it; worst: the largest
+    relative errors of the image files by both, None where no recipe is known."""
+
+    name: str
+    packages: int
+    real: int
+    before: int
+    doubt: float
+    after: int
+    worst: tuple[float | None, float | None]
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        """By how much both are too large, as parts of what was built."""
+        return self.before / self.real - 1, self.after / self.real - 1
 
 
 @dataclass(frozen=True)
@@ -100,7 +124,8 @@ def open_place(original: Path, folder: Path) -> Place:
     (tree / "repositories.conf").write_text("src imagebuilder file:packages\n")
     steady_tools(tree, PrivateView("copy", tree, tree, tree), Log())
     epoch = source_date_epoch(tree)
-    places = look_at_tree(str(tree), folder / "cache", Log()).places
+    told = look_at_tree(str(tree), folder / "cache", Log())
+    places = told.places
     packages = own_packages(tree)
     offered = [
         *parse_index(index_of(tree / "packages", packages)),
@@ -113,7 +138,7 @@ def open_place(original: Path, folder: Path) -> Place:
     said = FlashFacts(
         squashfs=squashfs_options(tree, places),
         arch=settings["TARGET_ARCH_PACKAGES"],
-        version="17.01.7" if target.startswith("ar71xx") else "embedded",
+        version=told.release,
         images=image_facts(tree, places, target, ""),
     )
     named = {name: profile.packages for name, profile in profiles.items()}
@@ -161,7 +186,8 @@ def worst(sizes: dict[str, ImageSize], images: Sequence[Path], profile: str) -> 
     return max(errors, key=abs) if errors else None
 
 
-def row(place: Place, profile: str, packages: str, files: Path | None) -> tuple[float, float]:
+def predicted(place: Place, profile: str, packages: str, files: Path | None) -> Predicted:
+    """Plan, predict, measure and build one case."""
     over = read_tree(files) if files else EMPTY
     plan = wanted(place, profile, packages)
     facts = image_facts(place.tree, place.places, place.target, profile)
@@ -173,36 +199,46 @@ def row(place: Place, profile: str, packages: str, files: Path | None) -> tuple[
         after = measured(place, plan, over, Path(work))
         real, images = built(place, profile, packages, files, Path(work))
         guesses = (image_sizes(facts, before.bytes), image_sizes(facts, after))
-        errors = [worst(guess, images, profile) for guess in guesses]
-    shown = ["unknown" if error is None else f"{error:+.2%}" for error in errors]
-    first, second = before.bytes / real - 1, after / real - 1
+        first, second = (worst(guess, images, profile) for guess in guesses)
     name = f"{profile} {packages}{' + files' if files else ''}"
     doubt = before.uncertainty / before.bytes
+    return Predicted(name, len(plan), real, before.bytes, doubt, after, (first, second))
+
+
+def all_predicted(original: Path, cases: Sequence[Case]) -> Iterator[Predicted]:
+    """Each case, in one copy of a tree."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = open_place(original, Path(folder))
+        app = Path(folder) / "files"
+        left_out = shutil.ignore_patterns("__pycache__", "data")
+        shutil.copytree(SOURCES, app / "usr/share/app", ignore=left_out)
+        app.chmod(0o755)
+        for profile, packages, with_files in cases:
+            yield predicted(place, profile, packages, app if with_files else None)
+
+
+def show(found: Predicted) -> None:
+    """A line of the table."""
+    first, second = found.errors
+    shown = ["unknown" if error is None else f"{error:+.2%}" for error in found.worst]
     print(
-        f"{name[:58]:58} {len(plan):4} {real:9} {before.bytes:9} {first:+7.2%} (±{doubt:.1%})"
-        f" {after:9} {second:+7.2%}  {shown[0]:>8} {shown[1]:>8}",
+        f"{found.name[:58]:58} {found.packages:4} {found.real:9} {found.before:9} {first:+7.2%}"
+        f" (±{found.doubt:.1%}) {found.after:9} {second:+7.2%}  {shown[0]:>8} {shown[1]:>8}",
         flush=True,
     )
-    return first, second
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--imagebuilder", required=True, type=Path)
     options = parser.parse_args()
-    files = PROJECT / "imagebuilder/tree"  # Python's source code, as an app's files would be
     print(f"{'image':58} pkgs      real  predicted from index     after fetch        files before    after")
     rows = []
     genuine, kit = options.imagebuilder.resolve(), prepare_kit(EDITIONS["embedded"], user_cache(), Log())
     for original, cases in ((genuine, GENUINE), (kit, KIT)):
-        with tempfile.TemporaryDirectory() as folder:
-            place = open_place(original, Path(folder))
-            app = Path(folder) / "files"
-            left_out = shutil.ignore_patterns("__pycache__", "data")
-            shutil.copytree(files, app / "usr/share/app", ignore=left_out)
-            app.chmod(0o755)
-            for profile, packages, with_files in cases:
-                rows.append(row(place, profile, packages, app if with_files else None))
+        for found in all_predicted(original, cases):
+            show(found)
+            rows.append(found.errors)
     before, after = (max(map(abs, errors)) for errors in zip(*rows, strict=True))
     print(f"{len(rows)} images; worst before fetch {before:.2%}, after fetch {after:.2%}")
 

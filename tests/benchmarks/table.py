@@ -1,191 +1,161 @@
-"""All benchmarks whose figures are ratios, a line of JSON each: `owrt-python bench` shows them as a table.
+"""All benchmarks whose figures are ratios: `owrt-python bench` shows them as a table.
 
-    python -m tests.benchmarks.table [--list] [--most 1000] [--imagebuilder TREE] [NAME…]
+    python -m tests.benchmarks.table --list
+    python -m tests.benchmarks.table NAME [--most 1000] [--imagebuilder TREE] [--board BOARD]
 
-What grows with its work is measured with 1, 10, 100 and 1,000 of its unit, in one run, the shortest of some
-goes each. What compares two things wants a genuine tree, and is its own benchmark, run once.
+What grows with its work (growing.py) is measured with 1, 10, 100 and 1,000 of its unit, in one run, the
+shortest of some goes each. What compares two things (comparing.py) is measured once, in turns.
+
+One benchmark is run, and its row is printed as a line of JSON whenever more of it is known, so that what was
+found is not lost with what fails afterwards; the last line counts. The exit code is 2 for a fault that its
+user can put right, which is in the row then.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
-import subprocess
+import signal
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
-from imagebuilder.config.config import load_config
-from imagebuilder.config.library import Library
-from imagebuilder.config.overlay import load_overlays
-from imagebuilder.model.benchmark import BenchmarkPoint, BenchmarkRatio, BenchmarkRow
-from imagebuilder.model.package import Wish
-from imagebuilder.packages.apk.resolve import resolve as apk_resolve
-from imagebuilder.packages.opkg.opkg import parse_index
-from imagebuilder.packages.opkg.resolve import resolve as opkg_resolve
-from imagebuilder.packages.universe import Universe
-from imagebuilder.python.bytecode.bytecode import Interpreter, compile_sources
-from imagebuilder.rootfs.tree import file_of
-from imagebuilder.stage import staged
-from tests.benchmarks import fleet_scale, index_speed, publish_scale
-from tests.benchmarks.index_text import index_text
-from tests.benchmarks.resolve_scale import fan_in
+from imagebuilder.errors import TerminatedError, UserError
+from imagebuilder.host.handover import temporary_folder
+from imagebuilder.model.benchmark import BenchmarkGap, BenchmarkPoint, BenchmarkRatio, BenchmarkRow
+from tests.benchmarks import comparing, growing
+from tests.benchmarks.growing import Given
 
-PROJECT = Path(__file__).resolve().parents[2]
 WORK = (1, 10, 100, 1000)
 GOES = 3
-Measure = Callable[[int, Path], float]
+USER_FAULT = 2
+TERMINATED = 143
+IN_TURN = "commands run one after another, and a thousand keep an emulated guest for a quarter of an hour"
 
 
 @dataclass(frozen=True)
 class Growing:
-    """measure: seconds of one go with so much work, in an empty folder."""
+    """measure: seconds of one go with so much work, in an empty folder. goes: how many, the shortest of which
+    counts; warm: one is gone before, and does not count. beyond: why nothing above `most` is measured."""
 
     name: str
     what: str
     unit: str
-    measure: Measure
+    measure: Callable[[int, Path, Given], float]
     goes: int = GOES
+    warm: bool = True
+    most: int = WORK[-1]
+    beyond: str = ""
 
 
 @dataclass(frozen=True)
 class Comparing:
-    """A benchmark of its own, for a genuine tree. found: what it prints of each ratio, by what that is of."""
+    """measure: the ratios, as they are found."""
 
     name: str
     what: str
-    script: str
-    found: tuple[tuple[str, str], ...]
+    measure: Callable[[Given], Iterator[BenchmarkRatio]]
 
 
-def _seconds(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
-
-
-def _index(work: int, _folder: Path) -> float:
-    text = index_text(10 * work)
-    return index_speed._once(lambda: parse_index(text))[0]
-
-
-def _resolve_opkg(work: int, _folder: Path) -> float:
-    universe = Universe(fan_in(10 * work + 2))
-    return _seconds(lambda: opkg_resolve(Wish.of(["p0"]), universe))
-
-
-def _resolve_apk(work: int, _folder: Path) -> float:
-    universe = Universe(fan_in(10 * work + 2))
-    return _seconds(lambda: apk_resolve(Wish.of(["p0"]), universe))
-
-
-def _stage(work: int, folder: Path) -> float:
-    for name in ("boards", "configs", "files/etc"):
-        (folder / name).mkdir(parents=True)
-    for number in range(5 * work):
-        (folder / f"files/etc/{number}.txt").write_text(f"{number}\n")
-    (folder / "configs/mine.toml").write_text('extends = "base"\n[[overlay]]\npath = "files"\n')
-    library = Library(folder)
-
-    def stage() -> None:
-        config = load_config(library, "mine").config
-        found = staged(config, load_overlays(library, config), folder)
-        assert sum(entry.kind == "file" for entry in found.tree.values()) >= 5 * work
-
-    return _seconds(stage)
-
-
-def _compile(work: int, folder: Path) -> float:
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    text = (PROJECT / "imagebuilder/host/fs.py").read_bytes()
-    sources = {f"/usr/lib/python{version}/m{number}.py": file_of(text) for number in range(work)}
-    interpreter = Interpreter((sys.executable,), version, int.from_bytes(MAGIC_NUMBER[:2], "little"))
-    return _seconds(lambda: compile_sources(sources, interpreter, folder, epoch=1_700_000_000))
-
-
-def _schedule(work: int, folder: Path) -> float:
-    for name in ("boards", "configs"):
-        (folder / name).mkdir()
-    for number in range(work):
-        text = f'extends = "base"\nrelease = "embedded"\nboards = ["{fleet_scale.BOARD}"]\n'
-        (folder / f"configs/c{number}.toml").write_text(text)
-    return fleet_scale.measure(folder, work, 8).seconds
-
-
-def _publish(work: int, folder: Path) -> float:
-    return publish_scale.measure(work, 2, folder)["first"]
-
-
-BENCHMARKS: tuple[Growing | Comparing, ...] = (
-    Growing("index", "parsing a package list", "10 packages", _index),
-    Growing("resolve-opkg", "resolving, as opkg does", "10 packages", _resolve_opkg),
-    Growing("resolve-apk", "resolving, as apk does", "10 packages", _resolve_apk),
-    Growing("stage", "staging the files of an overlay", "5 files", _stage),
-    Growing("compile", "compiling a library to bytecode", "1 module", _compile),
-    Growing("schedule", "building boards, 8 at once, each asleep", "1 board", _schedule, goes=1),
-    Growing("publish", "publishing a night's results", "1 board", _publish, goes=1),
-    Comparing(
-        "pipeline",
-        "build against a bare make image",
-        "build_overhead",
-        (
-            ("build without the trial / bare make", r"^bare make .* ratio ([0-9.]+)"),
-            ("build with the trial / bare make", r"^with the trial .* ratio ([0-9.]+)"),
-        ),
+Benchmark = Growing | Comparing
+BENCHMARKS: tuple[Benchmark, ...] = (
+    Comparing("pipeline", "build and plan against a bare make image", comparing.pipeline),
+    Growing("plan", "planning a whole config on a tree's package lists", "10 packages", growing.plan, goes=2),
+    Comparing("plan-again", "a plan whose package lists were read before", comparing.plan_kept),
+    Comparing("accuracy", "planned against built sizes", comparing.accuracy),
+    Growing("index", "parsing a package list", "10 packages", growing.index),
+    Growing("resolve-opkg", "resolving, as opkg does", "10 packages", growing.resolve_opkg),
+    Growing("resolve-apk", "resolving, as apk does", "10 packages", growing.resolve_apk),
+    Growing("stage", "staging the files of an overlay, 5,000 in the end", "5 files", growing.stage),
+    Growing(
+        "compile",
+        "compiling a standard library, all of it in the end",
+        "1/1000 of it",
+        growing.compile_library,
     ),
+    Growing("trial", "trying the demo's image with modules besides", "1 module", growing.trial, goes=1),
+    Growing(
+        "boot",
+        "booting the demo's image with trials inside",
+        "1 trial",
+        growing.boot,
+        goes=1,
+        warm=False,
+        most=100,
+        beyond=IN_TURN,
+    ),
+    Comparing("boot-ways", "ways to start an image", comparing.boot_ways),
+    Growing("schedule", "building boards, 8 at once, each asleep", "1 board", growing.schedule, goes=1),
+    Growing("publish", "publishing a night's results", "1 board", growing.publish, goes=1),
 )
 
 
-def run(benchmark: Growing | Comparing, most: int, tree: Path | None) -> BenchmarkRow:
-    """What one benchmark finds."""
+def rows(benchmark: Benchmark, most: int, given: Given) -> Iterator[BenchmarkRow]:
+    """What a benchmark has found, again and again, with more of it each time. The last row has the fault of a
+    UserError; other errors are raised."""
     row = BenchmarkRow(name=benchmark.name, what=benchmark.what)
     if isinstance(benchmark, Growing):
-        points = tuple(_points(benchmark, most))
-        return row.model_copy(update={"unit": benchmark.unit, "points": points})
-    if tree is None:
-        return row.model_copy(update={"why": "it wants --imagebuilder with a genuine tree"})
-    argv = [sys.executable, "-m", f"tests.benchmarks.{benchmark.script}", "--imagebuilder", str(tree)]
-    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it said nothing"]
-        return row.model_copy(update={"why": f"it ended with {done.returncode}: {last[0]}"})
-    ratios = []
-    for what, pattern in benchmark.found:
-        found = re.search(pattern, done.stdout, re.MULTILINE)
-        if found is None:
-            return row.model_copy(update={"why": f"it says nothing of: {what}"})
-        ratios.append(BenchmarkRatio(what=what, value=float(found[1])))
-    return row.model_copy(update={"ratios": tuple(ratios)})
+        gaps = [each for each in WORK if benchmark.most < each <= most]
+        left_out = tuple(BenchmarkGap(work=each, why=benchmark.beyond) for each in gaps)
+        row = row.model_copy(update={"unit": benchmark.unit, "left_out": left_out})
+    yield row
+    try:
+        if isinstance(benchmark, Growing):
+            for point in _points(benchmark, min(most, benchmark.most), given):
+                row = row.model_copy(update={"points": (*row.points, point)})
+                yield row
+        else:
+            for ratio in benchmark.measure(given):
+                row = row.model_copy(update={"ratios": (*row.ratios, ratio)})
+                yield row
+    except UserError as error:
+        notes = getattr(error, "__notes__", ())
+        told = [error.message, *notes, *([f"hint: {error.hint}"] if error.hint else [])]
+        yield row.model_copy(update={"fault": "\n".join(told)})
 
 
-def _points(benchmark: Growing, most: int) -> Iterator[BenchmarkPoint]:
-    with tempfile.TemporaryDirectory() as warm:
-        benchmark.measure(1, Path(warm))  # modules are loaded
+def _points(benchmark: Growing, most: int, given: Given) -> Iterator[BenchmarkPoint]:
+    if benchmark.warm:
+        _once(benchmark, WORK[0], given)  # modules are loaded
     for work in (each for each in WORK if each <= most):
-        goes = []
-        for _ in range(benchmark.goes):
-            with tempfile.TemporaryDirectory() as folder:
-                goes.append(benchmark.measure(work, Path(folder)))
-        yield BenchmarkPoint(work=work, seconds=min(goes))
+        yield BenchmarkPoint(
+            work=work, seconds=min(_once(benchmark, work, given) for _ in range(benchmark.goes))
+        )
+
+
+def _once(benchmark: Growing, work: int, given: Given) -> float:
+    with temporary_folder("scratch") as folder:
+        return benchmark.measure(work, folder, given)
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise TerminatedError  # so that folders are removed, and programs end
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME")
+    names = [each.name for each in BENCHMARKS]
+    parser.add_argument("name", nargs="?", choices=names)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--most", type=int, default=WORK[-1])
     parser.add_argument("--imagebuilder", type=Path)
+    parser.add_argument("--board")
     options = parser.parse_args()
-    for benchmark in BENCHMARKS:
-        if options.list:
-            print(benchmark.name)
-        elif not options.names or benchmark.name in options.names:
-            print(run(benchmark, options.most, options.imagebuilder).model_dump_json(), flush=True)
+    if options.list or options.name is None:
+        print("\n".join(names))
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    given = Given(options.imagebuilder, options.board)
+    (benchmark,) = (each for each in BENCHMARKS if each.name == options.name)
+    fault = ""
+    try:
+        for row in rows(benchmark, options.most, given):
+            print(row.model_dump_json(), flush=True)
+            fault = row.fault
+    except TerminatedError:
+        sys.exit(TERMINATED)
+    sys.exit(USER_FAULT if fault else 0)
 
 
 if __name__ == "__main__":

@@ -429,7 +429,18 @@ def test_a_kit_image_has_one_size_and_its_overlay_another_partition() -> None:
     )
     budget = flash_budget(rootfs, tree, board("qemu-x86-64", "embedded"))
     assert [(image.type, image.bytes) for image in budget.images] == [("combined-efi", 102780928)]
-    assert budget.free == 32 << 20
+    filled, whole = budget.used or 0, 48 << 20
+    assert (budget.free, budget.settings) == (whole - filled, 32 << 20)
+    assert sum(segments(budget).values()) == whole, "the bar shows this partition, not the other"
+    assert flash_left(budget) == "47.0 MiB of 48.0 MiB free, 32.0 MiB apart for settings"
+    wants = flash_budget(rootfs, tree, board("qemu-x86-64", "embedded"), wanted_free=33 << 20)
+    assert (wants.verdict, wants.excess, wants.for_settings) == ("too little left", 1 << 20, 32 << 20)
+    assert wants.too_much
+    near = replace(tree, images=replace(facts, partition=filled + 4096))
+    said = flash_budget(rootfs, near, board("qemu-x86-64", "embedded"))
+    assert said.free == 4096
+    assert any("nearer to the limit" in note for note in said.notes), "settings apart make it no roomier"
+    assert answer(Budgets(flash=said)).text.startswith("fits narrowly: 4.0 KiB of")
 
 
 def test_overlay_files_count_by_what_they_compress_to() -> None:

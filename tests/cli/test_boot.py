@@ -54,6 +54,30 @@ def test_ports_are_refused_before_anything_is_built(project: Path) -> None:
     assert not (project / "out").exists()
 
 
+@pytest.mark.parametrize("command", ["trial", "boot"])
+@pytest.mark.parametrize(
+    "option",
+    ["--imagebuilder=x", "--mirror=x", "--release=x", "--output=x", "--cache=x", "--locked", "--no-sandbox"],
+)
+def test_what_says_how_a_config_is_built_is_refused_for_an_image(
+    command: str, option: str, tmp_path: Path
+) -> None:
+    refused(command, option, tmp_path)
+
+
+def test_an_image_that_is_booted_stands_no_trial_before(tmp_path: Path) -> None:
+    refused("boot", "--no-trial", tmp_path)
+
+
+def refused(command: str, option: str, tmp_path: Path) -> None:
+    image = tmp_path / "x.img"
+    image.write_bytes(bytes(1024))
+    argv = [sys.executable, "-m", "imagebuilder", command, image, option]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == USER_FAULT
+    assert f"{option.partition('=')[0]} is for a config, and {image} is an image" in done.stderr
+
+
 class Line:
     """A console, whose guest's end is in our hand, and a terminal, whose user's end is."""
 

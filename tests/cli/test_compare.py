@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +13,17 @@ from typing import Any
 import pytest
 
 from imagebuilder.cli import main
-from imagebuilder.compare import measured_row, trial_figures
-from imagebuilder.config.python_form import COMPARED
+from imagebuilder.compare import measured_row, shown_error, trial_figures
 from imagebuilder.errors import UserError
 from imagebuilder.model.result import Result
 from imagebuilder.model.trial import TrialFigure, TrialReport, TrialWay
 from imagebuilder.model.variant_table import VariantFigure, VariantRow
+from tests.report.test_page import Seen
+from tests.support import nor_tree
 from tests.support.report_making import result_of
 
 BOARD = "tplink-tl-wr740n-v4"
+LARGE = 64 * nor_tree.BLOCK
 Call = Callable[..., tuple[int, str, str]]
 AddConfig = Callable[[str, str], str]
 
@@ -36,7 +40,8 @@ def call(
     monkeypatch.chdir(tmp_path)
 
     def run(*argv: str | Path) -> tuple[int, str, str]:
-        places = ["--imagebuilder", str(small_tree), "--project", str(project), "--cache", "c"]
+        tree = [] if "--imagebuilder" in argv else ["--imagebuilder", str(small_tree)]
+        places = [*tree, "--project", str(project), "--cache", "c"]
         monkeypatch.setattr(sys, "argv", ["build.py", "compare", *map(str, argv), *places])
         with pytest.raises(SystemExit) as ended:
             main()
@@ -70,17 +75,77 @@ def test_a_plan_tells_of_every_variant_and_builds_nothing(
     assert all(row["start"] is None for row in rows.values()), "only an image shows that"
 
 
-def test_by_default_the_seven_are_compared_and_built(call: Call, tmp_path: Path) -> None:
-    code, out, err = call("router", "--board", BOARD, "--json", "-j", "2")
-    assert code in (0, 2), err
-    document = json.loads(out)
-    rows = {row["variant"]: row for row in (document.get("found") or document)["variants"]}
-    assert tuple(rows) == COMPARED
-    for name in ("none", "base", "light", "full"):
-        assert rows[name]["state"] == "measured", (name, rows[name]["why"])
-        assert rows[name]["packages"]["measured"]
+# by default, and what each has besides the tree's default packages; the tree's packages are noise, so that
+# no interpreter of theirs tells what could be cut
+SEVEN = {
+    "none": "",
+    "micropython": "micropython",
+    "base": "python3-base",
+    "light": "python3-light",
+    "full": "python3",
+    "auto": "python3-base",
+    "auto+shake": None,
+}
+
+
+def made_by_hand(tree: Path, place: Path, packages: str) -> tuple[int, int]:
+    """What make alone makes of these packages: how many there are, and bytes of flash in erase blocks."""
+    words = [f"PROFILE={nor_tree.PROFILE}", f"PACKAGES={packages}", f"BIN_DIR={place}"]
+    shutil.copytree(tree, place / "tree", symlinks=True)
+    subprocess.run(["make", "-C", place / "tree", "image", *words], check=True, capture_output=True)
+    (manifest,) = place.glob("*.manifest")
+    size = (place / nor_tree.IMAGE).stat().st_size  # whole blocks, and the four bytes of a mark for JFFS2
+    return len(manifest.read_text().splitlines()), size // nor_tree.BLOCK * nor_tree.BLOCK
+
+
+def test_by_default_the_seven_are_compared_and_built(call: Call, project: Path, tmp_path: Path) -> None:
+    """In text, JSON and page, with the figures of images that make made of these packages without us."""
+    tree = nor_tree.make_nor_tree(tmp_path / "nor", limit=LARGE)
+    board = nor_tree.BOARD_TOML.replace(str(nor_tree.FIRMWARE), str(LARGE)).replace("2M", "8M")
+    (project / "boards/nor-test.toml").write_text(board)
+    (project / "configs/nor.toml").write_text('boards = ["nor-test"]\n')
+    by_hand = {
+        name: made_by_hand(tree, tmp_path / f"hand-{name}", packages)
+        for name, packages in SEVEN.items()
+        if packages is not None
+    }
+    asked = ("nor", "--imagebuilder", tree, "--page", "page.html", "-j", "2")
+    code, out, err = call(*asked, "--json")
+    assert code == 2, err  # for auto+shake
+    rows = rows_of(json.dumps(json.loads(out)["found"]))
+    assert list(rows) == list(SEVEN)
+    why = rows["auto+shake"]["why"]
+    assert "python3.6 is no interpreter" in why
+    assert why.endswith(")"), "and what to do"
+    assert {name for name, row in rows.items() if row["state"] != "measured"} == {"auto+shake"}
+    for name, (packages, flash) in by_hand.items():
+        row = rows[name]
+        assert row["packages"] == {"value": packages, "measured": True, "uncertainty": 0}, name
+        assert row["flash"] == {"value": flash, "measured": True, "uncertainty": 0}, name
+        assert row["free"]["value"] == LARGE - flash, name
+        # nothing here runs programs of that processor
+        assert (row["memory"] is None) == (name == "none")
+        assert row["memory"] is None or not row["memory"]["measured"]
+    sizes = [by_hand[name][1] for name in ("none", "micropython", "base", "light", "full")]
+    assert sizes == sorted(set(sizes)), "each is larger than the one before"
     assert not (tmp_path / "out").exists(), "no image is handed over"
     assert not [path.name for path in (tmp_path / "c").iterdir() if path.name.startswith(".scratch")]
+
+    code, text, _ = call(*asked)
+    assert code == 2
+    table = dict(zip(SEVEN, text.split("bytecode files")[1].splitlines()[1:], strict=False))
+    page = Seen((tmp_path / "page.html").read_text()).text.split("bytecode files")[1]
+    in_page = dict(zip(SEVEN, filter(str.strip, page.splitlines()), strict=False))
+    for name in SEVEN:
+        assert table[name].split()[0] == name
+        assert in_page[name].startswith(name)
+    for name, (packages, flash) in by_hand.items():
+        figure = f"{flash / 1024:.1f} KiB" if flash < 1 << 20 else f"{flash / (1 << 20):.1f} MiB"
+        assert f"  {packages}  {figure}  " in table[name]
+        assert f"{packages}{figure}" in in_page[name]
+        assert ("~ " in table[name], "~ " in in_page[name]) == (name != "none", name != "none")
+    assert "Figures with ~ are planned, the others measured" in text
+    assert "Figures with ~ are planned, the others measured" in page
 
 
 def test_a_release_that_has_no_such_python_is_a_row_that_says_why(call: Call) -> None:
@@ -225,3 +290,7 @@ def test_memory_that_was_the_emulator_s_stays_as_planned() -> None:
     planned = VariantRow(variant="base", state="planned", python="3.11.7", memory=memory)
     row = measured_row(planned, with_trial(tried("bytecode", 0.25, None)))
     assert row.memory == memory
+
+
+def test_a_message_of_several_lines_is_shown_in_one() -> None:
+    assert shown_error("it fails:\n  first\n\nsecond") == "it fails: first; second"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+import pydantic_core
 import pytest
 import typer
 from typer.models import ArgumentInfo, ParameterInfo
@@ -286,3 +287,27 @@ def _argv(words: Words, values: Mapping[str, str | Path], wanted: set[str]) -> l
             argv += [each.option] if each.option else []
             argv.append(os.fspath(values[each.name]))
     return argv
+
+
+def test_a_cache_and_programs_in_folders_that_are_no_utf8(
+    project: Path, small_tree: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written down of it can be read again, also by programs that take JSON at its word."""
+    monkeypatch.setattr("imagebuilder.host.stamps.SETTLED_NS", 0)  # the tree was there before
+    cache, out = project.parent / os.fsdecode(b"r\xe9serve"), project.parent / "out"
+    argv = ["build", "router", "--board", BOARD, "--project", str(project)]
+    argv += ["--imagebuilder", str(small_tree), "--cache", str(cache), "--output", str(out)]
+    programs = project.parent / os.fsdecode(b"pr\xe9sents")
+    programs.mkdir()
+    (programs / "mpy-cross").write_text("#!/bin/sh\n")  # one that the host has, and nobody calls here
+    (programs / "mpy-cross").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    for _ in ("built", "decided anew, and found to be there"):
+        code, said = call(argv)
+        assert (code, "Traceback" in said) == (0, False), said
+    place = out / "router" / BOARD
+    pydantic_core.from_json((place / "result.json").read_bytes())
+    record = pydantic_core.from_json((place / "inputs.json").read_bytes())
+    assert record["direct"] is None
+    assert "is not UTF-8" in record["indirect"]
+    assert "sents/mpy-cross" in record["made_of"]["host"]["mpy-cross"]

@@ -52,6 +52,10 @@ FOR_BOARDS = {
     "bios-disk-1907": "x-combined.img",
     "pi-card": "x-sysupgrade.img.gz",
 }
+INIT_SCRIPTS = (
+    ("etc/rc.common", "# stands for one\n"),
+    ("etc/init.d/boot", "#!/bin/sh /etc/rc.common\nSTART=10\n"),
+)
 SAMPLES = {sample.name: sample for sample in images.samples() if sample.name in FOR_BOARDS}
 BOARDS = [
     WR740,
@@ -112,6 +116,16 @@ def test_one_byte_less_or_more_is_refused(tmp_path: Path, name: str) -> None:
         assert images.refusing(checks_of(tmp_path, data, sample.board, FOR_BOARDS[name])), len(data)
 
 
+def test_one_link_for_the_start_is_enough_where_nobody_knows_what_is_disabled(tmp_path: Path) -> None:
+    enabled = ("etc/rc.d/S10boot", "as good as a link\n")
+    root = make.squashfs(scripts=(*INIT_SCRIPTS, enabled))
+    lines = {check.what: check for check in checks_of(tmp_path, make.tplink_v1(make.kernel(), root), WR740)}
+    assert lines["services that start"].ok
+    bare = make.squashfs(scripts=INIT_SCRIPTS[1:])
+    others = checks_of(tmp_path, make.tplink_v1(make.kernel(), bare), WR740)
+    assert "services that start" not in {check.what for check in others}
+
+
 @pytest.mark.parametrize(
     ("image", "what"),
     [
@@ -140,6 +154,10 @@ def test_one_byte_less_or_more_is_refused(tmp_path: Path, name: str) -> None:
         ),
         (make.tplink_v1(make.noise(3_700_000), make.squashfs()), "kernel and root filesystem together"),
         (images.glinet(), "format of the image"),
+        (
+            make.tplink_v1(make.kernel(), make.squashfs(scripts=INIT_SCRIPTS)),
+            "services that start",
+        ),
         (make.squashfs(), "format of the image"),
         (make.noise(5000), "format of the image"),
     ],

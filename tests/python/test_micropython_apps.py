@@ -70,6 +70,22 @@ def test_an_unknown_series_is_refused() -> None:
             load_modules(series)
 
 
+def test_the_kit_has_what_debian_builds(tmp_path: Path) -> None:
+    """tests/whole/test_boot_command.py imports each of these in the kit's image."""
+    modules = load_modules("embedded-3.13")
+    assert (modules.series, modules.upstream) == ("embedded-3.13", "1.25.0")
+    there = modules.importable(["micropython-mbedtls"])
+    assert {"asyncio", "json", "requests", "tls", "socket"} <= there
+    assert not {"argparse", "btree", "ssl"} & there, "OpenWrt 25.12, which it plays, has them"
+    with pytest.raises(
+        FaultsError, match=r"MicroPython 1\.25\.0 of OpenWrt embedded-3\.13 has no module 'ssl'"
+    ):
+        check_imports([script(tmp_path, "import ssl\n")], "embedded-3.13", ["micropython-mbedtls"])
+    with pytest.raises(CatalogueError, match="OpenWrt embedded has no MicroPython") as caught:
+        load_modules("embedded")
+    assert caught.value.hint == "of the kit have it: embedded-3.13"
+
+
 def test_packages_add_modules() -> None:
     modules = load_modules("24.10")
     assert "logging" not in modules.importable(["micropython-mbedtls"])

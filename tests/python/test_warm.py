@@ -38,6 +38,8 @@ from tests.support.wheel_maker import make_wheel
 
 BASH = shutil.which("bash")  # it reads the script as busybox's shell does, which few hosts have
 SECONDS = 20.0
+# a program that is started without a terminal may ignore SIGHUP, and its shells cannot do otherwise then
+HEEDING = ("env", "--default-signal=HUP,INT,QUIT,TERM")
 
 
 class World:
@@ -236,10 +238,46 @@ def test_signals_reach_the_run(world: World, argument: str, number: int, code: i
         assert running.wait(SECONDS) == code
 
 
+@pytest.mark.parametrize("taken_up", [True, False], ids=["and another runs it", "and nobody takes it up"])
+def test_a_signal_that_comes_before_the_run_does_is_not_lost(world: World, *, taken_up: bool) -> None:
+    """The test is the launcher here, and answers late."""
+    program = world.program("waits", WAITS)
+    os.mkfifo(world.own / "requests", 0o600)
+    requests = os.open(world.own / "requests", os.O_RDWR)
+    with (
+        subprocess.Popen([*HEEDING, "sleep", "60"], start_new_session=True) as run,
+        subprocess.Popen(
+            [*HEEDING, program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as asking,
+    ):
+        try:
+            assert int(os.read(requests, 100)) == asking.pid
+            place = world.own / str(asking.pid)
+            if taken_up:
+                answer = os.open(place, os.O_WRONLY | os.O_NONBLOCK)
+                place.unlink()
+                asking.send_signal(signal.SIGHUP)
+                time.sleep(0.2)
+                os.write(answer, b"%d\n" % run.pid)
+                assert run.wait(SECONDS) == -signal.SIGHUP
+                os.write(answer, b"129\n")
+                assert asking.wait(SECONDS) == 129
+                os.close(answer)
+            else:
+                asking.send_signal(signal.SIGHUP)
+                assert asking.wait(SECONDS) == -signal.SIGHUP
+                assert run.poll() is None
+                assert not place.exists()
+        finally:
+            for each in (run, asking):
+                each.kill()
+            os.close(requests)
+
+
 @contextlib.contextmanager
 def _waiting(program: Path, argument: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [program, argument],
+        [*HEEDING, program, argument],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -316,7 +354,9 @@ def test_what_a_program_wrote_is_written(world: World) -> None:
     assert world.run(program).stdout == "no end"
     assert (world.bin / "left-open").read_text() == "x" * 10
     pipe = subprocess.PIPE
-    with subprocess.Popen([program], stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as running:
+    with subprocess.Popen(
+        [program], cwd=world.bin, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe
+    ) as running:
         assert running.stdout is not None
         running.stdout.close()  # nobody reads it
         assert running.wait(SECONDS) == 120

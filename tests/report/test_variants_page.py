@@ -16,6 +16,8 @@ def test_a_figure_that_nobody_measured_is_marked_so() -> None:
     assert size_text(VariantFigure(value=1536 * KIB, measured=True)) == "1.5 MiB"
     assert size_text(VariantFigure(value=1536 * KIB, measured=False)) == "~ 1.5 MiB"
     assert size_text(VariantFigure(value=-2 * KIB, measured=False)) == "~ 2.0 KiB too much"
+    doubt = VariantFigure(value=7 << 20, measured=False, uncertainty=512 * KIB)
+    assert size_text(doubt) == "~ 7.0 MiB ± 512.0 KiB"
     assert seconds_text(VariantFigure(value=0.0304, measured=True)) == "0.030 s"
     assert size_text(None) == seconds_text(None) == ""
 
@@ -30,8 +32,18 @@ def test_what_the_figures_are_is_said_in_one_sentence() -> None:
     assert said(planned) == "All figures are planned: nothing was built."
     assert said(measured) == "All figures are measured."
     assert said(planned, measured).startswith("Figures with ~ are planned")
-    assert said(measured.model_copy(update=memory)).startswith("Figures with ~ are planned")
+    mixed = said(measured.model_copy(update=memory), row("light"))
+    assert mixed.endswith("measured in images that were built. Planned for base: memory.")
+    failed = said(row("base"), planned.model_copy(update={"variant": "full"}))
+    assert failed.endswith("Planned for full: packages, flash, free flash.")
     assert said(VariantRow(variant="full", state="not offered", why="x")) == ""
+
+
+def test_what_shares_the_flash_is_said_as_it_is() -> None:
+    table = variant_table()
+    assert "8.0 MiB for kernel, system and settings" in Seen(variants_page(table)).text
+    apart = table.model_copy(update={"settings": 2 << 20})
+    assert "8.0 MiB for the system, 2.0 MiB apart for settings" in Seen(variants_page(apart)).text
 
 
 def test_remarks_say_why_a_row_is_empty() -> None:

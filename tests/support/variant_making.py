@@ -50,5 +50,6 @@ def variant_table(*rows: VariantRow) -> VariantTable:
         name="TP-Link TL-WR740N/ND v4",
         tree="OpenWrt 23.05.5",
         partition=8 << 20,
+        settings=None,
         variants=rows or ROWS,
     )

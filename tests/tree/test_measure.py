@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuilder.ask import look_at_tree
+from imagebuilder.config.library import Library
 from imagebuilder.log import Log
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import Places
@@ -17,7 +18,15 @@ from imagebuilder.packages.opkg.ipk_reader import Ipk
 from imagebuilder.packages.opkg.records import installed_tree
 from imagebuilder.rootfs.files import write_tree
 from imagebuilder.rootfs.tree import EMPTY, FileTree, file_of, symlink
-from imagebuilder.tree.measure import MeasureError, image_facts, measure_squashfs, squashfs_options
+from imagebuilder.tree.collect import BuildError, MadeImage, MakeReport, check_images
+from imagebuilder.tree.measure import (
+    MeasureError,
+    ProfileImages,
+    image_facts,
+    measure_squashfs,
+    not_made,
+    squashfs_options,
+)
 
 IMAGE_MK = """\
 SQUASHFS_BLOCKSIZE := $(CONFIG_TARGET_SQUASHFS_BLOCK_SIZE)k
@@ -132,6 +141,66 @@ def package(
     tree = FileTree({path: file_of(data) for path, data in files.items()})
     control = Package(name=name, version="1", installed_size=10)
     return Ipk(control, {"Package": name, "Version": "1"}, scripts or {}, conffiles, tree)
+
+
+DISKS = """\
+define Device/Default
+  IMAGE/rootfs.img := append-rootfs
+  IMAGE/combined.img := grub-config pc | combined | grub-install
+  IMAGE/combined-efi.img := grub-config efi | combined efi | grub-install efi
+  IMAGES-y := rootfs.img
+  IMAGES-$$(CONFIG_GRUB_IMAGES) += combined.img
+  IMAGES-$$(CONFIG_GRUB_EFI_IMAGES) += combined-efi.img
+  IMAGES := $$(IMAGES-y)
+endef
+define Device/generic
+endef
+TARGET_DEVICES += generic
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "not_there"),
+    [
+        ("CONFIG_GRUB_IMAGES=y\nCONFIG_GRUB_EFI_IMAGES=y\n", set[str]()),
+        ("# CONFIG_GRUB_IMAGES is not set\nCONFIG_GRUB_EFI_IMAGES=y\n", {"combined"}),
+        ("CONFIG_GRUB_IMAGES=y\n", {"combined-efi"}),
+        ("# CONFIG_GRUB_IMAGES is not set\n", set[str]()),  # then both are missed
+    ],
+)
+def test_images_that_the_trees_settings_leave_out_are_not_asked_for(
+    tmp_path: Path, library: Library, settings: str, not_there: set[str]
+) -> None:
+    tree = tree_with(tmp_path, settings)
+    (tree / "target/linux/x86/image").mkdir(parents=True)
+    (tree / "target/linux/x86/image/Makefile").write_text(DISKS)
+    facts = image_facts(tree, PLACES, "x86/64", "generic")
+    board = library.board("x86-64")
+    left_out = not_made(facts, board)
+    assert left_out == not_there
+    made = [
+        MadeImage(f"{name}.img", name, 1000, required=True)
+        for name in ("combined", "combined-efi")
+        if f"{name}.img" in facts.recipes
+    ]
+
+    def check() -> None:
+        check_images(board, made, MakeReport(), lambda: (), not_made=left_out)
+
+    if made:
+        check()
+        made.pop()
+    with pytest.raises(BuildError, match="make left out the combined"):
+        check()
+
+
+def test_images_with_names_of_their_own_stay_required(library: Library) -> None:
+    board = library.board("x86-64")
+    named = board.images["combined"].model_copy(update={"file": "combined-{fs}"})
+    facts = ProfileImages(None, {"combined-efi.img": "combined efi"}, {}, None, 1)
+    assert not_made(facts, board) == {"combined"}
+    assert not_made(facts, board.model_copy(update={"images": {**board.images, "combined": named}})) == set()
+    assert not_made(ProfileImages(None, {}, {}, None, 1), board) == set()
 
 
 def test_records_are_those_of_opkg() -> None:

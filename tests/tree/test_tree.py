@@ -307,6 +307,26 @@ def test_packages_that_did_not_go_in() -> None:
     assert report.no_space
 
 
+def test_programs_that_could_not_be_started() -> None:
+    lacking = "grep: error while loading shared libraries: libpcre.so.3: cannot open shared object file"
+    report = read_output(
+        [
+            lacking,
+            "/t/host/bin/sed: /lib/libc.so.6: version `GLIBC_2.38' not found (required by /t/host/bin/sed)",
+            "Error loading shared library libz.so.1: No such file or directory (needed by /t/bin/opkg)",
+            "bash: line 3: /t/bin/awk: cannot execute binary file: Exec format error",
+            lacking,
+            "./usr/lib/opkg/info/x.postinst: line 2: uci: command not found",
+        ]
+    )
+    assert report.not_started == (
+        lacking,
+        "/t/host/bin/sed: version `GLIBC_2.38' not found",
+        "/t/bin/opkg: libz.so.1: No such file or directory",
+        "/t/bin/awk: cannot execute binary file: Exec format error",
+    )
+
+
 def test_an_ordinary_run_complains_of_nothing() -> None:
     report = read_output(
         ["Installing libc (1.1.16-1) to root...", "Configuring libc.", "Calculating checksums..."]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import urllib.request
 from pathlib import Path
@@ -15,7 +14,9 @@ from imagebuilder.model.edition import Edition
 from imagebuilder.python.catalogue.catalogue import load_catalogue
 from imagebuilder.trial import machine
 from imagebuilder.trial.guest import TrialError
-from imagebuilder.trial.machine import SECTOR, boot
+from imagebuilder.trial.machine import VirtualMachine, started
+from imagebuilder.trial.machines import booted_image
+from tests.host.test_ports import free_port
 from tests.support.kit_fixtures import EVERY_EDITION
 from tests.support.kit_making import Made, call_make
 
@@ -68,7 +69,7 @@ def built(kit_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
 @EVERY_EDITION
 def test_the_image_boots_by_its_kernel_with_128_mib(built: Made, edition: Edition) -> None:
     before = sha256_of(built.image)
-    with boot(built.image, "kernel", log=Log()) as guest:
+    with booted_image(built.image, Log(), way="kernel") as guest:
         assert "Not an OpenWrt release" in guest.console_text
         assert guest.boot_seconds > 0
         memory = int(guest.check("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo"))
@@ -87,7 +88,7 @@ def test_the_image_boots_by_its_kernel_with_128_mib(built: Made, edition: Editio
 
 
 def test_the_image_boots_by_itself_under_uefi_with_256_mib(built: Made) -> None:
-    with boot(built.image, "efi", 256, log=Log()) as guest:
+    with booted_image(built.image, Log(), way="UEFI", memory=256 << 20) as guest:
         assert guest.check("python3 -c 'print(6 * 7)'") == "42\n"
         guest.check("echo kept > /root/kept && sync")
         guest.reboot()
@@ -95,18 +96,8 @@ def test_the_image_boots_by_itself_under_uefi_with_256_mib(built: Made) -> None:
         guest.poweroff()
 
 
-def test_a_persistent_machine_keeps_what_it_writes(built: Made, tmp_path: Path) -> None:
-    image = tmp_path / "a,disk.img"
-    shutil.copy(built.image, image)
-    with boot(image, log=Log(), persistent=True) as guest:
-        guest.check("echo kept > /etc/kept")
-        guest.poweroff()
-    with boot(image, log=Log()) as guest:
-        assert guest.check("cat /etc/kept") == "kept\n"
-
-
 def test_commands_come_back_as_they_were_sent(built: Made) -> None:
-    with boot(built.image, log=Log()) as guest:
+    with booted_image(built.image, Log(), way="kernel") as guest:
         odd = 'ä "q" $x `y` \\ %s @1<'
         result = guest.run(f"echo '{odd}'; echo err >&2; exit 3")
         assert (result.code, result.output) == (3, f"{odd}\nerr\n")
@@ -123,7 +114,7 @@ def test_commands_come_back_as_they_were_sent(built: Made) -> None:
 
 
 def test_services_run_supervised(built: Made) -> None:
-    with boot(built.image, log=Log()) as guest:
+    with booted_image(built.image, Log(), way="kernel") as guest:
         once = "nobody\nx'y z\n[it's $HOME]\n[a  b]\n"
         said = guest.check('while [ "$(grep -c nobody /tmp/mine)" -lt 2 ]; do sleep 1; done; cat /tmp/mine')
         assert said.startswith(once * 2)
@@ -134,15 +125,9 @@ def test_services_run_supervised(built: Made) -> None:
         guest.check("/etc/init.d/mine enable; /etc/init.d/mine enabled")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_a_guest_can_be_reached_through_a_port(built: Made) -> None:
     port = free_port()
-    with boot(built.image, log=Log(), forwards={port: 8080}) as guest:
+    with booted_image(built.image, Log(), way="kernel", forwards={port: 8080}) as guest:
         guest.check("mkdir /tmp/web; echo hello > /tmp/web/index.html; httpd -p 8080 -h /tmp/web")
         guest.check(
             "for i in 1 2 3 4 5 6 7 8 9 10; do ip addr | grep -q 192.168.1.1 && exit; sleep 1; done; exit 1"
@@ -160,32 +145,31 @@ def test_a_guest_reaches_nothing_of_this_machine(built: Made, monkeypatch: pytes
             "for i in 1 2 3 4 5 6 7 8 9 10; do ip addr | grep -q 192.168.1.1 && exit; sleep 1; done; exit 1"
         )
         server.settimeout(1)
-        with boot(built.image, log=Log(), forwards={free_port(): 8080}) as guest:
+        with booted_image(built.image, Log(), way="kernel", forwards={free_port(): 8080}) as guest:
             guest.check(address)
             assert guest.run(call).code != 0
             with pytest.raises(TimeoutError):
                 server.accept()
         card = "user,model=virtio-net-pci,net=192.168.1.0/24,host=192.168.1.2,dhcpstart=192.168.1.1"
         monkeypatch.setattr(machine, "_network", lambda *_: ["-nic", card])
-        with boot(built.image, log=Log(), forwards={}) as guest:
+        with booted_image(built.image, Log(), way="kernel", forwards={}) as guest:
             guest.check(address)
             guest.check(call)
             server.accept()[0].close()
 
 
 def test_a_guest_without_a_root_is_an_error_with_its_last_words(built: Made, tmp_path: Path) -> None:
-    image = tmp_path / "disk.img"
+    image = tmp_path / "a,disk.img"
     data = bytearray(built.image.read_bytes())
-    at = data.index(b"hsqs", SECTOR * 2048)  # the squashfs' magic
+    at = data.index(b"hsqs", 1 << 20)  # the squashfs' magic
     data[at : at + 4] = b"gone"
     image.write_bytes(data)
-    with pytest.raises(TrialError, match="Kernel panic") as caught, boot(image, log=Log()):
+    with pytest.raises(TrialError, match="Kernel panic") as caught, booted_image(image, Log(), way="kernel"):
         pass
     assert "holds no squashfs" in caught.value.tail
 
 
-def test_qemus_own_complaint_is_passed_on(tmp_path: Path) -> None:
-    (tmp_path / "empty.img").touch()
-    impossible = boot(tmp_path / "empty.img", "efi", 1 << 40, log=Log())
-    with pytest.raises(TrialError, match="memory"), impossible:
+def test_qemus_own_complaint_is_passed_on() -> None:
+    impossible = VirtualMachine("qemu-system-x86_64", ("-machine", "q35"), 1 << 60, ())
+    with pytest.raises(TrialError, match="memory"), started(impossible, log=Log()):
         pass

@@ -15,6 +15,7 @@ from imagebuilder.config.model_config import Trial
 from imagebuilder.log import Log
 from imagebuilder.model.trial import TrialCheck
 from imagebuilder.python.shake.commands import Root, run_in, start_facts
+from imagebuilder.rootfs.files import read_tree
 from imagebuilder.trial.root_checks import root_checks
 from imagebuilder.trial.trial import TrialAsked, try_root
 from tests.support.foreign_roots import add_mips_libraries, compile_mips, make_armhf_root, wants_emulator
@@ -27,7 +28,7 @@ BAD = "#!/bin/sh /etc/rc.common\nstart() {\n\tif true; then\n}\n"
 
 def checks_of(root: Root, work: Path) -> dict[str, TrialCheck]:
     work.mkdir(exist_ok=True)
-    return {check.name: check for check in root_checks(root, work)}
+    return {check.name: check for check in root_checks(root, read_tree(root.path), work)}
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from imagebuilder.firmware.inspection import inspect
 from imagebuilder.log import Log
 from imagebuilder.model.trial import TrialCheck
 from imagebuilder.python.shake.commands import Root
+from imagebuilder.rootfs.files import read_tree
 from imagebuilder.trial.root_checks import root_checks
 from tests.support.foreign_roots import wants_emulator
 from tests.support.native_root import add_files
@@ -43,12 +44,13 @@ def test_a_genuine_image_has_no_fault_but_those_that_are_made(
 
     def checked() -> dict[str, TrialCheck]:
         (tmp_path / "work").mkdir(exist_ok=True)
-        checks = root_checks(root, tmp_path / "work", owners=facts.owners)
+        checks = root_checks(root, read_tree(root.path), tmp_path / "work", owners=facts.owners)
         return {check.name: check for check in checks}
 
     found = checked()
     assert {name: (each.outcome, each.findings) for name, each in found.items()} == {
         "shared-libraries": ("ok", ()),
+        "services": ("ok", ()),
         "shell-scripts": ("ok", ()),
     }
     (root.path / "lib/libubox.so").unlink()

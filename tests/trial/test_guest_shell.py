@@ -55,8 +55,10 @@ def programs(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def guest(programs: Path, tmp_path: Path) -> Iterator[Guest]:
+def guest(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
     """A guest whose console is a terminal with a shell on it."""
+    # this machine's /tmp has files of other users, and keeps them
+    monkeypatch.setattr("imagebuilder.trial.guest._FILE", str(tmp_path / "errand"))
     ours, theirs = pty.openpty()
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(tmp_path / "console"))

@@ -4,12 +4,16 @@ that is broken in its own matter."""
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from imagebuilder.model.trial import TrialCheck
 from imagebuilder.python.bytecode.versions import version_facts
 from imagebuilder.python.shake.commands import Root
+from imagebuilder.rootfs.files import read_tree
 from imagebuilder.trial import root_checks as root_checks_module
 from imagebuilder.trial.root_checks import root_checks
 from tests.support.elf_maker import ElfPlan, make_elf
@@ -30,19 +34,32 @@ def root(tmp_path: Path) -> Path:
         **{
             "/usr/bin/python3.11": "stands for one",
             f"{LIB}/os.pyc": GOOD,
-            "/etc/init.d/node": "#!/bin/sh /etc/rc.common\nstart() { :; }\n",
+            "/etc/rc.common": "# stands for one\n",
+            "/etc/init.d/node": "#!/bin/sh /etc/rc.common\nSTART=50\nstart() { :; }\n",
         },
     )
+    (place / "etc/rc.d").mkdir()
+    (place / "etc/rc.d/S50node").symlink_to("../init.d/node")
     return place
 
 
-def outcomes(root: Path, **owners: str) -> dict[str, str]:
+def checked(root: Path, owners: Mapping[str, str] | None = None, **more: Any) -> dict[str, TrialCheck]:
     (root.parent / "work").mkdir(exist_ok=True)
-    checks = root_checks(Root(root, ""), root.parent / "work", owners=owners)
-    return {check.name: check.outcome for check in checks}
+    found = root_checks(Root(root, ""), read_tree(root), root.parent / "work", owners=owners, **more)
+    return {check.name: check for check in found}
 
 
-ALL_GOOD = {"bytecode": "ok", "compiled-sources": "ok", "shared-libraries": "ok", "shell-scripts": "ok"}
+def outcomes(root: Path, **more: Any) -> dict[str, str]:
+    return {name: check.outcome for name, check in checked(root, **more).items()}
+
+
+ALL_GOOD = {
+    "bytecode": "ok",
+    "compiled-sources": "ok",
+    "shared-libraries": "ok",
+    "services": "ok",
+    "shell-scripts": "ok",
+}
 
 
 def test_a_good_root_passes_all(root: Path) -> None:
@@ -70,7 +87,7 @@ def test_the_order_is_that_of_the_names(root: Path) -> None:
 
 def test_a_root_without_python_has_the_other_checks(root: Path) -> None:
     (root / "usr/bin/python3.11").unlink()
-    assert list(outcomes(root)) == ["shared-libraries", "shell-scripts"]
+    assert list(outcomes(root)) == ["shared-libraries", "services", "shell-scripts"]
 
 
 def test_a_root_that_takes_too_long_to_look_at_is_not_run_and_says_so(
@@ -82,8 +99,7 @@ def test_a_root_that_takes_too_long_to_look_at_is_not_run_and_says_so(
 
     monkeypatch.setattr(root_checks_module, "LOOK_SECONDS", 1)
     monkeypatch.setattr(root_checks_module, "library_check", endless)
-    (root.parent / "work").mkdir()
-    found = {check.name: check for check in root_checks(Root(root, ""), root.parent / "work")}
+    found = checked(root)
     assert found["shared-libraries"].outcome == "not run"
     assert "takes more than 1 s of processor time" in found["shared-libraries"].why
     assert found["shell-scripts"].outcome == "ok"
@@ -102,7 +118,35 @@ def test_names_that_are_no_utf_8_are_told_all_the_same(root: Path) -> None:
     add_files(root, **{f"{LIB}/{name}.pyc": OTHER, f"/etc/init.d/{name}": "#!/bin/sh\nif\n"})
     add_files(root, **{f"/usr/bin/{name}": make_elf(ElfPlan(loader="/lib/none"))})
     add_files(root, **{f"{LIB}/{name}.py": "x = 1\n"})
-    (root.parent / "work").mkdir()
-    found = root_checks(Root(root, ""), root.parent / "work")
-    assert [check.outcome for check in found] == ["ok", "warned", "failed", "failed"]
-    assert all(each.file.endswith(("\\udcff", "\\udcff.py")) for check in found for each in check.findings)
+    add_files(root, **{f"/etc/init.d/{name}2": "#!/bin/sh /etc/rc.common\nSTART=1\n"})
+    found = checked(root, off=()).values()
+    assert [check.outcome for check in found] == ["ok", "warned", "failed", "failed", "failed"]
+    told = [each.file for check in found for each in check.findings]
+    assert told
+    assert all(file.endswith(("\\udcff", "\\udcff.py", "\\udcff2")) for file in told)
+
+
+def test_a_root_in_which_nothing_is_linked_for_the_start_fails(root: Path) -> None:
+    """As a tree's grep leaves it that cannot load its library: make passes over every init script."""
+    (root / "etc/rc.d/S50node").unlink()
+    found = checked(root)["services"]
+    assert found.outcome == "failed"
+    assert "not one of 1 init script: the device would start no service" in found.found
+    (root / "etc/rc.d").rmdir()
+    assert outcomes(root)["services"] == "failed"
+
+
+def test_a_service_without_its_link_fails_where_the_config_is_known(root: Path) -> None:
+    add_files(root, **{"/etc/init.d/cron": "#!/bin/sh /etc/rc.common\nSTART=60\n"})
+    assert outcomes(root, off=()) == {**ALL_GOOD, "services": "failed"}
+    assert outcomes(root, off=["cron"]) == ALL_GOOD
+    found = checked(root, owners={"/etc/init.d/cron": "busybox"})["services"]
+    assert found.outcome == "ok"  # who built it may have disabled it
+    assert [(each.file, each.package, each.level) for each in found.findings] == [
+        ("/etc/init.d/cron", "busybox", "note")
+    ]
+
+
+def test_what_is_no_root_of_rc_common_has_no_such_check(root: Path) -> None:
+    (root / "etc/rc.common").unlink()
+    assert "services" not in outcomes(root)

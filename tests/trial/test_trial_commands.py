@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.config.model_config import Trial
+from imagebuilder.kit.image import with_services
 from imagebuilder.log import Log
 from imagebuilder.model.trial import TrialCheck
+from imagebuilder.rootfs.files import read_tree, write_tree
 from imagebuilder.rootfs.tree import FileTree, file_of
 from imagebuilder.trial import command_check
 from imagebuilder.trial.command_check import CommandAnswer, is_said
@@ -36,7 +38,8 @@ def tried(shaker: Shaker, tmp_path: Path) -> Try:
             for path, text in files.items()
         }
         trees = [each.tree for each in shaker.packages_of(["python3-light"]).values()]
-        root = root_of([*trees, FileTree(laid)], tmp_path / "root")
+        root, unpacked = tmp_path / "root", root_of([*trees, FileTree(laid)], tmp_path / "unpacked")
+        write_tree(with_services(read_tree(unpacked), ()), root)
         version = shaker.package_of("python3-base").package.version
         owners = Owners(dict.fromkeys(laid, "app-mine"), {"app-mine"})
         known = TrialAsked(trials=trials, owners=owners, versions={"python3-base": version})

@@ -19,6 +19,7 @@ import pytest
 from imagebuilder.cli.guard import USER_FAULT
 from imagebuilder.cli.handed import LEAVE
 from imagebuilder.host.fs import user_cache
+from imagebuilder.python.micropython.micropython import load_modules
 from tests.host.test_ports import free_port
 
 pytestmark = [pytest.mark.kit, pytest.mark.boot]
@@ -26,7 +27,7 @@ AddConfig = Callable[[str, str], str]
 BOARD = "qemu-x86-64"
 CONFIG = """\
 boards = ["qemu-x86-64"]
-release = "embedded"
+release = "{release}"
 [python]
 variant = "{variant}"
 [[trial]]
@@ -39,6 +40,10 @@ RUNS = {
     "light": "python3 -c 'print(6 * 7)'",
     "full": "python3 -c 'import sqlite3; print(6 * 7)'",
 }
+# every module that plans take for granted in the MicroPython of the kit of Debian 13, which alone has one
+MODULES = " ".join(sorted(load_modules("embedded-3.13").importable(())))
+SMALL = rf"""micropython -c '[__import__(name) for name in \"{MODULES}\".split()]; print(6 * 7)'"""
+VARIANTS = [*((name, "embedded", run) for name, run in RUNS.items()), ("micropython", "embedded-3.13", SMALL)]
 WAIT = 180.0
 
 
@@ -47,11 +52,12 @@ def argv(project: Path, tmp_path: Path, name: str, *more: str) -> list[str]:
     return [sys.executable, "-m", "imagebuilder", "boot", name, *places, *more]
 
 
-@pytest.mark.parametrize("variant", RUNS)
+@pytest.mark.parametrize("asked", VARIANTS, ids=[name for name, _, _ in VARIANTS])
 def test_each_variant_of_python_boots(
-    project: Path, add_config: AddConfig, tmp_path: Path, variant: str
+    project: Path, add_config: AddConfig, tmp_path: Path, asked: tuple[str, str, str]
 ) -> None:
-    add_config("mine", CONFIG.format(variant=variant, run=RUNS[variant]))
+    variant, release, run = asked
+    add_config("mine", CONFIG.format(variant=variant, release=release, run=run))
     done = subprocess.run(
         argv(project, tmp_path, "mine", "--json", "--memory", "128"),
         check=False,
@@ -91,7 +97,7 @@ def web(project: Path, add_config: AddConfig) -> str:
     place.write_text(SERVICE)
     place.chmod(0o755)
     (project / "overlays/web/overlay.toml").write_text('name = "web"\n')
-    text = CONFIG.format(variant="full", run="echo 42")
+    text = CONFIG.format(release="embedded", variant="full", run="echo 42")
     return add_config("web", f'{text}[[overlay]]\nname = "web"\n')
 
 
@@ -120,7 +126,7 @@ def test_a_trial_that_fails_inside_is_the_users_fault(
 ) -> None:
     """Such as what only a system that has started has: here the trial before says nothing of it."""
     run = "grep -c nothing_like_this /proc/cmdline"
-    add_config("mine", CONFIG.format(variant="none", run=run))
+    add_config("mine", CONFIG.format(release="embedded", variant="none", run=run))
     done = subprocess.run(
         argv(project, tmp_path, "mine", "--no-trial", "--memory", "128"),
         check=False,
@@ -133,7 +139,7 @@ def test_a_trial_that_fails_inside_is_the_users_fault(
 
 
 def test_a_terminal_becomes_the_console(project: Path, add_config: AddConfig, tmp_path: Path) -> None:
-    add_config("mine", CONFIG.format(variant="none", run="echo 42"))
+    add_config("mine", CONFIG.format(release="embedded", variant="none", run="echo 42"))
     user, terminal = pty.openpty()
     command = argv(project, tmp_path, "mine", "--interactive", "--memory", "128")
     with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal) as running:

@@ -14,7 +14,7 @@ from imagebuilder.config.library import Library
 from imagebuilder.config.request import requests
 from imagebuilder.host.fs import user_cache
 from imagebuilder.log import Log
-from imagebuilder.trial.machine import boot
+from imagebuilder.trial.machines import booted_image
 from tests.support.planning import plan_image
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -105,7 +105,7 @@ def test_it_is_built_on_the_kit(name: str, tmp_path: Path) -> None:
 def test_the_sensor_measures_as_long_as_the_device_runs(tmp_path: Path) -> None:
     (asked,) = requests(PROJECT, "sensor", board=KIT_BOARD, output=tmp_path, cache=user_cache())
     place, result = build_image(asked, Log())
-    with boot(place / result.images[0].file, log=Log()) as guest:
+    with booted_image(place / result.images[0].file, Log(), way="kernel") as guest:
         assert guest.check("cat /proc/sys/kernel/hostname").strip() == "sensor"
         owner = guest.check("ps -o user,args | grep '[s]ensor.py' | grep -v supervise")
         assert owner.split()[0] == "nobody"

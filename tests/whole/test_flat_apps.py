@@ -16,7 +16,7 @@ from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import FaultsError
 from imagebuilder.host.fs import user_cache
 from imagebuilder.log import Log
-from imagebuilder.trial.machine import boot
+from imagebuilder.trial.machines import booted_image
 from tests.support.planning import plan_image
 from tests.support.wheel_maker import make_wheel, only_index
 
@@ -99,7 +99,7 @@ def test_it_is_built_and_runs_in_the_built_root(ask: Callable[[str], Request], m
 def test_it_runs_on_a_device(ask: Callable[[str], Request]) -> None:
     use = '{ path = "apps/My Flat", service = true, user = "nobody", arguments = ["--serve"] }'
     place, result = build_image(ask(f"apps = [{use}]\n"), Log())
-    with boot(place / result.images[0].file, log=Log()) as guest:
+    with booted_image(place / result.images[0].file, Log(), way="kernel") as guest:
         assert json.loads(guest.check("my-flat")) == SAID
         running = guest.check("ps -o user,args | grep '[m]y-flat --serve'")
         assert running.split()[0] == "nobody"

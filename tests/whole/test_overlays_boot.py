@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +20,8 @@ from imagebuilder.log import Log
 from imagebuilder.rootfs.files import content
 from imagebuilder.rootfs.overlay import overlay_tree
 from imagebuilder.trial.guest import Guest
-from imagebuilder.trial.machine import boot
+from imagebuilder.trial.machines import booted_image
+from tests.host.test_ports import free_port
 
 BOARD = "qemu-x86-64"
 AddConfig = Callable[[str, str], str]
@@ -111,12 +111,6 @@ def keys(tmp_path: Path) -> dict[str, tuple[Path, str]]:
     return pairs
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def ssh(key: Path, port: int, command: str) -> tuple[int, str]:
     options = [
         "BatchMode=yes",
@@ -148,7 +142,7 @@ def test_a_device_has_the_modes_that_were_meant(
     monkeypatch.setenv("PIN", "1234 5678")
     text = config_text({"modes": {}}).replace('variant = "light"', 'variant = "none"')
     add_config("modes", f'{text}pin = {{ secret = "PIN" }}\n')
-    with boot(booted(project, "modes", tmp_path / "out"), log=Log()) as guest:
+    with booted_image(booted(project, "modes", tmp_path / "out"), Log(), way="kernel") as guest:
         check_modes(guest)
 
 
@@ -195,7 +189,7 @@ def test_every_overlay_has_its_effect(
     }
     image = booted(project, "every", tmp_path / "out")
     port = free_port()
-    with boot(image, log=Log(), forwards={port: 22}) as guest:
+    with booted_image(image, Log(), way="kernel", forwards={port: 22}) as guest:
         assert guest.check("cat /proc/sys/kernel/hostname") == "every-overlay\n"
         assert guest.check("uci get system.@system[0].zonename") == "Europe/Lisbon\n"
         assert guest.check("uci get system.@system[0].timezone") == "WET0WEST,M3.5.0/1,M10.5.0\n"
@@ -266,7 +260,7 @@ def test_the_guest_holds_exactly_what_was_written_whatever_it_is(
     assert ssid in text
     add_config("nasty", text.replace(ssid, f'{ssid}\nkey = {{ secret = "CLIENT_KEY" }}', 1))
     image = booted(project, "nasty", tmp_path / "out")
-    with boot(image, log=Log()) as guest:
+    with booted_image(image, Log(), way="kernel") as guest:
         held = {
             "wireless.client.ssid": name,
             "wireless.client.key": values[1],

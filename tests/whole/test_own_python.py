@@ -25,7 +25,7 @@ from imagebuilder.own.sources import OwnPythonError
 from imagebuilder.packages.lock import LockError
 from imagebuilder.python.requirements.index_pip import UnreachableIndexError
 from imagebuilder.trial.image import start_checks
-from imagebuilder.trial.machine import boot
+from imagebuilder.trial.machines import booted_image
 from imagebuilder.trial.trial import TrialFailedError
 from tests.support.planning import plan_image
 from tests.support.wheel_maker import make_wheel
@@ -101,7 +101,7 @@ def test_an_app_a_script_and_a_service_run_in_the_image(ask: Callable[..., Reque
     assert [path for path in result.uncompiled if not path.startswith("/usr/bin/")] == []
     (record,) = result.filespecs
     assert record.rules[0].paths == ("/bin/vi",)
-    with boot(place / result.images[0].file, log=Log()) as guest:
+    with booted_image(place / result.images[0].file, Log(), way="kernel") as guest:
         facts = json.loads(guest.check("meter"))
         assert facts["file"].endswith("/site-packages/meter/__init__.pyc")
         assert guest.check("hello").split() == ["hello", str(zlib.crc32(b"x"))]
@@ -129,7 +129,7 @@ def test_requirements_import_and_work(ask: Callable[..., Request]) -> None:
         "print(pyaes.AESModeOfOperationCTR(b'k' * 16).encrypt(b'text').hex(), bottle.template('{{x}}', x=1),"
         " int(myhdl.intbv(5)), paho.mqtt.client.MQTT_ERR_SUCCESS.value)"
     )
-    with boot(place / result.images[0].file, log=Log()) as guest:
+    with booted_image(place / result.images[0].file, Log(), way="kernel") as guest:
         words = guest.check(f'python3 -c "{program}"').split()
     assert words[1:] == ["1", "5", "0"]
     assert len(words[0]) == 8
@@ -229,6 +229,17 @@ def test_the_images_own_interpreter_compiles_where_the_host_has_none(
     monkeypatch.setattr("imagebuilder.own.making.host_interpreter", lambda *_: None)
     _, second = build_image(asked, Log())
     assert second.images == first.images
+
+
+def test_the_images_own_interpreter_reads_what_is_shaken_where_no_app_brings_what_it_needs_for_that(
+    ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The smallest Python has no module dis, which its bytecode is read by."""
+    asked = ask("shake = true\n")
+    first = plan_image(asked, Log())
+    assert "python3-light" not in {each.name for each in first.install}
+    monkeypatch.setattr("imagebuilder.own.making.host_interpreter", lambda *_: None)
+    assert plan_image(asked, Log()).install == first.install
 
 
 CLOCK = """\
@@ -333,7 +344,7 @@ def test_a_shaken_image_holds_what_its_apps_reach_and_is_proved(ask: Callable[..
     board = asked_board(ask)
     (check,) = start_checks(place / result.images[0].file, board, Log())
     assert check.ok, check
-    with boot(place / result.images[0].file, log=Log()) as guest:
+    with booted_image(place / result.images[0].file, Log(), way="kernel") as guest:
         assert "version" in json.loads(guest.check("meter"))
         assert guest.run("python3 -c 'import argparse'").code != 0
 
@@ -383,7 +394,7 @@ def test_a_warm_interpreter_starts_programs_in_a_fifth_of_the_time(
     place, result = build_image(asked, Log())
     assert "python-launcher" in {each.name for each in result.packages}
     assert result.starts[-1].command == "notes x"  # tried without the launcher
-    with boot(place / result.images[0].file, log=Log()) as guest:
+    with booted_image(place / result.images[0].file, Log(), way="kernel") as guest:
         for user in ("root", "nobody"):
             guest.check(AT_HAND % user, seconds=90)
         running = [line.split() for line in guest.check(LAUNCHERS).splitlines()]

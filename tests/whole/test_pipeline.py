@@ -23,13 +23,14 @@ from imagebuilder.firmware.verify import UnsafeImageError
 from imagebuilder.host.limits import LIMITS, LimitError
 from imagebuilder.host.run import run
 from imagebuilder.host.sandbox import opening_view
-from imagebuilder.log import Log
+from imagebuilder.log import Log, Warned
 from imagebuilder.model.package import Package
 from imagebuilder.model.tree import TreeError
 from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree.collect import BuildError
 from imagebuilder.tree.reproducible import ReproducibilityError
+from imagebuilder.trial.trial import TrialFailedError
 from tests.support.planning import plan_image
 
 AddConfig = Callable[[str, str], str]
@@ -532,6 +533,23 @@ def test_building_twice_tells_what_differs(
 
 
 MADE_ROOT = "build_dir/target-x/root-ath79"
+
+
+def test_a_tree_whose_grep_does_not_load_gives_no_image_that_starts_nothing(
+    request_for: Callable[..., Request], small_tree: Path
+) -> None:
+    """make goes on where its recipe does not look at what its programs say."""
+    said = "grep: error while loading shared libraries: libpcre.so.3: cannot open shared object file"
+    (small_tree / "behaviour").write_text(
+        f"mkdir -p {MADE_ROOT}/etc/init.d {MADE_ROOT}/etc/rc.d\ntouch {MADE_ROOT}/etc/rc.common\n"
+        f"printf '#!/bin/sh /etc/rc.common\\nSTART=10\\n' > {MADE_ROOT}/etc/init.d/boot\n"
+        f"echo '{said}' >&2\n"
+    )
+    warned: list[str] = []
+    log = Log([lambda event: warned.append(event.text) if isinstance(event, Warned) else None])
+    with pytest.raises(TrialFailedError, match="the device would start no service"):
+        build_image(request_for(), log)
+    assert any(line.endswith(f"is perhaps not done: {said}") for line in warned)
 
 
 @pytest.mark.parametrize(

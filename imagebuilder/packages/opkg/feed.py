@@ -24,7 +24,7 @@ from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.host.walk import walk
 from imagebuilder.model.control import format_fields
 from imagebuilder.model.package import Package, Selected
-from imagebuilder.model.tree import Places
+from imagebuilder.model.tree import Places, TreeError
 from imagebuilder.packages.feed import FEED, NO_SHA256, Finder, first_right, lay_files
 from imagebuilder.packages.index_cache import kept_index
 from imagebuilder.packages.opkg.ipk import PackageFileError
@@ -139,16 +139,32 @@ def own_packages(tree: Path) -> tuple[Path, ...]:
 def base_packages(tree: Path, places: Places) -> tuple[Path, ...]:
     """The files of libc and kernel, which no index lists, as make takes them: from 21.02 on beside the
     kernel's .config if they lie there, else in packages/. Source: package_install of the ImageBuilder's
-    Makefile, which looks in these folders in turn and takes the first."""
-    makefile = tree / "Makefile"
-    beside = makefile.is_file() and _BESIDE_KERNEL in read_plain(makefile)
+    Makefile, which looks in these folders in turn and takes the first.
+
+    TreeError where the Makefile installs one of them so and none of the folders has it: make would fail.
+    Nothing is missed of a tree whose make does not say where the kernel's folder is.
+    """
+    makefile = read_plain(tree / "Makefile") if (tree / "Makefile").is_file() else b""
+    beside = _BESIDE_KERNEL in makefile
     folders = [places.linux] if beside and places.linux else []
     folders += [places.packages, f"{places.packages}/base"]
-    found = (
-        next((path for folder in folders for path in sorted((tree / folder).glob(f"{name}_*.ipk"))), None)
+    found = {
+        name: next(
+            (path for folder in folders for path in sorted((tree / folder).glob(f"{name}_*.ipk"))), None
+        )
         for name in _NOT_LISTED
-    )
-    return tuple(path for path in found if path is not None)
+    }
+    missing = [
+        name for name, path in found.items() if path is None and b"/%b_*.ipk" % name.encode() in makefile
+    ]
+    if missing and not (beside and not places.linux):
+        raise TreeError(
+            f"{tree} has no package {' and no package '.join(missing)}, which make installs by its file:"
+            f" there is none in {', '.join(folders[:-1])}",
+            hint="the tree is not whole: unpack the ImageBuilder's archive again (git repositories of trees"
+            " often lack such folders)",
+        )
+    return tuple(path for path in found.values() if path is not None)
 
 
 def own_index(tree: Path, cache: Path) -> Path:

@@ -4,17 +4,15 @@ opkg's own records of them. Pure."""
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 
 from imagebuilder.model.control import fields_of, format_fields
+from imagebuilder.model.init_script import INIT, links_of
 from imagebuilder.packages.opkg.ipk_reader import Ipk
 from imagebuilder.rootfs.tree import Entry, FileTree, file_of, symlink
 
 _INFO = "/usr/lib/opkg/info"
 _STATUS = "/usr/lib/opkg/status"
-_INIT = "/etc/init.d"
-_NUMBER = re.compile(rb"^(START|STOP)=(\d\d)\s*$", re.MULTILINE)
 _REMOVED_SCRIPTS = ("postinst",)  # ImageBuilder runs it and removes it
 _TIME = 1561075200
 _KEPT_FIELDS = ("Package", "Version", "Depends", "Conflicts", "Provides", "Essential", "Architecture")
@@ -83,10 +81,7 @@ def _content_sum(entry: Entry) -> str:
 def _services(tree: FileTree) -> dict[str, Entry]:
     """The links by which init scripts start: they cost an inode each."""
     links: dict[str, Entry] = {}
-    for path in tree.children(_INIT):
-        script = tree[path].data
-        for kind, number in _NUMBER.findall(script or b""):
-            letter = "S" if kind == b"START" else "K"
-            name = path.rpartition("/")[2]
-            links[f"/etc/rc.d/{letter}{number.decode()}{name}"] = symlink(f"../init.d/{name}")
+    for path in tree.children(INIT):
+        made = links_of(path.rpartition("/")[2], tree[path].data or b"")
+        links.update((link, symlink(target)) for link, target in made.items())
     return links

@@ -37,14 +37,23 @@ done
 mkfifo "$here/$$" 2> /dev/null || exec "$program" "$@"
 # the streams once more, for in a redirection of the shell's own they are others for a moment
 exec 3<> "$here/$$" 4<> "$here/requests" 5<&0 6>&1 7>&2
-echo $$ >&4
-read -r -t {seconds} child <&3 || ! rm "$here/$$" 2> /dev/null || child=-
-[ -n "$child" ] || read -r child <&3
-[ "$child" != - ] || exec "$program" "$@" 3>&- 4>&- 5<&- 6>&- 7>&-
-exec 4< /proc/self/fd/3 3>&- # so that it ends when the launcher does
+# a signal that comes before it is known who runs is handed on then
+told= child= answer=
+tell() {{ [ -z "$child" ] || kill -$1 -$child 2> /dev/null || kill -$1 $child; }}
 for each in HUP INT QUIT TERM; do
-	trap "told=1; kill -$each -$child 2> /dev/null || kill -$each $child" $each
+	trap "told=$each; tell $each" $each
 done
+echo $$ >&4
+read -r -t {seconds} answer <&3 || ! rm "$here/$$" 2> /dev/null || answer=-
+until [ -n "$answer" ]; do read -r answer <&3; done
+if [ "$answer" = - ]; then
+	trap - HUP INT QUIT TERM
+	[ -z "$told" ] || kill -$told $$
+	exec "$program" "$@" 3>&- 4>&- 5<&- 6>&- 7>&-
+fi
+child=$answer
+[ -z "$told" ] || tell $told
+exec 4< /proc/self/fd/3 3>&- # so that it ends when the launcher does
 until told=; read -r code <&4; do
 	kill -0 "$child" 2> /dev/null && {{ [ "$told" ] || sleep 1; }} && continue
 	read -r code <&4 && break

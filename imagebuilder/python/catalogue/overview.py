@@ -21,6 +21,7 @@ from imagebuilder.python.catalogue.variants import (
     family_of,
     python_packages,
 )
+from imagebuilder.python.micropython.micropython import has_micropython, load_modules
 
 _NO_PACKAGE = "no release of OpenWrt packages it"
 # named by the Python wiki's page on embedded Python; PyMite's properties from its own page there
@@ -74,13 +75,15 @@ def interpreters(release: str) -> tuple[OfferedInterpreter, ...]:
             # the kit's patch release is Debian's
             version = catalogue.python if is_embedded(release) else catalogue.version
         if variant == "micropython":
-            version = load_micropython(series).upstream
+            if not has_micropython(release):
+                continue
+            version = load_modules(release).upstream
         found.append(
             OfferedInterpreter(
                 variant=variant,
                 version=version,
                 packages=python_packages(series, variant).packages,
-                note=_note(series, variant),
+                note="" if is_embedded(release) else _note(series, variant),
                 ended=PYTHON2_ENDED if family == "python2" else None,
                 need=flash_need(release, variant),
             )

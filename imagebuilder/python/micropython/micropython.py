@@ -23,6 +23,7 @@ from imagebuilder.host.fs import expand_home
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.run import ProgramError, clean_environment, find_program, run
 from imagebuilder.log import Log
+from imagebuilder.model.edition import EDITIONS
 from imagebuilder.model.package import Package
 from imagebuilder.model.python_source import EncodingError, source_as_utf8
 from imagebuilder.python.apps.apps import AppFile, AppKind, app_files, scan_app
@@ -30,11 +31,12 @@ from imagebuilder.python.apps.launcher import PROGRAM_MODE, PROGRAMS
 from imagebuilder.python.apps.package import APP_PREFIX, AppPackageError, app_name, declared, service_files
 from imagebuilder.python.catalogue.catalogue import CatalogueError, load_micropython
 from imagebuilder.python.catalogue.package_version import PackageWords
+from imagebuilder.python.catalogue.variants import catalogue_series
 from imagebuilder.python.imports.imports import NEEDED, Import, SourceError, with_parents
+from imagebuilder.python.micropython.mpy import LIBRARY
 from imagebuilder.python.wheels.entry_points import EntryPoint, EntryPointError, parse_entry_point
 from imagebuilder.rootfs.tree import Entry, FileTree, LocalPackage, file_of
 
-LIBRARY = "/usr/lib/micropython"  # on the search path of every OpenWrt release's MicroPython
 INTERPRETER = "/usr/bin/micropython"
 MPY_SECONDS = 60.0
 _MPY_VERSION = re.compile(r"MicroPython v([0-9][0-9.]*)")
@@ -208,7 +210,8 @@ def app_package(app: MicroPythonApp, package: Package, mpy_cross: MpyCross | Non
 
 @dataclass(frozen=True, slots=True)
 class MicroPythonModules:
-    """Modules by their whole names. upstream: the interpreter's version; tls: of an interpreter with TLS;
+    """Modules by their whole names. series: of the release, or an edition of the kit, whose packages are
+    Debian's; upstream: the interpreter's version; tls: of an interpreter with TLS;
     library: of micropython-lib; library_unix: of micropython-lib-unix."""
 
     series: str
@@ -221,7 +224,7 @@ class MicroPythonModules:
     def importable(self, packages: Collection[str]) -> frozenset[str]:
         """What can be imported with these packages, an interpreter among them or not (then the release's own
         choice of one); parents of modules included."""
-        facts = load_micropython(self.series)
+        facts = load_micropython(catalogue_series(self.series))
         chosen = next((name for name in facts.interpreters if name in packages), facts.default)
         found = set(self.builtin)
         if facts.interpreters[chosen].tls is not False:
@@ -239,8 +242,21 @@ def _facts() -> dict[str, Any]:
     return facts
 
 
-def load_modules(series: str) -> MicroPythonModules:
-    """The modules of a release series. CatalogueError for an unknown one."""
+def has_micropython(release: str) -> bool:
+    """Whether a release has MicroPython at all: every one of OpenWrt's has, and not every edition of the
+    kit."""
+    return release not in EDITIONS or release in _facts()
+
+
+def load_modules(release: str) -> MicroPythonModules:
+    """The modules of a release, or of a series. CatalogueError for an unknown one, and for an edition of the
+    kit that has no MicroPython."""
+    if not has_micropython(release):
+        having = (name for name in EDITIONS if has_micropython(name))
+        raise CatalogueError(
+            f"OpenWrt {release} has no MicroPython", hint=f"of the kit have it: {', '.join(having)}"
+        )
+    series = release if release in EDITIONS else catalogue_series(release)
     found = _facts().get(series)
     if found is None or series == "about":
         known = ", ".join(name for name in _facts() if name != "about")
@@ -254,13 +270,13 @@ def load_modules(series: str) -> MicroPythonModules:
     )
 
 
-def check_imports(apps: Iterable[Path], series: str, packages: Collection[str]) -> None:
+def check_imports(apps: Iterable[Path], release: str, packages: Collection[str]) -> None:
     """Refuse apps that import what MicroPython lacks with these packages. Imports whose absence is caught do
     not count. Apps see one another's modules.
 
     FaultsError naming file and line of each; AppError, SourceError, CatalogueError.
     """
-    modules = load_modules(series)
+    modules = load_modules(release)
     there = modules.importable(packages)
     scans = [scan_app(path, python=SYNTAX, implementation=IMPLEMENTATION) for path in apps]
     own = {name for scan in scans for name in scan.own}

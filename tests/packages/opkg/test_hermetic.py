@@ -290,6 +290,32 @@ def test_libc_and_kernel_lie_where_the_makefile_looks(make_package: MakePackage,
     assert {path.parent for path in base_packages(tmp_path, places)} == {tmp_path / "packages"}
 
 
+def test_a_tree_without_the_packages_that_make_installs_by_their_files_is_told_before_make(
+    make_package: MakePackage, tmp_path: Path
+) -> None:
+    """A tree that lost its packages/ planned well, and make failed; trees of other kinds do without."""
+    installs = (
+        "\t$(OPKG) install $(firstword $(wildcard $(PACKAGE_DIR)/{0}_*.ipk $(PACKAGE_DIR)/base/{0}_*.ipk))\n"
+    )
+    (tmp_path / "Makefile").write_text(installs.format("libc") + installs.format("kernel"))
+    with pytest.raises(TreeError, match=r"no package libc and no package kernel.* none in packages$"):
+        base_packages(tmp_path, Places())
+    make_package("libc", folder=tmp_path / "packages/base")
+    with pytest.raises(TreeError, match="has no package kernel, which make installs by its file"):
+        base_packages(tmp_path, Places())
+    make_package("kernel", folder=tmp_path / "packages")
+    assert len(base_packages(tmp_path, Places())) == 2
+    (tmp_path / "Makefile").write_text("image:\n\ttrue\n")
+    assert base_packages(tmp_path, Places(packages="none")) == ()
+    beside = (
+        "\t$(OPKG) install $(firstword $(wildcard $(LINUX_DIR)/kernel_*.ipk $(PACKAGE_DIR)/kernel_*.ipk))\n"
+    )
+    (tmp_path / "Makefile").write_text(beside)
+    assert base_packages(tmp_path, Places(packages="none")) == ()  # where else it looks is not known
+    with pytest.raises(TreeError, match="no package kernel.* none in build_dir/linux, none$"):
+        base_packages(tmp_path, Places(packages="none", linux="build_dir/linux"))
+
+
 @pytest.mark.parametrize("makefile", [INDEX_TREE, INLINE_TREE])
 @pytest.mark.parametrize("kind", ["overlay", "copy"])
 def test_make_finds_the_laid_index_up_to_date(
