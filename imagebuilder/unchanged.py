@@ -9,7 +9,7 @@ signing key, secrets (keyed), variables of the environment, and the host's progr
 same and the result's files have the sums that were written down, the result is up to date.
 
 What depends on a server has no such record: `indirect` says why. Then everything is decided anew, as for a
-build, and the key tells whether the result is the same (record.py).
+build, and the key tells whether the result is the same (made_of.py).
 """
 
 from __future__ import annotations
