@@ -29,7 +29,7 @@ from imagebuilder.errors import UserError
 from imagebuilder.host.fs import expand_home
 from imagebuilder.host.run import CLEAN_PATH
 from imagebuilder.host.stamps import CannotTellError, Looks, Stamp, StampKind
-from imagebuilder.host.tools import TOOLS
+from imagebuilder.host.tools import TOOLS, emulator_names
 from imagebuilder.host.tree_kinds import HISTORY
 from imagebuilder.model.release import is_embedded
 from imagebuilder.trust.signing_key import OWN, SECRET, user_keys
@@ -90,7 +90,7 @@ class Stamping:
         yield from _MORE_PROGRAMS
         user = self._inputs.board.emulation.user
         if user is not None:
-            yield from (f"qemu-{user.binary}", f"qemu-{user.binary}-static")
+            yield from emulator_names(user.binary)
 
     def _variable(self, name: str) -> str:
         return self._looks.keyed(os.environ.get(name, "").encode("utf-8", "surrogateescape"))

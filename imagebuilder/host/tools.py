@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,11 +21,12 @@ from imagebuilder.host.run import CLEAN_PATH, ProgramTimeoutError, run
 from imagebuilder.host.uefi import has_uefi
 from imagebuilder.log import Log
 
-Use = Literal["build", "sandbox", "genuine", "kit", "boot", "tests"]
+Use = Literal["build", "sandbox", "genuine", "trial", "kit", "boot", "tests"]
 USES: dict[Use, str] = {
     "build": "every build",
     "sandbox": "builds that make cannot get out of (not with --no-sandbox)",
     "genuine": "OpenWrt's own ImageBuilders",
+    "trial": "trying images for routers before they are handed over",
     "kit": "the embedded kit",
     "boot": "booting images in QEMU",
     "tests": "the tests alone",
@@ -93,6 +95,23 @@ def _succeeds(place: str, arguments: tuple[str, ...]) -> bool:
     return run([place, *arguments], timeout=VERSION_SECONDS, check=False).code == 0
 
 
+def emulator_names(binary: str) -> tuple[str, str]:
+    """What QEMU's user-mode emulator of a processor may be called, which comes first first. binary: the
+    processor, as QEMU calls it ("mips")."""
+    return f"qemu-{binary}", f"qemu-{binary}-static"
+
+
+def user_emulator(binary: str) -> str | None:
+    """The absolute path of QEMU's user-mode emulator of a processor; None if it is not on this machine.
+    binary: as for emulator_names()."""
+    places = (shutil.which(name, path=CLEAN_PATH) for name in emulator_names(binary))
+    return next((place for place in places if place), None)
+
+
+def _runs_programs_for(binary: str) -> bool:
+    return binary == platform.machine() or user_emulator(binary) is not None
+
+
 @cache
 def _version(place: str, option: str) -> tuple[int, ...]:
     """The first number that a program prints of itself; () if it prints none, or does not end."""
@@ -121,6 +140,15 @@ _GENIMAGE = ToolPackages(
     "no package of it is known for this distribution (Arch's users have one, AUR: genimage): build it from"
     " https://github.com/pengutronix/genimage (autotools and libconfuse), into /usr/local",
 )
+
+
+def _emulator(binary: str) -> Tool:
+    """The row of a processor of routers. Without it their images are handed over untried."""
+    name = emulator_names(binary)[0]
+    packages = _called("qemu-user", zypper="qemu-linux-user", apk=name)
+    purpose = f"runs programs for {binary}"
+    return Tool(name, packages, purpose, ("trial",), found=partial(_runs_programs_for, binary))
+
 
 # a row a tool: name; package, by managers where they differ; purpose; uses; the oldest version that serves
 TOOLS = (
@@ -180,6 +208,7 @@ TOOLS = (
         ("genuine",),
         simple_will_do=True,
     ),
+    *map(_emulator, ("mips", "mipsel", "arm", "aarch64")),
     # -mkfs-time and -all-time
     Tool("mksquashfs", _SQUASHFS, "makes the root file system", ("kit",), (4, 4), "-version"),
     # partition-table-type

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.config.library import Library
 from imagebuilder.errors import HostError
 from imagebuilder.host import package_manager, tools
 from imagebuilder.host.diagnosis import diagnose
@@ -17,6 +18,7 @@ from imagebuilder.host.refusals import explain_refusal
 from imagebuilder.host.tools import Tool, ToolPackages
 from imagebuilder.log import CommandRun, Event, Log
 
+PROJECT = Path(__file__).resolve().parents[2]
 APT, DNF, PACMAN, ZYPPER, APK = MANAGERS
 AddProgram = Callable[[str, str], Path]
 
@@ -59,6 +61,29 @@ def test_the_kit_needs_neither_apt_nor_dpkg() -> None:
     names = {each.name for each in tools.TOOLS if "kit" in each.uses}
     assert names.isdisjoint({"apt-get", "dpkg-deb"})
     assert {"gpgv", "genimage", "mksquashfs"} <= names
+
+
+def test_what_runs_the_programs_of_a_boards_image_is_looked_for() -> None:
+    """Or images are handed over untried on a machine of which doctor says that it lacks nothing."""
+    library = Library(PROJECT)
+    boards = [library.board(name) for name in library.board_names()]
+    wanted = {f"qemu-{board.emulation.user.binary}" for board in boards if board.emulation.user}
+    assert wanted >= {"qemu-mips", "qemu-arm"}
+    assert wanted <= {each.name for each in tools.TOOLS}
+    assert wanted - {"qemu-x86_64"} == {each.name for each in tools.TOOLS if "trial" in each.uses}
+
+
+def test_an_emulator_under_either_name_and_none_for_ones_own_programs(
+    add_program: AddProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    (mips,) = (each for each in tools.TOOLS if each.name == "qemu-mips")
+    (aarch64,) = (each for each in tools.TOOLS if each.name == "qemu-aarch64")
+    assert (mips.lack(), aarch64.lack()) == ("not here", None)
+    static = add_program("qemu-mips-static", "exit 0")
+    assert (mips.lack(), tools.user_emulator("mips")) == (None, str(static))
+    first = add_program("qemu-mips", "exit 0")
+    assert tools.user_emulator("mips") == str(first)
 
 
 @pytest.mark.parametrize(

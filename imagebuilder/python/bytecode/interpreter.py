@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from imagebuilder.called import typed
 from imagebuilder.config.board import Board
 from imagebuilder.errors import HostError, UserError
 from imagebuilder.host import bubblewrap
 from imagebuilder.host.elf import ElfError, ElfHeader, read_elf
-from imagebuilder.host.run import CLEAN_PATH, clean_environment, find_program, run
+from imagebuilder.host.run import CLEAN_PATH, clean_environment, run
+from imagebuilder.host.tools import emulator_names, user_emulator
 from imagebuilder.python.bytecode.bytecode import Interpreter, InterpreterError
 
 PROBE_SECONDS = 20.0
@@ -59,17 +61,13 @@ def emulation(board: Board, root: Path) -> tuple[str, ...]:
 def emulator(binary: str, cpu: str | None, root: Path) -> tuple[str, ...]:
     """QEMU's user-mode emulation of a processor, for the programs of a root file system. binary, cpu: of the
     board's emulation.user. HostError if it is not on this machine."""
-    try:
-        program = find_program(f"qemu-{binary}")
-    except HostError:
-        try:
-            program = find_program(f"qemu-{binary}-static")
-        except HostError as error:
-            raise HostError(
-                f"neither qemu-{binary} nor qemu-{binary}-static is on this machine: Debian's package"
-                " qemu-user brings the first",
-                hint=error.hint,
-            ) from error
+    program = user_emulator(binary)
+    if program is None:
+        first, second = emulator_names(binary)
+        raise HostError(
+            f"neither {first} nor {second} is on this machine: Debian's package qemu-user brings the first",
+            hint=f"{typed('doctor --fix')} installs what is missing",
+        )
     return (program, *(("-cpu", cpu) if cpu else ()), "-L", str(root))
 
 
