@@ -1,9 +1,11 @@
 """What the pipeline costs on a warm genuine tree: `build` against a bare `make image`, in turns in one run.
 
     .venv/bin/python -m tests.benchmarks.build_overhead --imagebuilder TREE [--rounds 5] [--direct]
-        [--board BOARD]
+        [--board BOARD] [--config CONFIG] [--mirror FOLDER]
 
-Prints the median seconds of both, without the trial and with it, and of a plan, their ratios (at most 1.15
+Make is called with the words that the plan of the config says. FOLDER: a copy of the download server; the
+packages of it that the config wants are laid into the copied tree's own folder, where both find them. Prints
+the median seconds of both, without the trial and with it, and of a plan, their ratios (at most 1.15
 without the trial is wanted: a bare make tries nothing), the processor seconds of our own process (which does
 not wait for those that make starts), the peak memory of our own process (under 150 MB is wanted) and the
 median of `build.py --help` (under 0.4 s is wanted).
@@ -12,6 +14,7 @@ median of `build.py --help` (under 0.4 s is wanted).
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -21,14 +24,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.ask import look_at_tree
-from imagebuilder.config.library import Library
 from imagebuilder.errors import UserError
-from imagebuilder.host.fs import user_cache
 from imagebuilder.host.handover import temporary_folder
-from imagebuilder.host.run import how_it_ended, run
-from imagebuilder.log import Log
-from imagebuilder.tree.tree import choose_profile
+from imagebuilder.host.run import Completed, how_it_ended, run
 
 PROJECT = Path(__file__).resolve().parents[2]
 BOARD = "tplink-tl-wr740n-v4"
@@ -65,9 +63,9 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def quietly(argv: Sequence[str]) -> str:
-    """Run this program; what it says on standard error. UserError where it says that the fault is its
-    user's, RuntimeError where it ends in another way."""
+def quietly(argv: Sequence[str]) -> Completed:
+    """Run this program; what it said. UserError where it says that the fault is its user's, RuntimeError
+    where it ends in another way."""
     # build.py takes the path out. Bytecode is kept, as it is where nobody says otherwise: to compile the
     # sources at each start takes 0.2 s
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": ""}
@@ -75,24 +73,46 @@ def quietly(argv: Sequence[str]) -> str:
     if done.code:
         told = f"{' '.join(argv)} {how_it_ended(done.code)}:\n{done.stderr.strip()}"
         raise UserError(told) if done.code == USER_FAULT else RuntimeError(told)
-    return done.stderr
+    return done
 
 
-def measure(original: Path, board: str, *, rounds: int, start: Sequence[str] = DIRECT) -> Overhead:
-    """All of it, in a copy of a tree. start: the words that call this program. UserError for a tree or a
-    board with which nothing can be built, ProgramError for a make that fails, RuntimeError as quietly()."""
-    profile = choose_profile(Library(PROJECT).board(board), look_at_tree(str(original), user_cache(), Log()))
+def lay_from(mirror: Path, names: Sequence[str], packages: Path) -> None:
+    """Copy those of some files of packages that the feeds of a copied server have, and a tree's own folder
+    lacks."""
+    for name in names:
+        for file in mirror.glob(f"releases/*/packages/*/*/{name}"):
+            if not (packages / name).exists():
+                shutil.copy2(file, packages)
+
+
+def measure(
+    original: Path,
+    board: str,
+    *,
+    rounds: int,
+    start: Sequence[str] = DIRECT,
+    config: str = CONFIG,
+    mirror: Path | None = None,
+) -> Overhead:
+    """All of it, in a copy of a tree. start: the words that call this program; mirror: as --mirror, the tree
+    has all that is wanted where it is None. UserError for a tree or a board with which nothing can be built,
+    ProgramError for a make that fails, RuntimeError as quietly()."""
     with temporary_folder("scratch") as folder:
         tree = folder / "tree"
         shutil.copytree(original, tree, symlinks=True, ignore=shutil.ignore_patterns(".git"))
-        bare = ["make", "image", f"PROFILE={profile.name}", "PACKAGES=", f"BIN_DIR={folder}/bin"]
+        asked = [config, "--board", board, "--imagebuilder", str(tree), "--project", str(PROJECT)]
+        plan = [*start, "plan", *asked]
+        (planned,) = json.loads(
+            quietly([*plan, "--json", *(("--mirror", str(mirror)) if mirror else ())]).stdout
+        )
+        if mirror:
+            lay_from(mirror, [each["filename"] for each in planned["install"]], tree / "packages")
+        bare = ["make", *planned["make"], f"BIN_DIR={folder}/bin"]
 
         def make() -> None:
             run(bare, cwd=tree, env={**os.environ})
 
         make()  # the first run makes the index: from here on the tree is warm
-        asked = [CONFIG, "--board", board, "--imagebuilder", str(tree), "--project", str(PROJECT)]
-        plan = [*start, "plan", *asked]
         build = ["build", *asked, "--rebuild", "--output", str(folder / "out")]
         ours = [*start, *build, "--no-trial"]
         quietly([*start, *build])
@@ -106,9 +126,9 @@ def measure(original: Path, board: str, *, rounds: int, start: Sequence[str] = D
             for _ in range(rounds)
         ]
         told = quietly([sys.executable, "-c", MEMORY, *build, "--no-trial"])
-    processor, memory = told.splitlines()[-1].split()
-    bare_make, without, tried, planned = (statistics.median(column) for column in zip(*columns, strict=True))
-    return Overhead(bare_make, without, tried, planned, processor=float(processor), memory=int(memory))
+    processor, memory = told.stderr.splitlines()[-1].split()
+    bare_make, without, tried, plans = (statistics.median(column) for column in zip(*columns, strict=True))
+    return Overhead(bare_make, without, tried, plans, processor=float(processor), memory=int(memory))
 
 
 def main() -> None:
@@ -119,9 +139,18 @@ def main() -> None:
         "--direct", action="store_true", help="by this Python, not by build.py and the environment beside it"
     )
     parser.add_argument("--board", default=BOARD, help="that the tree builds for")
+    parser.add_argument("--config", default=CONFIG, help="by its name or file")
+    parser.add_argument("--mirror", type=Path, help="a copy of the download server")
     options = parser.parse_args()
     start = DIRECT if options.direct else (sys.executable, str(PROJECT / "build.py"))
-    found = measure(options.imagebuilder.resolve(), options.board, rounds=options.rounds, start=start)
+    found = measure(
+        options.imagebuilder.resolve(),
+        options.board,
+        rounds=options.rounds,
+        start=start,
+        config=options.config,
+        mirror=options.mirror and options.mirror.resolve(),
+    )
     helps = [seconds(lambda: quietly([*start, "--help"])) for _ in range(9)]
     make = found.make
     print(f"bare make {make:.2f} s, build {found.build:.2f} s, ratio {found.build / make:.3f} (medians)")
