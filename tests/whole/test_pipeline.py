@@ -401,8 +401,8 @@ def build_in_background(asked: Request) -> subprocess.Popen[bytes]:
     argv = [sys.executable, "-m", "imagebuilder", "build", "router", "--board", BOARD]
     argv += ["--project", str(asked.library.root), "--imagebuilder", str(asked.imagebuilder)]
     argv += ["--output", str(asked.output), "--cache", str(asked.cache), "--quiet"]
-    # a shell that starts the tests in the background has them, and what they start, ignore SIGINT
-    usual = ["env", "--default-signal=INT"]
+    # a shell that starts tests in the background has what they start ignore SIGINT, nohup SIGHUP
+    usual = ["env", "--default-signal=INT,HUP"]
     return subprocess.Popen([*usual, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -427,7 +427,13 @@ def is_running(argument: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        (signal.SIGHUP, 143),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
 )
 def test_a_build_that_is_stopped_during_make_can_simply_be_run_again(
     request_for: Callable[..., Request], small_tree: Path, tmp_path: Path, number: signal.Signals, code: int
