@@ -85,6 +85,14 @@ def take(process: int, programs: str) -> "tuple[list[str], str, list[int]]":
     return asked, program, opened
 
 
+def forked() -> "int | None":
+    """As os.fork(); None where no child can be had: memory is short, or there are too many processes."""
+    try:
+        return os.fork()
+    except OSError:
+        return None
+
+
 def serve(folder: str, programs: str) -> "tuple[int, list[str], str, int, list[int]]":
     """Fork off a child for each request. Only children come back: with the number and the words of who asked,
     the program, the umask, and the streams."""
@@ -132,15 +140,19 @@ def serve(folder: str, programs: str) -> "tuple[int, list[str], str, int, list[i
             # the pipe's mode is what the caller's umask left of 0666; who may not read may not enter either
             umask = 0o666 & ~os.fstat(answer).st_mode
             signal.pthread_sigmask(signal.SIG_BLOCK, QUIET)
-            child = os.fork()
+            child = forked()
             if child == 0:
                 for other in (answer, *children.values()):
                     os.close(other)
                 return process, asked, program, umask | umask >> 2 & 0o111, opened
-            children[child] = answer
             for handle in opened:
                 os.close(handle)
-            tell(answer, str(child))
+            if child is None:
+                tell(answer, "-")
+                os.close(answer)
+            else:
+                children[child] = answer
+                tell(answer, str(child))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, QUIET)
     raise RuntimeError(folder + ": its pipe ended")
 
@@ -189,7 +201,7 @@ def run(path: str) -> int:
         return 1
     except BaseException as error:  # noqa: BLE001 - what the interpreter does with what nobody catches
         below = error.__traceback__ and error.__traceback__.tb_next
-        sys.excepthook(type(error), error, below)
+        sys.excepthook(type(error), error.with_traceback(below), below)
         return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     return 0
 
@@ -229,6 +241,10 @@ def finish(code: int, modules: "list[str]", folder: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        helped = sys.argv[1:] == ["--help"]
+        (sys.stdout if helped else sys.stderr).write("usage: python-launcher FOLDER PROGRAMS [MODULE...]\n")
+        raise SystemExit(0 if helped else 2)
     warm(sys.argv[3:])
     own_folder = sys.argv[1]
     caller, sys.argv, path, mask, handles = serve(*sys.argv[1:3])
