@@ -62,6 +62,12 @@ def tell(answer: int, text: str) -> None:
         pass
 
 
+def close(*handles: int) -> None:
+    """Close them all."""
+    for handle in handles:
+        os.close(handle)
+
+
 def take(process: int, programs: str) -> "tuple[list[str], str, list[int]]":
     """The words of who asks, the program that it asks for, and its standard streams, opened again: it has
     them at 5, 6 and 7 as well. OSError where there is no such program, or that is denied: a pipe, terminal or
@@ -79,8 +85,7 @@ def take(process: int, programs: str) -> "tuple[list[str], str, list[int]]":
             opened.append(os.open(f"/proc/{process}/fd/{handle}", kept))
             os.set_blocking(opened[-1], not flags & os.O_NONBLOCK)
     except OSError:
-        for handle in opened:
-            os.close(handle)
+        close(*opened)
         raise
     return asked, program, opened
 
@@ -142,11 +147,9 @@ def serve(folder: str, programs: str) -> "tuple[int, list[str], str, int, list[i
             signal.pthread_sigmask(signal.SIG_BLOCK, QUIET)
             child = forked()
             if child == 0:
-                for other in (answer, *children.values()):
-                    os.close(other)
+                close(answer, *children.values())
                 return process, asked, program, umask | umask >> 2 & 0o111, opened
-            for handle in opened:
-                os.close(handle)
+            close(*opened)
             if child is None:
                 tell(answer, "-")
                 os.close(answer)
