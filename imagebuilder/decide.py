@@ -24,6 +24,7 @@ from imagebuilder.config.toml import TomlFile
 from imagebuilder.contradictions import check_partsize, check_release, check_starts
 from imagebuilder.errors import Fault, FaultsError, UserError
 from imagebuilder.find_tree import TreeSource, find_tree, tree_digest
+from imagebuilder.host.fs import make_folder
 from imagebuilder.host.handover import temporary_folder
 from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.sandbox import opening_view
@@ -293,7 +294,7 @@ def _open(
     )
     if request.imagebuilder or config.imagebuilder:
         check_release(inputs.loaded, tree, source.given, asked=request.release)
-    request.cache.mkdir(parents=True, exist_ok=True)
+    make_folder(request.cache)
     job = Job(
         config=inputs.loaded.config,
         board=inputs.board,

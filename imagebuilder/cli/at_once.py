@@ -91,9 +91,10 @@ def _is_of_step(file: Path) -> bool:
 def check_writable(file: Path) -> None:
     """UserError for what cannot become a file, or is something else already; its folder is made."""
     from imagebuilder.errors import UserError
+    from imagebuilder.host.fs import make_folder
 
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         if not os.access(file.parent, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         with suppress(FileNotFoundError):

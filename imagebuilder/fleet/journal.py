@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from imagebuilder.fleet.job import BoardJob, Ended, HandedOver
+from imagebuilder.host.fs import make_folder
 from imagebuilder.host.handover import alone, write_whole
 from imagebuilder.workspace import OUTPUT
 
@@ -65,7 +66,7 @@ class Journal:
             return
         with self._noting():
             if OUTPUT.stranger(self._output) is None:
-                self._output.mkdir(parents=True, exist_ok=True)
+                make_folder(self._output)
                 OUTPUT.mark(self._output)
             if self._is_long:
                 with alone(self._output):

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from imagebuilder.called import typed
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.host.fs import disk_errors_explained, sha256_of
+from imagebuilder.host.fs import disk_errors_explained, make_folder, sha256_of
 from imagebuilder.host.handover import clear, names, remove_abandoned, remove_whole, write_whole
 from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.stamps import BUILDS
@@ -169,7 +169,7 @@ class Cache:
         """Move a file, whose content the caller has compared, to its place. It must be in partial()."""
         place = self.blob(sha256)
         with cache_disk_errors(self.folder):
-            place.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(place.parent)
             file.replace(place)
             self._touch(place)
         return place

@@ -71,6 +71,22 @@ def _at_home(find: Callable[[str], Path], variable: str) -> Path:
     return find(_NAME)
 
 
+_TIMES = 100  # nobody is as unlucky as often, and what stays wrong is told at once all the same
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there: also while others take away those that hold
+    nothing, between two looks at them. OSError."""
+    for again in reversed(range(_TIMES)):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, FileNotFoundError):  # there, and gone when it was looked at; or one above
+            if not again:
+                raise
+        else:
+            return
+
+
 @contextmanager
 def disk_errors_explained(where: Path) -> Iterator[None]:
     """Turn a full disk or a missing right into an error that the user can act on. where: the folder that is

@@ -30,7 +30,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
-from imagebuilder.host.fs import naming
+from imagebuilder.host.fs import make_folder, naming
 from imagebuilder.host.walk import remove_tree
 
 Kind = Literal["work", "first", "asking", "look", "unpack", "making", "read", "apt", "new", "scratch"]
@@ -209,7 +209,7 @@ def replace_folder(new: Path, place: Path) -> None:
 
     new: in a temporary_folder() on the same file system. OSError.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(place.parent)
     while True:
         try:
             _rename(new, place, _EXCHANGE)
@@ -354,8 +354,8 @@ def lead(place: Path, target: str) -> None:
 def _new_file(place: Path, work: Path | None) -> Iterator[Path]:
     """An empty file that is ours, gone at the end if it still has its temporary name."""
     folder, name = work or place.parent, _shortened(place.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    make_folder(place.parent)
     for left in names(folder):
         if left.startswith(f".{name}.new-") and is_temporary(left):
             remove_if_abandoned(folder / left)
@@ -378,7 +378,7 @@ def alone(folder: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[
     For what is read, changed and written again. waiting: called before it waits for another. OSError.
     """
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         try:
             handle = os.open(folder, _OPEN | os.O_DIRECTORY)
         except FileNotFoundError:
@@ -397,7 +397,7 @@ def alone(folder: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[
 
 def _held_folder(parent: Path, prefix: str) -> tuple[Path, int]:
     while True:
-        parent.mkdir(parents=True, exist_ok=True)
+        make_folder(parent)
         # others that see it before it is locked may take it, and an empty parent with it
         with suppress(FileNotFoundError):
             place = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))

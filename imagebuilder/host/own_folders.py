@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.errors import HostError, UserError
-from imagebuilder.host.fs import disk_errors_explained
+from imagebuilder.host.fs import disk_errors_explained, make_folder
 from imagebuilder.host.handover import (
     clear,
     is_temporary,
@@ -109,7 +109,7 @@ def ready_cache(folder: Path) -> None:
     where it cannot be written to."""
     hint = "choose another place with --cache PATH, or XDG_CACHE_HOME in the environment"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if not os.access(folder, os.W_OK):
             raise HostError(f"cannot write {folder}", hint=hint)
         if CACHE.stranger(folder) is None:

@@ -188,7 +188,7 @@ def find_program(name: str, path: str | None = None) -> str:
     return found
 
 
-def _check_words(argv: Sequence[str]) -> None:
+def check_words(argv: Sequence[str]) -> None:
     """HostError for a word that a program cannot be given; sh hands them over as UTF-8."""
     for word in argv:
         if "\0" in word or any("\ud800" <= character <= "\udfff" for character in word):
@@ -201,7 +201,7 @@ def _check_words(argv: Sequence[str]) -> None:
 def _prepare(
     argv: Sequence[str], cwd: Path | None, env: Mapping[str, str], watch: Watch | None = None
 ) -> tuple[Any, dict[str, Any]]:
-    _check_words(argv)
+    check_words(argv)
     program = find_program(argv[0], env.get("PATH"))
 
     def before_exec() -> None:

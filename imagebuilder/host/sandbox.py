@@ -29,7 +29,14 @@ from imagebuilder.host import bubblewrap
 from imagebuilder.host.files import PlainFileError, read_plain
 from imagebuilder.host.handover import shared_folder, temporary_folder
 from imagebuilder.host.limits import LIMITS, SandboxLimits, Watch, bounded_argv
-from imagebuilder.host.run import CLEAN_PATH, ProgramError, ProgramTimeoutError, find_program, run
+from imagebuilder.host.run import (
+    CLEAN_PATH,
+    ProgramError,
+    ProgramTimeoutError,
+    check_words,
+    find_program,
+    run,
+)
 from imagebuilder.host.tree_kinds import PROBE, knows_every_user, some_of, top_names, tree_kinds
 from imagebuilder.host.walk import remove_tree
 from imagebuilder.log import Log
@@ -292,6 +299,7 @@ def _namespaces(folder: Path, work: Path) -> tuple[Sequence[str], Sequence[str]]
         if os.geteuid()
         else ((alone, ()), (_TIED_TO_US, ()), (_TIED_TO_US, user))
     )
+    check_words(bubblewrap.argv(folder.resolve(), work.resolve()))  # no sandbox's fault, and no way helps
     for around, more in ways:
         sandbox = bubblewrap.argv(folder.resolve(), work.resolve(), more=more)
         reason = _refusal((*around, *sandbox, "true"))

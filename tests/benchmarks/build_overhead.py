@@ -97,14 +97,15 @@ def measure(
     """All of it, in a copy of a tree. start: the words that call this program; mirror: as --mirror, the tree
     has all that is wanted where it is None. UserError for a tree or a board with which nothing can be built,
     ProgramError for a make that fails, RuntimeError as quietly()."""
+    words = [config, "--board", board, "--project", str(PROJECT), "--imagebuilder"]
+    more = ["--mirror", str(mirror)] if mirror else []
+    # asked first of the tree as it is given: what is wrong with that is said in the command's own words
+    (planned,) = json.loads(quietly([*start, "plan", *words, str(original), *more, "--json"]).stdout)
     with temporary_folder("scratch") as folder:
         tree = folder / "tree"
         shutil.copytree(original, tree, symlinks=True, ignore=shutil.ignore_patterns(".git"))
-        asked = [config, "--board", board, "--imagebuilder", str(tree), "--project", str(PROJECT)]
+        asked = [*words, str(tree)]
         plan = [*start, "plan", *asked]
-        (planned,) = json.loads(
-            quietly([*plan, "--json", *(("--mirror", str(mirror)) if mirror else ())]).stdout
-        )
         if mirror:
             lay_from(mirror, [each["filename"] for each in planned["install"]], tree / "packages")
         bare = ["make", *planned["make"], f"BIN_DIR={folder}/bin"]

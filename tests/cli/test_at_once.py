@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 import pytest
 
 from imagebuilder.fleet.journal import NAME
+from tests.support.heeding import HEEDING
 
 MODEL = "tplink-tl-wr740n-v4"
 BOARDS = tuple("abcdefgh")
@@ -183,7 +184,7 @@ def started(fleet: Path, small_tree: Path, tmp_path: Path, *words: str) -> subpr
     config.write_text(config.read_text() + '[board.c.packages]\nadd = ["tcpdump-mini"]\n')
     (small_tree / "behaviour").write_text(HANGS)
     program = subprocess.Popen(
-        ["env", "--default-signal=INT", *argv(fleet, "build", "fleet", *words, tree=small_tree)],
+        [*HEEDING, *argv(fleet, "build", "fleet", *words, tree=small_tree)],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

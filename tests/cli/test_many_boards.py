@@ -32,6 +32,7 @@ from imagebuilder.log import Log
 from imagebuilder.packages.opkg.manager import Opkg
 from imagebuilder.server import archive, obtain
 from tests.conftest import make_small_tree
+from tests.support.heeding import HEEDING
 
 MODEL = "tplink-tl-wr740n-v4"
 BOARDS = ("one", "two", "three")
@@ -209,9 +210,8 @@ def test_what_was_finished_before_an_interruption_stays(
     )
     argv = [sys.executable, "-m", "imagebuilder", "build", "fleet", "--imagebuilder", str(small_tree)]
     argv += ["--project", str(project), "--cache", "c", "--json"]
-    # a shell that starts the tests in the background has them, and what they start, ignore SIGINT
     program = subprocess.Popen(
-        ["env", "--default-signal=INT", *argv],
+        [*HEEDING, *argv],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

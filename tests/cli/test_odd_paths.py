@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import io
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -287,6 +288,23 @@ def _argv(words: Words, values: Mapping[str, str | Path], wanted: set[str]) -> l
             argv += [each.option] if each.option else []
             argv.append(os.fspath(values[each.name]))
     return argv
+
+
+@pytest.mark.parametrize("odd", ["output", "imagebuilder"])
+def test_make_is_not_shut_into_folders_that_are_no_utf8(
+    project: Path, small_tree: Path, call: Call, odd: str
+) -> None:
+    """It is the name that is told, and not a sandbox that would be at fault."""
+    place = project.parent / os.fsdecode(b"r\xe9serve")
+    if odd == "imagebuilder":
+        shutil.copytree(small_tree, place, symlinks=True)
+    places = {"output": project.parent / "out", "imagebuilder": small_tree, odd: place}
+    argv = ["build", "router", "--board", BOARD, "--project", str(project)]
+    code, said = call([*argv, *(f"--{name}={where}" for name, where in places.items())])
+    assert code == USER_FAULT, said
+    assert "it is not UTF-8" in said
+    assert "give it another one" in said
+    assert "sandbox" not in said
 
 
 def test_a_cache_and_programs_in_folders_that_are_no_utf8(

@@ -17,7 +17,14 @@ import pytest
 
 from imagebuilder.errors import HostError
 from imagebuilder.host import sandbox
-from imagebuilder.host.fs import disk_errors_explained, explained_error, is_inside, naming, sha256_of
+from imagebuilder.host.fs import (
+    disk_errors_explained,
+    explained_error,
+    is_inside,
+    make_folder,
+    naming,
+    sha256_of,
+)
 from imagebuilder.host.handover import replace_folder, temporary_folder, write_whole
 from imagebuilder.host.own_folders import ready_cache
 from imagebuilder.host.run import (
@@ -283,6 +290,35 @@ def test_builds_that_end_do_not_disturb_those_that_begin(tmp_path: Path) -> None
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(build, range(4))) == [0, 1, 2, 3]
     assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_folder_is_made_while_others_take_it_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is gone when it was found to be there, once the one above when it had just been made."""
+    folder = tmp_path / "out/config"
+    folder.mkdir(parents=True)
+    mkdir, gone = os.mkdir, [folder, folder.parent]
+
+    def and_it_goes(path: Path, *given: int) -> None:
+        try:
+            mkdir(path, *given)
+        finally:
+            if [path] == gone[:1]:
+                gone.pop(0).rmdir()
+                if path == folder:
+                    folder.parent.rmdir()
+
+    monkeypatch.setattr(os, "mkdir", and_it_goes)
+    make_folder(folder)
+    assert not gone
+    assert folder.is_dir()
+
+
+def test_what_cannot_be_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere/at/all")
+    for place in ("file", "file/below", "dangling", "dangling/below"):
+        with pytest.raises(OSError, match="File exists|Not a directory|No such file"):
+            make_folder(tmp_path / place)
 
 
 def test_a_folder_that_another_build_takes_away_while_it_is_looked_at(

@@ -35,12 +35,11 @@ from imagebuilder.python.imports.imports import Import
 from imagebuilder.python.micropython import micropython
 from imagebuilder.rootfs.files import content
 from tests.python.test_app_package import TARGET, made, opened
+from tests.support.heeding import HEEDING
 from tests.support.wheel_maker import make_wheel
 
 BASH = shutil.which("bash")  # it reads the script as busybox's shell does, which few hosts have
 SECONDS = 20.0
-# a program that is started without a terminal may ignore SIGHUP, and its shells cannot do otherwise then
-HEEDING = ("env", "--default-signal=HUP,INT,QUIT,TERM")
 
 
 class World:

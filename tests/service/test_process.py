@@ -20,6 +20,7 @@ import pytest
 
 from tests.conftest import PROJECT
 from tests.service.conftest import BOARD, asked
+from tests.support.heeding import HEEDING
 
 SECONDS = 120
 
@@ -41,7 +42,7 @@ class Process:
         places += ["--cache", str(self.folder / "cache")]
         with self.said.open("a") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "imagebuilder", "serve", "--builder", *given, *places],
+                [*HEEDING, sys.executable, "-m", "imagebuilder", "serve", "--builder", *given, *places],
                 cwd=PROJECT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 stdout=subprocess.PIPE,

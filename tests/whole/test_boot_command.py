@@ -21,6 +21,7 @@ from imagebuilder.cli.handed import LEAVE
 from imagebuilder.host.fs import user_cache
 from imagebuilder.python.micropython.micropython import load_modules
 from tests.host.test_ports import free_port
+from tests.support.heeding import HEEDING
 
 pytestmark = [pytest.mark.kit, pytest.mark.boot]
 AddConfig = Callable[[str, str], str]
@@ -105,7 +106,11 @@ def test_a_web_server_answers_through_a_port_until_ctrl_c(project: Path, web: st
     port = free_port()
     command = argv(project, tmp_path, web, "--json", "--forward", f"{port}:80")
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*HEEDING, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as running:
         assert running.stdout is not None
         assert running.stderr is not None
@@ -160,7 +165,7 @@ def test_a_window_that_is_closed_ends_the_machine(
     user, terminal = pty.openpty()
     (temporary := tmp_path / "temporary").mkdir()
     command = argv(project, tmp_path, "mine", "--interactive", "--memory", "128")
-    words = ["env", "--default-signal=HUP", f"TMPDIR={temporary}", "setsid", "--ctty", *command]
+    words = [*HEEDING, "env", f"TMPDIR={temporary}", "setsid", "--ctty", *command]
     with subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal) as running:
         os.close(terminal)
         read_until(user, b":~# ")

@@ -31,6 +31,7 @@ from imagebuilder.rootfs.tree import EMPTY
 from imagebuilder.tree.collect import BuildError
 from imagebuilder.tree.reproducible import ReproducibilityError
 from imagebuilder.trial.trial import TrialFailedError
+from tests.support.heeding import HEEDING
 from tests.support.planning import plan_image
 
 AddConfig = Callable[[str, str], str]
@@ -401,9 +402,7 @@ def build_in_background(asked: Request) -> subprocess.Popen[bytes]:
     argv = [sys.executable, "-m", "imagebuilder", "build", "router", "--board", BOARD]
     argv += ["--project", str(asked.library.root), "--imagebuilder", str(asked.imagebuilder)]
     argv += ["--output", str(asked.output), "--cache", str(asked.cache), "--quiet"]
-    # a shell that starts tests in the background has what they start ignore SIGINT, nohup SIGHUP
-    usual = ["env", "--default-signal=INT,HUP"]
-    return subprocess.Popen([*usual, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen([*HEEDING, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def wait_for(folder: Path, count: int) -> list[Path]:
