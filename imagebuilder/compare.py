@@ -21,12 +21,13 @@ from imagebuilder.log import Log
 from imagebuilder.model.budget import FlashBudget, RamBudget
 from imagebuilder.model.package import Selected, shown_way
 from imagebuilder.model.result import Result
+from imagebuilder.model.variant import Variant
 from imagebuilder.model.variant_table import VariantFigure, VariantRow, VariantTable
 from imagebuilder.own.remade import RemadeError
 from imagebuilder.own.sources import OwnPythonError
 from imagebuilder.packages.resolution import PlanError
 from imagebuilder.python.catalogue.catalogue import CatalogueError
-from imagebuilder.python.catalogue.variants import VariantError
+from imagebuilder.python.catalogue.variants import VariantError, family_of
 from imagebuilder.report.flash_bar import answer
 
 # what these say is true of a variant; other errors are of this machine, of a server, of this moment
@@ -123,9 +124,10 @@ def _planned(request: Request, form: PythonForm, *, own: bool, log: Log) -> Cand
 def _plan(request: Request, form: PythonForm, remarks: tuple[str, ...], log: Log) -> Candidate:
     wanted = replace(request, python=form, accept_unchecked=True)
     plan, budgets = plan_and_budgets(wanted, log)
-    python = _interpreter(plan.install)
-    if form.variant == "none" and python is not None:
-        remarks = (*remarks, f"{python.name} is in it all the same: {' → '.join(shown_way(python.why))}")
+    python, other = _interpreters(plan.install, form.variant)
+    if other is not None:
+        remarks = (*remarks, f"{other.name} is in it all the same: {' → '.join(shown_way(other.why))}")
+        python = python or other
     fits = refusal(plan, budgets) is None
     row = VariantRow(
         variant=form.name,
@@ -155,10 +157,20 @@ def _words(error: UserError) -> str:
     return "; ".join(dict.fromkeys(fault.message for fault in faults)) or shown_error(error.message)
 
 
-def _interpreter(packages: Sequence[Selected]) -> Selected | None:
+def _interpreters(packages: Sequence[Selected], variant: Variant) -> tuple[Selected | None, Selected | None]:
+    """The interpreter that the variant asks for, and one of another kind that somebody else does."""
     named = {each.name: each for each in packages}
-    short = next((name for name in named if name.startswith("micropython")), None)
-    return next((named[name] for name in (*_INTERPRETERS, short) if name in named), None)
+    short = [name for name in named if name.startswith("micropython")]
+    found = [named[name] for name in dict.fromkeys((*_INTERPRETERS, *short)) if name in named]
+    kind = "none" if variant == "none" else family_of(variant) or "micropython"
+    own = next((each for each in found if _kind(each.name) == kind), None)
+    return own, next((each for each in found if _kind(each.name) != kind), None)
+
+
+def _kind(name: str) -> str:
+    """The family of an interpreter's package, or `micropython`."""
+    first = name.partition("-")[0]
+    return "python2" if first == "python" else first
 
 
 def _version(python: Selected) -> str:

@@ -63,4 +63,4 @@ class FoundError(UserError):
 
 
 class TerminatedError(BaseException):
-    """SIGTERM arrived: unwind, so that programs are stopped and folders removed."""
+    """SIGTERM arrived, or the terminal is gone: unwind, so that programs are stopped and folders removed."""

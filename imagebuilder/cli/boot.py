@@ -85,6 +85,9 @@ def boot(
 
         if asked.as_json:
             raise UserError("--interactive hands the terminal to the guest, and leaves no place for --json")
+        for option, given in (("--timeout", asked.timeout is not None), ("--all", whole)):
+            if given:
+                raise UserError(f"--interactive tries nothing, and leaves no place for {option}")
         require_terminal()
     forwards = forwarded_ports(asked.forward or ())
     if asked.interactive:

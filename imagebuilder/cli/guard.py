@@ -52,6 +52,8 @@ def guarded(command: Callable[..., None], *, passes_on: bool = False) -> Callabl
     @functools.wraps(command)
     def wrapper(**options: Any) -> None:
         signal.signal(signal.SIGTERM, _terminate)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(signal.SIGHUP, _terminate)
         as_json = bool(options.get("as_json"))
         try:
             try:
@@ -120,7 +122,9 @@ def _nobody_reads() -> bool:
     return gone
 
 
-def _terminate(_number: int, _frame: object) -> None:
+def _terminate(number: int, _frame: object) -> None:
+    if number == signal.SIGHUP:  # the shell of a window that is closed sends it once more when it ends
+        signal.signal(number, signal.SIG_IGN)
     raise TerminatedError
 
 

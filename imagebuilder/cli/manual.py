@@ -27,6 +27,7 @@ _EXITS = (
     ("3", "verify cannot tell"),
     ("75", "what a test needs of this machine is not there"),
     ("130", "interrupted"),
+    ("143", "terminated, or the terminal is gone"),
 )
 
 

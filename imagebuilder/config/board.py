@@ -324,6 +324,14 @@ class Board(Model):
         found = [profile for profile in self.profile if covers(profile.releases, release)]
         return tuple(sorted(found, key=lambda profile: lower_bound(profile.releases), reverse=True))
 
+    @property
+    def known_for(self) -> str:
+        """For people: its targets, each once, with the releases that have it: `malta/be (>=26 or <26)`."""
+        spans: dict[str, list[str]] = {}
+        for profile in self.profile:
+            spans.setdefault(profile.target, []).append(profile.releases)
+        return ", ".join(f"{target} ({' or '.join(releases)})" for target, releases in spans.items())
+
     def for_profile(self, profile: Profile) -> Board:
         """The board as the releases of one of its profiles know it: that one's images, layout and emulation,
         where it has its own."""

@@ -155,13 +155,12 @@ def profile_for_release(board: Board, release: str, known: ReleaseList) -> Profi
         return profiles[0]
     numbered = (version for version in known.versions if not Release(version).candidate)
     newest = next((version for version in numbered if board.profiles_for(version)), None)
-    spans = ", ".join(f"{profile.releases} ({profile.target})" for profile in board.profile)
     raise ReleaseError(
         f"board '{board.id}' is not in OpenWrt {release}"
         + (f": {newest} is the newest release that has it" if newest else ""),
-        hint=f'say release = "{newest}"; its board file knows it in {spans}'
+        hint=f'say release = "{newest}"; its board file knows it for {board.known_for}'
         if newest
-        else f"its board file knows it in {spans}",
+        else f"its board file knows it for {board.known_for}",
     )
 
 

@@ -120,7 +120,7 @@ def nor_checks(subject: Subject) -> Iterator[Check]:
         # the marker's erase block is the first of the overlay
         blocks = (firmware - (markers[-1] - part.offset)) // ERASE_BLOCK
         expected = f"{_LEAST_OVERLAY_BLOCKS} erase blocks at least"
-        found = f"{blocks} of {ERASE_BLOCK >> 10} KiB"
+        found = f"{blocks} erase blocks of {ERASE_BLOCK >> 10} KiB"
         fits = blocks >= _LEAST_OVERLAY_BLOCKS
         yield holds("flash left for settings", fits, expected=expected, found=found, level="warning")
 

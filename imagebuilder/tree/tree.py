@@ -168,11 +168,10 @@ def choose_profile(board: Board, tree: Tree) -> Profile:
         if profile.name in tree.profiles and profile.arch == tree.arch:
             return profile
     if not candidates:
-        known = ", ".join(f"{profile.target} ({profile.releases})" for profile in board.profile)
         taken = f", which is taken for {tree.series}," if tree.series else ""
         raise ProfileError(
             f"board '{board.id}' is not built by {tree.distribution} {tree.version}{taken} for {tree.target}",
-            hint=f"the board is known for: {known}",
+            hint=f"the board is known for: {board.known_for}",
         )
     wanted = candidates[0]
     if wanted.name in tree.profiles:

@@ -10,6 +10,7 @@ from pathlib import Path
 from imagebuilder.config.board import Board
 from imagebuilder.config.model_config import Trial
 from imagebuilder.errors import HostError, UserError
+from imagebuilder.firmware.disk.disk import cut_off
 from imagebuilder.firmware.extract import extract_root
 from imagebuilder.firmware.inspection import inspect
 from imagebuilder.host.handover import temporary_folder
@@ -26,24 +27,29 @@ from imagebuilder.trial.trial import TrialAsked, TrialFound, try_root
 
 @dataclass(frozen=True, slots=True)
 class ImageRoot:
-    """The root file system of an image, in a folder. facts: what it says of itself."""
+    """The root file system of an image, in a folder. facts: what it says of itself. cut_off: where its disk
+    is, in a sentence; empty where it is not."""
 
     folder: Path
     facts: RootFacts
+    cut_off: str
 
 
 @contextmanager
 def opened_root(image: Path) -> Iterator[ImageRoot]:
     """An image's root file system, as long as the block. UserError where it has none that can be read."""
-    facts = inspect(image).root
-    if facts is None:
+    found = inspect(image)
+    cut = cut_off(found.problems)
+    told = f"{image.name} looks cut off: {cut}" if cut else ""
+    if found.root is None:
+        why = f"nothing of it can be run; {told}" if told else "nothing of it can be run"
         raise UserError(
-            f"{image.name} has no root file system that can be read: nothing of it can be run",
+            f"{image.name} has no root file system that can be read: {why}",
             hint=f"`inspect {image.name}` shows what it has",
         )
     with temporary_folder("scratch") as folder:
         extract_root(image, folder / "rootfs")
-        yield ImageRoot(folder / "rootfs", facts)
+        yield ImageRoot(folder / "rootfs", found.root, told)
 
 
 def try_image(
@@ -64,6 +70,8 @@ def try_image(
     """
     log.progress(f"taking the root file system out of {image.name}")
     with opened_root(image) as root, temporary_folder("scratch") as work:
+        if root.cut_off:
+            log.warn(root.cut_off)
         asked = TrialAsked(
             trials=trials,
             traces=traces,

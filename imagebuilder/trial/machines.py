@@ -19,6 +19,7 @@ from typing import Literal
 
 from imagebuilder.config.board import SystemEmulation
 from imagebuilder.errors import HostError, UserError
+from imagebuilder.firmware.disk.disk import cut_off
 from imagebuilder.firmware.reader import View
 from imagebuilder.firmware.starting import Starting, built_in_drivers
 from imagebuilder.host import kvm
@@ -73,6 +74,8 @@ def machine_for(
     NoMachineError; ImageFormatError for a damaged image; HostError where QEMU, firmware or space is missing.
     """
     start = media.start
+    if cut := cut_off(media.read.part.problems):
+        log.warn(f"{media.name} looks cut off: {cut}")
     if (start.architecture or _of_board(start, system)) in PC:
         _need("x86_64")
         return _Pc(media, scratch, log, system, memory).machine(way)

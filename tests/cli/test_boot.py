@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,13 @@ def test_a_console_wants_a_terminal(project: Path) -> None:
     code, said = boot("--interactive", "--json", project=project)
     assert code == USER_FAULT
     assert "no place for --json" in said
+
+
+@pytest.mark.parametrize("option", ["--timeout=20", "--all"])
+def test_what_says_how_an_image_is_tried_is_refused_with_a_console(project: Path, option: str) -> None:
+    code, said = boot("--interactive", option, project=project)
+    assert code == USER_FAULT
+    assert f"--interactive tries nothing, and leaves no place for {option.partition('=')[0]}" in said
 
 
 def test_ports_are_refused_before_anything_is_built(project: Path) -> None:
@@ -134,6 +142,38 @@ def test_a_machine_that_ends_gives_the_terminal_back(line: Line) -> None:
     assert not hand_over(line.console, line.terminal, line.terminal)
     assert os.read(line.user, 100) == b"Power down"
     assert modes(line) == before
+
+
+def test_typing_to_a_machine_that_has_just_ended_is_its_end(line: Line) -> None:
+    before = modes(line)
+    line.guest.close()
+    os.write(line.user, b"x")
+    assert not hand_over(line.console, line.terminal, line.terminal)
+    assert modes(line) == before
+
+
+def test_a_window_that_is_closed_leaves(line: Line) -> None:
+    """Also where SIGHUP ends nothing, as with nohup."""
+    before, left = modes(line), list[bool]()
+    carrying = threading.Thread(
+        target=lambda: left.append(hand_over(line.console, line.terminal, line.terminal))
+    )
+    carrying.start()
+    while modes(line) == before:
+        time.sleep(0.01)
+    user, line.user = line.user, os.open(os.devnull, os.O_RDONLY)
+    os.close(user)
+    carrying.join(20)
+    assert left == [True]
+    assert hand_over(line.console, line.terminal, line.terminal)  # nor was it there at all
+
+
+def test_a_window_that_is_closed_while_the_guest_talks_leaves(line: Line, tmp_path: Path) -> None:
+    user, screen = pty.openpty()
+    os.close(user)
+    line.guest.sendall(b"anything")
+    assert hand_over(line.console, line.terminal, screen)
+    os.close(screen)
 
 
 def test_the_terminal_is_as_it_was_whatever_happens(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,6 +174,20 @@ def test_what_a_config_has_of_its_own_is_left_out_where_nothing_runs_it(
     assert rows["full"]["packages"]["value"] > rows["none"]["packages"]["value"] + 1, "python3 and the app"
 
 
+def test_a_python_that_a_package_brings_is_not_taken_for_the_variant(
+    call: Call, add_config: AddConfig
+) -> None:
+    config = add_config(
+        "both", f'extends = "router"\nboards = ["{BOARD}"]\n[packages]\nadd = ["python3-base"]\n'
+    )
+    code, out, err = call(config, "--plan", "--json", "--variants", "none,micropython,base")
+    assert code == 0, err
+    rows = rows_of(out)
+    assert [row["python"] for row in rows.values()] == ["3.11.7", "1.20", "3.11.7"]
+    told = [" ".join(row["remarks"]) for row in rows.values()]
+    assert [" is in it all the same: packages.add in " in each for each in told] == [True, True, False]
+
+
 def test_what_does_not_fit_is_not_built_and_says_by_how_much(
     call: Call, small_tree: Path, add_config: AddConfig
 ) -> None:

@@ -242,7 +242,7 @@ def test_jffs2_wants_five_erase_blocks(tmp_path: Path, blocks: int, ok: bool) ->
     room = len(image) - 4 + (blocks << 16)  # the end marker's block is the first of the overlay's
     board = known.model_copy(update={"layout": known.layout.model_copy(update={"firmware": room})})
     (check,) = [each for each in checks_of(tmp_path, image, board) if each.what == "flash left for settings"]
-    assert (check.ok, check.found) == (ok, f"{blocks} of 64 KiB")
+    assert (check.ok, check.found) == (ok, f"{blocks} erase blocks of 64 KiB")
 
 
 def tar_image(**changes: object) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -63,8 +64,8 @@ class World:
             (each / name).chmod(0o755)
         return self.bin / name
 
-    def start(self, *modules: str) -> None:
-        argv = [sys.executable, "-B", str(LAUNCHER_SOURCE), str(self.own), str(self.programs), *modules]
+    def start(self, *modules: str, launcher: Path = LAUNCHER_SOURCE) -> None:
+        argv = [sys.executable, "-B", str(launcher), str(self.own), str(self.programs), *modules]
         old = self._made()
         self.launcher = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
         until = time.monotonic() + SECONDS
@@ -166,6 +167,35 @@ def test_how_a_run_ended_comes_back(world: World, text: str, code: int, said: st
     done = world.run(program)
     assert done.returncode == code
     assert said in done.stderr
+    assert LAUNCHER_SOURCE.name not in done.stderr
+
+
+@pytest.mark.parametrize("error", [errno.ENOMEM, errno.EAGAIN])
+def test_a_child_that_cannot_be_started_is_an_interpreter_of_its_own(world: World, error: int) -> None:
+    """As where memory is short, or the user has too many processes; the launcher goes on."""
+    fails = f"import os, runpy, sys\n\ndef fork():\n    raise OSError({error}, 'none')\n\nos.fork = fork\n"
+    launcher = world.own.parent / "launcher.py"
+    launcher.write_text(f"{fails}runpy.run_path({str(LAUNCHER_SOURCE)!r}, run_name='__main__')\n")
+    program = world.program("parent", PARENT)
+    world.start(launcher=launcher)
+    for _ in range(2):
+        assert not _is_warm(world, program)
+    assert world.launcher is not None
+    assert world.launcher.poll() is None
+
+
+def test_the_launcher_says_what_it_is_for() -> None:
+    """A trial asks each program of the user's for that; it starts nothing."""
+    for words, code in (["--help"], 0), ([], 2):
+        done = subprocess.run(
+            [sys.executable, "-B", LAUNCHER_SOURCE, *words],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+        assert done.returncode == code
+        assert done.stdout + done.stderr == "usage: python-launcher FOLDER PROGRAMS [MODULE...]\n"
 
 
 PARENT = "import os\nprint(os.getppid(), flush=True)\n"

@@ -133,6 +133,9 @@ def test_choosing_a_profile(library: Library) -> None:
         choose_profile(board, tree_with(["tplink_tl-wr740n-v4"], version="24.10.4"))
     with pytest.raises(ProfileError, match="this tree installs mips_4kec"):
         choose_profile(board, tree_with(["tplink_tl-wr740n-v4"], arch="mips_4kec"))
+    with pytest.raises(ProfileError) as twin:  # its profiles have two names
+        choose_profile(library.board("qemu-malta-be"), tree_with(["tplink_tl-wr740n-v4"]))
+    assert twin.value.hint == "the board is known for: malta/be (>=26 or >=21.02,<26)"
 
 
 @pytest.mark.parametrize("lacking", ["Makefile", ".config", ".targetinfo"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import re
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -10,9 +12,9 @@ import pytest
 
 from imagebuilder.config.board import SystemEmulation
 from imagebuilder.config.library import Library
-from imagebuilder.errors import HostError
+from imagebuilder.errors import HostError, UserError
 from imagebuilder.host.uefi import FirmwareFile, Uefi
-from imagebuilder.log import Event, Log, Note
+from imagebuilder.log import Event, Log, Note, Warned
 from imagebuilder.trial import machines
 from imagebuilder.trial.machine import VirtualMachine
 from imagebuilder.trial.machines import UEFI_BYTES, NoMachineError, Way, machine_for
@@ -128,6 +130,20 @@ def test_a_compressed_disk_becomes_one_of_its_full_length(tmp_path: Path) -> Non
     assert laid != cut
     assert len(plain) + 2 * MIB - 512 <= laid.stat().st_size <= len(plain) + 2 * MIB + 512
     assert laid.stat().st_size % 512 == 0
+
+
+@pytest.mark.parametrize("length", [100_000, 5_298_688])
+def test_a_disk_that_is_cut_off_is_said_to_be(tmp_path: Path, length: int) -> None:
+    """Whatever comes of it; a disk that ends early as its recipe has it is none."""
+    image = efi_disk(tmp_path)
+    chosen(image, tmp_path, said=(said := list[Event]()))
+    chosen(grub_disk(tmp_path), tmp_path, said=said)
+    assert not [each for each in said if isinstance(each, Warned)]
+    image.write_bytes(image.read_bytes()[:length])
+    with suppress(UserError):
+        chosen(image, tmp_path, said=said)
+    (warned,) = [each.text for each in said if isinstance(each, Warned)]
+    assert re.fullmatch(r"x-efi\.img looks cut off: partition \d lies .* to .*, the file has \d+", warned)
 
 
 def test_zeros_of_a_disk_take_no_space(tmp_path: Path) -> None:

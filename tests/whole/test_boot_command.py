@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.cli.guard import USER_FAULT
+from imagebuilder.cli.guard import TERMINATED, USER_FAULT
 from imagebuilder.cli.handed import LEAVE
 from imagebuilder.host.fs import user_cache
 from imagebuilder.python.micropython.micropython import load_modules
@@ -156,6 +156,23 @@ def test_a_terminal_becomes_the_console(project: Path, add_config: AddConfig, tm
         assert b"the machine was ended" in read_until(user, b"ended")
         assert running.wait(30) == 0
     os.close(user)
+
+
+def test_a_window_that_is_closed_ends_the_machine(
+    project: Path, add_config: AddConfig, tmp_path: Path
+) -> None:
+    add_config("mine", CONFIG.format(release="embedded", variant="none", run="echo 42"))
+    user, terminal = pty.openpty()
+    (temporary := tmp_path / "temporary").mkdir()
+    command = argv(project, tmp_path, "mine", "--interactive", "--memory", "128")
+    words = [*HEEDING, "env", f"TMPDIR={temporary}", "setsid", "--ctty", *command]
+    with subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal) as running:
+        os.close(terminal)
+        read_until(user, b":~# ")
+        assert list(temporary.iterdir())
+        os.close(user)
+        assert running.wait(30) == TERMINATED
+    assert not list(temporary.iterdir())
 
 
 def read_until(terminal: int, wanted: bytes) -> bytes:

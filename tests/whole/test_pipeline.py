@@ -426,7 +426,13 @@ def is_running(argument: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        (signal.SIGHUP, 143),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
 )
 def test_a_build_that_is_stopped_during_make_can_simply_be_run_again(
     request_for: Callable[..., Request], small_tree: Path, tmp_path: Path, number: signal.Signals, code: int

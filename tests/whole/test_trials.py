@@ -14,7 +14,7 @@ from imagebuilder.cli import main
 from imagebuilder.config.request import Request, requests
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import user_cache
-from imagebuilder.log import Event, Log, Note, StepFinished
+from imagebuilder.log import Event, Log, Note, StepFinished, Warned
 from imagebuilder.trial.image import start_checks, try_image
 from imagebuilder.trial.trial import TrialFailedError
 from tests.support.firmware_writers import uimage
@@ -131,6 +131,20 @@ def test_verify_says_when_it_started_nothing(ask: Callable[[str], Request]) -> N
     assert check.found == "nothing was started: the image has no Python"
     assert not check.ok
     assert not check.refuses
+
+
+def test_an_image_that_is_cut_off_is_said_to_be(ask: Callable[[str], Request], tmp_path: Path) -> None:
+    """Where its root file system is still whole, and where it is not."""
+    place, result = build_image(ask(""), Log())
+    data = (place / result.images[0].file).read_bytes()
+    image, said = tmp_path / "cut.img", list[Event]()
+    image.write_bytes(data[: len(data) // 2])
+    assert not try_image(image, None, Log([said.append])).report.failed
+    (warned,) = [each.text for each in said if isinstance(each, Warned)]
+    assert warned.startswith("cut.img looks cut off: partition 2 lies at ")
+    image.write_bytes(data[:1000000])
+    with pytest.raises(UserError, match="can be read: .*cut.img looks cut off: partition 1 lies at "):
+        try_image(image, None, Log())
 
 
 def test_an_image_without_a_root_file_system_is_no_image_to_try(tmp_path: Path) -> None:

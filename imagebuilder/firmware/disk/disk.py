@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from imagebuilder.model.firmware import Check, Field, Part
 
 SECTOR = 512
 OVERLAY_ZEROS = 128 << 10
+_LIES = "lies in the file"
 _WHOLE = ("squashfs", "ext4", "fat", "fit")  # what states its own length
 
 
@@ -241,7 +242,14 @@ def _table_checks(view: View, table: _Table, contents: int | None) -> Iterator[C
         # an image for one of two sets of partitions leaves the other as it is (mvebu, methode-gpt-emmc)
         inside = inside or (recipe_end and not has_mbr and one.offset >= view.size)
         found = f"{one.offset} to {end}, the file has {view.size}"
-        yield holds(f"partition {one.number} lies in the file", inside, expected="inside of it", found=found)
+        yield holds(f"partition {one.number} {_LIES}", inside, expected="inside of it", found=found)
+
+
+def cut_off(problems: Iterable[Check]) -> str:
+    """Of the failed checks of a disk, in words: which partition its file ends before, and should not; empty
+    where it ends where it may."""
+    cut = next((each for each in problems if each.what.endswith(_LIES)), None)
+    return "" if cut is None else f"{cut.what.removesuffix(_LIES)}lies at {cut.found}"
 
 
 def _content(view: View, one: DiskPartition, reading: Reading) -> Part:

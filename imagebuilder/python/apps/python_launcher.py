@@ -62,6 +62,12 @@ def tell(answer: int, text: str) -> None:
         pass
 
 
+def close(*handles: int) -> None:
+    """Close them all."""
+    for handle in handles:
+        os.close(handle)
+
+
 def take(process: int, programs: str) -> "tuple[list[str], str, list[int]]":
     """The words of who asks, the program that it asks for, and its standard streams, opened again: it has
     them at 5, 6 and 7 as well. OSError where there is no such program, or that is denied: a pipe, terminal or
@@ -79,10 +85,17 @@ def take(process: int, programs: str) -> "tuple[list[str], str, list[int]]":
             opened.append(os.open(f"/proc/{process}/fd/{handle}", kept))
             os.set_blocking(opened[-1], not flags & os.O_NONBLOCK)
     except OSError:
-        for handle in opened:
-            os.close(handle)
+        close(*opened)
         raise
     return asked, program, opened
+
+
+def forked() -> "int | None":
+    """As os.fork(); None where no child can be had: memory is short, or there are too many processes."""
+    try:
+        return os.fork()
+    except OSError:
+        return None
 
 
 def serve(folder: str, programs: str) -> "tuple[int, list[str], str, int, list[int]]":
@@ -132,15 +145,17 @@ def serve(folder: str, programs: str) -> "tuple[int, list[str], str, int, list[i
             # the pipe's mode is what the caller's umask left of 0666; who may not read may not enter either
             umask = 0o666 & ~os.fstat(answer).st_mode
             signal.pthread_sigmask(signal.SIG_BLOCK, QUIET)
-            child = os.fork()
+            child = forked()
             if child == 0:
-                for other in (answer, *children.values()):
-                    os.close(other)
+                close(answer, *children.values())
                 return process, asked, program, umask | umask >> 2 & 0o111, opened
-            children[child] = answer
-            for handle in opened:
-                os.close(handle)
-            tell(answer, str(child))
+            close(*opened)
+            if child is None:
+                tell(answer, "-")
+                os.close(answer)
+            else:
+                children[child] = answer
+                tell(answer, str(child))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, QUIET)
     raise RuntimeError(folder + ": its pipe ended")
 
@@ -189,7 +204,7 @@ def run(path: str) -> int:
         return 1
     except BaseException as error:  # noqa: BLE001 - what the interpreter does with what nobody catches
         below = error.__traceback__ and error.__traceback__.tb_next
-        sys.excepthook(type(error), error, below)
+        sys.excepthook(type(error), error.with_traceback(below), below)
         return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     return 0
 
@@ -229,6 +244,10 @@ def finish(code: int, modules: "list[str]", folder: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        helped = sys.argv[1:] == ["--help"]
+        (sys.stdout if helped else sys.stderr).write("usage: python-launcher FOLDER PROGRAMS [MODULE...]\n")
+        raise SystemExit(0 if helped else 2)
     warm(sys.argv[3:])
     own_folder = sys.argv[1]
     caller, sys.argv, path, mask, handles = serve(*sys.argv[1:3])
