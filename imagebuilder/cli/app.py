@@ -46,9 +46,9 @@ from imagebuilder.cli.serve import serve
 from imagebuilder.cli.trial import trial
 from imagebuilder.cli.worker import worker
 
-# the tests that take a minute or two together: without the kit, guests, whole builds, the bytes of firmware,
-# and what looks at the sources and not at what they do
-_WITHOUT = ("-m", "not kit and not boot and not genuine")
+# the faster tests: without the kit, guests, pages in a browser, whole builds, the bytes of firmware, and what
+# looks at the sources and not at what they do
+_WITHOUT = ("-m", "not kit and not boot and not browser and not genuine")
 _NO_BUILDS = ("tests/firmware", "tests/torture", "tests/test_house.py", "tests/test_bootstrap.py")
 FAST = (*_WITHOUT, *(f"--ignore={each}" for each in ("tests/whole", *_NO_BUILDS)))
 # whole builds too: what an ordinary user may not do shows itself there. Nothing is kept below the project
@@ -298,6 +298,8 @@ def test(
 ) -> None:
     """Run the tests on all cores; with --imagebuilder also those on that genuine tree.
 
+    --lowest and --as-user together are one run: that of --as-user, on the lowest versions.
+
     What follows is passed on to pytest, for example -k overlay -n 0 (one after the other), --quiet and
     --verbose too.
     """
@@ -320,8 +322,6 @@ def test(
         raise UserError(
             f"{left_out} leaves out the tests of a genuine tree", hint="give --imagebuilder alone"
         )
-    if lowest and as_user:
-        raise UserError("--lowest and --as-user are two runs", hint="give one of them")
     given = set(context.args)
     quiet, verbose = bool(given & {"-q", "--quiet"}), bool(given & {"-v", "-vv", "--verbose"})
     with Reporter(quiet=quiet, verbose=verbose) as log:
@@ -336,15 +336,16 @@ def test(
     genuine = [f"--imagebuilder={Path(imagebuilder).resolve()}"] if imagebuilder else []
     os.chdir(sources)
     if as_user:
-        _test_as_user(sources, context.args)
+        _test_as_user(sources, context.args, Path(sys.executable) if python is None else python)
     if python is not None:
         words = [str(python), "-m", "pytest", "-n", "auto", *FAST, *context.args]
         os.execv(python, words)  # noqa: S606 - no shell is what is wanted
     sys.exit(pytest.main(["-n", "auto", *genuine, *context.args]))
 
 
-def _test_as_user(sources: Path, arguments: Sequence[str]) -> NoReturn:
-    """Run the tests, and end as they do. NotTriedError where nothing can be run as another user."""
+def _test_as_user(sources: Path, arguments: Sequence[str], python: Path) -> NoReturn:
+    """Run the tests by an environment's Python, and end as they do. NotTriedError where nothing can be run as
+    another user."""
     from imagebuilder.host.handover import temporary_folder
     from imagebuilder.host.ordinary_user import (
         NoOrdinaryUserError,
@@ -357,11 +358,11 @@ def _test_as_user(sources: Path, arguments: Sequence[str]) -> NoReturn:
 
     with temporary_folder("scratch") as home:
         try:
-            argv = ordinary_user(home, own_places(sources), unused_number())
+            argv = ordinary_user(home, own_places(sources, python), unused_number(), python)
         except NoOrdinaryUserError as error:
             raise NotTriedError(error.message, hint=error.hint) from error
         # not pytest's own folders, whose names are long: a socket's path has 108 bytes at most
-        tests = [sys.executable, "-m", "pytest", "-n", "auto", f"--basetemp={home}/t", *AS_USER, *arguments]
+        tests = [str(python), "-m", "pytest", "-n", "auto", f"--basetemp={home}/t", *AS_USER, *arguments]
         settings = {**environment(home), "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis")}
         code = stream([*argv, *tests], partial(print, flush=True), env=settings, check=False).code
     sys.exit(code)

@@ -25,6 +25,7 @@ _NUMBERS = range(
 )  # below them are the users of systemd and of most directories, above is nobody
 _ENTER = stat.S_IXOTH
 _PROBE_SECONDS = 60.0
+_THIS_PYTHON = Path(sys.executable)
 
 
 class NoOrdinaryUserError(HostError):
@@ -37,9 +38,10 @@ def unused_number() -> int:
     return next(number for number in _NUMBERS if number not in taken)
 
 
-def ordinary_user(home: Path, places: Iterable[Path], number: int) -> list[str]:
+def ordinary_user(home: Path, places: Iterable[Path], number: int, python: Path = _THIS_PYTHON) -> list[str]:
     """The argv that makes a program an ordinary user's, up to the program's own. home: an existing folder for
-    it alone. places: what it must see wherever it lies, read-only. number: user and group.
+    it alone. places: what it must see wherever it lies, read-only. number: user and group. python: what has
+    to run there, with this project and pytest.
 
     NoOrdinaryUserError where that cannot be: we are not root, or Python cannot be read by others.
     """
@@ -54,21 +56,21 @@ def ordinary_user(home: Path, places: Iterable[Path], number: int) -> list[str]:
         *_shown([*places, home], writable=home),
         *("--", "setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups", "--"),
     ]
-    probe = [*argv, sys.executable, "-c", "import imagebuilder, pytest"]
+    probe = [*argv, str(python), "-c", "import imagebuilder, pytest"]
     done = run(probe, cwd=Path("/"), env=environment(home), timeout=_PROBE_SECONDS, check=False)
     if done.code != 0:
         said = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"exit code {done.code}"]
         raise NoOrdinaryUserError(
-            f"{sys.executable} does not run as an ordinary user here: {said[0]}",
+            f"{python} does not run as an ordinary user here: {said[0]}",
             hint="make Python and the project readable for others (chmod -R o+rX)",
         )
     return argv
 
 
-def own_places(project: Path) -> tuple[Path, ...]:
-    """What the tests need of this session: the project, its environment, and the Python behind that."""
-    program = Path(sys.executable)
-    places = [project, Path(sys.prefix), Path(sys.base_prefix), program.resolve().parent.parent]
+def own_places(project: Path, python: Path = _THIS_PYTHON) -> tuple[Path, ...]:
+    """What the tests need of this session: the project, an environment by its Python, and the Python behind
+    that."""
+    places = [project, python.parent.parent, Path(sys.base_prefix), python.resolve().parent.parent]
     return tuple(dict.fromkeys(place.resolve() for place in places))
 
 

@@ -95,7 +95,11 @@ def test_an_ordinary_user_cannot_be_another(home: Path, monkeypatch: pytest.Monk
         ordinary_user(home, [PROJECT], 61_000)
 
 
-def test_the_tests_are_run_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [[], ["--lowest"]])
+def test_the_tests_are_run_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: list[str]) -> None:
+    """With --lowest by the Python of those versions, which is shown there."""
+    python = Path("/lowest/bin/python") if more else Path(sys.executable)
+    monkeypatch.setattr("imagebuilder.host.lowest.lowest_environment", lambda *_: python)
     called: list[Sequence[str]] = []
 
     def stream(words: Sequence[str], *_: object, **__: object) -> Completed:
@@ -106,11 +110,19 @@ def test_the_tests_are_run_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr("imagebuilder.host.tools.missing_tools", lambda _uses: [])
-    monkeypatch.setattr(module, "ordinary_user", lambda *_: ["become"])
+    become = {"home": Path(), "places": (), "python": Path()}
+
+    def ordinary_user(home: Path, places: Sequence[Path], _number: int, python: Path) -> list[str]:
+        become.update(home=home, places=places, python=python)
+        return ["become"]
+
+    monkeypatch.setattr(module, "ordinary_user", ordinary_user)
     monkeypatch.setattr("imagebuilder.host.run.stream", stream)
-    assert CliRunner().invoke(app, ["test", "--as-user", "-k", "overlay"]).exit_code == 3
+    assert CliRunner().invoke(app, ["test", "--as-user", *more, "-k", "overlay"]).exit_code == 3
     (words,) = called
-    assert words[:6] == ["become", sys.executable, "-m", "pytest", "-n", "auto"]
+    assert words[:6] == ["become", str(python), "-m", "pytest", "-n", "auto"]
+    assert become["python"] == python
+    assert {PROJECT, python.parent.parent.resolve()} <= set(become["places"])
     assert words[-2:] == ["-k", "overlay"]
     ignored = [word.removeprefix("--ignore=") for word in words if word.startswith("--ignore=")]
     assert "tests/whole" not in ignored
@@ -118,9 +130,8 @@ def test_the_tests_are_run_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("other", [["--lowest"], ["--imagebuilder", "/tree"]])
-def test_it_is_a_run_of_its_own(other: list[str]) -> None:
-    assert CliRunner().invoke(app, ["test", "--as-user", *other]).exit_code == 2
+def test_a_genuine_tree_is_left_out() -> None:
+    assert CliRunner().invoke(app, ["test", "--as-user", "--imagebuilder", "/tree"]).exit_code == 2
 
 
 def test_where_nobody_else_can_be_had_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
