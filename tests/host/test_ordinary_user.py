@@ -81,12 +81,11 @@ def test_what_only_root_may_enter_is_shown_in_part(place: Path) -> None:
 
 
 @as_root
-def test_a_python_that_others_cannot_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.sys, "executable", "/nonexistent/python")
+def test_a_python_that_others_cannot_read(home: Path) -> None:
     with pytest.raises(
         NoOrdinaryUserError, match="/nonexistent/python does not run as an ordinary user here"
     ):
-        ordinary_user(home, [PROJECT], unused_number())
+        ordinary_user(home, [PROJECT], unused_number(), Path("/nonexistent/python"))
 
 
 def test_an_ordinary_user_cannot_be_another(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
