@@ -179,5 +179,8 @@ def read_until(terminal: int, wanted: bytes) -> bytes:
     said, until = b"", time.monotonic() + 2 * WAIT
     while wanted not in said.replace(b"\r\n", b"\n") + said:
         assert time.monotonic() < until, said
-        said += os.read(terminal, 4096)
+        try:
+            said += os.read(terminal, 4096)
+        except OSError:  # the program ended, and with it the terminal's other end
+            raise AssertionError(said.decode(errors="replace")) from None
     return said
