@@ -6,6 +6,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import itertools
+import os
 import re
 import secrets
 import socket
@@ -60,14 +61,19 @@ class Console:
 
     def _connect(self, path: Path, until: float) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        while True:
-            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-                connection.connect(str(path))
-                return connection
-            if not self._alive() or time.monotonic() > until:
-                connection.close()
-                raise ConsoleClosedError("the machine offers no console")
-            time.sleep(POLL_SECONDS)
+        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+        short = f"/proc/self/fd/{folder}/{path.name}"  # a socket's path has 108 bytes at most, unix(7)
+        try:
+            while True:
+                with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                    connection.connect(short)
+                    return connection
+                if not self._alive() or time.monotonic() > until:
+                    connection.close()
+                    raise ConsoleClosedError("the machine offers no console")
+                time.sleep(POLL_SECONDS)
+        finally:
+            os.close(folder)
 
     @property
     def text(self) -> str:

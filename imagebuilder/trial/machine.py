@@ -57,9 +57,9 @@ class VirtualMachine:
     console: str = "ttyS0"
     told: str = ""
 
-    def argv(self, console: Path, *, forwards: Mapping[int, int] | None = None) -> tuple[str, ...]:
-        """QEMU's whole command line. console: the unix socket on which the serial port is offered.
-        forwards: as of started()."""
+    def argv(self, console: str, *, forwards: Mapping[int, int] | None = None) -> tuple[str, ...]:
+        """QEMU's whole command line. console: the unix socket on which the serial port is offered, by a name
+        in the folder that QEMU is started in. forwards: as of started()."""
         # whole MiB, rounded up: QEMU takes no part of one for some machines
         words = [self.program, "-accel", self.accelerator, "-nodefaults", "-display", "none"]
         words += ["-m", f"{-(-self.memory // MIB)}"]
@@ -68,7 +68,7 @@ class VirtualMachine:
         for drive in self.drives:
             file = _comma(drive.path)
             words += ["-drive", f"file={file},format=raw,{drive.device},snapshot=on"]
-        words += ["-chardev", f"socket,id=console,path={_comma(console)},server=on,wait=on"]
+        words += ["-chardev", f"socket,id=console,path={console},server=on,wait=on"]
         words += ["-serial", "chardev:console"]
         return (*words, *_network(self.card, forwards))
 
@@ -126,8 +126,11 @@ def connected(
 ) -> Iterator[Console]:
     """Start a machine with its console connected and nothing read from it. As started(), which see."""
     with ExitStack() as stack:
-        socket = stack.enter_context(temporary_folder("scratch")) / "console"
-        argv = (*_DIE_WITH_US, *machine.argv(socket, forwards=forwards))
+        folder = stack.enter_context(temporary_folder("scratch"))
+        socket = folder / "console"
+        # started there: the whole path may be longer than a socket's may be (unix(7): 108 bytes)
+        there = ("env", "--chdir", str(folder))
+        argv = (*there, *_DIE_WITH_US, *machine.argv(socket.name, forwards=forwards))
         yield stack.enter_context(_running(argv, socket, log, keep))
 
 

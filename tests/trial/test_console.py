@@ -17,15 +17,17 @@ Serve = Callable[..., Path]
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Starts a console that says these texts, with pauses between them, and then closes or stays."""
     sockets: list[socket.socket] = []
     done = threading.Event()
 
-    def start(*texts: bytes, stay: bool = True) -> Path:
-        path = tmp_path / "console"
+    def start(*texts: bytes, stay: bool = True, folder: Path = tmp_path) -> Path:
+        path = folder / "console"
         server = socket.socket(socket.AF_UNIX)
-        server.bind(str(path))
+        with monkeypatch.context() as there:
+            there.chdir(folder)  # as QEMU is started
+            server.bind("console")
         server.listen(1)
         sockets.append(server)
 
@@ -49,6 +51,13 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 def alive() -> bool:
     return True
+
+
+def test_a_console_in_a_folder_with_a_long_name(serve: Serve, tmp_path: Path) -> None:
+    """As temporary folders have that TMPDIR says; a socket's path has 108 bytes at most."""
+    (deep := tmp_path / ("n" * 200)).mkdir()
+    console = Console(serve(b"login: ", folder=deep), alive, 2)
+    assert console.wait_for(re.compile("login: "), 2, "the login")[0] == "login: "
 
 
 def test_the_console_finds_what_comes_in_pieces(serve: Serve) -> None:
