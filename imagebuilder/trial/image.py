@@ -39,8 +39,7 @@ class ImageRoot:
 def opened_root(image: Path) -> Iterator[ImageRoot]:
     """An image's root file system, as long as the block. UserError where it has none that can be read."""
     found = inspect(image)
-    cut = cut_off(found.problems)
-    told = f"{image.name} looks cut off: {cut}" if cut else ""
+    told = cut_off(image.name, found.problems)
     if found.root is None:
         why = f"nothing of it can be run; {told}" if told else "nothing of it can be run"
         raise UserError(

@@ -74,8 +74,8 @@ def machine_for(
     NoMachineError; ImageFormatError for a damaged image; HostError where QEMU, firmware or space is missing.
     """
     start = media.start
-    if cut := cut_off(media.read.part.problems):
-        log.warn(f"{media.name} looks cut off: {cut}")
+    if told := cut_off(media.name, media.read.part.problems):
+        log.warn(told)
     if (start.architecture or _of_board(start, system)) in PC:
         _need("x86_64")
         return _Pc(media, scratch, log, system, memory).machine(way)

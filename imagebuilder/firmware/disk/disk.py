@@ -245,11 +245,13 @@ def _table_checks(view: View, table: _Table, contents: int | None) -> Iterator[C
         yield holds(f"partition {one.number} {_LIES}", inside, expected="inside of it", found=found)
 
 
-def cut_off(problems: Iterable[Check]) -> str:
-    """Of the failed checks of a disk, in words: which partition its file ends before, and should not; empty
-    where it ends where it may."""
+def cut_off(name: str, problems: Iterable[Check]) -> str:
+    """Of the failed checks of a disk, in a sentence: which partition its file ends before, and should not;
+    empty where it ends where it may. name: the file's."""
     cut = next((each for each in problems if each.what.endswith(_LIES)), None)
-    return "" if cut is None else f"{cut.what.removesuffix(_LIES)}lies at {cut.found}"
+    if cut is None:
+        return ""
+    return f"{name} looks cut off: {cut.what.removesuffix(_LIES)}lies at {cut.found}"
 
 
 def _content(view: View, one: DiskPartition, reading: Reading) -> Part:
