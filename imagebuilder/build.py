@@ -141,10 +141,12 @@ def _build(
         if current is not None:
             return current
         _note(log, "rebuilt", why)
-        beside = _beside_make(plan, view, lambda: _foresee(inputs, decided, laid))
+        begun, build_log = threading.Event(), workspace.result / BUILD_LOG
+        beside = _beside_make(plan, view, begun, lambda: _foresee(inputs, decided, laid))
         with _log_kept_on_failure(workspace), log.step("build"), beside as (ahead, papers_ahead):
-            build_log = workspace.result / BUILD_LOG
-            report = make_image(view, plan, workspace.work, build_log, log, cache=request.cache)
+            report = make_image(
+                view, plan, workspace.work, build_log, log, cache=request.cache, begun=begun.set
+            )
         from imagebuilder import made, papers  # noqa: PLC0415 (loaded while make ran)
 
         with _log_kept_on_failure(workspace), log.step("verify"):
@@ -209,27 +211,34 @@ def _note(log: Log, what: str, why: Sequence[str]) -> None:
 
 @contextmanager
 def _beside_make(
-    plan: Plan, view: PrivateView, foresee: Callable[[], Foreseen]
+    plan: Plan, view: PrivateView, begun: threading.Event, foresee: Callable[[], Foreseen]
 ) -> Iterator[tuple[Future[Ahead], Future[Foreseen]]]:
     """What comes after make is loaded meanwhile, the kernel is unpacked that images get as it lies in the
     tree (KDIR of image.mk's recipes), the root file system that make packs is looked through while it goes on
-    (see look_ahead()), and the papers are made ready."""
+    (see look_ahead()), and the papers are made ready. begun: set once make runs; what was done before in
+    another thread would hold up what it takes to start it."""
     ended = threading.Event()
     packs = plan.tree.places.kernel
     kernel = Path(plan.tree.folder) / packs / f"{plan.profile.name}-kernel.bin"
 
     def work() -> Ahead:
+        begun.wait()
         importlib.import_module("imagebuilder.made")
         from imagebuilder.firmware import verify  # noqa: PLC0415 (it takes as long as made)
 
         kernels = verify.known_kernels([kernel])
         return verify.Ahead(verify.look_ahead(view.changed, packs, ended), kernels)
 
+    def foreseen() -> Foreseen:
+        begun.wait()
+        return foresee()
+
     with ThreadPoolExecutor(2) as pool:
         try:
-            yield pool.submit(work), pool.submit(foresee)
+            yield pool.submit(work), pool.submit(foreseen)
         finally:
             ended.set()
+            begun.set()  # where make could not be started
 
 
 def _foresee(inputs: Inputs, decided: Decided, laid: Laid) -> Foreseen:

@@ -210,7 +210,7 @@ def _told(status: int) -> tuple[bytes, int]:
 
 def serve() -> None:
     """Be a maker: start what standard input asks for, until it closes; then end what is left."""
-    gc.set_threshold(100_000)  # as in cli.run_and_leave(): a child does one thing, and ends
+    gc.set_threshold(300_000)  # as in cli.run_and_leave(): a child does one thing, and ends
     for name in filter(None, sys.argv[1].split(",")):
         importlib.import_module(name)
     gc.freeze()

@@ -343,8 +343,10 @@ def stream(
     check: bool = True,
     log: Log | None = None,
     watch: Watch | None = None,
+    begun: Callable[[], None] | None = None,
 ) -> Completed:
-    """Run a program and hand each line of its output, standard error included, to on_line.
+    """Run a program and hand each line of its output, standard error included, to on_line. begun: called once
+    it runs.
 
     Keeps the last TAIL_LINES lines for the error; a line is handed over with MAX_LINE bytes at most and a
     note of what is left out. watch and errors: as of run(); ProgramOutputError beyond MAX_LOG_BYTES or
@@ -370,6 +372,8 @@ def stream(
             process = _begun(command, argv, _in=b"", _out=output.write_ends[0], _err_to_out=True, **options)
         finally:
             output.started()
+        if begun is not None:
+            begun()
         code = _ended(process, argv, None, lambda: output.read(argv, MAX_LOG_BYTES), watch)
     finally:
         output.close()

@@ -12,8 +12,9 @@ check also makes, stand in for PATH only.
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from imagebuilder.errors import HostError
@@ -48,7 +49,9 @@ _BIN_MK = "override BIN_DIR := {folder}\nexport BIN_DIR\n"
 # for each line of a recipe `env` would look for bash anew: 0.07 s of the 4 s that 17.01.7 takes for an image
 _SHELL_MK = "override SHELL := {bash}\n"
 _ASKS_ENV = re.compile(r"(?m)^(export )?SHELL:=/usr/bin/env bash$")
-_OWN_BASH = ("staging_dir/host/bin/bash", "staging_dir/toolchain-*/bin/bash")  # first in the PATH of rules.mk
+# before this machine's in the PATH of rules.mk: the link that the host check of a used tree has made, and one
+# that no tree is known to have
+_OWN_BASH, _BEFORE_IT = "staging_dir/host/bin/bash", "staging_dir/toolchain-*/bin/bash"
 # OpenWrt's prereq.mk calls make with the first of the makefiles that were read, and means itself
 _LAST_MK = "MAKEFILE_LIST :=\n"
 _COPIES_BY_PATTERN = "$(USER_FILES)/*"
@@ -88,8 +91,10 @@ def make_image(
     log: Log,
     *,
     cache: Path | None = None,
+    begun: Callable[[], None] | None = None,
 ) -> MakeReport:
-    """Run `make image` in the view and write all it prints to build_log; what it complains of.
+    """Run `make image` in the view and write all it prints to build_log; what it complains of. begun: called
+    once it runs.
 
     work: the folder that the view shows as view.work; FILES are taken from its `files`, and images go to
     its `bin`. If there is a `feed` in it (packages.opkg.feed), packages come from there and from the tree's
@@ -104,7 +109,7 @@ def make_image(
     for name in ("bin", "home", "tmp", "dl"):
         (work / name).mkdir(exist_ok=True)
     text = hooks_text(plan, view.work, hermetic=(work / "feed").exists())
-    _write_hooks(text + shell_text(tree), work / "make")
+    _write_hooks(text + shell_text(tree, view.tree), work / "make")
     steady_tools(tree, view, log, cache)
     pass_host_check(tree, view)
     lay_tree_key(tree, settings_of(tree), view, cache)
@@ -116,7 +121,7 @@ def make_image(
     )
     argv = view.command(["make", *plan.make, *_paths(tree, view, work / "files")])
     watch = view.watch("make image")
-    code, stage = _run_make(argv, environment, build_log, log, watch)
+    code, stage = _run_make(argv, environment, build_log, log, watch, begun=begun)
     lines = build_log.read_text("utf-8").splitlines()
     report = read_output(lines)
     if report.no_space:
@@ -134,7 +139,13 @@ def make_image(
 
 
 def _run_make(
-    argv: Sequence[str], environment: Mapping[str, str], build_log: Path, log: Log, watch: Watch | None
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    build_log: Path,
+    log: Log,
+    watch: Watch | None,
+    *,
+    begun: Callable[[], None] | None,
 ) -> tuple[int, str]:
     """Its exit code, and what it did last, in words; what it prints goes to build_log."""
     last = ""
@@ -151,7 +162,8 @@ def _run_make(
                 if watch is not None:
                     watch.step = stage
 
-        return stream(argv, on_line, env=environment, check=False, log=log, watch=watch).code, last
+        done = stream(argv, on_line, env=environment, check=False, log=log, watch=watch, begun=begun)
+        return done.code, last
 
 
 def hooks_text(plan: Plan, work: Path, *, hermetic: bool) -> str:
@@ -173,14 +185,15 @@ def hooks_text(plan: Plan, work: Path, *, hermetic: bool) -> str:
     return text
 
 
-def shell_text(tree: Path) -> str:
-    """The makefile that names the bash that recipes run in, where the tree's rules.mk has env find it and it
-    is this machine's."""
-    if _ASKS_ENV.search(text_of(tree / "rules.mk")) is None or any(
-        next(tree.glob(place), None) for place in _OWN_BASH
-    ):
+def shell_text(tree: Path, shown: Path) -> str:
+    """The makefile that names the bash that recipes run in, where the tree's rules.mk has env find it. shown:
+    where make sees the tree."""
+    if _ASKS_ENV.search(text_of(tree / "rules.mk")) is None or any(tree.glob(_BEFORE_IT)):
         return ""
-    return _SHELL_MK.format(bash=find_program("bash"))
+    own = tree / _OWN_BASH
+    if not os.path.lexists(own):
+        return _SHELL_MK.format(bash=find_program("bash"))
+    return _SHELL_MK.format(bash=shown / _OWN_BASH) if own.is_file() and os.access(own, os.X_OK) else ""
 
 
 def _write_hooks(text: str, folder: Path) -> None:
