@@ -17,6 +17,7 @@ from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.handover import write_whole
 from imagebuilder.host.kept_builds import KeptBuilds, digest_key
 from imagebuilder.host.stamps import Looks
+from imagebuilder.host.tree_look import TreeLook, look_at_tree
 from imagebuilder.log import Log
 from imagebuilder.made_of import SIGN, BuildInputs, ResultFile, changes, made_of
 from imagebuilder.model.package import Package
@@ -26,7 +27,7 @@ from imagebuilder.report.sums import write_sums
 from imagebuilder.stage import Staged
 from imagebuilder.stamped import Stamping
 from imagebuilder.trust.signing_key import user_keys, user_pair
-from imagebuilder.trust.tree_identity import TreeLook, changed_since, look_at_tree
+from imagebuilder.trust.tree_identity import changed_since
 from imagebuilder.unchanged import State, damaged, no_inputs, read_inputs
 from imagebuilder.workspace import Workspace
 
@@ -48,16 +49,16 @@ class Keeping:
     def __init__(self, request: Request, inputs: Inputs) -> None:
         """Before anything is decided. HostError where the cache cannot be written."""
         self._request, self._inputs = request, inputs
-        self._looks = Looks(digest_key(request.cache))
+        self._looks = Looks(digest_key(request.cache), request.cache)
         self._stamping = Stamping(request, inputs, self._looks)
         self._builds = KeptBuilds(request.cache)
         self._record: BuildInputs | None = None
-        self._tree, self._look = Path(), TreeLook("", ())  # said by decide()
+        self._tree, self._look = Path(), TreeLook("", (), 0)  # said by decide()
 
     def decide(self, decided: Decided, over: Staged, made: Mapping[str, Package]) -> None:
         """Say what the image will be made of, before make makes it. Raises as made_of()."""
         self._tree = Path(decided.plan.tree.folder)
-        self._look = look_at_tree(self._tree)
+        self._look = self._looks.tree(self._tree)
         found = made_of(
             self._inputs,
             decided,

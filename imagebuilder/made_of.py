@@ -28,6 +28,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from imagebuilder.config.model_lock import LockedBoard
 from imagebuilder.decide import Decided, Inputs, entry_of
 from imagebuilder.host.run import CLEAN_PATH
 from imagebuilder.host.stamps import Looks
+from imagebuilder.host.tree_look import TreeLook
 from imagebuilder.host.walk import walk
 from imagebuilder.model.base import Model
 from imagebuilder.model.package import Package
@@ -49,11 +51,12 @@ from imagebuilder.rootfs.tree import Entry
 from imagebuilder.stage import Staged
 from imagebuilder.tree.tree import settings_of
 from imagebuilder.trust.signing_key import takes_a_key, user_keys, user_pair
-from imagebuilder.trust.tree_identity import TreeLook, behind_tree, tree_identity
+from imagebuilder.trust.tree_identity import behind_tree, tree_identity
 from imagebuilder.unchanged import INPUTS_SCHEMA, found_program
 
 PROJECT = "openwrt-python-imagebuilder"
 PACKAGE = Path(__file__).parent
+NO_CODE = ("__pycache__",)  # of it: what Python compiles
 SIGN = "sign"  # of the options: firmware.toml's
 # keys of configs that say where something is from, or are words for people, and why they decide nothing
 CONFIG_LEFT_OUT: Mapping[str, str] = {
@@ -135,7 +138,7 @@ def made_of(
     words = {path: _words(entry) for path, entry in over.tree.items()}
     path = f"{CLEAN_PATH}:{os.environ.get('PATH', '')}"
     return MadeOf(
-        program=_program(),
+        program=_program(looks),
         lock=entry_of(inputs, decided, made, tree_sha256=sha256),
         behind="" if source.sha256 else behind_tree(tree, look),
         laid=_digest({path: _sha256(each) for path, each in words.items() if path not in over.secrets}),
@@ -158,11 +161,11 @@ def _words(entry: Entry) -> bytes:
     return f"{entry.kind} {entry.mode:o} ".encode() + text
 
 
-def _program() -> dict[str, str]:
+def _program(looks: Looks) -> dict[str, str]:
     """The versions of the program, of Python and of the libraries; the digest of the package's files."""
     return {
         PROJECT: __version__,
-        "code": code_digest(PACKAGE),
+        "code": looks.kept(PACKAGE, NO_CODE, "code_digest", partial(code_digest, PACKAGE)),
         "Python": platform.python_version(),
         **_libraries(),
     }
@@ -172,7 +175,7 @@ def code_digest(folder: Path) -> str:
     """SHA-256, in hex, over the names, programs' bits and contents of a folder's files, without what
     Python compiles of them."""
     whole = hashlib.sha256()
-    for item in walk(folder, enter=lambda path: not path.endswith("__pycache__")):
+    for item in walk(folder, enter=lambda path: path.rpartition("/")[2] not in NO_CODE):
         if item.is_file:
             program = item.status.st_mode & 0o111 != 0
             whole.update(f"{item.path}\0{program}\0{item.sha256()}\0".encode("utf-8", "surrogateescape"))

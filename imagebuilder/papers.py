@@ -44,7 +44,7 @@ from imagebuilder.tree.reproducible import source_date_epoch
 from imagebuilder.trust.signing_key import user_keys, user_pair
 from imagebuilder.workspace import Workspace
 
-_TEMPLATE = "report.html"
+_TEMPLATES = ("report.html", "base.html", "macros.html")  # the report's, and what it takes of others
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def foresee(inputs: Inputs, decided: Decided, laid: Laid) -> Foreseen:
         epoch=epoch,
     )
     lock = "" if locked is None else lock_text(config.name, {inputs.board.id: locked})
-    environment().get_template(_TEMPLATE)  # compiled by now
+    for template in _TEMPLATES:  # compiled by now
+        environment().get_template(template)
     return Foreseen(inputs, decided, locked, lock, facts, bill(facts), epoch, warnings)
 
 

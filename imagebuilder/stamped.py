@@ -28,9 +28,9 @@ from imagebuilder.decide import Decided, Inputs
 from imagebuilder.errors import UserError
 from imagebuilder.host.fs import expand_home
 from imagebuilder.host.run import CLEAN_PATH
-from imagebuilder.host.stamps import CannotTellError, Looks, Stamp, StampKind
+from imagebuilder.host.stamps import UNREAD, CannotTellError, Looks, Stamp, StampKind
 from imagebuilder.host.tools import TOOLS, emulator_names
-from imagebuilder.host.tree_kinds import HISTORY
+from imagebuilder.made_of import NO_CODE, PACKAGE
 from imagebuilder.model.release import is_embedded
 from imagebuilder.trust.signing_key import OWN, SECRET, user_keys
 from imagebuilder.unchanged import DirectRecord, asked_for, found_program, installed_libraries, shadowing
@@ -39,8 +39,6 @@ _ENVIRONMENT = ("HOME", "PYTHONTZPATH", "XDG_DATA_HOME")
 _BUILT_BY = ("pyproject.toml", "setup.py", "setup.cfg")
 # besides those of host/tools.py: what looks scripts over, compiles and tries the device's programs
 _MORE_PROGRAMS = ("busybox", "git", "mpy-cross", "python3", *(f"python3.{minor}" for minor in range(6, 20)))
-PACKAGE = Path(__file__).parent
-NO_CODE = ("__pycache__",)
 
 
 class Stamping:
@@ -104,7 +102,7 @@ class Stamping:
             is_no_key = stamp["kind"] == "absent" and Path(stamp["path"]) == user_keys() / OWN / SECRET
             # what the cache has learnt of servers grows meanwhile, by this build too
             of_cache = Path(stamp["path"]).is_relative_to(self._request.cache.absolute())
-            if stamp["kind"] != "status" and not (is_no_key or of_cache) and not looks.same(stamp):
+            if stamp["kind"] not in UNREAD and not (is_no_key or of_cache) and not looks.same(stamp):
                 yield stamp["path"]
         yield from (str(each) for each in self._feeds if looks.state(each) != self._looks.state(each))
 
@@ -204,7 +202,7 @@ class Stamping:
         elif given is not None and "://" in given:
             self._cannot("the ImageBuilder is at an address")
         elif given is not None:
-            self._add(expand_home(given), "status", HISTORY)
+            self._add(expand_home(given), "tree")
 
     def _end(self, decided: Decided) -> None:
         """What is known once everything is decided."""

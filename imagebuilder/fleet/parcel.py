@@ -29,9 +29,10 @@ from imagebuilder.host.fs import disk_errors_explained, expand_home, is_inside, 
 from imagebuilder.host.handover import appear, temporary_folder, write_whole
 from imagebuilder.host.tar import tar_members
 from imagebuilder.host.tree_kinds import HISTORY
+from imagebuilder.host.tree_look import USED
 from imagebuilder.host.walk import Item, walk
 from imagebuilder.server.archive import check_member, extract_member
-from imagebuilder.trust.tree_identity import USED, tree_identity
+from imagebuilder.trust.tree_identity import tree_identity
 
 PARCELS = "parcels"  # of a cache
 _TREES = "trees"

@@ -12,7 +12,9 @@ what is recorded tells nobody a secret that a file held.
 
 A path that somebody wrote can lead through links. Where it really is counts too, whatever links are on the
 way, at its end or before it: names come from there, and what is read later is read there. Links in a folder
-whose contents are not read (`status`) count with what they lead to outside of it (host/behind.py).
+whose contents are not read (`status`, `tree`) count with what they lead to outside of it (host/behind.py).
+
+What was read of a folder is kept in the cache by what stat(2) says of it, so that it is not read again.
 """
 
 from __future__ import annotations
@@ -21,29 +23,36 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypedDict
 
 from imagebuilder.errors import UserError
 from imagebuilder.host.behind import behind
+from imagebuilder.host.fs import disk_errors_explained, text_of
+from imagebuilder.host.handover import write_whole
+from imagebuilder.host.tree_look import TreeLook, look_at_tree
 from imagebuilder.host.walk import Item, walk
 
 SETTLED_NS = 2_000_000_000  # FAT counts in two seconds
 KEY_BYTES = 32
 KEY_FILE, BUILDS = "digests.key", "builds"  # of the cache
 _CHUNK = 1 << 20
-StampKind = Literal["absent", "file", "folder", "followed", "status"]
+StampKind = Literal["absent", "file", "folder", "followed", "status", "tree"]
+UNREAD: tuple[StampKind, ...] = ("status", "tree")  # of what is in them nothing is read
+_KEPT = "indexes"  # of the cache, where what was not used for longest goes
 
 
 class Stamp(TypedDict):
     """What something was. kind: `absent` for what was not there, `file` (links are followed to it), `folder`
     with all below it, where `followed` takes links in it to files for those, and `status` for a file or
-    folder whose contents are not read, since they are too many. path: absolute, as it was written, with its
+    folder whose contents are not read, since they are too many, `tree` for one of which the same is true and
+    that is an ImageBuilder (host/tree_look.py) or its archive. path: absolute, as it was written, with its
     `..`, which behind a link is not the folder before it. leads: where that really is, all links followed;
     "" for `absent`. state: what stat(2) said, "" where it cannot be relied on; digest: of the content, "" for
-    `absent` and `status`. without: names that do not count in a folder, however deep in it."""
+    `absent`, `status` and `tree`. without: names that do not count in a folder, however deep in it."""
 
     path: str
     leads: str
@@ -63,12 +72,15 @@ class CannotTellError(UserError):
 @dataclass
 class Looks:
     """Looks at files, at each once: for one command, since what changes meanwhile is not seen. key: of the
-    digests; now_ns: when looking began, in nanoseconds since 1970."""
+    digests; cache: where what was read of folders is kept, which nobody who only asks writes to; now_ns: when
+    looking began, in nanoseconds since 1970."""
 
     key: bytes
+    cache: Path | None = None
     now_ns: int = field(default_factory=time.time_ns)
     _states: dict[Looked, tuple[str, int]] = field(default_factory=dict)
     _digests: dict[Looked, str] = field(default_factory=dict)
+    _trees: dict[str, TreeLook] = field(default_factory=dict)
 
     def stamp(self, path: Path, kind: StampKind, without: tuple[str, ...] = ()) -> Stamp:
         """What it is now; what is not there is `absent` whatever kind is expected. CannotTellError for what
@@ -81,9 +93,9 @@ class Looks:
             leads = os.path.realpath(place)
             state, changed_ns = self._state((place, kind, without))
             settled = changed_ns < self.now_ns - SETTLED_NS
-            if kind == "status" and not settled:
+            if kind in UNREAD and not settled:
                 raise CannotTellError(f"{place} was changed just now")
-            digest = "" if kind == "status" else self._digest((place, kind, without))
+            digest = "" if kind in UNREAD else self._digest((place, kind, without))
         except OSError as error:
             raise CannotTellError(f"{error.filename or place}: {error.strerror}") from error
         state = state if settled else ""
@@ -100,7 +112,7 @@ class Looks:
             looked = path, kind, tuple(stamp["without"])
             if stamp["state"] and self._state(looked)[0] == stamp["state"]:
                 return True
-            return kind != "status" and self._digest(looked) == stamp["digest"]
+            return kind not in UNREAD and self._digest(looked) == stamp["digest"]
         except (OSError, UserError):
             return False
 
@@ -113,6 +125,33 @@ class Looks:
         except (OSError, UserError):
             return ""
 
+    def tree(self, tree: Path) -> TreeLook:
+        """What is in a tree, as of the first time that this was asked. OSError for what cannot be looked
+        at."""
+        place = os.path.realpath(tree)
+        if place not in self._trees:
+            self._trees[place] = look_at_tree(Path(place))
+        return self._trees[place]
+
+    def kept(self, folder: Path, without: tuple[str, ...], what: str, read: Callable[[], str]) -> str:
+        """What was read of all in a folder but what has one of these names: found again in the cache, by what
+        stat(2) says and what is asked, where that can be relied on. HostError where the cache cannot be
+        written; CannotTellError, OSError and what read() raises."""
+        looked: Looked = (str(folder.absolute()), "folder", without)
+        state, changed_ns = self._state(looked)
+        if self.cache is None or changed_ns >= self.now_ns - SETTLED_NS:
+            return read()
+        told = hashlib.sha256(repr((looked, what)).encode() + state.encode()).hexdigest()
+        place = self.cache / _KEPT / f"{told}.folder"
+        found = text_of(place)
+        if found:
+            os.utime(place)  # last used now
+            return found
+        found = read()
+        with disk_errors_explained(self.cache):
+            write_whole(place, found.encode())
+        return found
+
     def keyed(self, data: bytes) -> str:
         """The digest of some bytes, in hex."""
         return hashlib.blake2b(data, key=self.key, digest_size=KEY_BYTES).hexdigest()
@@ -123,11 +162,15 @@ class Looks:
             path, kind, without = looked
             status = os.stat(path)  # noqa: PTH116 - a hundred times each command
             text, changed = _words(status)
-            if kind != "file" and not (kind == "status" and stat.S_ISREG(status.st_mode)):
+            if kind != "file" and not (kind in UNREAD and stat.S_ISREG(status.st_mode)):
                 _require(stat.S_ISDIR(status.st_mode), path, "a folder")
                 whole = hashlib.sha256(text.encode())
                 links = []
-                for item in _items(path, without):
+                if kind == "tree":
+                    look = self.tree(Path(path))
+                    whole = hashlib.sha256(look.state.encode())
+                    links, changed = [*look.links], look.changed_ns
+                for item in _items(path, without) if kind != "tree" else ():
                     words, at = _words(item.status)
                     if item.is_link:
                         links.append(item.path)
@@ -136,7 +179,7 @@ class Looks:
                         words, at = f"{words} {other}", max(at, later)
                     whole.update(f"{item.path}\0{words}\0".encode("utf-8", "surrogateescape"))
                     changed = max(changed, at)
-                for each in behind(Path(path), links) if kind == "status" else ():
+                for each in behind(Path(path), links) if kind in UNREAD else ():
                     words, at = _words(each.status) if each.status is not None else ("", 0)
                     whole.update(f"{each.link}\0{each.place}\0{words}\0".encode("utf-8", "surrogateescape"))
                     changed = max(changed, at)
@@ -149,15 +192,21 @@ class Looks:
     def _digest(self, looked: Looked) -> str:
         if looked not in self._digests:
             path, kind, without = looked
-            whole = hashlib.blake2b(key=self.key, digest_size=KEY_BYTES)
-            if kind == "file":
-                _add_file(whole, path)
-            else:
-                whole.update(f"{os.stat(path).st_mode:o}\0".encode())  # noqa: PTH116
-                for item in _items(path, without):
-                    _add_item(whole, path, item, followed=kind == "followed")
-            self._digests[looked] = whole.hexdigest()
+            read = partial(self._read, looked)
+            what = f"digest {self.keyed(b'')}"  # of this key
+            self._digests[looked] = self.kept(Path(path), without, what, read) if kind == "folder" else read()
         return self._digests[looked]
+
+    def _read(self, looked: Looked) -> str:
+        path, kind, without = looked
+        whole = hashlib.blake2b(key=self.key, digest_size=KEY_BYTES)
+        if kind == "file":
+            _add_file(whole, path)
+        else:
+            whole.update(f"{os.stat(path).st_mode:o}\0".encode())  # noqa: PTH116
+            for item in _items(path, without):
+                _add_item(whole, path, item, followed=kind == "followed")
+        return whole.hexdigest()
 
 
 def read_key(cache: Path) -> bytes | None:

@@ -15,32 +15,19 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.host.behind import Behind, behind
 from imagebuilder.host.beneath import BeneathError
 from imagebuilder.host.fs import disk_errors_explained, text_of
 from imagebuilder.host.handover import write_whole
-from imagebuilder.host.tree_kinds import HISTORY
-from imagebuilder.host.walk import Item, walk
+from imagebuilder.host.tree_look import TreeLook, look_at_tree, tree_items
+from imagebuilder.host.walk import Item
 
-USED = ("dl", "tmp", "bin", HISTORY)  # what using a tree leaves at its top, and a clone's history
 _KEPT = "indexes"  # of the cache, where what was not used for longest goes
 MOST_BYTES = 1 << 30  # behind links, all files together
 _OF_THE_KERNEL = ("/proc/", "/sys/", "/dev/")  # whose files say something else each time
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class TreeLook:
-    """What one look at a tree, file by file, has shown. state: a digest of what stat(2) says of all that
-    tree_identity() reads: the same as long as nothing in the tree was changed, also where it was changed
-    back; links: the paths of its symbolic links."""
-
-    state: str
-    links: tuple[str, ...]
 
 
 def tree_identity(
@@ -101,44 +88,17 @@ def _opener(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
-def _items(folder: Path, *, readable_only: bool) -> Iterator[Item]:
-    """All that is in a tree. Into a folder that this user may not look into make cannot look either."""
-
-    top = str(folder)
-
-    def enter(path: str) -> bool:
-        return path not in USED and (not readable_only or os.access(f"{top}/{path}", os.R_OK | os.X_OK))
-
-    return (item for item in walk(folder, enter=enter) if item.path not in USED)
-
-
-def look_at_tree(tree: Path) -> TreeLook:
-    """Look at all that is in a tree. OSError for what cannot be looked at."""
-    folder = tree.resolve()
-    links, lines = list[str](), [str(folder)]
-    for item in _items(folder, readable_only=True):
-        status = item.status
-        if item.is_link:
-            links.append(item.path)
-        lines.append(
-            f"{item.path}\0{status.st_mode} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-            f" {status.st_ino}"
-        )
-    whole = "\0\n".join(lines).encode("utf-8", "surrogateescape")
-    return TreeLook(hashlib.sha256(whole).hexdigest(), tuple(links))
-
-
 def changed_since(tree: Path, when_ns: int) -> list[str]:
     """The paths of what was changed in a tree at that time or later, in nanoseconds since 1970, the newest
     first; where something was removed, that of the folder."""
-    items = _items(tree.resolve(), readable_only=True)
+    items = tree_items(tree)
     times = [(max(item.status.st_mtime_ns, item.status.st_ctime_ns), item.path) for item in items]
     return [path for when, path in sorted(times, reverse=True) if when >= when_ns]
 
 
 def _whole(folder: Path, *, readable_only: bool) -> str:
     whole = hashlib.sha256()
-    for item in _items(folder, readable_only=readable_only):
+    for item in tree_items(folder, readable_only=readable_only):
         mode = item.status.st_mode
         content = _content(item, readable_only=readable_only)
         facts = repr((item.path, stat.S_IFMT(mode), item.is_file and mode & 0o111 != 0, content))

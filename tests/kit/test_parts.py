@@ -19,6 +19,7 @@ from imagebuilder.errors import HostError
 from imagebuilder.host import architecture
 from imagebuilder.host.cache import OfflineError
 from imagebuilder.host.run import clean_environment, run
+from imagebuilder.host.tree_look import look_at_tree
 from imagebuilder.kit import prepare
 from imagebuilder.kit.debian import fetch
 from imagebuilder.kit.debian.archive import Deb
@@ -50,7 +51,6 @@ from imagebuilder.packages.opkg.ipk import write_ipk
 from imagebuilder.rootfs.files import content, write_tree
 from imagebuilder.rootfs.filespec import parse
 from imagebuilder.rootfs.tree import FileTree, file_of, folder, symlink
-from imagebuilder.trust.tree_identity import look_at_tree
 
 EDITION = EDITIONS["embedded"]
 CONFIG = TreeConfig(

@@ -10,7 +10,8 @@ import pytest
 
 from imagebuilder.errors import HostError
 from imagebuilder.host.cache import Cache
-from imagebuilder.trust.tree_identity import MOST_BYTES, USED, behind_tree, tree_identity
+from imagebuilder.host.tree_look import USED
+from imagebuilder.trust.tree_identity import MOST_BYTES, behind_tree, tree_identity
 
 
 @pytest.fixture
