@@ -8,7 +8,9 @@ What differs between two builds on LEDE 17.01, each seen there, and what is done
 - mksquashfs 4.2 writes a finished block of small files between two larger files, wherever its other thread
   has come to. Given the larger files first (-sort), it has nothing to choose. The small ones keep the order
   that it would take, each by a priority of its own, since it turns round what shares one: so each block holds
-  what it would hold otherwise. Seen on 18.06.9: in the reverse order an image was 5.5 kB larger. And it
+  what it would hold otherwise. Seen on 18.06.9: in the reverse order an image was 5.5 kB larger. Its list of
+  priorities is words and numbers, read by fscanf(3) and looked up by inode (read_sort_file() in its sort.c):
+  seen on a PandoraBox of 2019, with firmware called "… external LNA_internal …". And it
   numbers files in the order in which their folders list them, another one on each disk (ext4 hashes names
   with a seed of its own): it gets a copy in memory, where names are listed as they were made, or the other
   way round. Seen on 17.01.7: three disks, three images.
@@ -106,21 +108,31 @@ copy="$(listed)"
 [ -z "$copy" ] || root="$copy"
 # folder by folder, names by their bytes, as mksquashfs walks. Not by the tree's own programs: each has a
 # wrapper in bash, which starts two more
-walk() (
-	PATH=/usr/local/bin:/usr/bin:/bin
-	find "$root" -type f "$@" -print0 | tr / '\\1' | LC_ALL=C sort -z | tr '\\1' / |
-		sed -z 's/[\\\\ ]/\\\\&/g' | tr '\\0' '\\n'
-)
+walk() {
+	find "$root" -type f "$@" -print0 | tr / '\\1' | LC_ALL=C sort -z | tr '\\1' /
+}
 order="$(mktemp)"
-priority=32767
-{ walk -size +$(( block - 1 ))c; walk ! -size +$(( block - 1 ))c; } |
-	while IFS= read -r path; do
-		echo "$path $priority"
-		[ "$priority" = -32768 ] || priority=$(( priority - 1 ))
-	done > "$order"
+(
+	PATH=/usr/local/bin:/usr/bin:/bin
+	{ walk -size +$(( block - 1 ))c; walk ! -size +$(( block - 1 ))c; } | {
+		mapfile -d '' -t paths
+		[ -z "$copy" ] || mkdir "$copy.names"
+		priority=32767 count=0
+		for path in "${paths[@]}"; do
+			# the list knows no name with a blank in it, but goes by inodes: another name of the file will do
+			case "$path" in
+				*[[:space:]]*)
+					[ -n "$copy" ] && ln "$path" "$copy.names/$(( count += 1 ))" || continue
+					path="$copy.names/$count" ;;
+			esac
+			echo "$path $priority"
+			[ "$priority" = -32768 ] || priority=$(( priority - 1 ))
+		done
+	}
+) > "$order"
 "$program" "$root" "$@" -sort "$order"
 code=$?
-rm -rf "$order" ${copy:+"$copy"}
+rm -rf "$order" ${copy:+"$copy" "$copy.names"}
 exit $code
 """
 
