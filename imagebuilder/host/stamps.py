@@ -159,35 +159,39 @@ class Looks:
     def _state(self, looked: Looked) -> tuple[str, int]:
         """What stat(2) says in one text, and when it was last changed, in nanoseconds."""
         if looked not in self._states:
-            path, kind, without = looked
+            path, kind, _ = looked
             status = os.stat(path)  # noqa: PTH116 - a hundred times each command
-            text, changed = _words(status)
-            if kind != "file" and not (kind in UNREAD and stat.S_ISREG(status.st_mode)):
-                _require(stat.S_ISDIR(status.st_mode), path, "a folder")
-                whole = hashlib.sha256(text.encode())
-                links = []
-                if kind == "tree":
-                    look = self.tree(Path(path))
-                    whole = hashlib.sha256(look.state.encode())
-                    links, changed = [*look.links], look.changed_ns
-                for item in _items(path, without) if kind != "tree" else ():
-                    words, at = _words(item.status)
-                    if item.is_link:
-                        links.append(item.path)
-                    if kind == "followed" and item.is_link:
-                        other, later = _words(os.stat(f"{path}/{item.path}"))  # noqa: PTH116
-                        words, at = f"{words} {other}", max(at, later)
-                    whole.update(f"{item.path}\0{words}\0".encode("utf-8", "surrogateescape"))
-                    changed = max(changed, at)
-                for each in behind(Path(path), links) if kind in UNREAD else ():
-                    words, at = _words(each.status) if each.status is not None else ("", 0)
-                    whole.update(f"{each.link}\0{each.place}\0{words}\0".encode("utf-8", "surrogateescape"))
-                    changed = max(changed, at)
-                text = whole.hexdigest()
-            else:
+            if kind == "file" or (kind in UNREAD and stat.S_ISREG(status.st_mode)):
                 _require(stat.S_ISREG(status.st_mode), path, "a file")
-            self._states[looked] = text, changed
+                self._states[looked] = _words(status)
+            else:
+                _require(stat.S_ISDIR(status.st_mode), path, "a folder")
+                self._states[looked] = self._folder_state(looked, status)
         return self._states[looked]
+
+    def _folder_state(self, looked: Looked, status: os.stat_result) -> tuple[str, int]:
+        """Of a folder whose own status it is."""
+        path, kind, without = looked
+        if kind == "tree":
+            look = self.tree(Path(path))
+            whole, changed, links = hashlib.sha256(look.state.encode()), look.changed_ns, [*look.links]
+        else:
+            text, changed = _words(status)
+            whole, links = hashlib.sha256(text.encode()), []
+            for item in _items(path, without):
+                words, at = _words(item.status)
+                if item.is_link:
+                    links.append(item.path)
+                if kind == "followed" and item.is_link:
+                    other, later = _words(os.stat(f"{path}/{item.path}"))  # noqa: PTH116
+                    words, at = f"{words} {other}", max(at, later)
+                whole.update(f"{item.path}\0{words}\0".encode("utf-8", "surrogateescape"))
+                changed = max(changed, at)
+        for each in behind(Path(path), links) if kind in UNREAD else ():
+            words, at = _words(each.status) if each.status is not None else ("", 0)
+            whole.update(f"{each.link}\0{each.place}\0{words}\0".encode("utf-8", "surrogateescape"))
+            changed = max(changed, at)
+        return whole.hexdigest(), changed
 
     def _digest(self, looked: Looked) -> str:
         if looked not in self._digests:
