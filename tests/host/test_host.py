@@ -454,6 +454,16 @@ def test_lines_come_while_a_program_runs() -> None:
     assert heard[1][1] - heard[0][1] > 0.4
 
 
+def test_it_is_told_that_a_program_runs() -> None:
+    """Once, also where it says nothing for a while; and not of one that does not start."""
+    heard: list[str] = []
+    stream(["sh", "-c", "sleep 0.5; echo line"], heard.append, begun=lambda: heard.append("begun"))
+    assert heard == ["begun", "line"]
+    with pytest.raises(HostError):
+        stream(["/no/such/program"], heard.append, begun=lambda: heard.append("begun"))
+    assert heard == ["begun", "line"]
+
+
 def test_a_full_disk_is_told_of_the_place_that_is_full(tmp_path: Path) -> None:
     """Whatever folder the work was for: a full cache is no full output folder."""
     cache = tmp_path / "cache"

@@ -323,6 +323,20 @@ def test_make_that_fails_shows_its_last_words(
     assert leftovers(tmp_path / "out") == [BOARD]
 
 
+def test_make_that_does_not_start_keeps_nothing_waiting(
+    request_for: Callable[..., Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes on beside it begins when it runs."""
+
+    def not_started(*_: object, **__: object) -> None:
+        raise HostError("make did not start")
+
+    monkeypatch.setattr("imagebuilder.tree.make.stream", not_started)
+    with pytest.raises(HostError, match="make did not start"):
+        build_image(request_for(), Log())
+    assert leftovers(tmp_path / "out") == [f"{BOARD}.failed.log"]
+
+
 def test_without_a_tree(request_for: Callable[..., Request]) -> None:
     with pytest.raises(TreeError, match="config 'router' names no release, and no ImageBuilder was given"):
         build_image(request_for(tree=None), Log())
