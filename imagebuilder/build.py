@@ -141,12 +141,10 @@ def _build(
         if current is not None:
             return current
         _note(log, "rebuilt", why)
-        begun, build_log = threading.Event(), workspace.result / BUILD_LOG
-        beside = _beside_make(plan, view, begun, lambda: _foresee(inputs, decided, laid))
-        with _log_kept_on_failure(workspace), log.step("build"), beside as (ahead, papers_ahead):
-            report = make_image(
-                view, plan, workspace.work, build_log, log, cache=request.cache, begun=begun.set
-            )
+        beside = _beside_make(plan, view, lambda: _foresee(inputs, decided, laid))
+        with _log_kept_on_failure(workspace), log.step("build"), beside as (begun, ahead, papers_ahead):
+            folder, build_log = workspace.work, workspace.result / BUILD_LOG
+            report = make_image(view, plan, folder, build_log, log, cache=request.cache, begun=begun)
         from imagebuilder import made, papers  # noqa: PLC0415 (loaded while make ran)
 
         with _log_kept_on_failure(workspace), log.step("verify"):
@@ -211,13 +209,13 @@ def _note(log: Log, what: str, why: Sequence[str]) -> None:
 
 @contextmanager
 def _beside_make(
-    plan: Plan, view: PrivateView, begun: threading.Event, foresee: Callable[[], Foreseen]
-) -> Iterator[tuple[Future[Ahead], Future[Foreseen]]]:
+    plan: Plan, view: PrivateView, foresee: Callable[[], Foreseen]
+) -> Iterator[tuple[Callable[[], None], Future[Ahead], Future[Foreseen]]]:
     """What comes after make is loaded meanwhile, the kernel is unpacked that images get as it lies in the
     tree (KDIR of image.mk's recipes), the root file system that make packs is looked through while it goes on
-    (see look_ahead()), and the papers are made ready. begun: set once make runs; what was done before in
-    another thread would hold up what it takes to start it."""
-    ended = threading.Event()
+    (see look_ahead()), and the papers are made ready. The first of what it gives is to be called once make
+    runs: what was done before in another thread would hold up what it takes to start it."""
+    begun, ended = threading.Event(), threading.Event()
     packs = plan.tree.places.kernel
     kernel = Path(plan.tree.folder) / packs / f"{plan.profile.name}-kernel.bin"
 
@@ -235,7 +233,7 @@ def _beside_make(
 
     with ThreadPoolExecutor(2) as pool:
         try:
-            yield pool.submit(work), pool.submit(foreseen)
+            yield begun.set, pool.submit(work), pool.submit(foreseen)
         finally:
             ended.set()
             begun.set()  # where make could not be started

@@ -52,11 +52,9 @@ from imagebuilder.stage import Staged
 from imagebuilder.tree.tree import settings_of
 from imagebuilder.trust.signing_key import takes_a_key, user_keys, user_pair
 from imagebuilder.trust.tree_identity import behind_tree, tree_identity
-from imagebuilder.unchanged import INPUTS_SCHEMA, found_program
+from imagebuilder.unchanged import INPUTS_SCHEMA, NO_CODE, PACKAGE, found_program
 
 PROJECT = "openwrt-python-imagebuilder"
-PACKAGE = Path(__file__).parent
-NO_CODE = ("__pycache__",)  # of it: what Python compiles
 SIGN = "sign"  # of the options: firmware.toml's
 # keys of configs that say where something is from, or are words for people, and why they decide nothing
 CONFIG_LEFT_OUT: Mapping[str, str] = {

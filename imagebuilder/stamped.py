@@ -30,10 +30,17 @@ from imagebuilder.host.fs import expand_home
 from imagebuilder.host.run import CLEAN_PATH
 from imagebuilder.host.stamps import UNREAD, CannotTellError, Looks, Stamp, StampKind
 from imagebuilder.host.tools import TOOLS, emulator_names
-from imagebuilder.made_of import NO_CODE, PACKAGE
 from imagebuilder.model.release import is_embedded
 from imagebuilder.trust.signing_key import OWN, SECRET, user_keys
-from imagebuilder.unchanged import DirectRecord, asked_for, found_program, installed_libraries, shadowing
+from imagebuilder.unchanged import (
+    NO_CODE,
+    PACKAGE,
+    DirectRecord,
+    asked_for,
+    found_program,
+    installed_libraries,
+    shadowing,
+)
 
 _ENVIRONMENT = ("HOME", "PYTHONTZPATH", "XDG_DATA_HOME")
 _BUILT_BY = ("pyproject.toml", "setup.py", "setup.cfg")

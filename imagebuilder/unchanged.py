@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from imagebuilder.config.request import Request
 
 INPUTS_SCHEMA = 1
+PACKAGE = Path(__file__).parent
+NO_CODE = ("__pycache__",)  # of it: what Python compiles
 MAX_INPUTS_BYTES = 64 << 20
 RESULT = "result.json"
 _DAMAGED = f"its {INPUTS} is damaged"

@@ -30,7 +30,8 @@ from imagebuilder.host.fs import sha256_of
 from imagebuilder.host.handover import remove_whole
 from imagebuilder.host.walk import walk
 from imagebuilder.log import Note, OutputLine, Progress, Warned
-from imagebuilder.made_of import PACKAGE, code_digest
+from imagebuilder.made_of import code_digest
+from imagebuilder.unchanged import PACKAGE
 
 T = TypeVar("T")
 

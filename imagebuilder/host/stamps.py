@@ -14,7 +14,7 @@ A path that somebody wrote can lead through links. Where it really is counts too
 way, at its end or before it: names come from there, and what is read later is read there. Links in a folder
 whose contents are not read (`status`, `tree`) count with what they lead to outside of it (host/behind.py).
 
-What was read of a folder is kept in the cache by what stat(2) says of it, so that it is not read again.
+What somebody reads of a folder can be kept in the cache by what stat(2) says of it, and is not read again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -196,21 +195,15 @@ class Looks:
     def _digest(self, looked: Looked) -> str:
         if looked not in self._digests:
             path, kind, without = looked
-            read = partial(self._read, looked)
-            what = f"digest {self.keyed(b'')}"  # of this key
-            self._digests[looked] = self.kept(Path(path), without, what, read) if kind == "folder" else read()
+            whole = hashlib.blake2b(key=self.key, digest_size=KEY_BYTES)
+            if kind == "file":
+                _add_file(whole, path)
+            else:
+                whole.update(f"{os.stat(path).st_mode:o}\0".encode())  # noqa: PTH116
+                for item in _items(path, without):
+                    _add_item(whole, path, item, followed=kind == "followed")
+            self._digests[looked] = whole.hexdigest()
         return self._digests[looked]
-
-    def _read(self, looked: Looked) -> str:
-        path, kind, without = looked
-        whole = hashlib.blake2b(key=self.key, digest_size=KEY_BYTES)
-        if kind == "file":
-            _add_file(whole, path)
-        else:
-            whole.update(f"{os.stat(path).st_mode:o}\0".encode())  # noqa: PTH116
-            for item in _items(path, without):
-                _add_item(whole, path, item, followed=kind == "followed")
-        return whole.hexdigest()
 
 
 def read_key(cache: Path) -> bytes | None:

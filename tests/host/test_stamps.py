@@ -68,14 +68,6 @@ def test_of_a_folder_that_was_changed_just_now_nothing_is_kept(
     assert kept(Looks(KEY, tmp_path), folder, "second") == "second"
 
 
-def test_the_content_that_is_kept_is_that_of_the_key(folder: Path, tmp_path: Path) -> None:
-    fresh = Looks(KEY).stamp(folder, "folder")["digest"]
-    assert Looks(KEY, tmp_path).stamp(folder, "folder")["digest"] == fresh
-    assert Looks(KEY, tmp_path).stamp(folder, "folder")["digest"] == fresh
-    other = Looks(b"o" * stamps.KEY_BYTES, tmp_path).stamp(folder, "folder")["digest"]
-    assert other == Looks(b"o" * stamps.KEY_BYTES).stamp(folder, "folder")["digest"] != fresh
-
-
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     made = tmp_path / "tree"
