@@ -210,6 +210,9 @@ class Stamping:
             self._cannot("the ImageBuilder is at an address")
         elif given is not None:
             self._add(expand_home(given), "tree")
+            self._add(
+                expand_home(given) / "dl", "status"
+            )  # an index there is taken for its feed's (USED_TREE)
 
     def _end(self, decided: Decided) -> None:
         """What is known once everything is decided."""

@@ -83,7 +83,7 @@ class Looks:
 
     def stamp(self, path: Path, kind: StampKind, without: tuple[str, ...] = ()) -> Stamp:
         """What it is now; what is not there is `absent` whatever kind is expected. CannotTellError for what
-        cannot be read, a folder of kind `status` that was changed just now, and a followed link to a
+        cannot be read, what is not read and was changed just now, and a followed link to a
         folder."""
         place = str(path.absolute())
         try:

@@ -869,6 +869,15 @@ def test_what_is_only_looked_at_while_it_is_built_is_up_to_date(world: World) ->
     assert world.build().state == "up to date"
 
 
+def test_an_index_that_using_a_tree_leaves_counts(world: World) -> None:
+    """It is no part of the tree, but says what a feed has."""
+    world.build()
+    assert world.is_up_to_date()
+    (world.tree / "dl").mkdir(exist_ok=True)
+    (world.tree / "dl/base").write_text("Package: other\n")
+    assert not world.is_up_to_date()
+
+
 def test_a_file_changed_just_before_it_is_looked_at_counts_by_its_content(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
