@@ -12,20 +12,18 @@ check also makes, stand in for PATH only.
 from __future__ import annotations
 
 import fnmatch
-import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from imagebuilder.errors import HostError
 from imagebuilder.host.beneath import write_beneath
-from imagebuilder.host.fs import text_of
 from imagebuilder.host.limits import Watch
-from imagebuilder.host.run import TAIL_LINES, clean_environment, find_program, stream
+from imagebuilder.host.run import TAIL_LINES, clean_environment, stream
 from imagebuilder.host.sandbox import PrivateView
 from imagebuilder.log import Log
 from imagebuilder.tree.collect import BuildError, MakeReport, check_packages, read_output, stage_of
 from imagebuilder.tree.plan import Plan
+from imagebuilder.tree.recipe_shell import lay_quick_wrappers, recipe_shell, shell_text
 from imagebuilder.tree.reproducible import settle_makefile, source_date_epoch, steady_tools
 from imagebuilder.tree.tree import settings_of
 from imagebuilder.trust.signing_key import lay_tree_key
@@ -46,12 +44,6 @@ disable_services:
 _CACHE_MK = "override DL_DIR := {folder}\n"
 # old recipes (image-legacy.mk) run in a make of their own, which knows no variable of the command line
 _BIN_MK = "override BIN_DIR := {folder}\nexport BIN_DIR\n"
-# for each line of a recipe `env` would look for bash anew: 0.07 s of the 4 s that 17.01.7 takes for an image
-_SHELL_MK = "override SHELL := {bash}\n"
-_ASKS_ENV = re.compile(r"(?m)^(export )?SHELL:=/usr/bin/env bash$")
-# before this machine's in the PATH of rules.mk: the link that the host check of a used tree has made, and one
-# that no tree is known to have
-_OWN_BASH, _BEFORE_IT = "staging_dir/host/bin/bash", "staging_dir/toolchain-*/bin/bash"
 # OpenWrt's prereq.mk calls make with the first of the makefiles that were read, and means itself
 _LAST_MK = "MAKEFILE_LIST :=\n"
 _COPIES_BY_PATTERN = "$(USER_FILES)/*"
@@ -109,7 +101,9 @@ def make_image(
     for name in ("bin", "home", "tmp", "dl"):
         (work / name).mkdir(exist_ok=True)
     text = hooks_text(plan, view.work, hermetic=(work / "feed").exists())
-    _write_hooks(text + shell_text(tree, view.tree), work / "make")
+    bash = recipe_shell(tree, view.tree)
+    _write_hooks(text + shell_text(bash), work / "make")
+    lay_quick_wrappers(tree, view, bash)
     steady_tools(tree, view, log, cache)
     pass_host_check(tree, view)
     lay_tree_key(tree, settings_of(tree), view, cache)
@@ -183,17 +177,6 @@ def hooks_text(plan: Plan, work: Path, *, hermetic: bool) -> str:
     if hermetic:
         text += _CACHE_MK.format(folder=work / "dl")
     return text
-
-
-def shell_text(tree: Path, shown: Path) -> str:
-    """The makefile that names the bash that recipes run in, where the tree's rules.mk has env find it. shown:
-    where make sees the tree."""
-    if _ASKS_ENV.search(text_of(tree / "rules.mk")) is None or any(tree.glob(_BEFORE_IT)):
-        return ""
-    own = tree / _OWN_BASH
-    if not os.path.lexists(own):
-        return _SHELL_MK.format(bash=find_program("bash"))
-    return _SHELL_MK.format(bash=shown / _OWN_BASH) if own.is_file() and os.access(own, os.X_OK) else ""
 
 
 def _write_hooks(text: str, folder: Path) -> None:
