@@ -86,7 +86,6 @@ def _built(
     from imagebuilder.fleet.room import Room
     from imagebuilder.fleet.work import build_job
     from imagebuilder.host.handover import temporary_folder
-    from imagebuilder.report.files import read_result
 
     wanted = {number: each.request for number, each in enumerate(candidates) if each.request is not None}
     first = next(iter(wanted.values()))
@@ -106,7 +105,7 @@ def _built(
         for how in outcomes.all:
             row = rows[how.job.number]
             if how.found is not None:
-                rows[how.job.number] = measured_row(row, read_result(how.found.folder))
+                rows[how.job.number] = measured_row(row, how.found.result())
             else:
                 why = "" if how.failure is None else shown_error(how.failure.message)
                 rows[how.job.number] = unbuilt_row(row, why, failed=how.failure is not None)

@@ -47,11 +47,10 @@ def build(
             return
     from imagebuilder.cli import show
     from imagebuilder.cli.at_once import build_all, write_reports
-    from imagebuilder.report.files import read_result
 
     def text(built: list[HandedOver]) -> None:
         for each in built:
-            show.result(each.folder, read_result(each.folder), each.state)
+            show.result(each.folder, each.result(), each.state)
 
     outcomes = build_all(images, twice=check_reproducible, rebuild=rebuild or images.against is not None)
     write_reports(images, outcomes)
@@ -59,7 +58,7 @@ def build(
         images,
         outcomes,
         facts=lambda built: show_built.facts(
-            built.folder, read_result(built.folder).model_dump(mode="json"), built.state, built.rebuilt
+            built.folder, built.result().model_dump(mode="json"), built.state, built.rebuilt
         ),
         text=text,
         detail=lambda built: str(built.folder),

@@ -3,6 +3,7 @@ back. Both can be pickled; neither holds what only one process has."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Generic, Literal, TypeVar, cast
 
 from imagebuilder.config.request import Request
 from imagebuilder.errors import Fault, FaultsError, FoundError, UserError
+from imagebuilder.model.result import Result
 from imagebuilder.unchanged import State as BuiltState
 
 T = TypeVar("T")
@@ -54,12 +56,25 @@ class Waits:
 
 @dataclass(frozen=True)
 class HandedOver:
-    """What a build gave. folder: the result's, with `result.json`. state: what had to be done for it;
+    """What a build gave. folder: of its result; packed: the result, as of() makes it: another build, or
+    `clean`, can have been at the folder by the time that somebody asks. state: what had to be done for it;
     rebuilt: why what was there did not do."""
 
     folder: Path
+    packed: bytes
     state: BuiltState = "built"
     rebuilt: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, folder: Path, result: Result, state: BuiltState = "built", rebuilt: tuple[str, ...] = ()
+    ) -> HandedOver:
+        """The same with the result packed: 5 KB in place of 160, of each of a thousand boards."""
+        return cls(folder, zlib.compress(result.model_dump_json().encode()), state, rebuilt)
+
+    def result(self) -> Result:
+        """What was in result.json when it was handed over."""
+        return Result.model_validate_json(zlib.decompress(self.packed))
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from imagebuilder.errors import UserError
 from imagebuilder.fleet.job import Ended, HandedOver
 from imagebuilder.fleet.outcomes import Outcomes
 from imagebuilder.model.result import Result
 from imagebuilder.model.trial import TrialCheck
-from imagebuilder.report.files import read_result
 
 # what XML 1.0 cannot hold, escaped or not
 _NO_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
@@ -91,12 +89,7 @@ def _cases(each: Ended[HandedOver], state: str) -> Iterator[_Case]:
     elif each.found is None:
         yield _Case("build", "build", 0.0, "skipped", state)
     else:
-        try:
-            result = read_result(each.found.folder)
-        except UserError as error:
-            yield _Case("build", "result", 0.0, "error", error.message)
-        else:
-            yield from _passed(result)
+        yield from _passed(each.found.result())
 
 
 def _passed(result: Result) -> Iterator[_Case]:

@@ -8,12 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-from imagebuilder.errors import UserError
 from imagebuilder.fleet.job import Ended, HandedOver
 from imagebuilder.fleet.outcomes import Outcomes
 from imagebuilder.model.result import Result
 from imagebuilder.model.size import human_size
-from imagebuilder.report.files import read_result
 from imagebuilder.report.trial import in_short
 
 _MARKS = {"failed": "❌", "interrupted": "⏹️", "not run": "⏭️"}
@@ -68,10 +66,7 @@ def _row(outcomes: Outcomes[HandedOver], each: Ended[HandedOver]) -> str:
 
 def _facts(found: HandedOver) -> tuple[str, str, str]:
     """The images, how much of the flash they leave, and what their trial came to."""
-    try:
-        result = read_result(found.folder)
-    except UserError as error:
-        return plain(error.message), "", ""
+    result = found.result()
     images = "<br>".join(f"{plain(each.type)} {human_size(each.size)}" for each in result.images)
     trial = "" if result.trial is None else plain(in_short(result.trial))
     return images, _free(result), trial

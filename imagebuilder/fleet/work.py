@@ -40,10 +40,9 @@ class WorkEnded:
 def build_job(job: BoardJob, log: Log) -> HandedOver:
     """Build a job's image, unless there is one that is up to date. UserError as build_image()."""
     if job.twice or job.rebuild:
-        place, _ = (build.build_twice if job.twice else build.build_image)(job.request, log)
-        return HandedOver(place)
+        return HandedOver.of(*(build.build_twice if job.twice else build.build_image)(job.request, log))
     current = build.bring_up_to_date(job.request, log)
-    return HandedOver(current.place, current.state, current.rebuilt)
+    return HandedOver.of(current.place, current.result, current.state, current.rebuilt)
 
 
 def work_in_child(

@@ -15,9 +15,12 @@ from imagebuilder.errors import Fault, FaultsError, TerminatedError, UserError
 from imagebuilder.fleet.job import BoardJob, HandedOver
 from imagebuilder.host.once import Once
 from imagebuilder.log import Log
+from imagebuilder.report.files import write_result
+from tests.support.result_maker import MadeResult
 
 STEPS = ("tree", "plan", "fetch", "stage", "build", "verify", "report")
 STEP_SECONDS = 0.02
+SLEPT = MadeResult().result()  # what each of those gives that only sleep
 RARE = "imagebuilder.firmware.formats.ubi"  # a module that nothing here needs
 
 
@@ -88,8 +91,8 @@ def sleep_job(job: BoardJob, log: Log) -> HandedOver:
             time.sleep(STEP_SECONDS)
     place = job.request.output / job.config / job.board
     place.mkdir(parents=True, exist_ok=True)
-    (place / "result.json").write_text("{}")
-    return HandedOver(place)
+    write_result(SLEPT, place)
+    return HandedOver.of(place, SLEPT)
 
 
 def _meet(folder: Path, number: int, log: Log) -> None:

@@ -66,14 +66,16 @@ class MadeResult:
             (place / name).write_bytes(data)
         (place / "manifest").write_text("".join(f"{name} - {it}\n" for name, it in self.packages.items()))
         (place / "build.log").write_text("secret paths of the building machine\n")
-        write_result(self._result(files), place)
+        write_result(self.result(), place)
         if self.more:
             said = json.loads((place / "result.json").read_text())
             (place / "result.json").write_text(json.dumps({**said, **self.more}))
         write_sums(place, {}, None)
         return place
 
-    def _result(self, files: dict[str, bytes]) -> Result:
+    def result(self) -> Result:
+        """What its result.json says, but for `more`."""
+        files = dict(map(self.image, self.types))
         images = tuple(
             ImageFile(
                 file=name,
