@@ -209,10 +209,9 @@ class Stamping:
         elif given is not None and "://" in given:
             self._cannot("the ImageBuilder is at an address")
         elif given is not None:
-            self._add(expand_home(given), "tree")
-            self._add(
-                expand_home(given) / "dl", "status"
-            )  # an index there is taken for its feed's (USED_TREE)
+            tree = expand_home(given)
+            self._add(tree, "tree")
+            self._add(tree / "dl", "status")  # an index there is taken for its feed's (USED_TREE)
 
     def _end(self, decided: Decided) -> None:
         """What is known once everything is decided."""

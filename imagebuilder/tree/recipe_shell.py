@@ -72,8 +72,8 @@ def quick_wrapper(text: bytes, bash: Path | None) -> bytes | None:
 
 
 def _wrapper(program: Path) -> bytes:
-    """What a file holds, if it is small; nothing where there is none."""
-    if not program.is_file():
+    """What a file holds, if it is small; nothing where there is none, or one that this user may only run."""
+    if not (program.is_file() and os.access(program, os.R_OK)):
         return b""
     with opened_plain(program) as stream:
         text = stream.read(_MAX_WRAPPER_BYTES + 1)

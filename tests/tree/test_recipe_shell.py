@@ -172,13 +172,15 @@ def test_of_any_other_wrapper_nothing_is_changed(text: bytes) -> None:
     assert quick.endswith(text[len(head) :].removeprefix(known))
 
 
-@pytest.mark.parametrize("kind", ["none", "a program", "a large one"])
+@pytest.mark.parametrize("kind", ["none", "a program", "a large one", "one that may only be run"])
 def test_a_program_without_a_known_wrapper_is_left(tmp_path: Path, kind: str) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     if kind != "none":
         text = WRAPPERS["by its folder"].encode() + b"#" * 5000 if kind == "a large one" else b"\x7fELF"
         write_program(tree / SED, text)
+    if kind == "one that may only be run":
+        (tree / SED).chmod(0o111)
     view = PrivateView("overlay", Path("/builder/tree"), tmp_path, tmp_path / "changed")
     assert lay_quick_wrappers(tree, view, Path("/bin/bash")) == ()
     assert not view.changed.exists()
